@@ -1,0 +1,280 @@
+//! The composition root: builds everything, starts it, and takes it down in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::{Config, Permissions, Provider, StaticCredentials, User};
+use crate::ftp::auth::{HashError, Users, hash_password, random_password};
+use crate::ftp::engine::Loopback;
+use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
+use crate::masquerade::Masquerade;
+use crate::store::Store;
+use crate::store::client::SetupError;
+use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
+use crate::{admin, store};
+
+/// A running gateway.
+pub struct Gateway {
+    frontend: Arc<Frontend>,
+    addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    drain_deadline: Duration,
+    demo_password: Option<SecretString>,
+    /// Outlives the sessions, since they store into it.
+    embedded: Option<EmbeddedStore>,
+}
+
+/// The gateway could not start; nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is not to be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The admin port is not to be had.
+    #[error("admin.listen = {address} can't be bound; choose another address, or `off`")]
+    Admin {
+        /// From `admin.listen`.
+        address: SocketAddr,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The settings of the store contradict each other.
+    #[error(transparent)]
+    Store(#[from] SetupError),
+    /// The embedded store can't use its directory.
+    #[error("embedded store")]
+    Embedded(#[from] EmbeddedError),
+    /// `storage.endpoint` of the embedded store is no loopback address.
+    #[error(
+        "storage.endpoint = {0}: the embedded store listens on a loopback address such as http://127.0.0.1:9000"
+    )]
+    Endpoint(String),
+    /// No password could be made or hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// No loopback socket for the engine.
+    #[error("loopback socket")]
+    Loopback(#[source] io::Error),
+}
+
+impl StartError {
+    /// True if another configuration would help, rather than another state of the machine.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, StartError::Store(_) | StartError::Endpoint(_))
+    }
+}
+
+/// The user of a gateway without users on the embedded store.
+const DEMO_USER: &str = "demo";
+
+impl Gateway {
+    /// Builds, binds and serves, in this order: nothing is accepted before everything is there.
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+        // if anything below fails, this stops what was started before it
+        let undo = stop.clone().drop_guard();
+
+        let demo_password = add_demo_user(&mut config)?;
+        let listeners = Listeners::bind(&config, &stop)?;
+        let admin = match config.admin.listen {
+            Some(address) => Some(
+                admin::bind(address)
+                    .await
+                    .map_err(|source| StartError::Admin { address, source })?,
+            ),
+            None => None,
+        };
+        let embedded = start_embedded(&mut config).await?;
+        let store = Store::new(&config.storage, &config.upload).await?;
+        let frontend = Arc::new(Frontend {
+            users: Users::new(&config.users, &config.storage)?,
+            greeting: config.greeting,
+            sessions: config.sessions,
+            accept_timeout: config.passive.accept_timeout,
+            max_file_size: config.upload.max_file_size,
+            upload_stall: config.upload.stall_timeout,
+            download_stall: config.download.stall_timeout,
+            store,
+            masquerade: Masquerade::start(config.masquerade_address.as_ref(), stop.clone()),
+            loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
+            drain,
+            stop,
+            tasks: TaskTracker::new(),
+            census: Census::default(),
+        });
+
+        let addresses = listeners.addresses();
+        let admin_address = admin
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok());
+        listeners.serve(&frontend);
+        if let Some(listener) = admin {
+            tokio::spawn(admin::serve(listener, Arc::clone(&frontend)));
+        }
+        undo.disarm();
+        info!(
+            listen = ?addresses, passive_ports = ?config.passive.ports, admin = ?admin_address,
+            provider = %config.storage.provider, bucket = config.storage.bucket, "cosgate {} is serving", env!("CARGO_PKG_VERSION")
+        );
+        let drain_deadline = config.drain.deadline;
+        Ok(Gateway {
+            frontend,
+            addresses,
+            admin_address,
+            drain_deadline,
+            demo_password,
+            embedded,
+        })
+    }
+
+    /// The control addresses.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The admin port's address, if it is on.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// The password of the user `demo`, if there is one.
+    pub fn demo_password(&self) -> Option<&SecretString> {
+        self.demo_password.as_ref()
+    }
+
+    /// The embedded store, if that is where files go.
+    pub fn embedded(&self) -> Option<&EmbeddedStore> {
+        self.embedded.as_ref()
+    }
+
+    /// Sessions at this moment.
+    pub fn sessions(&self) -> usize {
+        self.frontend.census.sessions()
+    }
+
+    /// The store that uploads go to.
+    pub fn store(&self) -> &store::Store {
+        &self.frontend.store
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.
+    pub async fn run_until_signal(self) {
+        if let Some(password) = &self.demo_password {
+            print_first_steps(self.addresses.first(), password);
+        }
+        signalled().await;
+        info!(deadline = ?self.drain_deadline, "stopping; a second signal ends running transfers");
+        let frontend = Arc::clone(&self.frontend);
+        let hurry = tokio::spawn(async move {
+            signalled().await;
+            frontend.stop.cancel();
+        });
+        self.stop().await;
+        hurry.abort();
+        info!("stopped");
+    }
+
+    /// Ends all sessions, running transfers within `drain.deadline`, and then the store.
+    pub async fn stop(self) {
+        self.frontend.drain(self.drain_deadline).await;
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await;
+        }
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn signalled() {
+    match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            warn!(%error, "signals can't be caught");
+            std::future::pending().await
+        }
+    }
+}
+
+/// Without users, the embedded store gets one with a random password.
+fn add_demo_user(config: &mut Config) -> Result<Option<SecretString>, HashError> {
+    if !config.users.is_empty() || config.storage.provider != Provider::Embedded {
+        return Ok(None);
+    }
+    let password = random_password()?;
+    config.users.push(User {
+        name: DEMO_USER.to_owned(),
+        password_hash: hash_password(&password)?,
+        home: "/".to_owned(),
+        permissions: Permissions {
+            read: true,
+            write: true,
+        },
+    });
+    Ok(Some(password))
+}
+
+/// Starts the embedded store, if it is asked for, and points the configuration at it.
+async fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedStore>, StartError> {
+    let storage = &mut config.storage;
+    if storage.provider != Provider::Embedded {
+        return Ok(None);
+    }
+    let listen = match &storage.endpoint {
+        None => SocketAddr::from(([127, 0, 0, 1], 0)),
+        Some(endpoint) => {
+            let address = endpoint
+                .strip_prefix("http://")
+                .unwrap_or(endpoint)
+                .trim_end_matches('/')
+                .parse();
+            address.map_err(|_| StartError::Endpoint(endpoint.clone()))?
+        }
+    };
+    let credentials = storage
+        .credentials
+        .as_ref()
+        .map(|keys| (keys.access_key_id.clone(), keys.secret_access_key.clone()));
+    let options = Options {
+        data_dir: storage.data_dir.clone(),
+        bucket: storage.bucket.clone(),
+        listen,
+        credentials,
+    };
+    let embedded = EmbeddedStore::start(options).await?;
+    storage.endpoint = Some(embedded.endpoint());
+    storage.credentials = Some(StaticCredentials {
+        access_key_id: embedded.access_key_id().to_owned(),
+        secret_access_key: embedded.secret_access_key().clone(),
+        session_token: None,
+    });
+    Ok(Some(embedded))
+}
+
+/// For the person in front of the terminal, and once only: the password stands in no log line.
+fn print_first_steps(address: Option<&SocketAddr>, password: &SecretString) {
+    let port = address.map_or(2121, SocketAddr::port);
+    let password = password.expose_secret();
+    eprintln!();
+    eprintln!(
+        "  No users are configured. For this run there is one: user {DEMO_USER}, password {password}"
+    );
+    eprintln!("  Upload:    curl -T FILE ftp://{DEMO_USER}:{password}@127.0.0.1:{port}/");
+    eprintln!("  Download:  curl -O ftp://{DEMO_USER}:{password}@127.0.0.1:{port}/FILE");
+    eprintln!();
+}

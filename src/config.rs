@@ -1,0 +1,350 @@
+//! Configuration: from many sources to one checked [`Config`].
+//!
+//! Sources, later ones win: the defaults of [`table`], a YAML file, environment variables
+//! `COSGATE_...` with `__` between levels (`COSGATE_UPLOAD__MIN_PART_SIZE` is
+//! `upload.min_part_size`), and for secret keys `COSGATE_..._FILE`, whose value is the path of a
+//! file that holds the secret (its last newline is dropped).
+//!
+//! ```text
+//! keys.rs     the table of keys: names, defaults, meaning
+//!    │
+//! sources.rs  defaults, YAML (yaml.rs), environment (links.rs: not ours), held against
+//!    │        the table (check.rs) ──> figment: path -> text and origin
+//!    │
+//! reader.rs   one key at a time: text -> value (parse.rs, names.rs), or a Problem (error.rs)
+//!    │
+//! resolve.rs  all keys and what holds between them (storage.rs, endpoint.rs,
+//!    │        users.rs, memory.rs) ──> Config
+//!    │
+//! print.rs    what `cosgate check-config` prints
+//! ```
+//!
+//! Invariants:
+//! - What is not in the table is refused, at any depth and in any source.
+//! - A value reaches its parser exactly as it was written: no source guesses types, so `0123`
+//!   keeps its zero and a password of digits stays a password.
+//! - Every problem is reported, not only the first, and no report shows a secret.
+//! - An empty value, in YAML or in the environment, means the key is not set.
+//!
+//! To add a key: one row in `keys.rs`, one field below, one line in `resolve.rs`. The
+//! unknown-key check, the environment name, the README table and the printing follow from the
+//! row; a test fails when a row is never read.
+
+mod check;
+mod endpoint;
+mod error;
+mod keys;
+mod links;
+mod memory;
+mod names;
+mod parse;
+mod print;
+mod reader;
+mod resolve;
+mod sources;
+mod storage;
+mod users;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+pub use error::{ConfigError, Problem};
+pub use keys::{Fallback, Key, Kind, markdown_rows, table};
+pub use print::Loaded;
+
+/// Reads the configuration from `file`, if any, and this process's environment.
+///
+/// Without `file`, the variable `COSGATE_CONFIG` names it.
+pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let (env, problems) = sources::process_environment();
+    resolve::resolve(sources::collect(file, env, problems))
+}
+
+/// As [`load`], with `env` in the place of the process's environment.
+pub fn load_from(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    resolve::resolve(sources::collect(
+        file,
+        env.into_iter().collect(),
+        Vec::new(),
+    ))
+}
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses of the FTP control port; at least one, no two alike (port 0 excepted).
+    pub listen: Vec<SocketAddr>,
+    /// Text of the 220 greeting; one line of at most 200 bytes.
+    pub greeting: String,
+    /// What PASV replies tell the client to connect to, when it is set by hand.
+    pub masquerade_address: Option<MasqueradeAddress>,
+    /// Passive data connections.
+    pub passive: Passive,
+    /// Limits on control connections.
+    pub sessions: Sessions,
+    /// The object store.
+    pub storage: Storage,
+    /// Client to store.
+    pub upload: Upload,
+    /// Store to client.
+    pub download: Download,
+    /// The end of the process.
+    pub drain: Drain,
+    /// Who may log in; empty only with [`Provider::Embedded`]. No name occurs twice.
+    pub users: Vec<User>,
+    /// Probes, metrics and status page.
+    pub admin: Admin,
+    /// Log output.
+    pub log: Log,
+}
+
+/// The public address that is told to clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MasqueradeAddress {
+    /// A fixed address; never 0.0.0.0, broadcast or multicast.
+    Ipv4(Ipv4Addr),
+    /// A name to resolve, again and again, to an IPv4 address.
+    Dns(String),
+}
+
+/// Passive data connections.
+#[derive(Debug, Clone)]
+pub struct Passive {
+    /// Ports to listen on; never a port of [`Config::listen`] or [`Admin::listen`].
+    pub ports: RangeInclusive<u16>,
+    /// How long a client may take to connect to its passive port; 1 ms to 7 days.
+    pub accept_timeout: Duration,
+}
+
+/// Limits on control connections.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// Sessions in all; at least 1.
+    pub max: usize,
+    /// Sessions from one client address; at least 1.
+    pub max_per_ip: usize,
+    /// A session without command or transfer ends after this; 1 ms to 7 days.
+    pub idle_timeout: Duration,
+    /// A client has to be logged in after this; 1 ms to 7 days.
+    pub login_timeout: Duration,
+}
+
+/// Which kind of store holds the objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// The built-in store, for trials and tests.
+    Embedded,
+    /// Amazon S3, or a store that speaks its protocol.
+    S3,
+    /// Tencent Cloud Object Storage.
+    Cos,
+}
+
+/// How a request names the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// `https://bucket.host/key`
+    Virtual,
+    /// `https://host/bucket/key`
+    Path,
+}
+
+/// The object store.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Which kind of store.
+    pub provider: Provider,
+    /// The bucket's name; for [`Provider::Cos`] `name-APPID`.
+    pub bucket: String,
+    /// Put before every key: empty, or ends with `/`; no leading `/`, no `..`.
+    pub prefix: String,
+    /// Region to sign requests for.
+    pub region: String,
+    /// URL of the store, without bucket and without trailing `/`; none: the SDK's own choice,
+    /// or for the built-in store a free loopback port.
+    pub endpoint: Option<String>,
+    /// How a request names the bucket.
+    pub addressing: Addressing,
+    /// Send and expect the SDK's checksums only where an operation demands them; stores other
+    /// than Amazon's often refuse more.
+    pub checksums_when_required: bool,
+    /// Fixed credentials; none: the SDK's own chain (environment, profile, roles).
+    pub credentials: Option<StaticCredentials>,
+    /// Where the built-in store keeps its objects.
+    pub data_dir: PathBuf,
+    /// Time to connect to the store; 1 ms to 7 days.
+    pub connect_timeout: Duration,
+    /// Time for one attempt of a request; 1 ms to 7 days.
+    pub request_timeout: Duration,
+    /// Attempts per request, the first included; 1 to 100.
+    pub max_attempts: u32,
+    /// Longest key the store takes, in bytes of UTF-8, [`Storage::prefix`] included.
+    pub max_key_bytes: usize,
+    /// Sizes that the store takes for a part (the last of an upload may be smaller).
+    pub part_bytes: RangeInclusive<u64>,
+}
+
+/// A fixed key pair.
+#[derive(Clone)]
+pub struct StaticCredentials {
+    /// Tencent calls it SecretId.
+    pub access_key_id: String,
+    /// Tencent calls it SecretKey.
+    pub secret_access_key: SecretString,
+    /// Comes with temporary credentials only.
+    pub session_token: Option<SecretString>,
+}
+
+/// Client to store.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// Largest file that a client may store, in bytes; at least 1, at most what the store takes.
+    pub max_file_size: u64,
+    /// Size of the first parts, in bytes, within [`Storage::part_bytes`].
+    pub min_part_size: u64,
+    /// Parts under way at a time, per upload; 1 to 64.
+    pub concurrency: usize,
+    /// Memory for the parts of all uploads, in bytes; at least two parts.
+    pub memory_budget: u64,
+    /// A client that sends nothing for this long has stalled; 1 ms to 7 days.
+    pub stall_timeout: Duration,
+    /// What becomes of an upload that breaks off after its first byte.
+    pub on_interrupt: OnInterrupt,
+}
+
+/// What becomes of an upload that breaks off after its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInterrupt {
+    /// What arrived becomes one whole object.
+    Keep,
+    /// Nothing is stored, and an older object stays.
+    Discard,
+}
+
+/// The end of the process.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// How long transfers may go on after SIGTERM; 1 ms to 7 days.
+    pub deadline: Duration,
+}
+
+/// Store to client.
+#[derive(Debug, Clone)]
+pub struct Download {
+    /// A client that takes nothing for this long has stalled; 1 ms to 7 days.
+    pub stall_timeout: Duration,
+}
+
+/// Somebody who may log in.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Login name, 1 to 128 bytes without control characters.
+    pub name: String,
+    /// argon2id hash in PHC form; it parses.
+    pub password_hash: SecretString,
+    /// What the user sees as `/`: absolute, no `.`, `..`, `//` or trailing `/` (but `/` itself).
+    pub home: String,
+    /// What the user may do.
+    pub permissions: Permissions,
+}
+
+/// What a user may do; never nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permissions {
+    /// Download and list.
+    pub read: bool,
+    /// Upload, delete, rename, make directories.
+    pub write: bool,
+}
+
+/// Probes, metrics and status page.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Address of the HTTP server; none: it is off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Log output.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// A filter that `tracing_subscriber::EnvFilter` takes, such as `info` or `cosgate=debug`.
+    pub level: String,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl fmt::Debug for StaticCredentials {
+    // The key id authenticates nobody by itself, but it names an account: it stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaticCredentials").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for MasqueradeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipv4(address) => address.fmt(f),
+            Self::Dns(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::S3 => "s3",
+            Self::Cos => "cos",
+        })
+    }
+}
+
+impl fmt::Display for Addressing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Virtual => "virtual",
+            Self::Path => "path",
+        })
+    }
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.read, self.write) {
+            (true, true) => "RW",
+            (true, false) => "R",
+            (false, true) => "W",
+            (false, false) => "-",
+        })
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        })
+    }
+}

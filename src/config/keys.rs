@@ -1,0 +1,404 @@
+//! The table of keys: the one place that says which keys exist, what each means and what holds
+//! when it is not set. Everything else about names is derived from it.
+
+use std::fmt::Write as _;
+
+/// One key of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Path in YAML; `users[].name` is a key of each entry of `users`.
+    pub path: &'static str,
+    /// What its text is made of.
+    pub kind: Kind,
+    /// What holds when the key is not set.
+    pub default: Fallback,
+    /// One sentence: meaning, unit, range.
+    pub doc: &'static str,
+}
+
+/// What the text of a key is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text with rules of its own.
+    Text,
+    /// Text that is never shown and may come from a file of its own.
+    Secret,
+    /// Texts; one text with commas in between, or a YAML list.
+    List,
+    /// A YAML list of sections, the keys of which are in the table with `[]`.
+    Sections,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A number of bytes with a unit, such as `8MiB`; never 0.
+    Size,
+    /// A time with its unit, such as `30s`; never 0.
+    Duration,
+    /// A whole number, from the first to the second.
+    Count(u64, u64),
+}
+
+/// What holds when a key is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// This text, as if somebody had written it.
+    Text(&'static str),
+    /// Worked out at start; the words say how.
+    Derived(&'static str),
+    /// Nothing.
+    Unset,
+}
+
+impl Key {
+    /// Whether the value must never be shown.
+    pub fn is_secret(&self) -> bool {
+        self.kind == Kind::Secret
+    }
+
+    /// The environment variable of this key; none for the keys of list entries.
+    pub fn variable(&self) -> Option<String> {
+        (!self.path.contains("[]")).then(|| variable(self.path))
+    }
+
+    /// The variable that names a file with the value; secrets have one.
+    pub fn file_variable(&self) -> Option<String> {
+        self.variable()
+            .filter(|_| self.is_secret())
+            .map(|name| name + FILE_SUFFIX)
+    }
+
+    /// The default as text, where it is one.
+    pub fn default_text(&self) -> Option<&'static str> {
+        match self.default {
+            Fallback::Text(text) => Some(text),
+            Fallback::Derived(_) | Fallback::Unset => None,
+        }
+    }
+}
+
+/// All keys, in the order in which they are documented and printed.
+pub fn table() -> &'static [Key] {
+    TABLE
+}
+
+/// The rows of the README's table: key, environment variable, default, meaning.
+pub fn markdown_rows() -> String {
+    let mut rows = String::new();
+    for key in TABLE {
+        let variable = match (key.variable(), key.file_variable()) {
+            (Some(name), Some(file)) => format!("`{name}`, `{file}`"),
+            (Some(name), None) => format!("`{name}`"),
+            (None, _) => String::new(),
+        };
+        let default = match key.default {
+            Fallback::Text(text) => format!("`{text}`"),
+            Fallback::Derived(words) => words.to_string(),
+            Fallback::Unset => String::new(),
+        };
+        let allowed = match key.kind {
+            Kind::Choice(words) => format!(" One of `{}`.", words.join("`, `")),
+            Kind::Count(min, max) => format!(" {min} to {max}."),
+            _ => String::new(),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            rows,
+            "| `{}` | {variable} | {default} | {}{allowed} |",
+            key.path, key.doc
+        );
+    }
+    rows
+}
+
+/// What stands at a path of the configuration.
+pub(super) enum Place {
+    Key(&'static Key),
+    Section,
+    Unknown,
+}
+
+/// What stands at `path`, which may carry indices: `users[3].name`.
+pub(super) fn place(path: &str) -> Place {
+    let path = without_indices(path);
+    if let Some(key) = find(&path) {
+        return Place::Key(key);
+    }
+    let is_section = path.is_empty() || {
+        let inside = format!("{path}.");
+        TABLE.iter().any(|key| key.path.starts_with(&inside))
+    };
+    if is_section {
+        Place::Section
+    } else {
+        Place::Unknown
+    }
+}
+
+/// The row of `path`, without indices.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    TABLE.iter().find(|key| key.path == path)
+}
+
+/// The row of `path`, which may carry indices.
+pub(super) fn find_indexed(path: &str) -> Option<&'static Key> {
+    find(&without_indices(path))
+}
+
+/// `COSGATE_UPLOAD__MIN_PART_SIZE` for `upload.min_part_size`.
+pub(super) fn variable(path: &str) -> String {
+    PREFIX.to_string() + &path.replace('.', "__").to_uppercase()
+}
+
+/// The key that was probably meant by the unknown YAML path `path`.
+pub(super) fn similar_path(path: &str) -> Option<String> {
+    let path = without_indices(path);
+    let last = path.rsplit('.').next().unwrap_or(&path);
+    // A key at the wrong level is the commonest slip; no count of edits finds it.
+    let mut elsewhere = TABLE
+        .iter()
+        .map(|key| key.path)
+        .filter(|known| *known == last || known.ends_with(&format!(".{last}")))
+        .filter(|known| !known.contains("[]"));
+    if let (Some(only), None) = (elsewhere.next(), elsewhere.next()) {
+        return Some(only.to_string());
+    }
+    let sections = TABLE
+        .iter()
+        .filter_map(|key| Some(key.path.split_once('.')?.0));
+    closest(
+        &path,
+        TABLE
+            .iter()
+            .map(|key| key.path)
+            .chain(sections)
+            .map(str::to_string),
+    )
+}
+
+/// The variable that was probably meant by the unknown variable `name`.
+pub(super) fn similar_variable(name: &str) -> Option<String> {
+    let own = TABLE.iter().filter_map(Key::variable);
+    let files = TABLE.iter().filter_map(Key::file_variable);
+    // Without the section's name, no count of edits finds it.
+    let last = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+    if let Some(path) = similar_path(&last).filter(|path| path.ends_with(&format!(".{last}"))) {
+        return Some(variable(&path));
+    }
+    let special = std::iter::once(CONFIG_VARIABLE.to_string());
+    closest(name, own.chain(files).chain(special))
+}
+
+/// The candidate with the fewest edits from `name`, if it is close enough to be meant.
+fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    // Far longer than any key, and the count of edits takes time by the square.
+    if name.len() > 100 {
+        return None;
+    }
+    let folded = name.to_lowercase();
+    let own = folded.strip_prefix("cosgate_").unwrap_or(&folded);
+    // One slip in four letters still reads as the word that was meant.
+    let bound = (own.chars().count() / 4).clamp(1, 4);
+    candidates
+        .map(|known| (strsim::osa_distance(&folded, &known.to_lowercase()), known))
+        .filter(|(edits, _)| *edits <= bound)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// `users[].name` for `users[3].name`.
+fn without_indices(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    let mut inside = false;
+    for c in path.chars() {
+        inside = inside && c != ']';
+        if !inside {
+            plain.push(c);
+        }
+        inside = inside || c == '[';
+    }
+    plain
+}
+
+/// What the names of all variables begin with.
+pub(super) const PREFIX: &str = "COSGATE_";
+/// Names the YAML file; a variable, but no key.
+pub(super) const CONFIG_VARIABLE: &str = "COSGATE_CONFIG";
+/// Makes the variable of a secret the name of a file.
+pub(super) const FILE_SUFFIX: &str = "_FILE";
+
+const fn key(path: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        doc,
+    }
+}
+
+use Fallback::{Derived, Text as Is, Unset};
+use Kind::{Choice, Count, Duration, List, Secret, Sections, Size, Text};
+
+#[rustfmt::skip]
+const TABLE: &[Key] = &[
+    key("listen", List, Is("0.0.0.0:2121"),
+        "Addresses and ports of the FTP control port; several with commas or as a list, IPv6 as `[::]:2121` (in YAML in quotes)."),
+    key("greeting", Text, Is("cosgate ready"),
+        "Text of the 220 greeting, one line of at most 200 bytes."),
+    key("masquerade_address", Text, Unset,
+        "IPv4 address or DNS name that clients are told to connect to for data (PASV); set it behind NAT or a load balancer."),
+    key("passive.ports", Text, Is("30000-30015"),
+        "Ports for passive data connections, one port or a range `FROM-TO`, 1 to 65535; every one must be reachable for clients."),
+    key("passive.accept_timeout", Duration, Is("10s"),
+        "How long a client may take to connect to its passive port; then the transfer is answered with 425."),
+    key("sessions.max", Count(1, 1_000_000), Is("1000"),
+        "Control connections in all; one more is answered with 421."),
+    key("sessions.max_per_ip", Count(1, 1_000_000), Is("250"),
+        "Control connections from one client address."),
+    key("sessions.idle_timeout", Duration, Is("10m"),
+        "A session without a command or a transfer is closed after this time."),
+    key("sessions.login_timeout", Duration, Is("60s"),
+        "A client that has not logged in is disconnected after this time."),
+    key("storage.provider", Choice(&["embedded", "s3", "cos"]), Is("embedded"),
+        "The kind of store: built in (for trials), Amazon S3 and compatible stores, Tencent COS."),
+    key("storage.bucket", Text, Derived("embedded: `cosgate`; else required"),
+        "The bucket; for `cos` in the form `name-APPID`, such as `files-1250000000`."),
+    key("storage.prefix", Text, Unset,
+        "Path inside the bucket under which everything is kept, such as `ftp/`."),
+    key("storage.region", Text, Derived("`us-east-1`; cos: required unless the endpoint tells it"),
+        "The bucket's region, such as `ap-guangzhou`."),
+    key("storage.endpoint", Text, Derived("cos: `https://cos.<region>.myqcloud.com`; s3: Amazon's; embedded: a free loopback port"),
+        "URL of the store without the bucket; with `embedded` a loopback URL such as `http://127.0.0.1:9000`, so that other S3 tools can look in."),
+    key("storage.addressing", Choice(&["auto", "virtual", "path"]), Is("auto"),
+        "How requests name the bucket: in the host name or in the path; `auto` knows COS and Amazon (virtual) and takes path for other endpoints."),
+    key("storage.access_key_id", Secret, Unset,
+        "Access key (Tencent: SecretId); with `s3` and no key the SDK's own chain is used (environment, profile, role)."),
+    key("storage.secret_access_key", Secret, Unset,
+        "Secret key (Tencent: SecretKey); goes with `storage.access_key_id`."),
+    key("storage.session_token", Secret, Unset,
+        "Session token of temporary credentials."),
+    key("storage.data_dir", Text, Is("./cosgate-data"),
+        "Directory in which the built-in store keeps its objects (`embedded` only)."),
+    key("storage.connect_timeout", Duration, Is("5s"),
+        "Time to connect to the store."),
+    key("storage.request_timeout", Duration, Is("30s"),
+        "Time for one attempt of a request to the store."),
+    key("storage.max_attempts", Count(1, 100), Is("4"),
+        "Attempts per request to the store, the first included."),
+    key("upload.max_file_size", Size, Is("200GiB"),
+        "Largest file a client may store; up to 5 TiB with `s3` and `embedded`, 48.82 TiB with `cos`."),
+    key("upload.min_part_size", Size, Is("8MiB"),
+        "Size of the first parts of an upload; 5 MiB to 5 GiB, with `cos` from 1 MiB."),
+    key("upload.concurrency", Count(1, 64), Is("4"),
+        "Parts sent at a time, per upload."),
+    key("upload.memory_budget", Size, Derived("a quarter of the container's memory limit, at least 64 MiB; 256 MiB without a limit"),
+        "Memory for the parts of all uploads together; at least two parts."),
+    key("upload.stall_timeout", Duration, Is("2m"),
+        "An upload whose client sends nothing for this time is given up."),
+    key("upload.on_interrupt", Choice(&["keep", "discard"]), Is("keep"),
+        "What becomes of an upload that breaks off after its first byte: `keep` stores what arrived as one object, `discard` drops it."),
+    key("download.stall_timeout", Duration, Is("2m"),
+        "A download whose client takes nothing for this time is given up."),
+    key("drain.deadline", Duration, Is("10m"),
+        "How long running transfers may go on after SIGTERM; then `upload.on_interrupt` decides."),
+    key("users", Sections, Derived("none; embedded: a demo user is made at start"),
+        "Who may log in; in the environment as JSON or YAML list."),
+    key("users[].name", Text, Unset,
+        "Login name, 1 to 128 bytes; required."),
+    key("users[].password_hash", Secret, Unset,
+        "The password's argon2id hash, made by `cosgate hash-password`; required."),
+    key("users[].home", Text, Is("/"),
+        "Path below `storage.prefix` that the user sees as `/`."),
+    key("users[].permissions", Choice(&["R", "W", "RW"]), Is("RW"),
+        "Read, write or both."),
+    key("admin.listen", Text, Is("127.0.0.1:8080"),
+        "Address and port of probes, metrics and status page (HTTP), or `off`."),
+    key("log.format", Choice(&["json", "text"]), Derived("`text` on a terminal, else `json`"),
+        "Form of a log line."),
+    key("log.level", Text, Is("info"),
+        "Log filter: `error`, `warn`, `info`, `debug`, `trace` or `off`, also per module, such as `info,cosgate=debug`."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_name_of_its_own_and_a_sentence() {
+        for (i, key) in TABLE.iter().enumerate() {
+            assert!(
+                TABLE[..i].iter().all(|other| other.path != key.path),
+                "{}",
+                key.path
+            );
+            assert!(
+                key.doc.ends_with('.') && !key.doc.contains('|'),
+                "{}",
+                key.path
+            );
+        }
+    }
+
+    #[test]
+    fn no_variable_of_a_key_looks_like_the_file_variable_of_another() {
+        let names: Vec<String> = TABLE.iter().filter_map(Key::variable).collect();
+        for key in TABLE {
+            assert!(
+                key.file_variable()
+                    .is_none_or(|file| !names.contains(&file))
+            );
+        }
+    }
+
+    #[test]
+    fn the_variable_follows_from_the_path() {
+        assert_eq!(
+            variable("upload.min_part_size"),
+            "COSGATE_UPLOAD__MIN_PART_SIZE"
+        );
+    }
+
+    #[test]
+    fn paths_with_indices_find_their_row() {
+        assert!(matches!(place("users[12].name"), Place::Key(key) if key.path == "users[].name"));
+        assert!(matches!(place("users[0]"), Place::Section));
+        assert!(matches!(place("users[0].nam"), Place::Unknown));
+        assert!(matches!(place("upload"), Place::Section));
+        assert!(matches!(place("uplo"), Place::Unknown));
+    }
+
+    #[test]
+    fn slips_lead_to_the_key_that_was_meant() {
+        for (slip, meant) in [
+            ("listne", Some("listen")),
+            ("uplod", Some("upload")),
+            ("upload.min_partsize", Some("upload.min_part_size")),
+            ("min_part_size", Some("upload.min_part_size")),
+            ("users[0].nmae", Some("users[].name")),
+            ("tea.pot", None),
+        ] {
+            assert_eq!(similar_path(slip).as_deref(), meant, "{slip}");
+        }
+        for (slip, meant) in [
+            (
+                "COSGATE_UPLOAD_MIN_PART_SIZE",
+                Some("COSGATE_UPLOAD__MIN_PART_SIZE"),
+            ),
+            ("COSGATE_Log__Level", Some("COSGATE_LOG__LEVEL")),
+            (
+                "COSGATE_ACCESS_KEY_ID",
+                Some("COSGATE_STORAGE__ACCESS_KEY_ID"),
+            ),
+            ("COSGATE_CONFG", Some("COSGATE_CONFIG")),
+            ("COSGATE_TEAPOT", None),
+        ] {
+            assert_eq!(similar_variable(slip).as_deref(), meant, "{slip}");
+        }
+    }
+
+    #[test]
+    fn the_readme_rows_have_four_columns_and_show_no_row_twice() {
+        let rows = markdown_rows();
+        assert_eq!(rows.lines().count(), TABLE.len());
+        assert!(rows.lines().all(|row| row.matches('|').count() == 5));
+        assert!(rows.contains("| `upload.concurrency` | `COSGATE_UPLOAD__CONCURRENCY` | `4` |"));
+    }
+}

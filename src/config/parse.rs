@@ -1,0 +1,344 @@
+//! Text to value, for each kind of value.
+//!
+//! An error is the rest of the sentence `key = value (from origin): `; it says what is allowed
+//! and how to mend it, and does not repeat the value.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+use super::{LogFormat, OnInterrupt, Permissions, Provider};
+
+/// What a parser returns.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// A number of bytes: `200GiB`, `8 MiB`, `5GB`, `1048576`. Never 0.
+pub(super) fn size(text: &str) -> Parsed<u64> {
+    match text.trim().parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Err("0 leaves no room for anything; write a size such as 8MiB".into()),
+        Ok(ByteSize(bytes)) => Ok(bytes),
+        Err(_) => {
+            Err("this is no size; write one such as 8MiB, 200GiB, 5GB or 1048576 (bytes)".into())
+        }
+    }
+}
+
+/// A time with its unit: `30s`, `2m`, `1h 30m`. Never 0.
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    let text = text.trim();
+    if text.bytes().all(|b| b.is_ascii_digit())
+        && !text.is_empty()
+        && !text.trim_matches('0').is_empty()
+    {
+        return Err(format!(
+            "the unit is missing; write {text}s for seconds or {text}m for minutes"
+        ));
+    }
+    match humantime::parse_duration(text) {
+        Ok(time) if (MIN_DURATION..=MAX_DURATION).contains(&time) => Ok(time),
+        Ok(_) => Err("times are from 1ms to 7days; write one in that range, such as 30s".into()),
+        Err(_) => Err("this is no time; write one such as 500ms, 30s, 2m or 1h 30m".into()),
+    }
+}
+
+/// A whole number from `min` to `max`.
+pub(super) fn count(text: &str, min: u64, max: u64) -> Parsed<u64> {
+    match text.trim().parse::<u64>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("write a whole number from {min} to {max}")),
+    }
+}
+
+/// An address to listen on.
+pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let port = text.strip_prefix(':').unwrap_or(text);
+    Err(if let Ok(port) = port.parse::<u16>() {
+        format!("the address is missing; write 0.0.0.0:{port}, or [::]:{port} for IPv6")
+    } else if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        format!("the port is missing; write {}", SocketAddr::new(ip, 2121))
+    } else {
+        "write an IP address and a port, such as 0.0.0.0:2121 or [::]:2121".to_string()
+    })
+}
+
+/// An address to listen on, or `off`.
+pub(super) fn admin_address(text: &str) -> Parsed<Option<SocketAddr>> {
+    match text {
+        // YAML 1.1 writers turn `off` into `false`.
+        "off" | "false" => Ok(None),
+        address => socket_address(address)
+            .map(Some)
+            .map_err(|advice| advice + "; or off"),
+    }
+}
+
+/// One line for the 220 reply.
+pub(super) fn greeting(text: &str) -> Parsed<String> {
+    if text.chars().any(char::is_control) {
+        // A line break would end the reply, and what follows would be read as the next one.
+        Err("the greeting is one line; remove line breaks and other control characters".into())
+    } else if text.len() > MAX_GREETING_BYTES {
+        Err(format!(
+            "the greeting has {} bytes; shorten it to {MAX_GREETING_BYTES}",
+            text.len()
+        ))
+    } else {
+        Ok(text.to_string())
+    }
+}
+
+/// A port, or a range `FROM-TO`.
+pub(super) fn ports(text: &str) -> Parsed<RangeInclusive<u16>> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (Ok(from), Ok(to)) = (from.trim().parse::<u16>(), to.trim().parse::<u16>()) else {
+        return Err(
+            "ports are from 1 to 65535; write one port or a range such as 30000-30015".into(),
+        );
+    };
+    if from == 0 {
+        Err("port 0 is no port; write one port or a range such as 30000-30015".into())
+    } else if from > to {
+        Err(format!(
+            "the range is the wrong way round; write {to}-{from}"
+        ))
+    } else {
+        Ok(from..=to)
+    }
+}
+
+/// Which kind of store.
+pub(super) fn provider(text: &str) -> Parsed<Provider> {
+    match text {
+        "embedded" => Ok(Provider::Embedded),
+        "s3" => Ok(Provider::S3),
+        "cos" => Ok(Provider::Cos),
+        _ => Err("write embedded (built in, for trials), \
+                  s3 (Amazon S3 and compatible) or cos (Tencent COS)"
+            .into()),
+    }
+}
+
+/// Form of a log line.
+pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("write json or text".into()),
+    }
+}
+
+/// What becomes of an interrupted upload.
+pub(super) fn on_interrupt(text: &str) -> Parsed<OnInterrupt> {
+    match text {
+        "keep" => Ok(OnInterrupt::Keep),
+        "discard" => Ok(OnInterrupt::Discard),
+        _ => Err("write keep or discard".into()),
+    }
+}
+
+/// A filter that `EnvFilter` takes.
+pub(super) fn log_level(text: &str) -> Parsed<String> {
+    const WANTED: &str =
+        "write error, warn, info, debug, trace or off, also per module as in info,cosgate=debug";
+    let words: Vec<&str> = text.split(',').map(str::trim).collect();
+    // EnvFilter takes the slip `inof` for the name of a module, and then logs nothing at all.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let is_directive = |word: &str| word.contains(['=', '[', ']', '{', '}']);
+    // EnvFilter does not expect the spaces that people put after commas.
+    let filter = words.join(",");
+    if words
+        .iter()
+        .all(|word| is_level(word) || is_directive(word))
+        && EnvFilter::try_new(&filter).is_ok()
+    {
+        Ok(filter)
+    } else {
+        Err(format!("this is no log filter; {WANTED}"))
+    }
+}
+
+/// `R`, `W` or `RW`.
+pub(super) fn permissions(text: &str) -> Parsed<Permissions> {
+    match text.to_ascii_uppercase().as_str() {
+        "R" => Ok(Permissions {
+            read: true,
+            write: false,
+        }),
+        "W" => Ok(Permissions {
+            read: false,
+            write: true,
+        }),
+        "RW" => Ok(Permissions {
+            read: true,
+            write: true,
+        }),
+        _ => Err("write R (read), W (write) or RW (both)".into()),
+    }
+}
+
+/// The segments of a path inside the bucket, with `.` and empty ones left out.
+pub(super) fn segments(text: &str) -> Parsed<Vec<&str>> {
+    if text.chars().any(char::is_control) {
+        return Err("a path has no control characters; remove them".into());
+    }
+    let segments: Vec<&str> = text
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    if segments.contains(&"..") {
+        return Err("a path has no ..; write the path that is meant".into());
+    }
+    Ok(segments)
+}
+
+/// A part of a key pair, as it goes into request headers.
+pub(super) fn credential(text: &str) -> Parsed<String> {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        // A stray line break is the usual slip; the store would only say "wrong signature".
+        Err("it contains a space or a line break; copy it again without".into())
+    } else {
+        Ok(text.to_string())
+    }
+}
+
+/// `8 MiB`, as people write it.
+pub(super) fn size_text(bytes: u64) -> String {
+    ByteSize(bytes).to_string().replace(".0 ", " ")
+}
+
+// Timers count milliseconds; and a bound of more than a week bounds nothing.
+const MIN_DURATION: Duration = Duration::from_millis(1);
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Some clients read replies into small fixed buffers.
+const MAX_GREETING_BYTES: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice<T>(parsed: Parsed<T>) -> String {
+        parsed.err().expect("this is to be refused")
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("200GiB", 200 << 30),
+            ("8 MiB", 8 << 20),
+            ("5GB", 5_000_000_000),
+            ("1048576", 1 << 20),
+            ("1.5gib", 3 << 29),
+            (" 10 kB ", 10_000),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "0",
+            "0MiB",
+            "",
+            "MiB",
+            "-1",
+            "8 elephants",
+            "1_000",
+            "0x10",
+            "NaN",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_a_length() {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("2m", 120_000),
+            ("1h 30m", 5_400_000),
+            ("500ms", 500),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        assert!(advice(duration("30")).contains("30s"));
+        for text in [
+            "0",
+            "0s",
+            "00",
+            "1ns",
+            "8days",
+            "",
+            "s",
+            "-1s",
+            "1 elephant",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_its_other_half_is_refused_with_the_whole_one() {
+        assert!(socket_address("[::]:2121").is_ok());
+        assert!(advice(socket_address("2121")).contains("0.0.0.0:2121"));
+        assert!(advice(socket_address(":21")).contains("[::]:21"));
+        assert!(advice(socket_address("10.0.0.1")).contains("10.0.0.1:2121"));
+        assert!(advice(socket_address("::1")).contains("[::1]:2121"));
+        assert!(socket_address("localhost:2121").is_err());
+        assert_eq!(admin_address("off"), Ok(None));
+        assert!(advice(admin_address("on")).ends_with("or off"));
+    }
+
+    #[test]
+    fn ports_are_one_or_a_range_the_right_way_round() {
+        assert_eq!(ports("30000-30015"), Ok(30000..=30015));
+        assert_eq!(ports("30000 - 30015"), Ok(30000..=30015));
+        assert_eq!(ports("65535"), Ok(65535..=65535));
+        assert!(advice(ports("9-7")).contains("7-9"));
+        for text in ["0", "0-5", "65536", "1-65536", "", "-", "a", "1-2-3", "-5"] {
+            assert!(ports(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_is_one_short_line() {
+        assert!(greeting("Willkommen – 欢迎").is_ok());
+        assert!(greeting("a\r\n230 in").is_err());
+        assert!(greeting(&"x".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn a_log_filter_with_a_slip_is_refused() {
+        for text in [
+            "info",
+            "DEBUG",
+            "off",
+            "info,cosgate=debug",
+            "cosgate::store=trace",
+            "warn, cosgate[upload]=debug",
+        ] {
+            assert!(log_level(text).is_ok(), "{text}");
+        }
+        for text in ["inof", "cosgate=loud", "", "info,", "info,cosgate", "[["] {
+            assert!(log_level(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_loses_what_says_nothing_and_never_climbs() {
+        assert_eq!(segments("/a//b/./c/"), Ok(vec!["a", "b", "c"]));
+        assert_eq!(segments("/"), Ok(vec![]));
+        assert!(segments("a/../b").is_err());
+        assert!(segments("a\nb").is_err());
+        assert_eq!(segments("..a"), Ok(vec!["..a"]));
+    }
+
+    #[test]
+    fn sizes_are_shown_as_people_write_them() {
+        assert_eq!(size_text(5 << 30), "5 GiB");
+        assert_eq!(size_text(3 << 29), "1.5 GiB");
+    }
+}

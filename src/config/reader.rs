@@ -1,0 +1,368 @@
+//! Reads one key at a time: text to value, or a [`Problem`].
+//!
+//! Invariant: a value that is refused is reported here, once, and the caller goes on with the
+//! default, so that one run finds everything that is wrong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use figment::Figment;
+use figment::value::Value;
+
+use super::check::YamlFile;
+use super::error::{ConfigError, DEFAULT, Problem, shown};
+use super::keys::{self, Kind};
+use super::parse;
+use super::sources::Sources;
+
+/// The value of a key as it may be shown, and where it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub value: Option<String>,
+    pub origin: String,
+}
+
+/// What a source says about a key.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub texts: Vec<String>,
+    pub origin: Origin,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    Default,
+    /// The YAML file.
+    File(String),
+    /// A variable, or the file that one names.
+    Variable(String),
+}
+
+pub(super) struct Reader {
+    figment: Figment,
+    root: Value,
+    file: Option<YamlFile>,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+    settings: BTreeMap<&'static str, Setting>,
+}
+
+impl Reader {
+    pub fn new(sources: Sources) -> Self {
+        let Sources {
+            figment,
+            file,
+            mut problems,
+        } = sources;
+        let root = figment.find_value("").unwrap_or_else(|error| {
+            // Our layers give no errors; if figment has one of its own, it must not be lost.
+            problems.push(Problem::about("the configuration", None, error.to_string()));
+            Value::from(figment::value::Dict::new())
+        });
+        let (warnings, settings) = (Vec::new(), BTreeMap::new());
+        Self {
+            figment,
+            root,
+            file,
+            problems,
+            warnings,
+            settings,
+        }
+    }
+
+    /// The value of `path`; the default where it is not set or was refused.
+    pub fn value<T>(&mut self, path: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        self.optional(path, &parse)
+            .unwrap_or_else(|| default(path, parse))
+    }
+
+    /// The value of `path`; none where it is not set or was refused.
+    pub fn optional<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let given = self.given(path);
+        let text = given
+            .as_ref()
+            .and_then(|given| given.texts.first().cloned());
+        let origin = given.map_or(Origin::Default, |given| given.origin);
+        self.settings.insert(
+            path,
+            Setting {
+                value: text.as_deref().map(|text| shown(path, text)),
+                origin: origin.to_string(),
+            },
+        );
+        parse(&text?)
+            .map_err(|advice| self.refuse(path, advice))
+            .ok()
+    }
+
+    /// The values of the list `path`.
+    pub fn list<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let given = self.given(path);
+        let origin = given
+            .as_ref()
+            .map_or(Origin::Default, |given| given.origin.clone());
+        let texts: Vec<String> = given
+            .iter()
+            .flat_map(|given| &given.texts)
+            .flat_map(|text| text.split(','))
+            .map(|text| text.trim().to_string())
+            .collect();
+        self.settings.insert(
+            path,
+            Setting {
+                value: Some(
+                    texts
+                        .iter()
+                        .map(|text| shown(path, text))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                ),
+                origin: origin.to_string(),
+            },
+        );
+        if texts.is_empty() {
+            self.refuse(
+                path,
+                "the list is empty; write at least one entry, or remove the key",
+            );
+        }
+        let mut values = Vec::new();
+        for text in texts {
+            match parse(&text) {
+                Ok(value) => values.push(value),
+                Err(advice) => self.report(path, Some(shown(path, &text)), &origin, advice),
+            }
+        }
+        values
+    }
+
+    /// The entries of a list of sections, as paths to ask [`Reader::entry`] for.
+    pub fn sections(&mut self, path: &'static str) -> usize {
+        let (entries, origin) = match self.root.find_ref(path) {
+            Some(value) => (
+                value.as_array().map_or(0, <[Value]>::len),
+                self.origin(value),
+            ),
+            None => (0, Origin::Default),
+        };
+        let value = (entries > 0).then(|| entries.to_string());
+        self.settings.insert(
+            path,
+            Setting {
+                value,
+                origin: origin.to_string(),
+            },
+        );
+        entries
+    }
+
+    /// The value of `name` in entry `index` of the list of sections `list`.
+    pub fn entry<T>(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let section = self.root.find_ref(list)?.as_array()?.get(index)?;
+        // What is no section has been reported already.
+        section.as_dict()?;
+        let path = format!("{list}[{index}].{name}");
+        let default = keys::find_indexed(&path).and_then(keys::Key::default_text);
+        let (text, origin) = match (section.find_ref(name), default) {
+            (Some(value), _) => (value.as_str()?.to_string(), self.origin(value)),
+            (None, Some(text)) => (text.to_string(), Origin::Default),
+            (None, None) => {
+                let origin = self.origin(section);
+                if !self.has_unknown_key(&format!("{list}[{index}].")) {
+                    self.report(&path, None, &origin, "this is required; add it");
+                }
+                return None;
+            }
+        };
+        parse(&text)
+            .map_err(|advice| self.report(&path, Some(shown(&path, &text)), &origin, advice))
+            .ok()
+    }
+
+    /// Whether a key below `inside` was refused by name: it probably is the one that is missed.
+    fn has_unknown_key(&self, inside: &str) -> bool {
+        self.problems.iter().any(|problem| {
+            problem.key.starts_with(inside) && keys::find_indexed(&problem.key).is_none()
+        })
+    }
+
+    /// A duration, with the bounds that hold for all.
+    pub fn duration(&mut self, path: &'static str) -> Duration {
+        self.value(path, parse::duration)
+    }
+
+    /// A number of bytes, at least 1.
+    pub fn size(&mut self, path: &'static str) -> u64 {
+        self.value(path, parse::size)
+    }
+
+    /// A whole number, with the bounds that the table states.
+    pub fn count(&mut self, path: &'static str) -> u64 {
+        let (min, max) = match keys::find(path).map(|key| key.kind) {
+            Some(Kind::Count(min, max)) => (min, max),
+            _ => (0, u64::MAX),
+        };
+        self.value(path, |text| parse::count(text, min, max))
+    }
+
+    /// Reports the value that `path` has as refused.
+    pub fn refuse(&mut self, path: &'static str, advice: impl Into<String>) {
+        let origin = self
+            .given(path)
+            .map_or(Origin::Default, |given| given.origin);
+        let value = self
+            .settings
+            .get(path)
+            .and_then(|setting| setting.value.clone());
+        self.report(path, value, &origin, advice);
+    }
+
+    /// Reports entry `index` of the list of sections `list`.
+    pub fn refuse_entry(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        name: &str,
+        value: &str,
+        advice: &str,
+    ) {
+        let path = format!("{list}[{index}].{name}");
+        let value_at = self
+            .root
+            .find_ref(list)
+            .and_then(Value::as_array)
+            .and_then(|entries| entries.get(index));
+        let origin = value_at.map_or(Origin::Default, |value| self.origin(value));
+        self.report(&path, Some(shown(&path, value)), &origin, advice);
+    }
+
+    fn report(
+        &mut self,
+        path: &str,
+        value: Option<String>,
+        origin: &Origin,
+        advice: impl Into<String>,
+    ) {
+        let origin = match (origin, &self.file) {
+            // "not set" says more than "from default".
+            (Origin::Default, _) if value.is_none() => None,
+            (Origin::File(_), Some(file)) => Some(file.origin_of(path)),
+            (other, _) => Some(other.to_string()),
+        };
+        self.problems.push(Problem {
+            key: path.to_string(),
+            value,
+            origin,
+            advice: advice.into(),
+        });
+    }
+
+    /// Says something that does not keep the program from starting.
+    pub fn warn(&mut self, path: &'static str, words: &str) {
+        let setting = self.settings.get(path);
+        let value = setting.and_then(|setting| setting.value.as_deref());
+        let origin = setting.map_or(DEFAULT, |setting| setting.origin.as_str());
+        self.warnings.push(match value {
+            Some(value) if origin == DEFAULT => format!("{path} = {value} (the default): {words}"),
+            Some(value) => format!("{path} = {value} (from {origin}): {words}"),
+            None => format!("{path}: {words}"),
+        });
+    }
+
+    /// States the value that holds for `path` after all was considered.
+    pub fn settle(&mut self, path: &'static str, value: &str) {
+        let value = Some(shown(path, value));
+        match self.settings.get_mut(path) {
+            Some(setting) => setting.value = value,
+            None => {
+                self.settings.insert(
+                    path,
+                    Setting {
+                        value,
+                        origin: DEFAULT.to_string(),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Whether somebody set `path`.
+    pub fn is_set(&self, path: &str) -> bool {
+        self.given(path)
+            .is_some_and(|given| given.origin != Origin::Default)
+    }
+
+    /// Whether nothing has been said against `path` yet.
+    pub fn is_sound(&self, path: &str) -> bool {
+        self.problems.iter().all(|problem| problem.key != path)
+    }
+
+    /// The warnings and settings; or the problems, if there are any.
+    pub fn finish(self) -> Result<(Vec<String>, BTreeMap<&'static str, Setting>), ConfigError> {
+        if self.problems.is_empty() {
+            Ok((self.warnings, self.settings))
+        } else {
+            Err(ConfigError::new(self.problems))
+        }
+    }
+
+    fn given(&self, path: &str) -> Option<Given> {
+        let value = self.root.find_ref(path)?;
+        let texts = match value {
+            Value::Array(_, items) => items
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_string)
+                .collect(),
+            other => vec![other.as_str()?.to_string()],
+        };
+        Some(Given {
+            texts,
+            origin: self.origin(value),
+        })
+    }
+
+    fn origin(&self, value: &Value) -> Origin {
+        match self.figment.get_metadata(value.tag()) {
+            Some(metadata) if metadata.name == DEFAULT => Origin::Default,
+            Some(metadata) if metadata.source.is_some() => Origin::File(metadata.name.to_string()),
+            Some(metadata) => Origin::Variable(metadata.name.to_string()),
+            None => Origin::Default,
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Default => DEFAULT,
+            Self::File(name) | Self::Variable(name) => name,
+        })
+    }
+}
+
+fn default<T>(path: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    let text = keys::find(path)
+        .and_then(keys::Key::default_text)
+        .unwrap_or_default();
+    match parse(text) {
+        Ok(value) => value,
+        // Every test of the configuration reads all of them.
+        Err(reason) => unreachable!("the table's default of {path} is valid: {reason}"),
+    }
+}

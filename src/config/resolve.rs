@@ -1,0 +1,220 @@
+//! All keys, and what must hold between them.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use super::error::ConfigError;
+use super::parse::{self, size_text};
+use super::print::Loaded;
+use super::reader::Reader;
+use super::sources::Sources;
+use super::storage::{self, Limits};
+use super::{
+    Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, memory, names, users,
+};
+
+/// Turns what the sources say into a configuration, or reports all that is wrong.
+pub(super) fn resolve(sources: Sources) -> Result<Loaded, ConfigError> {
+    let mut read = Reader::new(sources);
+    let config = config(&mut read);
+    let (warnings, settings) = read.finish()?;
+    Ok(Loaded {
+        config,
+        warnings,
+        settings,
+    })
+}
+
+/// Of use only if the reader has found no problem: then no default stands for a refused value.
+fn config(read: &mut Reader) -> Config {
+    let listen = listen(read);
+    let admin = Admin {
+        listen: read.value("admin.listen", parse::admin_address),
+    };
+    let passive = passive(read, &listen);
+    admin_conflicts(read, &admin, &listen, &passive.ports);
+    let storage = storage::resolve(read);
+    Config {
+        greeting: read.value("greeting", parse::greeting),
+        masquerade_address: read.optional("masquerade_address", names::masquerade_address),
+        sessions: sessions(read),
+        upload: upload(read, &Limits::of(storage.provider)),
+        download: Download {
+            stall_timeout: read.duration("download.stall_timeout"),
+        },
+        drain: Drain {
+            deadline: read.duration("drain.deadline"),
+        },
+        users: users::resolve(read, storage.provider),
+        log: log(read),
+        listen,
+        passive,
+        storage,
+        admin,
+    }
+}
+
+fn listen(read: &mut Reader) -> Vec<SocketAddr> {
+    let listen = read.list("listen", parse::socket_address);
+    for (i, address) in listen.iter().enumerate() {
+        if let Some(other) = listen[..i].iter().find(|other| overlap(**other, *address)) {
+            let advice = if other == address {
+                format!("{address} stands here twice; remove one")
+            } else {
+                format!("{other} and {address} are the same port of the same machine; remove one")
+            };
+            read.refuse("listen", advice);
+        }
+    }
+    listen
+}
+
+/// Whether only one of the two can be bound. Port 0 is a new port each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.port() != 0
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+fn passive(read: &mut Reader, listen: &[SocketAddr]) -> Passive {
+    let ports = read.value("passive.ports", parse::ports);
+    if let Some(taken) = listen
+        .iter()
+        .find(|address| ports.contains(&address.port()))
+    {
+        let port = taken.port();
+        read.refuse(
+            "passive.ports",
+            format!("{port} is the control port (listen); choose a range without it"),
+        );
+    }
+    if *ports.start() <= *EPHEMERAL_PORTS.end() && *ports.end() >= *EPHEMERAL_PORTS.start() {
+        read.warn(
+            "passive.ports",
+            "Linux gives ports 32768 to 60999 to outgoing connections \
+             (net.ipv4.ip_local_port_range), \
+             so one of these may be taken at start; choose ports below 32768 or reserve them \
+             (net.ipv4.ip_local_reserved_ports)",
+        );
+    }
+    Passive {
+        ports,
+        accept_timeout: read.duration("passive.accept_timeout"),
+    }
+}
+
+fn admin_conflicts(
+    read: &mut Reader,
+    admin: &Admin,
+    listen: &[SocketAddr],
+    passive: &RangeInclusive<u16>,
+) {
+    let Some(address) = admin.listen else { return };
+    if listen.iter().any(|other| overlap(*other, address)) {
+        read.refuse(
+            "admin.listen",
+            "this is the control port (listen); choose another port, or off",
+        );
+    }
+    if passive.contains(&address.port()) {
+        read.refuse(
+            "admin.listen",
+            "this port is one of passive.ports; choose another port, or off",
+        );
+    }
+}
+
+fn sessions(read: &mut Reader) -> Sessions {
+    Sessions {
+        max: as_usize(read.count("sessions.max")),
+        max_per_ip: as_usize(read.count("sessions.max_per_ip")),
+        idle_timeout: read.duration("sessions.idle_timeout"),
+        login_timeout: read.duration("sessions.login_timeout"),
+    }
+}
+
+fn upload(read: &mut Reader, limits: &Limits) -> Upload {
+    let max_file_size = read.size("upload.max_file_size");
+    if max_file_size > limits.object_bytes && read.is_sound("storage.provider") {
+        let advice = format!(
+            "{} takes objects up to {}; set at most that",
+            limits.store, limits.object_text
+        );
+        read.refuse("upload.max_file_size", advice);
+    }
+    let min_part_size = read.size("upload.min_part_size");
+    if !limits.part_bytes.contains(&min_part_size) && read.is_sound("storage.provider") {
+        let (min, max) = (
+            size_text(*limits.part_bytes.start()),
+            size_text(*limits.part_bytes.end()),
+        );
+        let advice =
+            format!("the store accepts parts of {min} to {max}; set a value in that range");
+        read.refuse("upload.min_part_size", advice);
+    }
+    Upload {
+        max_file_size,
+        min_part_size,
+        concurrency: as_usize(read.count("upload.concurrency")),
+        memory_budget: memory_budget(read, min_part_size),
+        stall_timeout: read.duration("upload.stall_timeout"),
+        on_interrupt: read.value("upload.on_interrupt", parse::on_interrupt),
+    }
+}
+
+/// One part that is being filled while another is sent is the least that makes progress.
+fn memory_budget(read: &mut Reader, min_part_size: u64) -> u64 {
+    let budget = read
+        .optional("upload.memory_budget", parse::size)
+        .unwrap_or_else(|| {
+            let budget = memory::default_budget(memory::limit());
+            if read.is_sound("upload.memory_budget") {
+                read.settle("upload.memory_budget", &size_text(budget));
+            }
+            budget
+        });
+    let least = min_part_size.saturating_mul(2);
+    if budget < least
+        && read.is_sound("upload.min_part_size")
+        && read.is_sound("upload.memory_budget")
+    {
+        let advice = format!(
+            "an upload needs room for two parts of upload.min_part_size, {} in all; \
+             raise the budget (and the container's memory), or lower upload.min_part_size",
+            size_text(least)
+        );
+        read.refuse("upload.memory_budget", advice);
+    }
+    budget
+}
+
+fn log(read: &mut Reader) -> Log {
+    let format = read
+        .optional("log.format", parse::log_format)
+        .unwrap_or_else(|| {
+            let is_terminal = std::io::stdout().is_terminal();
+            let format = if is_terminal {
+                LogFormat::Text
+            } else {
+                LogFormat::Json
+            };
+            if read.is_sound("log.format") {
+                read.settle("log.format", &format.to_string());
+            }
+            format
+        });
+    Log {
+        format,
+        level: read.value("log.level", parse::log_level),
+    }
+}
+
+/// Counts are bounded by the table, far below what any usize holds.
+fn as_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Linux's default of net.ipv4.ip_local_port_range.
+const EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;

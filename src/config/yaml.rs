@@ -1,0 +1,341 @@
+//! YAML text to a tree of texts.
+//!
+//! Invariant: a scalar that belongs to a key of the table arrives as it was written. YAML's own
+//! types would turn the password `0x10` into 16 and `1.50` into 1.5.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use figment::providers::{Format, Yaml};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::keys::{self, Kind, Place};
+
+/// A piece of YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    Null,
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+/// Reads `text` as the value of the key or section `root`; `""` is the whole configuration.
+///
+/// An error names line and column and repeats no value.
+pub(super) fn parse(text: &str, root: &str) -> Result<Node, String> {
+    // Where one text is wanted and a list stands, serde gives up on the whole document. Reading
+    // by YAML's types finds the same tree, so that the caller can report this with all the rest.
+    run(text, Seed::new(root, Scalars::Verbatim))
+        .or_else(|_| run(text, Seed::new(root, Scalars::Typed)))
+        .map_err(|error| error.to_string())
+}
+
+/// The line, from 1, at which the key `path` (or the first key below it) stands in `text`.
+pub(super) fn line_of(text: &str, path: &str) -> Option<usize> {
+    // serde_yaml tells positions in errors only: fail at that key on purpose.
+    let seed = Seed {
+        wanted: Some(path.to_string()),
+        ..Seed::new("", Scalars::Typed)
+    };
+    let error = run(text, seed).err()?;
+    error.location().map(|location| location.line())
+}
+
+fn run(text: &str, seed: Seed) -> Result<Node, <Yaml as Format>::Error> {
+    SEED.set(Some(seed));
+    Yaml::from_str::<Document>(text).map(|document| document.0)
+}
+
+thread_local! {
+    // figment's Yaml takes a type and no seed, so the seed of a `Document` waits here, from
+    // `run` to `Document::deserialize` on the same thread.
+    static SEED: RefCell<Option<Seed>> = const { RefCell::new(None) };
+}
+
+struct Document(Node);
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seed = SEED.take().ok_or_else(|| D::Error::custom("no seed"))?;
+        seed.deserialize(deserializer).map(Document)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scalars {
+    /// As written, wherever the table says that a scalar is wanted.
+    Verbatim,
+    /// By YAML's types.
+    Typed,
+}
+
+/// How to read the node at a path.
+#[derive(Clone)]
+struct Seed {
+    path: String,
+    scalars: Scalars,
+    /// Fail at this key.
+    wanted: Option<String>,
+}
+
+impl Seed {
+    fn new(path: &str, scalars: Scalars) -> Self {
+        Self {
+            path: path.to_string(),
+            scalars,
+            wanted: None,
+        }
+    }
+
+    fn key(&self, name: &str) -> Self {
+        let path = match self.path.as_str() {
+            "" => name.to_string(),
+            path => format!("{path}.{name}"),
+        };
+        Self {
+            path,
+            ..self.clone()
+        }
+    }
+
+    fn index(&self, index: usize) -> Self {
+        Self {
+            path: format!("{}[{index}]", self.path),
+            ..self.clone()
+        }
+    }
+
+    /// Whether this is the wanted key, or the first one below it.
+    fn is_wanted(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| {
+            let rest = self.path.strip_prefix(wanted.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
+    fn wants_scalar(&self) -> bool {
+        self.scalars == Scalars::Verbatim
+            && match keys::place(&self.path) {
+                Place::Key(key) => !matches!(key.kind, Kind::List | Kind::Sections),
+                Place::Section | Place::Unknown => false,
+            }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        if self.wants_scalar() {
+            deserializer.deserialize_option(Verbatim)
+        } else {
+            deserializer.deserialize_any(Any(self))
+        }
+    }
+}
+
+/// A scalar as it was written, or nothing.
+struct Verbatim;
+
+impl<'de> Visitor<'de> for Verbatim {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one value")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_string()))
+    }
+}
+
+/// Whatever stands there.
+struct Any(Seed);
+
+/// Scalars in YAML's own types; only the form is of use, so they become text again.
+macro_rules! visit_as_text {
+    ($($method:ident($type:ty)),* $(,)?) => {
+        $(fn $method<E: Error>(self, value: $type) -> Result<Node, E> {
+            Ok(Node::Text(value.to_string()))
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for Any {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML without tags")
+    }
+
+    visit_as_text!(
+        visit_str(&str),
+        visit_bool(bool),
+        visit_u64(u64),
+        visit_i64(i64),
+        visit_u128(u128),
+        visit_i128(i128),
+        visit_f64(f64),
+    );
+
+    // What serde_yaml says of a file without content.
+    fn visit_none<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(self.0.index(items.len()))? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries: Vec<(String, Node)> = Vec::new();
+        while let Some(name) = map.next_key_seed(KeyName {
+            map: &self.0,
+            earlier: &entries,
+        })? {
+            let value = map.next_value_seed(self.0.key(&name))?;
+            entries.push((name, value));
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+/// The name of a key. Errors are raised here, while serde_yaml stands at the key, so that they
+/// carry its line.
+struct KeyName<'a> {
+    map: &'a Seed,
+    earlier: &'a [(String, Node)],
+}
+
+impl<'de> DeserializeSeed<'de> for KeyName<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeyName<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a key")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+        if self.map.key(name).is_wanted() {
+            return Err(E::custom("found"));
+        }
+        if self.earlier.iter().any(|(earlier, _)| earlier == name) {
+            let name = super::error::printable(name);
+            return Err(E::custom(format!(
+                "the key {name} stands here a second time"
+            )));
+        }
+        Ok(name.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Node {
+        Node::Text(text.into())
+    }
+
+    fn value(yaml: &str) -> Node {
+        match parse(yaml, "") {
+            Ok(Node::Map(mut entries)) => entries.remove(0).1,
+            other => panic!("{yaml}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_scalar_arrives_as_it_was_written() {
+        for written in [
+            "0123",
+            "0x10",
+            "1.50",
+            "1e5",
+            "True",
+            "+5",
+            ".inf",
+            "12345678901234567890123",
+        ] {
+            assert_eq!(value(&format!("greeting: {written}")), text(written));
+            assert_eq!(value(&format!("greeting: '{written}'")), text(written));
+        }
+        assert_eq!(value("greeting: \"null\""), text("null"));
+    }
+
+    #[test]
+    fn nothing_is_null() {
+        for nothing in ["greeting:", "greeting: ~", "greeting: null"] {
+            assert_eq!(value(nothing), Node::Null);
+        }
+        assert_eq!(parse("", ""), Ok(Node::Null));
+    }
+
+    #[test]
+    fn a_list_where_one_value_is_wanted_spoils_nothing_else() {
+        let tree = parse("greeting: [1]\nlog: {level: debug}", "");
+        let Ok(Node::Map(entries)) = tree else {
+            panic!("{tree:?}")
+        };
+        assert_eq!(entries[0].1, Node::List(vec![text("1")]));
+        assert_eq!(
+            entries[1].1,
+            Node::Map(vec![("level".into(), text("debug"))])
+        );
+    }
+
+    #[test]
+    fn a_key_given_twice_is_an_error_with_its_line() {
+        let error = parse("greeting: a\nlog: {}\ngreeting: b", "").unwrap_err();
+        assert!(
+            error.contains("greeting") && error.contains("line 3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_line_of_a_key_is_found_in_block_and_flow_style() {
+        let yaml = "# comment\nlog: {level: info,\n  format: json}\n\nusers:\n  - name: a\n    home: /x\n  -\n    name: b\n    home: |\n      name: c\n";
+        for (path, line) in [
+            ("log", Some(2)),
+            ("log.format", Some(3)),
+            ("users[0].home", Some(7)),
+            ("users[1]", Some(9)),
+            ("users[1].home", Some(10)),
+            ("users[2]", None),
+            ("greeting", None),
+        ] {
+            assert_eq!(line_of(yaml, path), line, "{path}");
+        }
+    }
+
+    #[test]
+    fn entries_of_users_are_read_alone_too() {
+        let json = r#"[{"name": 0123, "home": null}]"#;
+        let entry = vec![("name".into(), text("0123")), ("home".into(), Node::Null)];
+        assert_eq!(parse(json, "users"), Ok(Node::List(vec![Node::Map(entry)])));
+    }
+}

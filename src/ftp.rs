@@ -1,0 +1,39 @@
+//! The FTP side: an edge that faces the network, and libunftp as the engine behind it.
+//!
+//! ```text
+//! client ──control──> edge: codec, command table, limits ──one command at a time──> engine: libunftp
+//!    │                  │                                   (loopback pair)           │ dispatch, session state
+//!    └────data──────> passive pool ──> Gate in the session's Order ───────────────┐   ▼
+//!                                                                                 └─> backend ──> store
+//! ```
+//!
+//! libunftp parses nothing that a stranger wrote and moves no byte of a file: the edge composes each line that it gets,
+//! and the storage backend reads and writes the client's own data connection.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`listener`] | accept loops, limits, what all sessions share |
+//! | [`edge`] | one control connection: order of commands, timers, replies |
+//! | [`exchange`] | one data transfer from the edge's side |
+//! | [`codec`], [`command`], [`reply`], [`listformat`] | bytes to lines, lines to commands, outcomes to text |
+//! | [`passive`] | the passive ports |
+//! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
+//! | [`session`] | where edge and backend meet |
+//! | [`engine`], [`backend`] | libunftp and its storage |
+//! | [`auth`] | users and passwords |
+//! | [`net`] | sockets |
+
+pub mod auth;
+pub mod backend;
+pub mod codec;
+pub mod command;
+pub mod edge;
+pub mod engine;
+pub mod exchange;
+pub mod listener;
+pub mod listformat;
+pub mod net;
+pub mod passive;
+pub mod reply;
+pub mod session;
+pub mod transfer;

@@ -1,0 +1,458 @@
+//! libunftp's storage on top of [`Store`]: the session's order comes in, the outcome goes out.
+//!
+//! No file byte passes through libunftp. The sockets that it offers here stay unused; the bytes move between the store and
+//! the client's own data connection, which the [`Order`] holds. Errors reach the client through the session's outcome;
+//! libunftp only learns that something failed.
+
+use std::fmt::{self, Debug};
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use unftp_core::auth::DefaultUser;
+use unftp_core::storage::{
+    Error, ErrorKind, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
+};
+
+use crate::ftp::auth::User;
+use crate::ftp::listformat::{Format, matches};
+use crate::ftp::session::{Done, Gate, Order, Session};
+use crate::ftp::transfer::ClientData;
+use crate::store::{Entry, EntryKind, Interruption, Sink, Source, Store, StoreError, VirtualPath};
+
+/// The storage of one session.
+#[derive(Clone)]
+pub struct Backend {
+    session: Arc<Session>,
+    store: Store,
+    max_file_size: u64,
+}
+
+/// Bytes of listing lines that are gathered before they are written.
+const LIST_CHUNK: usize = 16 * 1024;
+
+/// The most lines of a listing that is sent as a reply (`STAT path`).
+const REPLY_LINES: u64 = 1000;
+
+impl Backend {
+    /// `max_file_size` in bytes.
+    pub fn new(session: Arc<Session>, store: Store, max_file_size: u64) -> Self {
+        Backend {
+            session,
+            store,
+            max_file_size,
+        }
+    }
+
+    /// Runs one storage call and reports what came of it.
+    async fn run(&self, call: impl Future<Output = Result<Done, StoreError>>) -> EngineResult<()> {
+        let at_work = self.session.begin_work();
+        let outcome = call.await;
+        // The engine must not know more than this; the edge makes the reply from the outcome.
+        let told = if outcome.is_ok() {
+            Ok(())
+        } else {
+            Err(Error::from(ErrorKind::LocalError))
+        };
+        self.session.report(outcome);
+        drop(at_work);
+        told
+    }
+
+    fn user(&self) -> Result<&User, StoreError> {
+        self.session
+            .user()
+            .map(Arc::as_ref)
+            .ok_or(StoreError::Forbidden)
+    }
+
+    fn reader(&self) -> Result<&User, StoreError> {
+        self.user().and_then(|user| {
+            if user.permissions.read {
+                Ok(user)
+            } else {
+                Err(StoreError::Forbidden)
+            }
+        })
+    }
+
+    fn writer(&self) -> Result<&User, StoreError> {
+        self.user().and_then(|user| {
+            if user.permissions.write {
+                Ok(user)
+            } else {
+                Err(StoreError::Forbidden)
+            }
+        })
+    }
+
+    async fn upload(&self, path: &Path) -> Result<Done, StoreError> {
+        let key = self.writer()?.home.key(&resolve(path)?)?;
+        let Some(Order::Upload { start, gate }) = self.session.take_order() else {
+            return Err(no_order());
+        };
+        let mut source = GatedSource {
+            gate: Some(gate),
+            data: None,
+        };
+        self.store
+            .upload(&key, start, self.max_file_size, &mut source)
+            .await
+            .map(Done::Stored)
+    }
+
+    async fn download(&self, path: &Path) -> Result<Done, StoreError> {
+        let key = self.reader()?.home.key(&resolve(path)?)?;
+        let Some(Order::Download { offset, gate }) = self.session.take_order() else {
+            return Err(no_order());
+        };
+        let download = self.store.open(&key, offset).await?;
+        let mut data = gate.open().await.ok_or(GAVE_UP)?;
+        let sent = download.send(&mut data).await?;
+        data.transfer().commit().map_err(StoreError::Interrupted)?;
+        data.close().await.map_err(StoreError::Interrupted)?;
+        Ok(Done::Sent(sent))
+    }
+
+    async fn list_directory(&self, path: &Path) -> Result<Done, StoreError> {
+        let home = &self.reader()?.home;
+        let path = resolve(path)?;
+        let Some(Order::List {
+            format,
+            pattern,
+            directory,
+            gate,
+        }) = self.session.take_order()
+        else {
+            return Err(no_order());
+        };
+        let mut listing = self.store.list(home.directory(&path)?);
+        let mut page = match listing.next_page().await {
+            Err(StoreError::NotFound) if path.is_root() => Some(Vec::new()),
+            // not a directory: a file lists itself
+            Err(StoreError::NotFound) => Some(vec![self.store.file_entry(home, &path).await?]),
+            page => page?,
+        };
+        let mut outlet = Outlet {
+            format,
+            pattern,
+            directory,
+            now: SystemTime::now(),
+            text: String::new(),
+            entries: 0,
+            data: None,
+        };
+        if let Some(gate) = gate {
+            outlet.data = Some(gate.open().await.ok_or(GAVE_UP)?);
+        }
+        while let Some(entries) = page {
+            for entry in &entries {
+                outlet.line(entry).await?;
+            }
+            page = if outlet.is_full() {
+                None
+            } else {
+                listing.next_page().await?
+            };
+        }
+        outlet.finish().await
+    }
+}
+
+/// The edge gave the data connection up before it was handed over; what it tells the client is its own affair.
+const GAVE_UP: StoreError = StoreError::Interrupted(Interruption::ControlLost);
+
+fn no_order() -> StoreError {
+    StoreError::Integrity {
+        detail: "the engine called the storage without an order".to_owned(),
+    }
+}
+
+/// The edge sends absolute paths; they are resolved again, so that nothing depends on the engine's idea of a path.
+fn resolve(path: &Path) -> Result<VirtualPath, StoreError> {
+    let text = path.to_str().ok_or(StoreError::BadName(
+        crate::store::NameError::ControlCharacter,
+    ))?;
+    Ok(VirtualPath::resolve(&VirtualPath::root(), text)?)
+}
+
+/// The client's data connection, asked for at the first byte: what can fail before, fails before the client hears a 150.
+struct GatedSource {
+    gate: Option<Gate>,
+    data: Option<ClientData>,
+}
+
+impl Source for GatedSource {
+    async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Interruption> {
+        if let Some(gate) = self.gate.take() {
+            self.data = gate.open().await;
+        }
+        match &mut self.data {
+            Some(data) => data.read(buffer).await,
+            None => Err(Interruption::ControlLost),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Interruption> {
+        self.data
+            .as_mut()
+            .map_or(Err(Interruption::ControlLost), ClientData::commit)
+    }
+}
+
+/// Where the lines of a listing go.
+struct Outlet {
+    format: Format,
+    pattern: Option<String>,
+    directory: String,
+    now: SystemTime,
+    text: String,
+    entries: u64,
+    data: Option<ClientData>,
+}
+
+impl Outlet {
+    async fn line(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        if self.is_full()
+            || self
+                .pattern
+                .as_deref()
+                .is_some_and(|pattern| !matches(pattern, &entry.name))
+        {
+            return Ok(());
+        }
+        self.format
+            .line(entry, &self.directory, self.now, &mut self.text);
+        self.entries += 1;
+        if self.text.len() >= LIST_CHUNK
+            && let Some(data) = &mut self.data
+        {
+            data.write(self.text.as_bytes())
+                .await
+                .map_err(StoreError::Interrupted)?;
+            self.text.clear();
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.data.is_none() && self.entries >= REPLY_LINES
+    }
+
+    async fn finish(mut self) -> Result<Done, StoreError> {
+        if let Some(mut data) = self.data.take() {
+            data.write(self.text.as_bytes())
+                .await
+                .map_err(StoreError::Interrupted)?;
+            data.transfer().commit().map_err(StoreError::Interrupted)?;
+            data.close().await.map_err(StoreError::Interrupted)?;
+            self.text.clear();
+        }
+        Ok(Done::Listed {
+            entries: self.entries,
+            text: self.text,
+        })
+    }
+}
+
+/// What libunftp gets to see of a name.
+#[derive(Debug)]
+pub struct EngineMetadata(Entry);
+
+impl Metadata for EngineMetadata {
+    fn len(&self) -> u64 {
+        self.0.size
+    }
+
+    fn is_dir(&self) -> bool {
+        self.0.kind == EntryKind::Directory
+    }
+
+    fn is_file(&self) -> bool {
+        self.0.kind == EntryKind::File
+    }
+
+    fn is_symlink(&self) -> bool {
+        false
+    }
+
+    fn modified(&self) -> EngineResult<SystemTime> {
+        Ok(self.0.modified.unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    fn gid(&self) -> u32 {
+        0
+    }
+
+    fn uid(&self) -> u32 {
+        0
+    }
+}
+
+#[async_trait]
+impl StorageBackend<DefaultUser> for Backend {
+    type Metadata = EngineMetadata;
+
+    async fn metadata<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<EngineMetadata> {
+        let path = path.as_ref().to_owned();
+        let mut found = None;
+        let call = async {
+            let entry = self
+                .store
+                .entry(&self.user()?.home, &resolve(&path)?)
+                .await?;
+            found = Some(entry.clone());
+            Ok(Done::Entry(entry))
+        };
+        self.run(call).await?;
+        found
+            .map(EngineMetadata)
+            .ok_or(Error::from(ErrorKind::LocalError))
+    }
+
+    async fn put<P: AsRef<Path> + Send + Debug, R: AsyncRead + Send + Sync + Unpin + 'static>(
+        &self,
+        _: &DefaultUser,
+        _: R,
+        path: P,
+        _: u64,
+    ) -> EngineResult<u64> {
+        let path = path.as_ref().to_owned();
+        self.run(self.upload(&path)).await.map(|()| 0)
+    }
+
+    async fn get_into<'a, P, W>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+        _: u64,
+        _: &'a mut W,
+    ) -> EngineResult<u64>
+    where
+        W: AsyncWrite + Unpin + Sync + Send + ?Sized,
+        P: AsRef<Path> + Send + Debug,
+    {
+        let path = path.as_ref().to_owned();
+        self.run(self.download(&path)).await.map(|()| 0)
+    }
+
+    async fn list_fmt<P>(&self, _: &DefaultUser, path: P) -> Result<Cursor<Vec<u8>>, Error>
+    where
+        P: AsRef<Path> + Send + Debug,
+    {
+        let path = path.as_ref().to_owned();
+        self.run(self.list_directory(&path))
+            .await
+            .map(|()| Cursor::new(Vec::new()))
+    }
+
+    async fn del<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .delete(&self.writer()?.home, &resolve(&path)?)
+                .await?;
+            Ok(Done::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn mkd<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .make_directory(&self.writer()?.home, &resolve(&path)?)
+                .await?;
+            Ok(Done::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn rmd<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .remove_directory(&self.writer()?.home, &resolve(&path)?)
+                .await?;
+            Ok(Done::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn rename<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        from: P,
+        to: P,
+    ) -> EngineResult<()> {
+        let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
+        let call = async {
+            let home = &self.writer()?.home;
+            self.store
+                .rename(home, &resolve(&from)?, &resolve(&to)?)
+                .await?;
+            Ok(Done::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn cwd<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .directory_entry(&self.user()?.home, &resolve(&path)?)
+                .await?;
+            Ok(Done::Plain)
+        };
+        self.run(call).await
+    }
+
+    // The edge never sends what would call these two: downloads go through `get_into`, all listings through `list_fmt`.
+
+    async fn get<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        _: P,
+        _: u64,
+    ) -> EngineResult<Box<dyn AsyncRead + Send + Sync + Unpin>> {
+        Err(Error::from(ErrorKind::CommandNotImplemented))
+    }
+
+    async fn list<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        _: P,
+    ) -> EngineResult<Vec<Fileinfo<PathBuf, EngineMetadata>>> {
+        Err(Error::from(ErrorKind::CommandNotImplemented))
+    }
+}
+
+impl Debug for Backend {
+    /// libunftp prints its storage in every one of its spans.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
+    }
+}

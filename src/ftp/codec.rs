@@ -1,0 +1,278 @@
+//! Lines on the control connection (RFC 959, section 5.3): bounded, and without telnet's leftovers. No FTP knowledge.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use socket2::SockRef;
+use tokio::io::{AsyncWriteExt, Interest};
+
+use crate::ftp::net::Stream;
+use crate::ftp::reply::Reply;
+
+/// The longest line, its end included. Longer than any path that a store can hold.
+pub const MAX_LINE: usize = 8 * 1024;
+
+/// Bytes of an over-long line that are thrown away before the session is closed.
+const MAX_JUNK: usize = 1024 * 1024;
+
+/// A client that doesn't read its replies for so long is gone.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the last bytes of a session may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// What arrived on the control connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A line without its end.
+    Text(String),
+    /// Over [`MAX_LINE`]; it has been thrown away up to its end.
+    TooLong,
+    /// CR or NUL inside the line, or not UTF-8 (RFC 2640).
+    Malformed,
+    /// So much without an end of line that the peer is no FTP client.
+    Flood,
+    /// The peer has closed.
+    End,
+}
+
+/// The control connection: lines in, replies out.
+#[derive(Debug)]
+pub struct Control {
+    stream: Stream,
+    received: BytesMut,
+    /// Bytes at the front of `received` that hold no line end.
+    scanned: usize,
+    /// Bytes of the current over-long line thrown away so far; 0 while the line is sound.
+    junk: usize,
+}
+
+impl Control {
+    /// Takes over an accepted connection.
+    pub fn new(stream: Stream) -> Self {
+        Control {
+            stream,
+            received: BytesMut::new(),
+            scanned: 0,
+            junk: 0,
+        }
+    }
+
+    /// The connection below.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The next line. Cancel safe: what was read stays here.
+    pub async fn next(&mut self) -> io::Result<Line> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Ok(line);
+            }
+            let Stream::Plain(socket) = &self.stream;
+            let received = &mut self.received;
+            // Not tokio's read: recv() stops at TCP's urgent mark (clients send ABOR with MSG_OOB), and tokio takes that
+            // short read for "nothing left", so that the byte behind the mark would wait for the client's next one.
+            let read = socket.async_io(Interest::READABLE, || {
+                let mut chunk = [0; 2048];
+                let read = (&*SockRef::from(socket)).read(&mut chunk)?;
+                received.extend_from_slice(&chunk[..read]);
+                Ok(read)
+            });
+            if read.await? == 0 {
+                return Ok(Line::End);
+            }
+        }
+    }
+
+    /// Sends one reply, bounded in time.
+    pub async fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        let bytes = reply.to_string();
+        let sending = async {
+            self.stream.write_all(bytes.as_bytes()).await?;
+            self.stream.flush().await
+        };
+        tokio::time::timeout(WRITE_WITHIN, sending)
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// Ends the connection so that the last reply still arrives: bytes of the client that nobody read would turn the
+    /// close into a reset, and a reset destroys what is on its way to the client.
+    pub async fn close(mut self) {
+        let closing = async {
+            self.stream.shutdown().await?;
+            let mut seen = 0;
+            while seen < MAX_JUNK {
+                let Stream::Plain(socket) = &self.stream;
+                let read = socket
+                    .async_io(Interest::READABLE, || {
+                        (&*SockRef::from(socket)).read(&mut [0; 2048])
+                    })
+                    .await?;
+                if read == 0 {
+                    break;
+                }
+                seen += read;
+            }
+            Ok::<_, io::Error>(())
+        };
+        let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+    }
+
+    fn take_line(&mut self) -> Option<Line> {
+        let Some(at) = self.received[self.scanned..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+        else {
+            self.scanned = self.received.len();
+            if self.received.len() > MAX_LINE {
+                self.junk += self.received.len();
+                self.received = BytesMut::new();
+                self.scanned = 0;
+            }
+            return (self.junk > MAX_JUNK).then_some(Line::Flood);
+        };
+        let raw = self.received.split_to(self.scanned + at + 1);
+        self.scanned = 0;
+        if self.received.is_empty() {
+            // an idle session keeps no buffer
+            self.received = BytesMut::new();
+        }
+        if std::mem::take(&mut self.junk) > 0 || raw.len() > MAX_LINE {
+            return Some(Line::TooLong);
+        }
+        Some(clean(raw))
+    }
+}
+
+/// Takes the line end and telnet's commands off a line (RFC 854; "IAC IP IAC DM ABOR" is how RFC 959 wants an urgent
+/// ABOR to be sent).
+fn clean(mut raw: BytesMut) -> Line {
+    const IAC: u8 = 255;
+    let mut text = Vec::with_capacity(raw.len());
+    while raw.has_remaining() {
+        match (raw[0], raw.get(1)) {
+            (IAC, Some(&IAC)) => {
+                text.push(IAC);
+                raw.advance(2);
+            }
+            // WILL, WONT, DO, DONT and their option
+            (IAC, Some(251..=254)) => raw.advance(raw.len().min(3)),
+            (IAC, Some(240..=250)) => raw.advance(2),
+            (IAC, _) => raw.advance(1),
+            (b'\n', _) | (b'\r', Some(b'\n')) => break,
+            (b'\r' | 0, _) => return Line::Malformed,
+            (byte, _) => {
+                text.push(byte);
+                raw.advance(1);
+            }
+        }
+    }
+    // What is left in front when the urgent mark parted IAC from its command: IP (244) or DM (242). Neither can begin a
+    // verb or, alone, a UTF-8 character.
+    let start = text
+        .iter()
+        .position(|byte| !matches!(byte, 242 | 244))
+        .unwrap_or(text.len());
+    String::from_utf8(text.split_off(start)).map_or(Line::Malformed, Line::Text)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn lines(sent: &[u8]) -> Vec<Line> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound"))
+            .await
+            .expect("connects");
+        let (server, _) = listener.accept().await.expect("accepts");
+        let mut control = Control::new(Stream::Plain(server));
+        let sent = sent.to_vec();
+        let sending = tokio::spawn(async move { client.write_all(&sent).await });
+        let mut lines = Vec::new();
+        loop {
+            match control.next().await.expect("reads") {
+                Line::End => break,
+                Line::Flood => {
+                    lines.push(Line::Flood);
+                    break;
+                }
+                line => lines.push(line),
+            }
+        }
+        drop(control);
+        let _ = sending.await.expect("no panic");
+        lines
+    }
+
+    fn text(line: &str) -> Line {
+        Line::Text(line.to_owned())
+    }
+
+    #[tokio::test]
+    async fn pipelined_lines_come_one_by_one_and_an_unfinished_one_never() {
+        assert_eq!(
+            lines(b"USER a\r\nPASS b\nNO").await,
+            [text("USER a"), text("PASS b")]
+        );
+    }
+
+    #[tokio::test]
+    async fn spaces_in_names_survive() {
+        assert_eq!(lines(b"STOR  a b \r\n").await, [text("STOR  a b ")]);
+    }
+
+    #[tokio::test]
+    async fn an_over_long_line_is_refused_and_the_next_one_read() {
+        let mut sent = vec![b'x'; 3 * MAX_LINE];
+        sent.extend_from_slice(b"\r\nNOOP\r\n");
+        assert_eq!(lines(&sent).await, [Line::TooLong, text("NOOP")]);
+    }
+
+    #[tokio::test]
+    async fn the_longest_line_is_not_too_long() {
+        let mut sent = vec![b'x'; MAX_LINE - 2];
+        sent.extend_from_slice(b"\r\n");
+        assert_eq!(lines(&sent).await, [text(&"x".repeat(MAX_LINE - 2))]);
+        sent.insert(0, b'x');
+        assert_eq!(lines(&sent).await, [Line::TooLong]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_a_flood() {
+        assert_eq!(lines(&vec![b'x'; 4 * MAX_JUNK]).await, [Line::Flood]);
+    }
+
+    #[tokio::test]
+    async fn carriage_return_nul_and_invalid_utf8_inside_a_line_are_malformed() {
+        for sent in [&b"STOR a\rb\r\n"[..], b"STOR a\0b\r\n", b"STOR a\xe9\r\n"] {
+            assert_eq!(lines(sent).await, [Line::Malformed], "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn telnet_commands_are_taken_off() {
+        for sent in [
+            &b"\xff\xf4\xff\xf2ABOR\r\n"[..],
+            b"\xf2ABOR\r\n",
+            b"\xff\xfb\x01ABOR\r\n",
+            b"\xff\xf4\xffABOR\r\n",
+        ] {
+            assert_eq!(lines(sent).await, [text("ABOR")], "{sent:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_panics_and_no_text_has_a_line_end(raw in proptest::collection::vec(0u8..=255, 0..200)) {
+            if let Line::Text(text) = clean(BytesMut::from(&raw[..])) {
+                proptest::prop_assert!(!text.contains(['\r', '\n', '\0']));
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The command table: a line of text becomes a typed command, or the reply that refuses it.
+//!
+//! Every command that a client can send is named here, so that libunftp only ever sees lines that the gateway composed.
+
+use crate::ftp::listformat::Format;
+use crate::ftp::reply::Reply;
+
+/// One command with its argument. Paths are as the client typed them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `USER name`
+    User(String),
+    /// `PASS password`; never printed.
+    Pass(Password),
+    /// `QUIT`
+    Quit,
+    /// `NOOP`, and commands without effect here (`CLNT`)
+    Noop,
+    /// `HELP`
+    Help,
+    /// `FEAT` (RFC 2389)
+    Feat,
+    /// `OPTS name value` (RFC 2389)
+    Opts(String),
+    /// `SYST`
+    Syst,
+    /// `TYPE`, `MODE`, `STRU`: the reply says it all
+    Setting(Reply),
+    /// `AUTH mechanism` (RFC 4217)
+    Auth,
+    /// `PBSZ`, `PROT`, `CCC` (RFC 4217)
+    Protection,
+    /// `ALLO`, `ACCT`: nothing to do
+    Superfluous,
+    /// `ABOR`
+    Abor,
+    /// `REST offset` (RFC 3659)
+    Rest(u64),
+    /// `PASV`
+    Pasv,
+    /// `EPSV` (RFC 2428)
+    Epsv(Epsv),
+    /// `PORT`, `EPRT`
+    Active,
+    /// `STAT` without a path
+    Status,
+    /// `STAT path`
+    StatPath(String),
+    /// `PWD`
+    Pwd,
+    /// `CWD path`
+    Cwd(String),
+    /// `CDUP`
+    Cdup,
+    /// `MKD path`
+    Mkd(String),
+    /// `RMD path`
+    Rmd(String),
+    /// `DELE path`
+    Dele(String),
+    /// `RNFR path`
+    Rnfr(String),
+    /// `RNTO path`
+    Rnto(String),
+    /// `SIZE path` (RFC 3659)
+    Size(String),
+    /// `MDTM path` (RFC 3659)
+    Mdtm(String),
+    /// `MLST path` (RFC 3659)
+    Mlst(String),
+    /// `RETR path`
+    Retr(String),
+    /// `STOR path`
+    Stor(String),
+    /// `APPE path`
+    Appe(String),
+    /// `STOU`
+    Stou,
+    /// `LIST`, `NLST`, `MLSD`, with the path if there is one
+    List(Format, String),
+}
+
+/// What `EPSV` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epsv {
+    /// No argument: the protocol of the control connection.
+    Same,
+    /// `EPSV 1`
+    Ipv4,
+    /// `EPSV 2`
+    Ipv6,
+    /// `EPSV ALL`: the client promises to use nothing else.
+    All,
+}
+
+/// A password on its way to the check.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Command {
+    /// Reads one line; the error is what the client is told (500 unknown, 501 bad argument, 502 known but not here,
+    /// 504 not for this argument).
+    pub fn parse(line: &str) -> Result<Self, Reply> {
+        let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+        let verb = verb.to_ascii_uppercase();
+        let word = argument.trim().to_ascii_uppercase();
+        let path = || {
+            if argument.is_empty() {
+                Err(Reply::new(501, "A name is missing"))
+            } else {
+                Ok(argument.to_owned())
+            }
+        };
+        Ok(match verb.as_str() {
+            "USER" => Command::User(path()?),
+            "PASS" => Command::Pass(Password(argument.to_owned())),
+            "QUIT" => Command::Quit,
+            "NOOP" | "CLNT" => Command::Noop,
+            "HELP" => Command::Help,
+            "FEAT" => Command::Feat,
+            "OPTS" => Command::Opts(word),
+            "SYST" => Command::Syst,
+            "TYPE" => Command::Setting(type_reply(&word)),
+            "MODE" => Command::Setting(only(
+                "S",
+                &word,
+                "Mode is stream",
+                "Only stream mode is supported",
+            )),
+            "STRU" => Command::Setting(only(
+                "F",
+                &word,
+                "Structure is file",
+                "Only file structure is supported",
+            )),
+            "AUTH" => Command::Auth,
+            "PBSZ" | "PROT" | "CCC" => Command::Protection,
+            "ALLO" | "ACCT" => Command::Superfluous,
+            "ABOR" => Command::Abor,
+            "REST" => Command::Rest(
+                word.parse()
+                    .map_err(|_| Reply::new(501, "REST takes a number of bytes"))?,
+            ),
+            "PASV" => Command::Pasv,
+            "EPSV" => Command::Epsv(match word.as_str() {
+                "" => Epsv::Same,
+                "1" => Epsv::Ipv4,
+                "2" => Epsv::Ipv6,
+                "ALL" => Epsv::All,
+                _ => return Err(Reply::new(522, "Network protocol not supported, use (1,2)")),
+            }),
+            "PORT" | "EPRT" => Command::Active,
+            "STAT" if argument.is_empty() => Command::Status,
+            "STAT" => Command::StatPath(without_options(argument).to_owned()),
+            "PWD" | "XPWD" => Command::Pwd,
+            "CWD" | "XCWD" => Command::Cwd(path()?),
+            "CDUP" | "XCUP" => Command::Cdup,
+            "MKD" | "XMKD" => Command::Mkd(path()?),
+            "RMD" | "XRMD" => Command::Rmd(path()?),
+            "DELE" => Command::Dele(path()?),
+            "RNFR" => Command::Rnfr(path()?),
+            "RNTO" => Command::Rnto(path()?),
+            "SIZE" => Command::Size(path()?),
+            "MDTM" => Command::Mdtm(path()?),
+            "MLST" => Command::Mlst(argument.to_owned()),
+            "RETR" => Command::Retr(path()?),
+            "STOR" => Command::Stor(path()?),
+            "APPE" => Command::Appe(path()?),
+            "STOU" => Command::Stou,
+            "LIST" => Command::List(Format::Long, without_options(argument).to_owned()),
+            "NLST" => Command::List(Format::Names, without_options(argument).to_owned()),
+            "MLSD" => Command::List(Format::Facts, argument.to_owned()),
+            "REIN" | "SMNT" | "SITE" | "MFMT" | "MFCT" | "LANG" | "HOST" | "LPRT" | "LPSV"
+            | "ADAT" | "CONF" | "ENC" | "MIC" => {
+                return Err(Reply::new(502, "Command not implemented"));
+            }
+            _ => return Err(Reply::new(500, "Unknown command")),
+        })
+    }
+
+    /// True for what may stand between `REST` and the transfer that it is meant for.
+    pub fn keeps_restart(&self) -> bool {
+        matches!(
+            self,
+            Command::Rest(_)
+                | Command::Pasv
+                | Command::Epsv(_)
+                | Command::Active
+                | Command::Setting(_)
+                | Command::Noop
+                | Command::Superfluous
+                | Command::Size(_)
+                | Command::Mdtm(_)
+                | Command::Retr(_)
+                | Command::Stor(_)
+                | Command::Appe(_)
+        )
+    }
+}
+
+/// Files travel byte for byte whatever the type: an object has no line ends to convert. Clients that switch to ASCII for
+/// listings are right, since listings end their lines with CR LF.
+fn type_reply(word: &str) -> Reply {
+    match word {
+        "I" | "L 8" | "L8" => Reply::new(200, "Type is image"),
+        "A" | "A N" => Reply::new(200, "Type is ASCII, files are sent unchanged"),
+        "" => Reply::new(501, "TYPE takes A, I or L 8"),
+        _ => Reply::new(504, "Only types A, I and L 8 are supported"),
+    }
+}
+
+fn only(supported: &str, word: &str, yes: &'static str, no: &'static str) -> Reply {
+    if word == supported {
+        Reply::new(200, yes)
+    } else {
+        Reply::new(504, no)
+    }
+}
+
+/// Clients pass options of `ls` (`LIST -la dir`); they are taken off. A name that begins with
+/// `-` can be written `./-x` or put behind `--`.
+fn without_options(argument: &str) -> &str {
+    let mut rest = argument;
+    while let Some(option) = rest.strip_prefix('-') {
+        if let Some(name) = option.strip_prefix("- ") {
+            return name;
+        }
+        let end = option.find(' ').unwrap_or(option.len());
+        if !option[..end]
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '-')
+        {
+            break;
+        }
+        rest = option[end..].trim_start_matches(' ');
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_are_known_in_any_case_and_names_keep_theirs() {
+        assert_eq!(
+            Command::parse("stor Räksmörgås  x "),
+            Ok(Command::Stor("Räksmörgås  x ".to_owned()))
+        );
+        assert_eq!(Command::parse("NOOP x"), Ok(Command::Noop));
+        assert_eq!(Command::parse("Epsv all"), Ok(Command::Epsv(Epsv::All)));
+    }
+
+    #[test]
+    fn each_bad_line_has_its_code() {
+        for (line, code) in [
+            ("XYZZY", 500),
+            ("", 500),
+            ("SIZE", 501),
+            ("RETR", 501),
+            ("REST x", 501),
+            ("REST -1", 501),
+            ("REST 99999999999999999999", 501),
+            ("SMNT /", 502),
+            ("EPSV 3", 522),
+        ] {
+            assert_eq!(
+                Command::parse(line).map_err(|reply| reply.code),
+                Err(code),
+                "{line:?}"
+            );
+        }
+        for (line, code) in [
+            ("MODE Z", 504),
+            ("STRU R", 504),
+            ("STRU f", 200),
+            ("TYPE E", 504),
+            ("TYPE", 501),
+        ] {
+            let Ok(Command::Setting(reply)) = Command::parse(line) else {
+                panic!("{line:?} is a setting")
+            };
+            assert_eq!(reply.code, code, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn options_of_ls_are_taken_off_and_names_are_not() {
+        for (argument, rest) in [
+            ("-la", ""),
+            ("-a -l", ""),
+            ("-la dir", "dir"),
+            ("-l -- -x", "-x"),
+            ("dir -l", "dir -l"),
+            ("./-x", "./-x"),
+            ("-ä", "-ä"),
+        ] {
+            assert_eq!(without_options(argument), rest, "{argument:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let command = Command::parse("PASS hunter2").expect("a command");
+        assert!(!format!("{command:?}").contains("hunter2"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_panics(line in "\\PC{0,60}") {
+            let _ = Command::parse(&line);
+        }
+    }
+}

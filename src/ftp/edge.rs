@@ -1,0 +1,549 @@
+//! The edge: one control connection from its greeting to its end.
+//!
+//! The edge owns everything a stranger can touch: the line codec, the command table, the order of commands, timers, limits
+//! and the final reply. The engine behind it is asked one thing at a time, for a user who has logged in.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use crate::ftp::auth::{LoginError, random_password};
+use crate::ftp::backend::Backend;
+use crate::ftp::codec::{Control, Line};
+use crate::ftp::command::{Command, Epsv};
+use crate::ftp::engine::{Engine, EngineError};
+use crate::ftp::listener::Frontend;
+use crate::ftp::listformat::{FACTS, facts, timestamp};
+use crate::ftp::net::Stream;
+use crate::ftp::passive::{PassivePool, Reservation};
+use crate::ftp::reply::{Reply, quoted};
+use crate::ftp::session::{Done, Session};
+use crate::store::{Chain, EntryKind, NameError, StoreError, VirtualPath};
+
+/// Failed logins that a connection may have; then it is closed.
+const LOGIN_ATTEMPTS: u32 = 3;
+
+/// Pause before the reply to a failed login, so that one connection can't try many passwords a second.
+const FAILED_LOGIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long PASV waits for a port that is free for this client.
+const PORT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The control connection ends.
+#[derive(Debug)]
+pub(super) enum Close {
+    /// Without another word: the client is gone, or there is nothing safe to say.
+    Silently,
+    /// With a last reply.
+    With(Reply),
+}
+
+/// What a step of the session comes to.
+pub(super) type Step<T = ()> = Result<T, Close>;
+
+impl From<io::Error> for Close {
+    fn from(_: io::Error) -> Self {
+        Close::Silently
+    }
+}
+
+impl Close {
+    fn with(code: u16, text: &'static str) -> Self {
+        Close::With(Reply::new(code, text))
+    }
+
+    /// The engine can't be trusted any more.
+    pub(super) fn engine(session: &Session, failure: &EngineError) -> Self {
+        error!(session = session.id, error = %Chain(failure), "the engine failed, the session is closed");
+        Close::with(421, "Internal error, closing the connection")
+    }
+}
+
+/// The state of one control connection.
+pub(super) struct Edge {
+    pub(super) frontend: Arc<Frontend>,
+    pub(super) session: Arc<Session>,
+    pub(super) control: Control,
+    /// Lines that arrived during a transfer, to be answered after it.
+    pub(super) queue: VecDeque<Line>,
+    pub(super) engine: Option<Engine>,
+    pub(super) passive: Option<Reservation>,
+    /// The offset of the last `REST`, for the transfer that follows.
+    pub(super) restart: u64,
+    pub(super) working_directory: VirtualPath,
+    pool: Arc<PassivePool>,
+    user_name: Option<String>,
+    failed_logins: u32,
+    epsv_only: bool,
+    /// The last command was an `RNFR` that the engine accepted.
+    renaming: bool,
+}
+
+/// Serves one client until it leaves.
+pub async fn run(
+    frontend: Arc<Frontend>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    id: u64,
+    pool: Arc<PassivePool>,
+) {
+    // clients send the last byte of an ABOR as urgent data; in line it is read like the rest
+    let _ = SockRef::from(&socket).set_out_of_band_inline(true);
+    let (Ok(local), Ok(engine_password)) = (socket.local_addr(), random_password()) else {
+        return;
+    };
+    debug!(session = id, client = %peer, "connected");
+    let mut edge = Edge {
+        frontend,
+        session: Arc::new(Session::new(id, peer, local, engine_password)),
+        control: Control::new(Stream::Plain(socket)),
+        queue: VecDeque::new(),
+        engine: None,
+        passive: None,
+        restart: 0,
+        working_directory: VirtualPath::root(),
+        pool,
+        user_name: None,
+        failed_logins: 0,
+        epsv_only: false,
+        renaming: false,
+    };
+    let end = edge.serve().await;
+    if let Close::With(reply) = end {
+        let _ = edge.control.send(&reply).await;
+    }
+    edge.control.close().await;
+    debug!(session = id, "disconnected");
+}
+
+impl Edge {
+    async fn serve(&mut self) -> Close {
+        let greeting = Reply::new(220, self.frontend.greeting.clone());
+        if let Err(error) = self.control.send(&greeting).await {
+            return error.into();
+        }
+        let log_in_by = Instant::now() + self.frontend.sessions.login_timeout;
+        loop {
+            let line = match self.queue.pop_front() {
+                Some(line) => line,
+                None => match self.next_line(log_in_by).await {
+                    Ok(line) => line,
+                    Err(close) => return close,
+                },
+            };
+            // boxed, so that an idle session doesn't hold the room that a transfer needs
+            let step = Box::pin(self.answer(line)).await;
+            if let Err(close) = step {
+                return close;
+            }
+        }
+    }
+
+    async fn next_line(&mut self, log_in_by: Instant) -> Step<Line> {
+        let logged_in = self.session.user().is_some();
+        let until = if logged_in {
+            Instant::now() + self.frontend.sessions.idle_timeout
+        } else {
+            log_in_by
+        };
+        tokio::select! {
+            line = self.control.next() => Ok(line?),
+            () = tokio::time::sleep_until(until) => Err(Close::with(421, "Timeout, closing the connection")),
+            () = self.frontend.drain.cancelled() => Err(Close::with(421, "The server is stopping, try again later")),
+        }
+    }
+
+    async fn answer(&mut self, line: Line) -> Step {
+        let text = match line {
+            Line::Text(text) => text,
+            Line::TooLong => return self.say(500, "The line is too long").await,
+            Line::Malformed => {
+                return self
+                    .say(501, "CR, NUL and invalid UTF-8 are not allowed")
+                    .await;
+            }
+            Line::Flood => {
+                return Err(Close::with(
+                    421,
+                    "The line never ends, closing the connection",
+                ));
+            }
+            Line::End => return Err(Close::Silently),
+        };
+        let span = info_span!("command", session = self.session.id);
+        match Command::parse(&text) {
+            Ok(command) => self.obey(command).instrument(span).await,
+            Err(reply) => self.send(reply).await,
+        }
+    }
+
+    async fn obey(&mut self, command: Command) -> Step {
+        let renaming = std::mem::take(&mut self.renaming);
+        if !command.keeps_restart() {
+            self.restart = 0;
+        }
+        match command {
+            Command::Quit => Err(Close::with(221, "Goodbye")),
+            Command::Noop => self.say(200, "OK").await,
+            Command::Help => self.say(214, "See RFC 959, 2389, 2428 and 3659").await,
+            Command::Feat => self.send(features()).await,
+            Command::Opts(option) => self.send(option_reply(&option)).await,
+            Command::Syst => self.say(215, "UNIX Type: L8").await,
+            Command::Setting(reply) => self.send(reply).await,
+            Command::Auth => self.say(502, "TLS is not available").await,
+            Command::Protection => self.say(503, "There is no TLS on this connection").await,
+            Command::Superfluous => self.say(202, "Not needed here").await,
+            Command::User(name) => self.user(name).await,
+            Command::Pass(password) => self.pass(password.0.into()).await,
+            Command::Abor => {
+                self.passive = None;
+                self.say(226, "There is no transfer to abort").await
+            }
+            _ if self.session.user().is_none() => {
+                self.say(530, "Please log in with USER and PASS").await
+            }
+            Command::Rest(offset) => {
+                self.restart = offset;
+                self.say(350, "The next transfer starts there").await
+            }
+            Command::Pasv => self.pasv().await,
+            Command::Epsv(argument) => self.epsv(argument).await,
+            Command::Active => {
+                self.say(502, "Active mode is not available, use PASV or EPSV")
+                    .await
+            }
+            Command::Status => self.status().await,
+            Command::Pwd => {
+                self.send(Reply::new(257, quoted(self.working_directory.as_str())))
+                    .await
+            }
+            Command::Cdup => {
+                self.change_directory(Ok(self.working_directory.parent()))
+                    .await
+            }
+            Command::Cwd(path) => {
+                self.change_directory(VirtualPath::resolve(&self.working_directory, &path))
+                    .await
+            }
+            Command::Mkd(path) => {
+                let created = |path: &VirtualPath, _| {
+                    Reply::new(257, format!("{} created", quoted(path.as_str())))
+                };
+                self.on_path("MKD", &path, created).await
+            }
+            Command::Rmd(path) => {
+                self.on_path("RMD", &path, |_, _| Reply::new(250, "Directory removed"))
+                    .await
+            }
+            Command::Dele(path) => {
+                self.on_path("DELE", &path, |_, _| Reply::new(250, "File deleted"))
+                    .await
+            }
+            Command::Rnfr(path) => {
+                self.on_path("RNFR", &path, |_, _| Reply::new(350, "Ready for RNTO"))
+                    .await?;
+                Ok(())
+            }
+            Command::Rnto(_) if !renaming => self.say(503, "RNFR must come first").await,
+            Command::Rnto(path) => {
+                self.on_path("RNTO", &path, |_, _| Reply::new(250, "Renamed"))
+                    .await
+            }
+            Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
+            Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
+            // libunftp's own MLST and STAT ignore the working directory; SIZE asks the storage the same question
+            Command::Mlst(path) => self.on_path("SIZE", &path, facts_reply).await,
+            Command::StatPath(path) => self.list_in_reply(&path).await,
+            Command::Retr(path) => self.download(&path).await,
+            Command::Stor(path) => self.upload(&path, "STOR").await,
+            Command::Appe(path) => self.upload(&path, "APPE").await,
+            Command::Stou => self.upload_unique().await,
+            Command::List(format, path) => self.list(format, &path).await,
+        }
+    }
+
+    pub(super) async fn say(&mut self, code: u16, text: &'static str) -> Step {
+        self.send(Reply::new(code, text)).await
+    }
+
+    pub(super) async fn send(&mut self, reply: Reply) -> Step {
+        debug!(session = self.session.id, code = reply.code, "reply");
+        Ok(self.control.send(&reply).await?)
+    }
+
+    async fn user(&mut self, name: String) -> Step {
+        if self.session.user().is_some() {
+            return self.say(503, "Already logged in").await;
+        }
+        self.user_name = Some(name);
+        self.say(331, "Password required").await
+    }
+
+    async fn pass(&mut self, password: SecretString) -> Step {
+        if self.session.user().is_some() {
+            return self.say(503, "Already logged in").await;
+        }
+        let Some(name) = self.user_name.take() else {
+            return self.say(503, "USER must come first").await;
+        };
+        let (id, client) = (self.session.id, self.session.peer);
+        let user = match self.frontend.users.login(&name, password).await {
+            Ok(user) => user,
+            Err(reason) => {
+                warn!(event = "login_failed", session = id, user = name, %client, %reason, "login refused");
+                return self.refuse_login(reason).await;
+            }
+        };
+        self.session.log_in(user);
+        let backend = Backend::new(
+            self.session.clone(),
+            self.frontend.store.clone(),
+            self.frontend.max_file_size,
+        );
+        let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
+        self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);
+        info!(event = "login", session = id, user = name, %client, "logged in");
+        self.say(230, "Logged in").await
+    }
+
+    async fn refuse_login(&mut self, reason: LoginError) -> Step {
+        self.failed_logins += 1;
+        tokio::time::sleep(FAILED_LOGIN_PAUSE).await;
+        match reason {
+            LoginError::Busy => Err(Close::with(421, "Too many logins at once, try again later")),
+            LoginError::Wrong if self.failed_logins >= LOGIN_ATTEMPTS => Err(Close::with(
+                421,
+                "Too many failed logins, closing the connection",
+            )),
+            LoginError::Wrong => self.say(530, "Login incorrect").await,
+        }
+    }
+
+    async fn pasv(&mut self) -> Step {
+        if self.epsv_only {
+            return self.say(501, "EPSV ALL is in force").await;
+        }
+        let address = match self.frontend.masquerade.address(self.session.local.ip()) {
+            Ok(address) => address,
+            Err(reason) => {
+                return self
+                    .send(Reply::new(
+                        425,
+                        format!("Can't open a data connection: {reason}"),
+                    ))
+                    .await;
+            }
+        };
+        let Some(port) = self.reserve_port().await else {
+            return self.no_port().await;
+        };
+        let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
+        self.send(Reply::new(
+            227,
+            format!("Entering Passive Mode ({a},{b},{c},{d},{high},{low})"),
+        ))
+        .await
+    }
+
+    async fn epsv(&mut self, argument: Epsv) -> Step {
+        let ipv4 = self.session.local.ip().to_canonical().is_ipv4();
+        match argument {
+            Epsv::All => {
+                self.epsv_only = true;
+                return self.say(200, "EPSV ALL").await;
+            }
+            Epsv::Ipv4 if !ipv4 => {
+                return self
+                    .say(522, "Network protocol not supported, use (2)")
+                    .await;
+            }
+            Epsv::Ipv6 if ipv4 => {
+                return self
+                    .say(522, "Network protocol not supported, use (1)")
+                    .await;
+            }
+            Epsv::Same | Epsv::Ipv4 | Epsv::Ipv6 => {}
+        }
+        let Some(port) = self.reserve_port().await else {
+            return self.no_port().await;
+        };
+        self.send(Reply::new(
+            229,
+            format!("Entering Extended Passive Mode (|||{port}|)"),
+        ))
+        .await
+    }
+
+    async fn reserve_port(&mut self) -> Option<u16> {
+        // a new PASV takes the place of the old one
+        self.passive = None;
+        self.passive = self.pool.reserve(self.session.peer.ip(), PORT_WITHIN).await;
+        self.passive.as_ref().map(Reservation::port)
+    }
+
+    async fn no_port(&mut self) -> Step {
+        warn!(session = self.session.id, client = %self.session.peer, "no passive port is free for this client");
+        self.say(425, "No data port is free, try again later").await
+    }
+
+    async fn status(&mut self) -> Step {
+        let user = self
+            .session
+            .user()
+            .map_or("nobody", |user| user.name.as_str());
+        let text = format!(
+            "cosgate status\nLogged in as {user} from {}\nWorking directory {}\nEnd of status",
+            self.session.peer.ip(),
+            quoted(self.working_directory.as_str()),
+        );
+        self.send(Reply::new(211, text)).await
+    }
+
+    async fn change_directory(&mut self, target: Result<VirtualPath, NameError>) -> Step {
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
+        };
+        let outcome = self.ask(&format!("CWD {target}")).await?;
+        let reply = match outcome {
+            Ok(_) => {
+                let reply = Reply::new(
+                    250,
+                    format!("Working directory is {}", quoted(target.as_str())),
+                );
+                self.working_directory = target;
+                reply
+            }
+            Err(error) => self.refusal("CWD", &target, &error),
+        };
+        self.send(reply).await
+    }
+
+    /// One command on one path that needs no data connection.
+    async fn on_path(
+        &mut self,
+        verb: &'static str,
+        path: &str,
+        good: impl FnOnce(&VirtualPath, Done) -> Reply,
+    ) -> Step {
+        let path = match VirtualPath::resolve(&self.working_directory, path) {
+            Ok(path) => path,
+            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
+        };
+        let reply = match self.ask(&format!("{verb} {path}")).await? {
+            Ok(done) => {
+                self.renaming = verb == "RNFR";
+                if matches!(verb, "DELE" | "RMD" | "MKD" | "RNTO") {
+                    let (id, user) = (self.session.id, self.user_name());
+                    info!(event = verb.to_ascii_lowercase(), session = id, user, %path, "done");
+                }
+                good(&path, done)
+            }
+            Err(error) => self.refusal(verb, &path, &error),
+        };
+        self.send(reply).await
+    }
+
+    /// One command to the engine, and what the storage made of it.
+    async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
+        let session = Arc::clone(&self.session);
+        session.take_outcome();
+        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let code = engine
+            .command(line)
+            .await
+            .map_err(|failure| Close::engine(&session, &failure))?;
+        self.outcome(line, code)
+    }
+
+    /// The storage's word. An engine that answered without having asked the storage is out of step.
+    pub(super) fn outcome(&self, line: &str, code: u16) -> Step<Result<Done, StoreError>> {
+        match self.session.take_outcome() {
+            Some(outcome) if outcome.is_ok() == (code < 400) => Ok(outcome),
+            _ => {
+                let verb = line.split(' ').next().unwrap_or_default().to_owned();
+                Err(Close::engine(
+                    &self.session,
+                    &EngineError::Odd { verb, code },
+                ))
+            }
+        }
+    }
+
+    /// The reply to a storage error, which is logged here once if it is more than the client's own mistake.
+    pub(super) fn refusal(&self, verb: &str, path: &VirtualPath, error: &StoreError) -> Reply {
+        let reply = Reply::from(error);
+        let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
+        match error {
+            StoreError::Denied { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Integrity { .. } => {
+                error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+            }
+            StoreError::Unavailable { .. } | StoreError::NoMemory => {
+                warn!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+            }
+            _ => {
+                debug!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "refused")
+            }
+        }
+        reply
+    }
+
+    pub(super) fn user_name(&self) -> &str {
+        self.session.user().map_or("", |user| user.name.as_str())
+    }
+}
+
+fn features() -> Reply {
+    Reply::new(
+        211,
+        format!("Features\nEPSV\nMDTM\nMLST {FACTS}\nPASV\nREST STREAM\nSIZE\nTVFS\nUTF8\nEnd"),
+    )
+}
+
+fn option_reply(option: &str) -> Reply {
+    match option.split(' ').next() {
+        Some("UTF8") if option == "UTF8 OFF" => Reply::new(504, "Names are always UTF-8"),
+        Some("UTF8") => Reply::new(200, "Names are always UTF-8"),
+        // the same facts whatever is asked for; the reply says so (RFC 3659, section 7.9)
+        Some("MLST") => Reply::new(200, format!("MLST OPTS {}", FACTS.replace('*', ""))),
+        _ => Reply::new(501, "Unknown option"),
+    }
+}
+
+fn size_reply(_: &VirtualPath, done: Done) -> Reply {
+    match done {
+        Done::Entry(entry) if entry.kind == EntryKind::File => {
+            Reply::new(213, entry.size.to_string())
+        }
+        _ => Reply::from(&StoreError::IsDirectory),
+    }
+}
+
+fn time_reply(_: &VirtualPath, done: Done) -> Reply {
+    match done {
+        Done::Entry(entry) => match entry.modified {
+            Some(time) => Reply::new(213, timestamp(time)),
+            None => Reply::new(550, "The directory has no time of its own"),
+        },
+        _ => Reply::from(&StoreError::NotFound),
+    }
+}
+
+fn facts_reply(path: &VirtualPath, done: Done) -> Reply {
+    let Done::Entry(entry) = done else {
+        return Reply::from(&StoreError::NotFound);
+    };
+    let mut text = format!("Facts of {path}\n");
+    facts(&entry, &mut text);
+    Reply::new(250, format!("{text} {path}\nEnd"))
+}

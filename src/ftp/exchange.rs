@@ -1,0 +1,445 @@
+//! One data transfer from the edge's side, from the command to its final reply.
+//!
+//! ```text
+//! RETR x   the client's data connection is waited for (bounded)       none: 425, the engine never hears of it
+//!          engine: PASV, connect, RETR x -> storage opens the object   missing: 550, no 150 was sent
+//!          storage is ready -> 150 -> the data connection is handed to the storage
+//!          bytes move between store and client                         ABOR, NOOP, STAT are answered meanwhile
+//!          storage is done -> engine's final reply -> the edge's final reply, made from the storage's own outcome
+//! ```
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::ftp::codec::{Control, Line};
+use crate::ftp::edge::{Close, Edge, Step};
+use crate::ftp::engine::EngineError;
+use crate::ftp::listformat::{Format, is_pattern};
+use crate::ftp::net::{PeerWatch, Stream};
+use crate::ftp::reply::Reply;
+use crate::ftp::session::{Done, Gate, GateKeeper, Order};
+use crate::ftp::transfer::{ClientData, Transfer};
+use crate::store::{Chain, Interruption, Start, StoreError, VirtualPath};
+
+/// Commands that a client may send ahead during a transfer; then its socket is left to fill up, and an ABOR behind them
+/// waits like the rest.
+const MAX_QUEUE: usize = 32;
+
+/// What one transfer needs to know besides the session.
+struct Exchange {
+    verb: &'static str,
+    path: VirtualPath,
+    /// The engine's command.
+    line: String,
+    /// What the 150 says.
+    opening: String,
+    /// Longest silence on the data connection.
+    stall: Duration,
+}
+
+impl Edge {
+    pub(super) async fn download(&mut self, path: &str) -> Step {
+        let offset = std::mem::take(&mut self.restart);
+        let path = match self.resolve(path) {
+            Ok(path) => path,
+            Err(reply) => return self.send(reply).await,
+        };
+        let (gate, keeper) = Gate::new();
+        let exchange = Exchange {
+            verb: "RETR",
+            line: format!("RETR {path}"),
+            opening: format!("Sending {path}"),
+            path,
+            stall: self.frontend.download_stall,
+        };
+        self.exchange(exchange, Order::Download { offset, gate }, keeper)
+            .await
+    }
+
+    pub(super) async fn upload(&mut self, path: &str, verb: &'static str) -> Step {
+        let offset = std::mem::take(&mut self.restart);
+        let path = match self.resolve(path) {
+            Ok(path) => path,
+            Err(reply) => return self.send(reply).await,
+        };
+        let start = match (verb, offset) {
+            ("APPE", _) => Start::End,
+            (_, 0) => Start::New,
+            (_, offset) => Start::At(offset),
+        };
+        let opening = format!("Ready for {path}");
+        self.store(path, verb, start, opening).await
+    }
+
+    /// `STOU`: a name that nobody else gets, told in the 150 (RFC 1123, section 4.1.2.9).
+    pub(super) async fn upload_unique(&mut self) -> Step {
+        let mut random = [0; 8];
+        if getrandom::fill(&mut random).is_err() {
+            return self.say(451, "No unique name could be made").await;
+        }
+        let name = format!("ftp-{:016x}", u64::from_be_bytes(random));
+        let path = match self.resolve(&name) {
+            Ok(path) => path,
+            Err(reply) => return self.send(reply).await,
+        };
+        self.store(path, "STOU", Start::New, format!("FILE: {name}"))
+            .await
+    }
+
+    async fn store(
+        &mut self,
+        path: VirtualPath,
+        verb: &'static str,
+        start: Start,
+        opening: String,
+    ) -> Step {
+        let (gate, keeper) = Gate::new();
+        let (line, stall) = (format!("STOR {path}"), self.frontend.upload_stall);
+        self.exchange(
+            Exchange {
+                verb,
+                path,
+                line,
+                opening,
+                stall,
+            },
+            Order::Upload { start, gate },
+            keeper,
+        )
+        .await
+    }
+
+    pub(super) async fn list(&mut self, format: Format, argument: &str) -> Step {
+        let (path, order) = match self.list_order(format, argument) {
+            Ok(order) => order,
+            Err(reply) => return self.send(reply).await,
+        };
+        let (gate, keeper) = Gate::new();
+        let Order::List {
+            format,
+            pattern,
+            directory,
+            ..
+        } = order
+        else {
+            return Err(Close::Silently);
+        };
+        let verb = match format {
+            Format::Long => "LIST",
+            Format::Names => "NLST",
+            Format::Facts => "MLSD",
+        };
+        let exchange = Exchange {
+            verb,
+            line: format!("LIST {path}"),
+            opening: format!("Listing of {path}"),
+            path,
+            stall: self.frontend.download_stall,
+        };
+        self.exchange(
+            exchange,
+            Order::List {
+                format,
+                pattern,
+                directory,
+                gate: Some(gate),
+            },
+            keeper,
+        )
+        .await
+    }
+
+    /// `STAT path`: the listing comes as a reply, without a data connection.
+    pub(super) async fn list_in_reply(&mut self, argument: &str) -> Step {
+        let (path, order) = match self.list_order(Format::Long, argument) {
+            Ok(order) => order,
+            Err(reply) => return self.send(reply).await,
+        };
+        self.session.place(order);
+        let line = format!("LIST {path}");
+        let session = Arc::clone(&self.session);
+        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let code = engine
+            .transfer(&line)
+            .await
+            .map_err(|failure| Close::engine(&session, &failure))?;
+        let reply = match self.outcome(&line, code)? {
+            Ok(Done::Listed { text, .. }) => Reply::new(
+                213,
+                format!(
+                    "Status of {path}\n{}End of status",
+                    text.replace("\r\n", "\n")
+                ),
+            ),
+            Ok(_) => return Err(self.out_of_step(&line, code)),
+            Err(error) => self.refusal("STAT", &path, &error),
+        };
+        self.send(reply).await
+    }
+
+    /// A listing's path and order; the last component may be a pattern.
+    fn list_order(&self, format: Format, argument: &str) -> Result<(VirtualPath, Order), Reply> {
+        let (directory, pattern) = match argument.rsplit_once('/') {
+            _ if format == Format::Facts => (argument, None),
+            Some((directory, name)) if is_pattern(name) => {
+                (&argument[..directory.len() + 1], Some(name.to_owned()))
+            }
+            None if is_pattern(argument) => ("", Some(argument.to_owned())),
+            _ => (argument, None),
+        };
+        let path = self.resolve(directory)?;
+        // names of an NLST must be good as arguments where the client stands
+        let directory = match directory {
+            "" | "." | "./" => String::new(),
+            directory if directory.ends_with('/') => directory.to_owned(),
+            directory => format!("{directory}/"),
+        };
+        Ok((
+            path,
+            Order::List {
+                format,
+                pattern,
+                directory,
+                gate: None,
+            },
+        ))
+    }
+
+    fn resolve(&self, path: &str) -> Result<VirtualPath, Reply> {
+        VirtualPath::resolve(&self.working_directory, path)
+            .map_err(|error| Reply::from(&StoreError::from(error)))
+    }
+
+    async fn exchange(&mut self, exchange: Exchange, order: Order, keeper: GateKeeper) -> Step {
+        let Some(mut reservation) = self.passive.take() else {
+            return self.say(425, "Use PASV or EPSV first").await;
+        };
+        let transfer = Transfer::new(PeerWatch::new(self.control.stream().tcp())?);
+        let started = Instant::now();
+
+        let arrival = tokio::time::timeout(self.frontend.accept_timeout, reservation.connection());
+        let arrival = async {
+            tokio::select! {
+                socket = arrival => socket.ok().flatten(),
+                () = transfer.interrupted() => None,
+            }
+        };
+        let socket = attend(
+            &mut self.control,
+            &mut self.queue,
+            &self.frontend.stop,
+            &transfer,
+            arrival,
+        )
+        .await?;
+        let port = reservation.port();
+        drop(reservation);
+        let Some(socket) = socket else {
+            return self.no_data_connection(&transfer, port).await;
+        };
+
+        let moved = self
+            .move_data(&exchange, order, keeper, socket, &transfer)
+            .await;
+        self.session.take_order();
+        let outcome = moved?;
+        let reply = match &outcome {
+            Ok(done) => success(done),
+            Err(error) => self.refusal(exchange.verb, &exchange.path, error),
+        };
+        self.log(&exchange, &transfer, started, &outcome, &reply);
+        match transfer.interruption() {
+            Some(Interruption::ControlLost) => Err(Close::Silently),
+            Some(Interruption::Stopping) => Err(Close::With(reply)),
+            Some(Interruption::Abort) => {
+                // RFC 959: the transfer's own reply first, then that to ABOR
+                self.send(reply).await?;
+                self.say(226, "Abort successful").await
+            }
+            _ => self.send(reply).await,
+        }
+    }
+
+    /// Lets the storage and the client exchange bytes; the result is the storage's own.
+    async fn move_data(
+        &mut self,
+        exchange: &Exchange,
+        order: Order,
+        keeper: GateKeeper,
+        socket: TcpStream,
+        transfer: &Arc<Transfer>,
+    ) -> Step<Result<Done, StoreError>> {
+        let session = Arc::clone(&self.session);
+        let GateKeeper { mut ready, data } = keeper;
+        session.place(order);
+        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let mut running = Box::pin(engine.transfer(&exchange.line));
+        let opened = async {
+            tokio::select! {
+                biased;
+                Ok(()) = &mut ready => None,
+                ended = &mut running => Some(ended),
+            }
+        };
+        let (control, queue, stop) = (&mut self.control, &mut self.queue, &self.frontend.stop);
+        let ended = match attend(control, queue, stop, transfer, opened).await? {
+            Some(ended) => ended,
+            None => {
+                control
+                    .send(&Reply::new(150, exchange.opening.clone()))
+                    .await?;
+                // Here, after the 150, is the place of the TLS handshake on the data connection (RFC 4217, section 9).
+                // The storage may have ended meanwhile; its outcome says why.
+                let _ = data.send(ClientData::new(
+                    Stream::Plain(socket),
+                    Arc::clone(transfer),
+                    exchange.stall,
+                ));
+                attend(control, queue, stop, transfer, &mut running).await?
+            }
+        };
+        drop(running);
+        let code = ended.map_err(|failure| Close::engine(&session, &failure))?;
+        self.outcome(&exchange.line, code)
+    }
+
+    async fn no_data_connection(&mut self, transfer: &Transfer, port: u16) -> Step {
+        match transfer.interruption() {
+            Some(Interruption::Abort) => {
+                self.say(426, "Transfer aborted").await?;
+                self.say(226, "Abort successful").await
+            }
+            Some(Interruption::Stopping) => Err(Close::With(Reply::new(
+                421,
+                "The server is stopping, try again later",
+            ))),
+            Some(_) => Err(Close::Silently),
+            None => {
+                let (id, client) = (self.session.id, self.session.peer);
+                let waited = self.frontend.accept_timeout;
+                warn!(
+                    session = id, %client, port, ?waited,
+                    "no data connection arrived: a firewall or load balancer that doesn't pass the passive ports, or a \
+                     wrong masquerade_address, are the usual causes"
+                );
+                self.say(425, "No data connection arrived on the passive port")
+                    .await
+            }
+        }
+    }
+
+    /// One line per transfer.
+    fn log(
+        &self,
+        exchange: &Exchange,
+        transfer: &Transfer,
+        started: Instant,
+        outcome: &Result<Done, StoreError>,
+        reply: &Reply,
+    ) {
+        let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
+        let (verb, path, bytes) = (exchange.verb, &exchange.path, transfer.bytes());
+        let seconds = started.elapsed().as_secs_f64();
+        let (outcome, error) = match outcome {
+            Ok(_) => ("complete", None),
+            Err(error @ StoreError::UploadInterrupted { kept: Some(_), .. }) => {
+                ("kept", Some(error))
+            }
+            Err(error @ StoreError::UploadInterrupted { kept: None, .. }) => {
+                ("discarded", Some(error))
+            }
+            Err(error @ StoreError::TooLarge { .. }) => ("too_large", Some(error)),
+            Err(error) => ("failed", Some(error)),
+        };
+        let code = reply.code;
+        match error {
+            None => {
+                info!(event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, outcome, code, "transfer");
+            }
+            Some(error) => {
+                warn!(
+                    event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, outcome, code,
+                    error = %Chain(error), "transfer"
+                );
+            }
+        }
+    }
+
+    fn out_of_step(&self, line: &str, code: u16) -> Close {
+        let verb = line.split(' ').next().unwrap_or_default().to_owned();
+        Close::engine(&self.session, &EngineError::Odd { verb, code })
+    }
+}
+
+fn success(done: &Done) -> Reply {
+    let text = match done {
+        Done::Stored(stored) if stored.size > stored.received => {
+            format!(
+                "Stored, {} bytes received, the file has {} bytes",
+                stored.received, stored.size
+            )
+        }
+        Done::Stored(stored) => format!("Stored, {} bytes", stored.received),
+        Done::Sent(bytes) => format!("Sent, {bytes} bytes"),
+        Done::Listed { entries, .. } => format!("Listed, {entries} entries"),
+        Done::Plain | Done::Entry(_) => "Done".to_owned(),
+    };
+    Reply::new(226, text)
+}
+
+/// Runs `work` and attends to the control connection meanwhile: ABOR, NOOP and STAT are answered now, the rest is kept
+/// for later, up to a bound.
+async fn attend<F: Future>(
+    control: &mut Control,
+    queue: &mut VecDeque<Line>,
+    stop: &CancellationToken,
+    transfer: &Transfer,
+    work: F,
+) -> Step<F::Output> {
+    let mut work = pin!(work);
+    let mut listening = true;
+    let mut late_abort = false;
+    let mut stopping = false;
+    loop {
+        let line = tokio::select! {
+            done = &mut work => {
+                if late_abort {
+                    // too late to abort anything: the transfer's own reply goes first, then this one is answered
+                    queue.push_front(Line::Text("ABOR".to_owned()));
+                }
+                return Ok(done);
+            }
+            line = control.next(), if listening => line,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                transfer.interrupt(Interruption::Stopping);
+                continue;
+            }
+        };
+        match line {
+            Ok(Line::Text(text)) => match text.trim().to_ascii_uppercase().as_str() {
+                "ABOR" => late_abort |= !transfer.interrupt(Interruption::Abort),
+                "NOOP" if queue.is_empty() => control.send(&Reply::new(200, "OK")).await?,
+                "STAT" => {
+                    let text = format!("Transfer in progress, {} bytes so far", transfer.bytes());
+                    control.send(&Reply::new(213, text)).await?;
+                }
+                _ => {
+                    queue.push_back(Line::Text(text));
+                    listening = queue.len() < MAX_QUEUE;
+                }
+            },
+            Ok(line @ (Line::TooLong | Line::Malformed)) => queue.push_back(line),
+            Ok(Line::End | Line::Flood) | Err(_) => {
+                transfer.interrupt(Interruption::ControlLost);
+                listening = false;
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The front door: accept loops, limits, and what all sessions share.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::config;
+use crate::ftp::auth::Users;
+use crate::ftp::edge;
+use crate::ftp::engine::Loopback;
+use crate::ftp::net::tune;
+use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
+use crate::ftp::reply::Reply;
+use crate::masquerade::Masquerade;
+use crate::store::Store;
+
+/// Connections that the kernel holds while the accept loop is busy.
+const BACKLOG: i32 = 1024;
+
+/// What every session needs, built once.
+pub struct Frontend {
+    /// `greeting`
+    pub greeting: String,
+    /// `sessions.*`
+    pub sessions: config::Sessions,
+    /// `passive.accept_timeout`
+    pub accept_timeout: Duration,
+    /// `upload.max_file_size` in bytes
+    pub max_file_size: u64,
+    /// `upload.stall_timeout`
+    pub upload_stall: Duration,
+    /// `download.stall_timeout`
+    pub download_stall: Duration,
+    /// Who may come in.
+    pub users: Users,
+    /// Where files go.
+    pub store: Store,
+    /// What PASV tells.
+    pub masquerade: Masquerade,
+    /// Makes the engines' connections.
+    pub loopback: Loopback,
+    /// Cancelled when the gateway drains: no new session, idle ones end, transfers go on.
+    pub drain: CancellationToken,
+    /// Cancelled when the drain's deadline has passed: transfers end, too.
+    pub stop: CancellationToken,
+    /// The session tasks.
+    pub tasks: TaskTracker,
+    /// Who is connected.
+    pub census: Census,
+}
+
+/// Counts sessions, in all and by address.
+#[derive(Debug, Default)]
+pub struct Census {
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    serial: AtomicU64,
+}
+
+/// A session's place in the census, given back on drop.
+struct Seat {
+    frontend: Arc<Frontend>,
+    address: IpAddr,
+}
+
+/// A control port can't be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The control port.
+    #[error("listen = {address} can't be bound")]
+    Control {
+        /// From `listen`.
+        address: SocketAddr,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A passive port.
+    #[error(transparent)]
+    Passive(#[from] BindError),
+}
+
+/// The bound front door; nothing is accepted before [`Listeners::serve`].
+pub struct Listeners(Vec<(TcpListener, Arc<PassivePool>)>);
+
+impl Listeners {
+    /// Binds every control port, and the passive ports on each of their addresses, or nothing.
+    pub fn bind(config: &config::Config, stop: &CancellationToken) -> Result<Self, ListenError> {
+        let mut pools: HashMap<IpAddr, Arc<PassivePool>> = HashMap::new();
+        let mut listeners = Vec::new();
+        for &address in &config.listen {
+            let listener =
+                bind(address).map_err(|source| ListenError::Control { address, source })?;
+            let pool = match pools.get(&address.ip()) {
+                Some(pool) => Arc::clone(pool),
+                None => {
+                    let (ports, timeout) =
+                        (config.passive.ports.clone(), config.passive.accept_timeout);
+                    let pool = PassivePool::bind(address.ip(), ports, timeout, stop)?;
+                    pools.insert(address.ip(), Arc::clone(&pool));
+                    pool
+                }
+            };
+            listeners.push((listener, pool));
+        }
+        Ok(Listeners(listeners))
+    }
+
+    /// The control addresses, with the real port where 0 was asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0
+            .iter()
+            .filter_map(|(listener, _)| listener.local_addr().ok())
+            .collect()
+    }
+
+    /// Accepts until the drain begins.
+    pub fn serve(self, frontend: &Arc<Frontend>) {
+        for (listener, pool) in self.0 {
+            frontend
+                .tasks
+                .spawn(accept(Arc::clone(frontend), listener, pool));
+        }
+    }
+}
+
+/// Binds a listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side and no
+/// client's IPv4 address appears in IPv6 clothes.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn accept(frontend: Arc<Frontend>, listener: TcpListener, pool: Arc<PassivePool>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = frontend.drain.cancelled() => return,
+        };
+        match accepted {
+            Ok((socket, peer)) => admit(&frontend, socket, peer, &pool),
+            Err(error) => {
+                // out of descriptors, most likely: the loop must not spin
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Starts a session, or turns the client away with a reason.
+fn admit(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, pool: &Arc<PassivePool>) {
+    tune(&socket);
+    let address = peer.ip().to_canonical();
+    match Seat::take(frontend, address) {
+        Ok(seat) => {
+            let id = frontend.census.serial.fetch_add(1, Ordering::Relaxed) + 1;
+            let (frontend, pool) = (Arc::clone(frontend), Arc::clone(pool));
+            let tasks = frontend.tasks.clone();
+            tasks.spawn(async move {
+                edge::run(frontend, socket, peer, id, pool).await;
+                drop(seat);
+            });
+        }
+        Err(reason) => {
+            // a flood of refused connections must not become a flood of log lines
+            debug!(client = %peer, reason, "connection refused");
+            // the socket's buffer is empty, so this can't block; nobody is owed more than a try
+            let _ = socket.try_write(Reply::new(421, reason).to_string().as_bytes());
+        }
+    }
+}
+
+impl Seat {
+    fn take(frontend: &Arc<Frontend>, address: IpAddr) -> Result<Seat, &'static str> {
+        let mut by_address = frontend
+            .census
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if by_address.values().sum::<usize>() >= frontend.sessions.max {
+            return Err("Too many sessions, try again later");
+        }
+        let mine = by_address.entry(address).or_default();
+        if *mine >= frontend.sessions.max_per_ip {
+            return Err("Too many sessions from your address, try again later");
+        }
+        *mine += 1;
+        Ok(Seat {
+            frontend: Arc::clone(frontend),
+            address,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut by_address = self
+            .frontend
+            .census
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Census {
+    /// Sessions at this moment.
+    pub fn sessions(&self) -> usize {
+        self.by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .sum()
+    }
+}
+
+impl Frontend {
+    /// Ends all sessions: idle ones at once, transfers when they are done or when `deadline` has passed.
+    pub async fn drain(&self, deadline: Duration) {
+        self.drain.cancel();
+        self.tasks.close();
+        let open = self.census.sessions();
+        if open > 0 {
+            info!(sessions = open, "draining");
+        }
+        if tokio::time::timeout(deadline, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            warn!(
+                sessions = self.census.sessions(),
+                "the drain deadline has passed, transfers are ended"
+            );
+            self.stop.cancel();
+            if tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
+                .await
+                .is_err()
+            {
+                warn!(
+                    sessions = self.census.sessions(),
+                    "sessions did not end in time"
+                );
+            }
+        }
+        self.stop.cancel();
+    }
+}
+
+/// How long transfers may take to end after they were interrupted: time to complete or abort at the store.
+const STOP_WITHIN: Duration = Duration::from_secs(60);

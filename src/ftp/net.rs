@@ -1,0 +1,151 @@
+//! The client's connections: what the edge reads from and writes to, and small facts about sockets.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A control or data connection of a client.
+///
+/// The one place that knows how bytes are protected on the way: TLS joins here as a second variant, and nothing that
+/// holds a `Stream` has to change for it.
+#[derive(Debug)]
+pub enum Stream {
+    /// In clear.
+    Plain(TcpStream),
+}
+
+impl Stream {
+    /// The socket below.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(socket) => socket,
+        }
+    }
+
+    fn io(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.io().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_shutdown(cx)
+    }
+}
+
+/// Idle control connections die in load balancers during long transfers (AWS NLB after 350 s), so both kinds of
+/// connection are kept alive well below that.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// Prepares an accepted socket. A socket that refuses an option still works, only less well.
+pub fn tune(socket: &TcpStream) {
+    let socket = SockRef::from(socket);
+    // replies are single small writes: Nagle against delayed ACK would cost 40 ms each
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE / 4),
+    );
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}
+
+/// Makes the next close of the socket a reset: the peer can't mistake it for a clean end of data.
+pub fn reset_on_close(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Watches the other end of a connection without owning it.
+#[derive(Debug)]
+pub struct PeerWatch(OwnedFd);
+
+impl PeerWatch {
+    /// Costs one duplicated file descriptor for as long as it lives.
+    pub fn new(socket: &TcpStream) -> io::Result<Self> {
+        Ok(PeerWatch(socket.as_fd().try_clone_to_owned()?))
+    }
+
+    /// True if the peer has closed or reset the connection, as far as the kernel has heard, be there unread bytes or not.
+    pub fn is_gone(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        let half_closed = PollFlags::RDHUP;
+        #[cfg(not(target_os = "linux"))]
+        let half_closed = PollFlags::empty();
+        let mut watched = [PollFd::new(&self.0, half_closed)];
+        let gone = half_closed | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        matches!(
+            poll(
+                &mut watched,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0
+                })
+            ),
+            Ok(1..)
+        ) && watched[0].revents().intersects(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_peer_is_seen_behind_unread_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound"))
+            .await
+            .expect("connects");
+        let (server, _) = listener.accept().await.expect("accepts");
+        let watch = PeerWatch::new(&server).expect("a free descriptor");
+        client.write_all(b"unread").await.expect("writes");
+        assert!(!watch.is_gone());
+        drop(client);
+        // loopback delivers the FIN at once, yet not before close() returns on every kernel
+        for _ in 0..100 {
+            if watch.is_gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the close was never seen");
+    }
+}

@@ -1,0 +1,328 @@
+//! Passive ports: bound once, for good, and shared by all sessions.
+//!
+//! Behind a load balancer passive ports are scarce (CLB and NLB take 50 listeners), so a port is no session's own. A
+//! session reserves the pair (port, client address); the connection that arrives on that port from that address is handed
+//! to it, any other is reset. So each client address can have as many transfers waiting as there are ports, all addresses
+//! together far more, and nobody can take another address's data connection.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::ftp::listener::bind;
+use crate::ftp::net::{reset_on_close, tune};
+
+/// The passive ports on one local address.
+#[derive(Debug)]
+pub struct PassivePool {
+    ports: Vec<u16>,
+    waiting: Mutex<HashMap<Key, Waiting>>,
+    /// Where the search for a port begins. It rotates, so that a port comes back to the same client as late as possible.
+    next: AtomicUsize,
+    freed: Notify,
+    /// How long a reservation is worth keeping when others need the port.
+    accept_timeout: Duration,
+    serial: AtomicU64,
+    strays: AtomicU64,
+}
+
+type Key = (u16, IpAddr);
+
+#[derive(Debug)]
+struct Waiting {
+    serial: u64,
+    since: Instant,
+    connection: oneshot::Sender<TcpStream>,
+}
+
+/// The next connection to one port from one client address. Given back on drop.
+#[derive(Debug)]
+pub struct Reservation {
+    pool: Arc<PassivePool>,
+    key: Key,
+    serial: u64,
+    connection: oneshot::Receiver<TcpStream>,
+}
+
+/// A passive port can't be bound.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "passive port {address} can't be bound; choose passive.ports that no other program uses, outside the kernel's \
+     ephemeral range (net.ipv4.ip_local_port_range)"
+)]
+pub struct BindError {
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+impl PassivePool {
+    /// Binds every port of the range on `address`, or none. Stops listening when `stop` is cancelled.
+    pub fn bind(
+        address: IpAddr,
+        ports: RangeInclusive<u16>,
+        accept_timeout: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Self>, BindError> {
+        let listeners: Result<Vec<(u16, TcpListener)>, BindError> = ports
+            .map(|port| {
+                let address = SocketAddr::new(address, port);
+                let listener = bind(address).map_err(|source| BindError { address, source })?;
+                Ok((port, listener))
+            })
+            .collect();
+        let listeners = listeners?;
+        let pool = Arc::new(PassivePool {
+            ports: listeners.iter().map(|(port, _)| *port).collect(),
+            waiting: Mutex::default(),
+            next: AtomicUsize::new(0),
+            freed: Notify::new(),
+            accept_timeout,
+            serial: AtomicU64::new(0),
+            strays: AtomicU64::new(0),
+        });
+        for (port, listener) in listeners {
+            tokio::spawn(Arc::clone(&pool).serve(port, listener, stop.clone()));
+        }
+        Ok(pool)
+    }
+
+    /// A port on which `client` has no reservation yet. Waits up to `within` for one to become free.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        client: IpAddr,
+        within: Duration,
+    ) -> Option<Reservation> {
+        let client = client.to_canonical();
+        let deadline = Instant::now() + within;
+        loop {
+            let freed = self.freed.notified();
+            if let Some(reservation) = self.try_reserve(client) {
+                return Some(reservation);
+            }
+            tokio::time::timeout_at(deadline, freed).await.ok()?;
+        }
+    }
+
+    fn try_reserve(self: &Arc<Self>, client: IpAddr) -> Option<Reservation> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let candidates =
+            || (0..self.ports.len()).map(|i| (self.ports[(start + i) % self.ports.len()], client));
+        // A client that asked for a port and never came must not keep it from the others behind the same address.
+        let stale = |waiting: &Waiting| waiting.since.elapsed() > self.accept_timeout;
+        let key = candidates()
+            .find(|key| !waiting.contains_key(key))
+            .or_else(|| candidates().find(|key| waiting.get(key).is_some_and(stale)))?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let (sender, connection) = oneshot::channel();
+        waiting.insert(
+            key,
+            Waiting {
+                serial,
+                since: Instant::now(),
+                connection: sender,
+            },
+        );
+        Some(Reservation {
+            pool: Arc::clone(self),
+            key,
+            serial,
+            connection,
+        })
+    }
+
+    /// Connections that nobody had asked for.
+    pub fn strays(&self) -> u64 {
+        self.strays.load(Ordering::Relaxed)
+    }
+
+    async fn serve(self: Arc<Self>, port: u16, listener: TcpListener, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.deliver(port, socket, peer.ip().to_canonical()),
+                Err(error) => {
+                    // out of descriptors, most likely: the loop must not spin
+                    warn!(port, %error, "a data connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, port: u16, socket: TcpStream, client: IpAddr) {
+        let reserved = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(port, client));
+        match reserved {
+            Some(waiting) => {
+                tune(&socket);
+                // the session may have gone this very moment; the socket then closes here
+                let _ = waiting.connection.send(socket);
+                self.freed.notify_one();
+            }
+            None => {
+                self.strays.fetch_add(1, Ordering::Relaxed);
+                debug!(port, %client, "a data connection that nobody asked for was reset");
+                reset_on_close(&socket);
+            }
+        }
+    }
+}
+
+/// Pause after a failed accept.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Reservation {
+    /// The port that the client is told.
+    pub fn port(&self) -> u16 {
+        self.key.0
+    }
+
+    /// The client's connection; `None` when the reservation was taken over because it had become stale.
+    /// Cancel safe.
+    pub async fn connection(&mut self) -> Option<TcpStream> {
+        (&mut self.connection).await.ok()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut waiting = self
+            .pool
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if waiting
+            .get(&self.key)
+            .is_some_and(|waiting| waiting.serial == self.serial)
+        {
+            waiting.remove(&self.key);
+        }
+        drop(waiting);
+        self.pool.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A pool of `count` ports that happened to be free just now.
+    fn pool(count: u16, accept_timeout: Duration) -> (Arc<PassivePool>, CancellationToken) {
+        static FROM: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(18_000);
+        let stop = CancellationToken::new();
+        for _ in 0..100 {
+            let from = FROM.fetch_add(count, Ordering::Relaxed);
+            if let Ok(pool) =
+                PassivePool::bind(LOCAL, from..=from + count - 1, accept_timeout, &stop)
+            {
+                return (pool, stop);
+            }
+        }
+        panic!(
+            "no free ports between 18000 and {}",
+            FROM.load(Ordering::Relaxed)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_connection_reaches_the_session_that_reserved_its_port() {
+        let (pool, _stop) = pool(2, Duration::from_secs(10));
+        let mut first = pool.reserve(LOCAL, Duration::ZERO).await.expect("a port");
+        let mut second = pool
+            .reserve(LOCAL, Duration::ZERO)
+            .await
+            .expect("another port");
+        assert_ne!(first.port(), second.port());
+        let client = TcpStream::connect((LOCAL, second.port()))
+            .await
+            .expect("connects");
+        let server = second.connection().await.expect("is handed over");
+        assert_eq!(
+            server.peer_addr().expect("connected"),
+            client.local_addr().expect("connected")
+        );
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), first.connection())
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_reset_and_counted() {
+        use tokio::io::AsyncReadExt;
+        let (pool, _stop) = pool(1, Duration::from_secs(10));
+        let other: IpAddr = "127.0.0.2".parse().expect("an address");
+        let reservation = pool.reserve(other, Duration::ZERO).await.expect("a port");
+        let mut stranger = TcpStream::connect((LOCAL, reservation.port()))
+            .await
+            .expect("connects");
+        assert!(stranger.read_u8().await.is_err());
+        assert_eq!(pool.strays(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_last_port_is_waited_for_and_comes_back_on_drop() {
+        let (pool, _stop) = pool(1, Duration::from_secs(10));
+        let held = pool.reserve(LOCAL, Duration::ZERO).await.expect("a port");
+        assert!(
+            pool.reserve(LOCAL, Duration::from_millis(20))
+                .await
+                .is_none()
+        );
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.reserve(LOCAL, Duration::from_secs(10)).await.is_some() }
+        });
+        drop(held);
+        assert!(waiting.await.expect("no panic"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_comes_loses_its_port_to_one_that_needs_it() {
+        let (pool, _stop) = pool(1, Duration::from_millis(10));
+        let mut stale = pool.reserve(LOCAL, Duration::ZERO).await.expect("a port");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let fresh = pool.reserve(LOCAL, Duration::ZERO).await;
+        assert!(fresh.is_some());
+        assert!(stale.connection().await.is_none());
+        // the stale one's end must not free the port of the fresh one
+        drop(stale);
+        assert!(pool.waiting.lock().expect("not poisoned").len() == 1);
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_that_names_it() {
+        let taken = TcpListener::bind((LOCAL, 0)).await.expect("a free port");
+        let port = taken.local_addr().expect("bound").port();
+        let stop = CancellationToken::new();
+        let error = PassivePool::bind(LOCAL, port..=port, Duration::from_secs(1), &stop)
+            .expect_err("it is taken");
+        assert!(
+            error.to_string().contains(&format!("127.0.0.1:{port}")),
+            "{error}"
+        );
+    }
+}

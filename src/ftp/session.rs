@@ -1,0 +1,208 @@
+//! What is known of one control connection, and how the edge and the storage backend meet in it.
+//!
+//! libunftp calls the backend with a path and sockets of its own. Everything else that a command means (the client's data
+//! connection, the restart offset, the listing's format) the edge leaves here as an [`Order`] right before it sends the
+//! command, and what came of it the backend leaves here as an outcome. One command is in flight at a time, so there is
+//! one place for each.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+
+use crate::ftp::auth::User;
+use crate::ftp::listformat::Format;
+use crate::ftp::transfer::ClientData;
+use crate::store::{Entry, Start, StoreError, Stored};
+
+/// One control connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Counts the connections of this process; stands in every log line.
+    pub id: u64,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Where the client connected to.
+    pub local: SocketAddr,
+    /// What the edge logs in to the engine with, made anew for each session.
+    pub engine_password: SecretString,
+    /// The port from which the edge will connect to the engine's next data listener.
+    pub engine_source_port: AtomicU16,
+    user: OnceLock<Arc<User>>,
+    order: Mutex<Option<Order>>,
+    outcome: Mutex<Option<Result<Done, StoreError>>>,
+    at_work: AtomicBool,
+}
+
+/// What the next storage call has to do besides what libunftp tells it.
+#[derive(Debug)]
+pub enum Order {
+    /// `STOR`, `APPE`, `STOU`
+    Upload {
+        /// What is kept of the object that is there.
+        start: Start,
+        /// Where the bytes come from.
+        gate: Gate,
+    },
+    /// `RETR`
+    Download {
+        /// From which byte on.
+        offset: u64,
+        /// Where the bytes go.
+        gate: Gate,
+    },
+    /// `LIST`, `NLST`, `MLSD`, `STAT`
+    List {
+        /// The kind of lines.
+        format: Format,
+        /// A pattern of `*` and `?` that names must fit.
+        pattern: Option<String>,
+        /// Stands before names in NLST.
+        directory: String,
+        /// Where the lines go; none collects a bounded number for a reply.
+        gate: Option<Gate>,
+    },
+}
+
+/// The storage says when it is ready, and then gets the client's data connection.
+///
+/// So a missing file is refused before the client is told to expect data, and under TLS the handshake follows the 150.
+#[derive(Debug)]
+pub struct Gate {
+    ready: oneshot::Sender<()>,
+    data: oneshot::Receiver<ClientData>,
+}
+
+/// The edge's end of a [`Gate`].
+#[derive(Debug)]
+pub struct GateKeeper {
+    /// Resolves when the storage is ready; fails when it ended before.
+    pub ready: oneshot::Receiver<()>,
+    /// Takes the client's data connection. Dropping it ends the storage's wait.
+    pub data: oneshot::Sender<ClientData>,
+}
+
+/// What a storage call came to.
+#[derive(Debug)]
+pub enum Done {
+    /// Nothing more to say.
+    Plain,
+    /// What a name is.
+    Entry(Entry),
+    /// An upload.
+    Stored(Stored),
+    /// A download, with its bytes.
+    Sent(u64),
+    /// A listing: how many lines, and the lines themselves if no data connection took them.
+    Listed {
+        /// Lines.
+        entries: u64,
+        /// The lines for a reply, cut after a bounded number.
+        text: String,
+    },
+}
+
+impl Gate {
+    /// A gate and its keeper.
+    pub fn new() -> (Gate, GateKeeper) {
+        let (ready, is_ready) = oneshot::channel();
+        let (data, take_data) = oneshot::channel();
+        (
+            Gate {
+                ready,
+                data: take_data,
+            },
+            GateKeeper {
+                ready: is_ready,
+                data,
+            },
+        )
+    }
+
+    /// Says that the transfer can begin and waits for the client's data connection. `None`: the edge gave up.
+    pub async fn open(self) -> Option<ClientData> {
+        self.ready.send(()).ok()?;
+        self.data.await.ok()
+    }
+}
+
+impl Session {
+    /// A session of a client that hasn't logged in.
+    pub fn new(
+        id: u64,
+        peer: SocketAddr,
+        local: SocketAddr,
+        engine_password: SecretString,
+    ) -> Self {
+        Session {
+            id,
+            peer,
+            local,
+            engine_password,
+            engine_source_port: AtomicU16::new(0),
+            user: OnceLock::new(),
+            order: Mutex::new(None),
+            outcome: Mutex::new(None),
+            at_work: AtomicBool::new(false),
+        }
+    }
+
+    /// The user, once logged in.
+    pub fn user(&self) -> Option<&Arc<User>> {
+        self.user.get()
+    }
+
+    /// Notes who has logged in; the first one stays.
+    pub fn log_in(&self, user: Arc<User>) {
+        let _ = self.user.set(user);
+    }
+
+    /// Leaves an order for the next storage call. An order that nobody took is dropped.
+    pub fn place(&self, order: Order) {
+        *lock(&self.order) = Some(order);
+        lock(&self.outcome).take();
+    }
+
+    /// The order, for the storage; or back again, for the edge, if no storage call took it.
+    pub fn take_order(&self) -> Option<Order> {
+        lock(&self.order).take()
+    }
+
+    /// Leaves what came of a storage call.
+    pub fn report(&self, outcome: Result<Done, StoreError>) {
+        *lock(&self.outcome) = Some(outcome);
+    }
+
+    /// What the last storage call came to; `None` if there was none.
+    pub fn take_outcome(&self) -> Option<Result<Done, StoreError>> {
+        lock(&self.outcome).take()
+    }
+
+    /// Marks the storage as at work until the guard is dropped.
+    pub fn begin_work(self: &Arc<Self>) -> AtWork {
+        self.at_work.store(true, Ordering::SeqCst);
+        AtWork(Arc::clone(self))
+    }
+
+    /// True while a storage call runs: its own bounds apply, and the engine's silence is no fault.
+    pub fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::SeqCst)
+    }
+}
+
+/// See [`Session::begin_work`].
+#[derive(Debug)]
+pub struct AtWork(Arc<Session>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.store(false, Ordering::SeqCst);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // the values are replaced whole, so a panic can't leave half of one
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,269 @@
+//! One data transfer: who may end it, and how.
+//!
+//! Invariant: a transfer ends by commit XOR interruption. One compare-and-swap decides, whoever comes first: the storage
+//! right before it makes the object visible, or the edge that read ABOR, lost the control connection or must stop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::ftp::net::{PeerWatch, Stream, reset_on_close};
+use crate::store::{Interruption, Sink, Source};
+
+/// The state that the edge and the storage share while data moves.
+#[derive(Debug)]
+pub struct Transfer {
+    state: AtomicU8,
+    bytes: AtomicU64,
+    interrupted: CancellationToken,
+    control: PeerWatch,
+}
+
+const RUNNING: u8 = 0;
+const COMMITTED: u8 = 1;
+/// The codes of the interruptions, from 2 on.
+const INTERRUPTIONS: [Interruption; 6] = [
+    Interruption::Abort,
+    Interruption::ControlLost,
+    Interruption::DataReset,
+    Interruption::TlsTruncated,
+    Interruption::Stalled,
+    Interruption::Stopping,
+];
+
+impl Transfer {
+    /// `control` is watched for the client's death; see [`Transfer::commit`].
+    pub fn new(control: PeerWatch) -> Arc<Self> {
+        Arc::new(Transfer {
+            state: AtomicU8::new(RUNNING),
+            bytes: AtomicU64::new(0),
+            interrupted: CancellationToken::new(),
+            control,
+        })
+    }
+
+    /// Ends the transfer early. False if it had ended before, by commit or by another interruption.
+    pub fn interrupt(&self, reason: Interruption) -> bool {
+        let code = INTERRUPTIONS
+            .iter()
+            .position(|known| *known == reason)
+            .map_or(RUNNING, |at| at as u8 + 2);
+        let won = self
+            .state
+            .compare_exchange(RUNNING, code, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
+        if won {
+            self.interrupted.cancel();
+        }
+        won
+    }
+
+    /// Why it was interrupted, if it was.
+    pub fn interruption(&self) -> Option<Interruption> {
+        let code = self.state.load(Ordering::SeqCst);
+        code.checked_sub(2)
+            .and_then(|at| INTERRUPTIONS.get(usize::from(at)))
+            .copied()
+    }
+
+    /// Ends the transfer well, unless it was interrupted.
+    ///
+    /// A killed client looks like a clean end of data, since the kernel closes its data connection in order. Its control
+    /// connection is closed at the same moment, and that is looked at here, at the last point where it still helps. It is
+    /// best effort: over a real network the two closes can arrive far apart.
+    pub fn commit(&self) -> Result<(), Interruption> {
+        if self.control.is_gone() {
+            self.interrupt(Interruption::ControlLost);
+        }
+        match self
+            .state
+            .compare_exchange(RUNNING, COMMITTED, Ordering::SeqCst, Ordering::SeqCst)
+        {
+            Ok(_) | Err(COMMITTED) => Ok(()),
+            Err(_) => Err(self.interruption().unwrap_or(Interruption::ControlLost)),
+        }
+    }
+
+    /// Bytes that have crossed the data connection.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when the transfer is interrupted.
+    pub async fn interrupted(&self) {
+        self.interrupted.cancelled().await;
+    }
+}
+
+/// The client's data connection in the hands of the storage.
+///
+/// Whatever happens to it, the client can tell a whole transfer from a broken one: unless [`ClientData::close`] or a clean
+/// end of an upload came first, dropping it resets the connection.
+#[derive(Debug)]
+pub struct ClientData {
+    stream: Stream,
+    transfer: Arc<Transfer>,
+    stall: Duration,
+    closed: bool,
+}
+
+/// How long our end of the connection may take to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+impl ClientData {
+    /// `stall` bounds each wait for the client to send or to take something.
+    pub fn new(stream: Stream, transfer: Arc<Transfer>, stall: Duration) -> Self {
+        ClientData {
+            stream,
+            transfer,
+            stall,
+            closed: false,
+        }
+    }
+
+    /// The state shared with the edge.
+    pub fn transfer(&self) -> &Arc<Transfer> {
+        &self.transfer
+    }
+
+    /// Ends the connection well after everything was sent.
+    pub async fn close(mut self) -> Result<(), Interruption> {
+        let shutdown = bounded(&self.transfer, CLOSE_WITHIN, self.stream.shutdown()).await;
+        self.closed = shutdown.is_ok();
+        shutdown
+    }
+}
+
+/// Runs one socket operation within `limit`, unless the transfer is interrupted; an error interrupts the transfer.
+///
+/// The interruption is looked at first: a socket that is always ready would starve an ABOR.
+async fn bounded<T>(
+    transfer: &Transfer,
+    limit: Duration,
+    operation: impl Future<Output = io::Result<T>>,
+) -> Result<T, Interruption> {
+    if let Some(reason) = transfer.interruption() {
+        return Err(reason);
+    }
+    let reason = tokio::select! {
+        biased;
+        done = operation => match done {
+            Ok(value) => return Ok(value),
+            // rustls reports an end without close_notify this way
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Interruption::TlsTruncated,
+            Err(_) => Interruption::DataReset,
+        },
+        () = transfer.interrupted() => Interruption::Abort,
+        () = tokio::time::sleep_until(Instant::now() + limit) => Interruption::Stalled,
+    };
+    transfer.interrupt(reason);
+    Err(transfer.interruption().unwrap_or(reason))
+}
+
+impl Source for ClientData {
+    async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Interruption> {
+        if self.closed {
+            return Ok(0);
+        }
+        let read = bounded(&self.transfer, self.stall, self.stream.read_buf(buffer)).await?;
+        if read == 0 {
+            // Our end closes at once: Python's FTP_TLS waits for the answer to its close before it reads the reply, and a
+            // store may need half a minute to complete a large object.
+            bounded(&self.transfer, CLOSE_WITHIN, self.stream.shutdown()).await?;
+            self.closed = true;
+        }
+        self.transfer
+            .bytes
+            .fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    fn commit(&mut self) -> Result<(), Interruption> {
+        self.transfer.commit()
+    }
+}
+
+impl Sink for ClientData {
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
+        // one wait per write(2), so that a slow client that moves at all isn't called stalled
+        while !bytes.is_empty() {
+            let written = bounded(&self.transfer, self.stall, self.stream.write(bytes)).await?;
+            if written == 0 {
+                self.transfer.interrupt(Interruption::DataReset);
+                return Err(Interruption::DataReset);
+            }
+            self.transfer
+                .bytes
+                .fetch_add(written as u64, Ordering::Relaxed);
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ClientData {
+    fn drop(&mut self) {
+        if !self.closed {
+            reset_on_close(self.stream.tcp());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound"))
+            .await
+            .expect("connects");
+        (client, listener.accept().await.expect("accepts").0)
+    }
+
+    #[tokio::test]
+    async fn commit_and_interrupt_exclude_each_other() {
+        let (_client, server) = pair().await;
+        for _ in 0..200 {
+            let transfer = Transfer::new(PeerWatch::new(&server).expect("a descriptor"));
+            let abort = std::thread::spawn({
+                let transfer = transfer.clone();
+                move || transfer.interrupt(Interruption::Abort)
+            });
+            let committed = transfer.commit().is_ok();
+            let aborted = abort.join().expect("no panic");
+            assert_ne!(committed, aborted);
+            assert_eq!(transfer.interruption().is_some(), aborted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dead_control_connection_wins_over_a_commit() {
+        let (client, server) = pair().await;
+        let transfer = Transfer::new(PeerWatch::new(&server).expect("a descriptor"));
+        drop(client);
+        while !transfer.control.is_gone() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(transfer.commit(), Err(Interruption::ControlLost));
+    }
+
+    #[tokio::test]
+    async fn every_interruption_is_told_apart() {
+        let (_client, server) = pair().await;
+        for reason in INTERRUPTIONS {
+            let transfer = Transfer::new(PeerWatch::new(&server).expect("a descriptor"));
+            assert!(transfer.interrupt(reason));
+            assert!(!transfer.interrupt(Interruption::Abort));
+            assert_eq!(transfer.interruption(), Some(reason));
+            assert_eq!(transfer.commit(), Err(reason));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The object store behind the gateway: everything that knows S3.
+//!
+//! [`Store`] is one bucket reached with one set of credentials; it is cheap to clone and shared by all sessions. Uploads,
+//! downloads, listings and copies are its methods, each in a module of its own. No type of the SDK leaves this module,
+//! and nothing in here knows FTP: a client appears only as a [`Source`] or a [`Sink`] of bytes.
+
+pub mod budget;
+pub mod client;
+pub mod copy;
+pub mod download;
+pub mod embedded;
+pub mod error;
+pub mod key;
+pub mod listing;
+pub mod metadata;
+pub mod parts;
+pub mod path;
+pub mod resume;
+pub mod upload;
+
+use std::future::Future;
+
+pub use client::Store;
+pub use error::{Chain, Interruption, StoreError};
+pub use key::{Home, KeyPrefix, ObjectKey};
+pub use metadata::{Entry, EntryKind};
+pub use path::{NameError, VirtualPath};
+pub use upload::{Start, Stored};
+
+/// The client's side of an upload.
+///
+/// An upload ends by commit XOR interruption. The source holds that decision, since only it sees the client.
+pub trait Source: Send {
+    /// Appends what has arrived to `buffer`, at most its spare capacity, which is never empty.
+    ///
+    /// `Ok(0)` is a clean end of data. Cancel safe: bytes are either in `buffer` or still to come.
+    fn read(
+        &mut self,
+        buffer: &mut Vec<u8>,
+    ) -> impl Future<Output = Result<usize, Interruption>> + Send;
+
+    /// Called once, right before the request that makes the object visible. After `Ok` no interruption can win.
+    fn commit(&mut self) -> Result<(), Interruption>;
+}
+
+/// The client's side of a download or a listing.
+pub trait Sink: Send {
+    /// Takes all of `bytes`; slow clients make this wait.
+    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Interruption>> + Send;
+}

@@ -1,0 +1,210 @@
+//! SDK set-up per provider, and the settings that all operations share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation,
+};
+use secrecy::ExposeSecret;
+
+use crate::config::{self, Addressing, Provider};
+use crate::store::budget::Budget;
+use crate::store::error::StoreError;
+use crate::store::parts::{DoesNotFit, PartPlan};
+
+/// One bucket, reached with one set of credentials. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    bucket: String,
+    settings: Settings,
+    budget: Arc<Budget>,
+}
+
+/// What uploads and copies may do, resolved from the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// Sizes of the parts of every upload.
+    pub plan: PartPlan,
+    /// Part requests in flight per upload.
+    pub concurrency: usize,
+    /// The least bytes of a part that isn't the last.
+    pub min_part_bytes: u64,
+    /// The most bytes of one CopyObject or UploadPartCopy.
+    pub max_copy_bytes: u64,
+    /// Bytes per UploadPartCopy of a copy in parts.
+    pub copy_part_bytes: u64,
+    /// Time for a request and its answer, bodies apart.
+    pub request_timeout: Duration,
+    /// Attempts in all for each request.
+    pub max_attempts: u32,
+    /// What to do with an upload that was interrupted after its first byte.
+    pub on_interrupt: config::OnInterrupt,
+}
+
+/// CopyObject and UploadPartCopy take 5 GB at COS and 5 GiB at S3: the smaller of both fits everywhere.
+const MAX_COPY_BYTES: u64 = 5_000_000_000;
+
+/// Large copies go in parts of this size, so that several run at once and a retry repeats little.
+const COPY_PART_BYTES: u64 = 512 * 1024 * 1024;
+
+/// A body is given at least this long on the way, in bytes per second, before its attempt is called dead.
+const SLOWEST_BODY: u64 = 64 * 1024;
+
+/// The store can't be set up with this configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Part sizes can't reach the file size limit.
+    #[error("upload.max_file_size: {0}; lower it")]
+    MaxFileSize(#[from] DoesNotFit),
+    /// The largest part would not fit into the buffer memory.
+    #[error(
+        "upload.memory_budget = {budget} bytes is too small: an upload of upload.max_file_size needs parts of up to \
+         {largest} bytes; set a budget of at least {needed} bytes, or a smaller upload.max_file_size"
+    )]
+    MemoryBudget {
+        /// The budget in bytes.
+        budget: u64,
+        /// The largest part in bytes.
+        largest: u64,
+        /// The least budget in bytes that would do.
+        needed: u64,
+    },
+}
+
+impl Store {
+    /// Prepares the client; no request is sent.
+    ///
+    /// `endpoint` is where the embedded store listens, with its credentials already in `storage`.
+    pub async fn new(
+        storage: &config::Storage,
+        upload: &config::Upload,
+    ) -> Result<Self, SetupError> {
+        let plan = PartPlan::new(
+            upload.min_part_size,
+            upload.max_file_size,
+            &storage.part_bytes,
+        )?;
+        let needed = plan.largest() + plan.smallest();
+        if upload.memory_budget < needed {
+            return Err(SetupError::MemoryBudget {
+                budget: upload.memory_budget,
+                largest: plan.largest(),
+                needed,
+            });
+        }
+        let settings = Settings {
+            plan,
+            concurrency: upload.concurrency,
+            min_part_bytes: *storage.part_bytes.start(),
+            max_copy_bytes: MAX_COPY_BYTES,
+            copy_part_bytes: COPY_PART_BYTES,
+            request_timeout: storage.request_timeout,
+            max_attempts: storage.max_attempts,
+            on_interrupt: upload.on_interrupt,
+        };
+        Ok(Store(Arc::new(Inner {
+            client: Client::from_conf(sdk_config(storage).await),
+            bucket: storage.bucket.clone(),
+            settings,
+            budget: Budget::new(upload.memory_budget, plan.largest(), upload.stall_timeout),
+        })))
+    }
+
+    /// Asks the store whether the bucket is there and the credentials may use it.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let asked = self
+            .client()
+            .head_bucket()
+            .bucket(self.bucket())
+            .send()
+            .await;
+        asked
+            .map(drop)
+            .map_err(|error| StoreError::from_sdk("HeadBucket", error))
+    }
+
+    /// Bytes of part buffers in use, of all uploads together.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.0.budget.used()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(super) fn bucket(&self) -> &str {
+        &self.0.bucket
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// Limits for one request that carries or moves `bytes`: each attempt gets the time for an answer, and the time the
+    /// bytes may take on a slow link on top, so that neither a dead store nor a large part meets the wrong bound.
+    pub(super) fn timeouts_for(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
+        let body = Duration::from_secs(bytes / SLOWEST_BODY);
+        let attempt = self.settings().request_timeout + body;
+        Config::builder().timeout_config(
+            TimeoutConfig::builder()
+                .read_timeout(attempt)
+                .operation_attempt_timeout(attempt)
+                .build(),
+        )
+    }
+}
+
+async fn sdk_config(storage: &config::Storage) -> Config {
+    let mut builder = match (storage.provider, &storage.credentials) {
+        // The SDK's own chain reads the standard AWS variables and files. Only there: an AWS_ENDPOINT_URL that happens to
+        // be set must not send the embedded store's or COS's requests elsewhere.
+        (Provider::S3, None) => {
+            let shared = aws_config::defaults(BehaviorVersion::latest()).load().await;
+            aws_sdk_s3::config::Builder::from(&shared)
+        }
+        _ => Config::builder().behavior_version(BehaviorVersion::latest()),
+    };
+    if let Some(keys) = &storage.credentials {
+        builder = builder.credentials_provider(Credentials::new(
+            keys.access_key_id.clone(),
+            keys.secret_access_key.expose_secret().to_owned(),
+            keys.session_token
+                .as_ref()
+                .map(|token| token.expose_secret().to_owned()),
+            None,
+            "configuration",
+        ));
+    }
+    if let Some(endpoint) = &storage.endpoint {
+        builder = builder.endpoint_url(endpoint);
+    }
+    if storage.checksums_when_required {
+        // COS, OSS, R2 and others refuse the SDK's default checksums or ignore them
+        builder = builder
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    }
+    builder
+        .region(Region::new(storage.region.clone()))
+        .force_path_style(matches!(storage.addressing, Addressing::Path))
+        .retry_config(RetryConfig::standard().with_max_attempts(storage.max_attempts))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(storage.connect_timeout)
+                .read_timeout(storage.request_timeout)
+                .build(),
+        )
+        .build()
+}

@@ -1,0 +1,68 @@
+//! The S3 operations: the map from the trait of `s3s` to the functions that do the work.
+//!
+//! Whatever is not listed here answers `NotImplemented`.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use s3s::dto::*;
+use s3s::{S3, S3Request, S3Response, S3Result};
+
+use super::blobs::Blobs;
+use super::index::Index;
+use super::{buckets, copy, list, multipart, objects};
+
+/// The store behind the protocol.
+pub(super) struct Backend {
+    pub(super) index: Index,
+    pub(super) blobs: Arc<Blobs>,
+}
+
+/// Each operation is one function, which gets the backend and the request.
+macro_rules! operations {
+    ($($operation:ident($input:ty) -> $output:ty = $function:path;)*) => {
+        #[async_trait]
+        impl S3 for Backend {
+            $(async fn $operation(
+                &self,
+                request: S3Request<$input>,
+            ) -> S3Result<S3Response<$output>> {
+                Ok(S3Response::new($function(self, request).await?))
+            })*
+        }
+    };
+}
+
+operations! {
+    create_bucket(CreateBucketInput) -> CreateBucketOutput = buckets::create;
+    head_bucket(HeadBucketInput) -> HeadBucketOutput = buckets::head;
+    list_buckets(ListBucketsInput) -> ListBucketsOutput = buckets::list;
+    get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = buckets::location;
+    delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = buckets::delete;
+    list_objects(ListObjectsInput) -> ListObjectsOutput = list::objects;
+    list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::objects_v2;
+    list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput = list::uploads;
+    list_parts(ListPartsInput) -> ListPartsOutput = list::parts;
+    put_object(PutObjectInput) -> PutObjectOutput = objects::put;
+    get_object(GetObjectInput) -> GetObjectOutput = objects::get;
+    head_object(HeadObjectInput) -> HeadObjectOutput = objects::head;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput = objects::delete;
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = objects::delete_many;
+    copy_object(CopyObjectInput) -> CopyObjectOutput = copy::object;
+    upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::part;
+    create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput
+        = multipart::create;
+    upload_part(UploadPartInput) -> UploadPartOutput = multipart::upload_part;
+    complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput
+        = multipart::complete;
+    abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput
+        = multipart::abort;
+}
+
+/// The time that a change of the store is stamped with: whole seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}

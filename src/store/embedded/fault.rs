@@ -1,0 +1,116 @@
+//! What can go wrong inside the store, and the S3 answer it becomes.
+
+use std::io;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use s3s::{S3Error, S3ErrorCode};
+use tracing::error;
+
+/// A failed operation. Everything but [`Fault::Refused`] is the store's own trouble.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The request is answered with this S3 error; nothing was changed.
+    #[error("request refused: {0}")]
+    Refused(S3Error),
+    #[error("index of the embedded store failed")]
+    Index(#[source] Arc<redb::Error>),
+    #[error("cannot {action}")]
+    Io {
+        action: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("index of the embedded store holds an unreadable {0}")]
+    Corrupt(&'static str),
+    #[error("embedded store is stopping")]
+    Stopping,
+}
+
+impl Fault {
+    /// A refusal with one of S3's own error codes and a message for the person who reads it.
+    pub(super) fn refused(
+        code: S3ErrorCode,
+        message: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Self {
+        Self::Refused(S3Error::with_message(code, message))
+    }
+
+    /// A refusal with a code that the S3 library does not know, hence with its HTTP status.
+    pub(super) fn refused_with_status(
+        code: &'static str,
+        status: StatusCode,
+        message: &'static str,
+    ) -> Self {
+        let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+        error.set_status_code(status);
+        Self::Refused(error)
+    }
+
+    /// For `map_err` after a file operation: `Fault::io("sync an object body")`.
+    pub(super) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, source }
+    }
+}
+
+impl From<S3Error> for Fault {
+    fn from(error: S3Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Fault {
+            fn from(error: $error) -> Self {
+                Self::Index(Arc::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError
+);
+
+/// The one place where the store's own failures are logged: where they become an answer.
+impl From<Fault> for S3Error {
+    fn from(fault: Fault) -> Self {
+        let fault = match fault {
+            Fault::Refused(error) => return error,
+            Fault::Stopping => return S3ErrorCode::ServiceUnavailable.into(),
+            own => own,
+        };
+        error!(error = %Chain(&fault), "embedded store failed");
+        if let Fault::Io { source, .. } = &fault
+            && source.kind() == io::ErrorKind::StorageFull
+        {
+            // 507 instead of 500: SDKs repeat a 500, and repeating does not free space.
+            let mut full = S3Error::with_message(
+                S3ErrorCode::Custom("InsufficientStorage".into()),
+                "no space left in the data directory of the embedded store",
+            );
+            full.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
+            return full;
+        }
+        S3ErrorCode::InternalError.into()
+    }
+}
+
+/// Prints an error with its causes: `cannot sync an object body: Input/output error`.
+struct Chain<'e>(&'e dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! What can go wrong between the gateway and the store: one variant per decision the caller can make.
+
+use std::error::Error;
+use std::fmt;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use crate::store::path::NameError;
+
+/// A failed store operation, or a transfer that ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such object and no key below it.
+    #[error("no such file or directory")]
+    NotFound,
+    /// A directory where a file is needed.
+    #[error("is a directory")]
+    IsDirectory,
+    /// The target of `MKD`, or of a rename, is there already.
+    #[error("already exists")]
+    AlreadyExists,
+    /// `RMD` of a directory that holds keys besides its marker.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// A directory can't be moved below itself.
+    #[error("a directory can't be moved into itself")]
+    IntoItself,
+    /// The user's own rights don't allow it; the store was not asked.
+    #[error("permission denied")]
+    Forbidden,
+    /// The name can't be a key of this store.
+    #[error(transparent)]
+    BadName(#[from] NameError),
+    /// The store refuses the gateway's credentials, or they lack a right.
+    #[error("the store denied {operation}")]
+    Denied {
+        /// The S3 operation.
+        operation: &'static str,
+        /// What the store said.
+        #[source]
+        source: Cause,
+    },
+    /// Throttled, unreachable, timed out or 5xx after all retries: the same command may succeed later.
+    #[error("the store is not available for {operation}")]
+    Unavailable {
+        /// The S3 operation.
+        operation: &'static str,
+        /// The last attempt's error.
+        #[source]
+        source: Cause,
+    },
+    /// The store refused the request for a reason that a retry won't change.
+    #[error("the store refused {operation}")]
+    Refused {
+        /// The S3 operation.
+        operation: &'static str,
+        /// What the store said.
+        #[source]
+        source: Cause,
+    },
+    /// What the store holds or sent is not what was asked for: short body, changed object, wrong length.
+    #[error("integrity: {detail}")]
+    Integrity {
+        /// What differed.
+        detail: String,
+    },
+    /// The upload grew over `upload.max_file_size`.
+    #[error("the file is larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// No buffer memory became free in time (`upload.memory_budget`).
+    #[error("no buffer memory became free in time")]
+    NoMemory,
+    /// `REST` points behind the end of the object.
+    #[error("restart position {offset} is beyond the end, the file has {size} bytes")]
+    BeyondEnd {
+        /// What the client asked for.
+        offset: u64,
+        /// What the object has.
+        size: u64,
+    },
+    /// The client, the network or the server's stop ended the transfer.
+    #[error("interrupted: {0}")]
+    Interrupted(Interruption),
+    /// The same for an upload, which may have left something behind.
+    #[error("upload interrupted: {reason}")]
+    UploadInterrupted {
+        /// Who ended it.
+        reason: Interruption,
+        /// `Some(bytes)`: what had arrived was kept as one whole object. `None`: nothing was stored.
+        kept: Option<u64>,
+    },
+}
+
+/// Why a transfer ended without a clean end of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Interruption {
+    /// The client sent ABOR.
+    #[error("aborted by the client")]
+    Abort,
+    /// The control connection went away during the transfer.
+    #[error("the control connection was lost")]
+    ControlLost,
+    /// The data connection was reset.
+    #[error("the data connection was reset")]
+    DataReset,
+    /// TLS ended without close_notify: the end of the data can't be trusted (RFC 8446, section 6.1).
+    #[error("the data connection ended without a TLS close")]
+    TlsTruncated,
+    /// No byte moved within the stall time-out.
+    #[error("the data connection stalled")]
+    Stalled,
+    /// The gateway is stopping and its drain deadline has passed.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// The error behind a store error, with its own chain of causes spelt out.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+impl StoreError {
+    /// Sorts an SDK error by what the caller can do about it.
+    pub(super) fn from_sdk<E, R>(operation: &'static str, error: SdkError<E, R>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+        R: HttpStatus + fmt::Debug + Send + Sync + 'static,
+    {
+        let status = error.raw_response().map(HttpStatus::status);
+        let code = error
+            .as_service_error()
+            .and_then(|service| service.code())
+            .unwrap_or_default()
+            .to_owned();
+        let transport = !matches!(
+            error,
+            SdkError::ServiceError(_) | SdkError::ConstructionFailure(_)
+        );
+        let source: Cause = Box::new(Flat(Chain(&error).to_string()));
+        match (status, code.as_str()) {
+            (_, "NoSuchKey" | "NotFound") => StoreError::NotFound,
+            // a HEAD has no body and so no code
+            (Some(404), "") => StoreError::NotFound,
+            (Some(412), _) => StoreError::Integrity {
+                detail: "the object changed meanwhile".to_owned(),
+            },
+            (Some(403 | 401), _) => StoreError::Denied { operation, source },
+            (Some(408 | 429 | 500..), _) => StoreError::Unavailable { operation, source },
+            (_, "SlowDown" | "RequestTimeout" | "Throttling") => {
+                StoreError::Unavailable { operation, source }
+            }
+            _ if transport => StoreError::Unavailable { operation, source },
+            _ => StoreError::Refused { operation, source },
+        }
+    }
+}
+
+/// The one thing that is asked of a raw response here; the SDK's response type differs between its layers.
+pub trait HttpStatus {
+    /// The HTTP status code.
+    fn status(&self) -> u16;
+}
+
+impl HttpStatus for aws_sdk_s3::config::http::HttpResponse {
+    fn status(&self) -> u16 {
+        self.status().as_u16()
+    }
+}
+
+/// An error's whole chain of causes on one line, for logs.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// An SDK error reduced to its text: aws types stay below `store/`, and responses are not kept alive by errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Flat(String);

@@ -1,0 +1,195 @@
+//! Path -> key: the one place where a client's path becomes the name of an object.
+//!
+//! Invariant: every key that leaves this module starts with the home's prefix, which is empty or ends in `/`, followed
+//! by a path that can't climb (see [`VirtualPath`]). So the homes `a` and `ab` never meet.
+
+use std::fmt;
+
+use crate::store::path::{NameError, VirtualPath};
+
+/// The name of one object in a bucket, the home's prefix included.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(String);
+
+/// What all keys below one directory start with: empty (the whole bucket) or ending in `/`.
+///
+/// It is at the same time the key of the directory's marker, a zero-byte object.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct KeyPrefix(String);
+
+/// Where a user's `/` lies in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    prefix: KeyPrefix,
+    max_key_bytes: usize,
+}
+
+impl Home {
+    /// `storage_prefix` is `storage.prefix` (empty, or ending in `/`), `home` the user's directory below it.
+    /// `max_key_bytes` is the store's limit for a whole key.
+    pub fn new(storage_prefix: &str, home: &VirtualPath, max_key_bytes: usize) -> Self {
+        let below = if home.is_root() {
+            String::new()
+        } else {
+            format!("{}/", &home.as_str()[1..])
+        };
+        Home {
+            prefix: KeyPrefix(format!("{storage_prefix}{below}")),
+            max_key_bytes,
+        }
+    }
+
+    /// The key of the file at `path`.
+    ///
+    /// Fails for the root and for a key over the store's limit.
+    pub fn key(&self, path: &VirtualPath) -> Result<ObjectKey, NameError> {
+        if path.is_root() {
+            return Err(NameError::Root);
+        }
+        let key = format!("{}{}", self.prefix.0, &path.as_str()[1..]);
+        self.check_length(&key)?;
+        Ok(ObjectKey(key))
+    }
+
+    /// The prefix of all keys below the directory at `path`.
+    pub fn directory(&self, path: &VirtualPath) -> Result<KeyPrefix, NameError> {
+        if path.is_root() {
+            return Ok(self.prefix.clone());
+        }
+        let prefix = format!("{}{}/", self.prefix.0, &path.as_str()[1..]);
+        self.check_length(&prefix)?;
+        Ok(KeyPrefix(prefix))
+    }
+
+    fn check_length(&self, key: &str) -> Result<(), NameError> {
+        if key.len() > self.max_key_bytes {
+            Err(NameError::TooLong {
+                limit: self.max_key_bytes,
+            })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl ObjectKey {
+    /// The key as the store spells it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl KeyPrefix {
+    /// The prefix as the store spells it; empty means the whole bucket.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key of the directory's own marker; none for the bucket itself.
+    pub fn marker(&self) -> Option<ObjectKey> {
+        (!self.0.is_empty()).then(|| ObjectKey(self.0.clone()))
+    }
+
+    /// The key that a listing found below this prefix; `None` if the store answered with something else.
+    pub fn below(&self, key: &str) -> Option<ObjectKey> {
+        key.starts_with(&self.0).then(|| ObjectKey(key.to_owned()))
+    }
+
+    /// The same key below another directory, for renaming a whole one.
+    pub fn moved(&self, key: &ObjectKey, to: &KeyPrefix) -> Option<ObjectKey> {
+        key.0
+            .strip_prefix(&self.0)
+            .map(|rest| ObjectKey(format!("{}{rest}", to.0)))
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(text: &str) -> VirtualPath {
+        VirtualPath::resolve(&VirtualPath::root(), text).expect("a good path")
+    }
+
+    #[test]
+    fn keys_have_the_prefix_and_no_leading_slash() {
+        let home = Home::new("ftp/", &path("/alice"), 1024);
+        assert_eq!(
+            home.key(&path("/a/b")).expect("fits").as_str(),
+            "ftp/alice/a/b"
+        );
+        assert_eq!(
+            home.directory(&path("/a")).expect("fits").as_str(),
+            "ftp/alice/a/"
+        );
+        assert_eq!(
+            home.directory(&path("/")).expect("fits").as_str(),
+            "ftp/alice/"
+        );
+        let whole_bucket = Home::new("", &VirtualPath::root(), 1024);
+        assert_eq!(
+            whole_bucket.directory(&path("/")).expect("fits").as_str(),
+            ""
+        );
+        assert_eq!(
+            whole_bucket.directory(&path("/")).expect("fits").marker(),
+            None
+        );
+        assert_eq!(whole_bucket.key(&VirtualPath::root()), Err(NameError::Root));
+    }
+
+    #[test]
+    fn a_key_may_have_exactly_the_limit() {
+        let home = Home::new("", &path("/h"), 10);
+        assert!(home.key(&path("/12345678")).is_ok());
+        assert_eq!(
+            home.key(&path("/123456789")),
+            Err(NameError::TooLong { limit: 10 })
+        );
+        // the marker of a directory carries one byte more
+        assert_eq!(
+            home.directory(&path("/12345678")),
+            Err(NameError::TooLong { limit: 10 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_leaves_the_home(home in "[ab]{1,3}", cwd in "(/[ab.]{1,2}){0,3}", argument in "\\PC{0,20}|[ab./]{0,20}") {
+            let home_path = path(&home);
+            let prefix = format!("{home}/");
+            let home = Home::new("", &home_path, 1024);
+            if let Ok(cwd) = VirtualPath::resolve(&VirtualPath::root(), &cwd)
+                && let Ok(path) = VirtualPath::resolve(&cwd, &argument)
+            {
+                if let Ok(key) = home.key(&path) {
+                    prop_assert!(key.as_str().starts_with(&prefix));
+                    prop_assert!(!key.as_str().split('/').any(|c| c == ".." || c == "."));
+                }
+                if let Ok(directory) = home.directory(&path) {
+                    prop_assert!(directory.as_str().starts_with(&prefix));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How large the next part of a multipart upload is.
+//!
+//! FTP never announces a length and a store allows 10,000 parts, so a fixed part size must be chosen for the largest file
+//! there may ever be, and every small file pays for it with memory. Here parts grow with the stream instead: the first has
+//! `upload.min_part_size`, and the size rises in a straight line to what the 10,000th needs so that the sum reaches
+//! `upload.max_file_size`. A straight line keeps the largest part near twice the average, which is the least a growing
+//! plan can do; a geometric one would end with parts of hundreds of MiB for the default 200 GiB.
+//!
+//! Invariant: whatever has been received in however many parts, the rest up to the limit still fits.
+
+use std::ops::RangeInclusive;
+
+/// Parts in one multipart upload, at S3 and COS alike
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>,
+/// <https://www.tencentcloud.com/document/product/436/7750>).
+pub const MAX_PARTS: u64 = 10_000;
+
+const MIB: u64 = 1024 * 1024;
+
+/// The plan for every upload of one configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartPlan {
+    smallest: u64,
+    largest: u64,
+    max_file: u64,
+}
+
+/// `upload.max_file_size` can't be reached with the parts that the store accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{max_file} bytes don't fit into {MAX_PARTS} parts of at most {largest} bytes")]
+pub struct DoesNotFit {
+    max_file: u64,
+    largest: u64,
+}
+
+impl PartPlan {
+    /// `smallest` and `max_file` in bytes; `accepted` is the range of part sizes that the store takes.
+    pub fn new(
+        smallest: u64,
+        max_file: u64,
+        accepted: &RangeInclusive<u64>,
+    ) -> Result<Self, DoesNotFit> {
+        let smallest = smallest.clamp(*accepted.start(), *accepted.end());
+        let average = max_file.div_ceil(MAX_PARTS);
+        if average > *accepted.end() {
+            return Err(DoesNotFit {
+                max_file,
+                largest: *accepted.end(),
+            });
+        }
+        // a line from `smallest` has the right average if it ends at twice the average less `smallest`
+        let largest = (2 * average)
+            .saturating_sub(smallest)
+            .max(smallest)
+            .max(average);
+        let largest = largest.next_multiple_of(MIB).min(*accepted.end());
+        Ok(PartPlan {
+            smallest,
+            largest,
+            max_file,
+        })
+    }
+
+    /// Bytes of the next part, after `parts` parts with `received` bytes in sum (`parts` < 10,000).
+    pub fn next_bytes(&self, parts: u64, received: u64) -> u64 {
+        let left = MAX_PARTS.saturating_sub(parts).max(1);
+        let line = self.smallest + (self.largest - self.smallest) * parts / MAX_PARTS;
+        // what the later parts can't take even at their largest has to go into this one
+        let later = self.largest.saturating_mul(left - 1);
+        let needed = self.max_file.saturating_sub(received).saturating_sub(later);
+        // whole MiB, so that buffers are used again for many parts before they have to grow
+        line.max(needed)
+            .next_multiple_of(MIB)
+            .clamp(self.smallest, self.largest)
+    }
+
+    /// Bytes of the largest part that this plan ever makes.
+    pub fn largest(&self) -> u64 {
+        self.largest
+    }
+
+    /// Bytes of the first part; a file smaller than this is one PutObject.
+    pub fn smallest(&self) -> u64 {
+        self.smallest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+    const ACCEPTED: RangeInclusive<u64> = 5 * MIB..=5 * GIB;
+
+    fn capacity(plan: &PartPlan) -> u64 {
+        (0..MAX_PARTS).fold(0, |received, part| {
+            received + plan.next_bytes(part, received)
+        })
+    }
+
+    #[test]
+    fn the_default_limit_starts_at_8_mib_and_ends_near_33() {
+        let plan = PartPlan::new(8 * MIB, 200 * GIB, &ACCEPTED).expect("fits");
+        assert_eq!(plan.next_bytes(0, 0), 8 * MIB);
+        assert!(plan.largest() < 34 * MIB, "{}", plan.largest());
+        assert!(capacity(&plan) >= 200 * GIB);
+    }
+
+    #[test]
+    fn all_parts_are_alike_when_the_smallest_suffice() {
+        let plan = PartPlan::new(8 * MIB, 10 * GIB, &ACCEPTED).expect("fits");
+        assert_eq!(plan.largest(), 8 * MIB);
+    }
+
+    #[test]
+    fn the_limit_of_cos_fits_and_one_byte_more_than_10_000_largest_parts_does_not() {
+        let cos = 1_000_000..=5_000_000_000;
+        let plan = PartPlan::new(8 * MIB, 48_820_000_000_000, &cos).expect("48.82 TB fit");
+        assert!(capacity(&plan) >= 48_820_000_000_000);
+        assert!(PartPlan::new(8 * MIB, 50_000_000_000_001, &cos).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_limit_fits_from_every_point(
+            smallest in 5 * MIB..GIB,
+            max_file in 1..50_000 * GIB,
+            resumed_at in 0.0..1.0f64,
+            copied_parts in 1..40u64,
+        ) {
+            let plan = PartPlan::new(smallest, max_file, &ACCEPTED).expect("50,000 GiB fit into 10,000 parts of 5 GiB");
+            prop_assert!(capacity(&plan) >= max_file);
+            // an upload that goes on where another one ended has used few parts for many bytes
+            let start = (max_file as f64 * resumed_at) as u64;
+            let end = (copied_parts..MAX_PARTS).fold(start, |received, part| {
+                let bytes = plan.next_bytes(part, received);
+                assert!(ACCEPTED.contains(&bytes));
+                received + bytes
+            });
+            // the copied parts could have been smaller than planned, so compare with the plan's own worst case
+            prop_assert!(end >= max_file || start < copied_parts * plan.largest());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! How an upload begins that keeps the first bytes of an older object (`REST` and `STOR`, `APPE`).
+//!
+//! The kept range is copied inside the store; only new bytes travel. A range under the store's least part size can't be a
+//! part of its own unless it is the last, so it is read into the first part's buffer. The old object stays as it is until
+//! the new one is complete: a copy reads, it doesn't move.
+
+use aws_sdk_s3::types::CompletedPart;
+
+use crate::store::error::StoreError;
+use crate::store::upload::{Start, Upload};
+use crate::store::{copy, metadata::Head};
+
+/// Puts what is kept into `upload`.
+pub(super) async fn begin(upload: &mut Upload, start: Start) -> Result<(), StoreError> {
+    let (head, keep) = match start {
+        Start::New | Start::At(0) => return Ok(()),
+        Start::At(offset) => {
+            let head = upload.store.head(&upload.key).await?;
+            if offset > head.size {
+                return Err(StoreError::BeyondEnd {
+                    offset,
+                    size: head.size,
+                });
+            }
+            (head, offset)
+        }
+        Start::End => match upload.store.head(&upload.key).await {
+            Ok(head) => {
+                let size = head.size;
+                (head, size)
+            }
+            Err(StoreError::NotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        },
+    };
+    if keep == 0 {
+        return Ok(());
+    }
+    if keep < upload.store.settings().min_part_bytes {
+        read(upload, &head, keep).await
+    } else {
+        copy_parts(upload, &head, keep).await
+    }
+}
+
+async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreError> {
+    let store = upload.store.clone();
+    let part_bytes = store.settings().plan.next_bytes(0, 0);
+    upload.filling.widen(&store, keep, part_bytes).await?;
+    let request = store
+        .client()
+        .get_object()
+        .bucket(store.bucket())
+        .key(upload.key.as_str());
+    let request = request
+        .range(format!("bytes=0-{}", keep - 1))
+        .if_match(&head.etag);
+    let answer = request
+        .send()
+        .await
+        .map_err(|error| StoreError::from_sdk("GetObject", error))?;
+    let mut body = answer.body;
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.map_err(|error| StoreError::Integrity {
+            detail: format!("reading what is kept: {error}"),
+        })?;
+        if upload.filling.len() + bytes.len() as u64 > keep {
+            return Err(StoreError::Integrity {
+                detail: "the store sent more than the kept range".to_owned(),
+            });
+        }
+        upload.filling.bytes.extend_from_slice(&bytes);
+    }
+    if upload.filling.len() != keep {
+        return Err(StoreError::Integrity {
+            detail: "the store sent less than the kept range".to_owned(),
+        });
+    }
+    upload.size = keep;
+    Ok(())
+}
+
+async fn copy_parts(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreError> {
+    let store = upload.store.clone();
+    let upload_id = upload.upload_id().await?;
+    for range in copy::ranges(
+        keep,
+        store.settings().max_copy_bytes,
+        store.settings().min_part_bytes,
+    ) {
+        let number = upload.next_number()?;
+        let etag = copy::copy_part(
+            &store,
+            &upload.key,
+            &upload.key,
+            &head.etag,
+            &upload_id,
+            number,
+            range,
+        )
+        .await?;
+        upload.note(
+            CompletedPart::builder()
+                .part_number(number)
+                .e_tag(etag)
+                .build(),
+        );
+    }
+    upload.size = keep;
+    Ok(())
+}

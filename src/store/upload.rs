@@ -1,0 +1,455 @@
+//! One upload turns one byte stream into one object.
+//!
+//! Invariant: it ends in exactly one of *stored* (the store acknowledged the whole object) or *not stored* (a multipart
+//! upload that was begun is aborted; the object that was there before is untouched). What a killed process leaves behind
+//! is an unfinished multipart upload, never a damaged object.
+//!
+//! ```text
+//! client ─read─> part buffer ─full─> UploadPart ┐ up to `upload.concurrency` at once
+//!                    │                UploadPart ┤
+//!                    │                UploadPart ┘
+//!                    └─clean end─> last UploadPart ─> commit? ─> CompleteMultipartUpload ─> stored
+//!                    └─clean end before the first part was full ─> commit? ─> PutObject ──> stored
+//! ```
+//!
+//! A part is read straight from the socket into the buffer that the SDK sends; when the store has acknowledged it, the
+//! same buffer takes the next part.
+
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::config::OnInterrupt;
+use crate::store::budget::Grant;
+use crate::store::client::Store;
+use crate::store::error::{Chain, Interruption, StoreError};
+use crate::store::key::ObjectKey;
+use crate::store::{Source, resume};
+
+/// Where an upload begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// A new object, or all of an old one replaced.
+    New,
+    /// The first bytes of the object are kept, the rest is replaced (`REST` and `STOR`).
+    At(u64),
+    /// The whole object is kept and continued; a missing one is begun (`APPE`).
+    End,
+}
+
+/// What an upload came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Bytes that arrived from the client.
+    pub received: u64,
+    /// Bytes of the object now, what was kept of an older one included.
+    pub size: u64,
+}
+
+/// The first allocation for a part; it doubles as bytes arrive, so that a small file holds little memory.
+const FIRST_BUFFER: usize = 64 * 1024;
+
+/// How long to try to abort a multipart upload; the janitor sweeps what remains.
+const ABORT_WITHIN: Duration = Duration::from_secs(20);
+
+impl Store {
+    /// Stores all bytes of `source` under `key`, `max_bytes` at most (what is kept of an older object included).
+    ///
+    /// Whatever error comes back, the object that was there before is untouched, with one exception that the error names:
+    /// [`StoreError::UploadInterrupted`] with `kept`, when the configuration says to keep what had arrived.
+    pub async fn upload<S: Source>(
+        &self,
+        key: &ObjectKey,
+        start: Start,
+        max_bytes: u64,
+        source: &mut S,
+    ) -> Result<Stored, StoreError> {
+        let mut upload = Upload::new(self.clone(), key.clone(), max_bytes);
+        let mut outcome = resume::begin(&mut upload, start).await;
+        if outcome.is_ok() {
+            outcome = upload.receive(source).await;
+        }
+        let outcome = match outcome {
+            Ok(()) => upload.finish(Some(source)).await,
+            Err(StoreError::Interrupted(reason)) => upload.interrupted(reason).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => Ok(Stored {
+                received: upload.received,
+                size: upload.size,
+            }),
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The state of one upload; the methods are its steps.
+pub(super) struct Upload {
+    pub(super) store: Store,
+    pub(super) key: ObjectKey,
+    /// The multipart upload, once there is one. Taken when it is completed or aborted.
+    upload_id: Option<String>,
+    /// Parts begun so far, copied ones included: the number of the last one.
+    parts: u64,
+    completed: Vec<CompletedPart>,
+    running: JoinSet<Result<(CompletedPart, Part), StoreError>>,
+    /// The part that is being filled.
+    pub(super) filling: Part,
+    /// An acknowledged part's buffer, to be filled again.
+    spare: Option<Part>,
+    received: u64,
+    /// Bytes of the object so far.
+    pub(super) size: u64,
+    max_bytes: u64,
+}
+
+/// One part's bytes and the leave to hold them.
+#[derive(Default)]
+pub(super) struct Part {
+    pub(super) bytes: Vec<u8>,
+    grant: Grant,
+}
+
+impl Upload {
+    fn new(store: Store, key: ObjectKey, max_bytes: u64) -> Self {
+        Upload {
+            store,
+            key,
+            upload_id: None,
+            parts: 0,
+            completed: Vec::new(),
+            running: JoinSet::new(),
+            filling: Part::default(),
+            spare: None,
+            received: 0,
+            size: 0,
+            max_bytes,
+        }
+    }
+
+    /// Reads to the clean end of the data, shipping each part that is full; the last one stays in `filling`.
+    async fn receive(&mut self, source: &mut impl Source) -> Result<(), StoreError> {
+        loop {
+            let part_bytes = self
+                .store
+                .settings()
+                .plan
+                .next_bytes(self.parts, self.size - self.filling.len());
+            if self.filling.len() >= part_bytes {
+                self.ship().await?;
+                self.filling = self.spare.take().unwrap_or_default();
+                continue;
+            }
+            self.make_room(part_bytes).await?;
+            let read = tokio::select! {
+                read = source.read(&mut self.filling.bytes) => read,
+                // a part that failed ends the upload now, not after the client has sent everything
+                Some(done) = self.running.join_next() => {
+                    self.collect(done)?;
+                    continue;
+                }
+            };
+            match read.map_err(StoreError::Interrupted)? {
+                0 => return Ok(()),
+                bytes => {
+                    self.received += bytes as u64;
+                    self.size += bytes as u64;
+                }
+            }
+            if self.size > self.max_bytes {
+                return Err(StoreError::TooLarge {
+                    limit: self.max_bytes,
+                });
+            }
+        }
+    }
+
+    /// Gives the buffer that is being filled more room, within the budget and never beyond the part.
+    async fn make_room(&mut self, part_bytes: u64) -> Result<(), StoreError> {
+        let part = &mut self.filling;
+        if part.bytes.len() < part.bytes.capacity() {
+            return Ok(());
+        }
+        let target = (part.bytes.capacity() * 2)
+            .max(FIRST_BUFFER)
+            .min(usize::try_from(part_bytes).unwrap_or(usize::MAX));
+        part.widen(&self.store, target as u64, part_bytes).await
+    }
+
+    /// Sends off the part that was filled, as soon as there is a free place among the parts in flight.
+    async fn ship(&mut self) -> Result<(), StoreError> {
+        let upload_id = self.upload_id().await?;
+        while self.running.len() >= self.store.settings().concurrency {
+            if let Some(done) = self.running.join_next().await {
+                self.collect(done)?;
+            }
+        }
+        let part = std::mem::take(&mut self.filling);
+        let number = self.next_number()?;
+        self.running.spawn(upload_part(
+            self.store.clone(),
+            self.key.clone(),
+            upload_id,
+            number,
+            part,
+        ));
+        Ok(())
+    }
+
+    /// The multipart upload's id; the first call begins it.
+    pub(super) async fn upload_id(&mut self) -> Result<String, StoreError> {
+        if let Some(id) = &self.upload_id {
+            return Ok(id.clone());
+        }
+        let request = self
+            .store
+            .client()
+            .create_multipart_upload()
+            .bucket(self.store.bucket())
+            .key(self.key.as_str());
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("CreateMultipartUpload", error))?;
+        let id = answer.upload_id.filter(|id| !id.is_empty());
+        let id = id.ok_or(StoreError::Integrity {
+            detail: "the store gave no upload id".to_owned(),
+        })?;
+        debug!(key = %self.key, upload_id = %id, "multipart upload begun");
+        self.upload_id = Some(id.clone());
+        Ok(id)
+    }
+
+    /// The number of the next part, from 1.
+    pub(super) fn next_number(&mut self) -> Result<i32, StoreError> {
+        self.parts += 1;
+        if self.parts > crate::store::parts::MAX_PARTS {
+            return Err(StoreError::TooLarge { limit: self.size });
+        }
+        i32::try_from(self.parts).map_err(|_| StoreError::TooLarge { limit: self.size })
+    }
+
+    /// Notes a part that the store has, whoever sent it.
+    pub(super) fn note(&mut self, part: CompletedPart) {
+        self.completed.push(part);
+    }
+
+    fn collect(
+        &mut self,
+        done: Result<Result<(CompletedPart, Part), StoreError>, tokio::task::JoinError>,
+    ) -> Result<(), StoreError> {
+        let (completed, part) = done.map_err(|error| StoreError::Integrity {
+            detail: format!("upload task: {error}"),
+        })??;
+        self.note(completed);
+        // a place in the reserve goes back at once, others may be waiting for it
+        self.spare = Some(part).filter(|part| part.grant.is_shared());
+        Ok(())
+    }
+
+    /// Makes the object visible. `source` decides the race with an abort; without one it has been decided.
+    async fn finish<S: Source>(&mut self, source: Option<&mut S>) -> Result<(), StoreError> {
+        let mut source = source;
+        let mut commit = || source.as_mut().map_or(Ok(()), |source| source.commit());
+        if self.upload_id.is_none() {
+            return match commit() {
+                Ok(()) => self.put_object().await,
+                Err(reason) => self.interrupted(reason).await,
+            };
+        }
+        if self.filling.len() > 0 {
+            self.ship().await?;
+        }
+        while let Some(done) = self.running.join_next().await {
+            self.collect(done)?;
+        }
+        match commit() {
+            Ok(()) => self.complete().await,
+            Err(reason) => self.interrupted(reason).await,
+        }
+    }
+
+    /// The client's side broke off: keep what arrived as one whole object, or drop it, as configured.
+    async fn interrupted(&mut self, reason: Interruption) -> Result<(), StoreError> {
+        if self.received == 0 || self.store.settings().on_interrupt == OnInterrupt::Discard {
+            return Err(StoreError::UploadInterrupted { reason, kept: None });
+        }
+        Box::pin(self.finish::<NoSource>(None)).await?;
+        // stored, and yet an error: the client has to hear that the file is not whole
+        Err(StoreError::UploadInterrupted {
+            reason,
+            kept: Some(self.size),
+        })
+    }
+
+    async fn put_object(&mut self) -> Result<(), StoreError> {
+        let bytes = Bytes::from(std::mem::take(&mut self.filling.bytes));
+        let length = bytes.len() as u64;
+        let request = self
+            .store
+            .client()
+            .put_object()
+            .bucket(self.store.bucket())
+            .key(self.key.as_str());
+        let request = request
+            .content_length(length as i64)
+            .body(ByteStream::from(bytes));
+        let sent = request
+            .customize()
+            .config_override(self.store.timeouts_for(length))
+            .send()
+            .await;
+        sent.map(drop)
+            .map_err(|error| StoreError::from_sdk("PutObject", error))
+    }
+
+    async fn complete(&mut self) -> Result<(), StoreError> {
+        let id = self.upload_id().await?;
+        self.completed.sort_unstable_by_key(|part| part.part_number);
+        let parts = CompletedMultipartUpload::builder()
+            .set_parts(Some(std::mem::take(&mut self.completed)))
+            .build();
+        let request = self
+            .store
+            .client()
+            .complete_multipart_upload()
+            .bucket(self.store.bucket());
+        let request = request
+            .key(self.key.as_str())
+            .upload_id(&id)
+            .multipart_upload(parts);
+        // the store may take its time to assemble a large object
+        let request = request
+            .customize()
+            .config_override(self.store.timeouts_for(self.size / 16));
+        request
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("CompleteMultipartUpload", error))?;
+        self.upload_id = None;
+        Ok(())
+    }
+
+    /// Gives up a multipart upload that was begun; does nothing if there is none.
+    async fn abort(&mut self) {
+        self.running.shutdown().await;
+        if let Some(id) = self.upload_id.take() {
+            abort_multipart(self.store.clone(), self.key.clone(), id).await;
+        }
+    }
+}
+
+impl Drop for Upload {
+    /// An upload whose task is dropped in the middle (the process stops) still tries to leave nothing behind.
+    fn drop(&mut self) {
+        if let (Some(id), Ok(runtime)) =
+            (self.upload_id.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(abort_multipart(self.store.clone(), self.key.clone(), id));
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Makes the buffer hold `capacity` bytes, exactly. Large buffers grow by remapping pages, not by copying.
+    pub(super) async fn widen(
+        &mut self,
+        store: &Store,
+        capacity: u64,
+        part_bytes: u64,
+    ) -> Result<(), StoreError> {
+        store
+            .budget()
+            .grow(&mut self.grant, capacity, part_bytes)
+            .await?;
+        let capacity = usize::try_from(capacity).map_err(|_| StoreError::NoMemory)?;
+        self.bytes
+            .reserve_exact(capacity.saturating_sub(self.bytes.len()));
+        Ok(())
+    }
+}
+
+async fn upload_part(
+    store: Store,
+    key: ObjectKey,
+    upload_id: String,
+    number: i32,
+    part: Part,
+) -> Result<(CompletedPart, Part), StoreError> {
+    let Part { bytes, grant } = part;
+    let bytes = Bytes::from(bytes);
+    let length = bytes.len() as u64;
+    let request = store
+        .client()
+        .upload_part()
+        .bucket(store.bucket())
+        .key(key.as_str())
+        .upload_id(&upload_id);
+    let request = request
+        .part_number(number)
+        .content_length(length as i64)
+        .body(ByteStream::from(bytes.clone()));
+    let answer = request
+        .customize()
+        .config_override(store.timeouts_for(length))
+        .send()
+        .await;
+    let answer = answer.map_err(|error| StoreError::from_sdk("UploadPart", error))?;
+    let completed = CompletedPart::builder()
+        .part_number(number)
+        .set_e_tag(answer.e_tag)
+        .set_checksum_crc32(answer.checksum_crc32)
+        .set_checksum_crc32_c(answer.checksum_crc32_c)
+        .set_checksum_crc64_nvme(answer.checksum_crc64_nvme)
+        .build();
+    // The SDK has let go of the body by now; if it should not have, the part simply gets a new buffer.
+    let emptied = bytes.try_into_mut().map(|mut bytes| {
+        bytes.clear();
+        Part {
+            bytes: bytes.into(),
+            grant,
+        }
+    });
+    Ok((completed, emptied.unwrap_or_default()))
+}
+
+async fn abort_multipart(store: Store, key: ObjectKey, upload_id: String) {
+    let request = store
+        .client()
+        .abort_multipart_upload()
+        .bucket(store.bucket())
+        .key(key.as_str());
+    let aborted = tokio::time::timeout(ABORT_WITHIN, request.upload_id(&upload_id).send()).await;
+    match aborted {
+        Ok(Ok(_)) => debug!(%key, upload_id, "multipart upload aborted"),
+        Ok(Err(error)) => {
+            warn!(%key, upload_id, error = %Chain(&error), "multipart upload could not be aborted")
+        }
+        Err(_) => warn!(%key, upload_id, "multipart upload could not be aborted in time"),
+    }
+}
+
+/// Stands for a source whose race has been decided.
+struct NoSource;
+
+impl Source for NoSource {
+    async fn read(&mut self, _: &mut Vec<u8>) -> Result<usize, Interruption> {
+        Ok(0)
+    }
+
+    fn commit(&mut self) -> Result<(), Interruption> {
+        Ok(())
+    }
+}
