@@ -21,7 +21,6 @@
 //!
 //! Types of the SDK stay in [`store`], libunftp's in [`ftp`]; `store` never imports `ftp`. [`app`] alone knows every module.
 
-
 pub mod admin;
 pub mod app;
 pub mod cli;

@@ -1,18 +1,20 @@
 //! Who may come in: users, their rights, and the check of a password.
 //!
-//! Checking an argon2id hash costs some 20 MiB and tens of milliseconds by design, so a flood of logins must not run as
-//! many at once as there are connections: a small pool takes them in turn. An unknown user costs the same as a wrong
-//! password, or the time would tell which names exist.
+//! Checking an argon2id hash costs some 20 MiB and tens of milliseconds by design, so a flood of logins must not run
+//! as many at once as there are connections: a few threads of their own take them in turn. They are not the runtime's
+//! blocking threads, of which there may be hundreds: each would keep the memory of its last check in an arena of the
+//! allocator. An unknown user costs the same as a wrong password, or the time would tell which names exist.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::config::{self, Permissions};
 use crate::store::{Home, VirtualPath};
@@ -29,12 +31,20 @@ pub struct User {
     password_hash: SecretString,
 }
 
-/// All users, and the pool that checks passwords.
+/// All users, and the threads that check passwords.
 #[derive(Debug)]
 pub struct Users {
     by_name: HashMap<String, Arc<User>>,
-    checks: Arc<Semaphore>,
+    checks: SyncSender<Check>,
     decoy: SecretString,
+}
+
+/// One password to be checked.
+#[derive(Debug)]
+struct Check {
+    hash: SecretString,
+    password: SecretString,
+    answer: oneshot::Sender<bool>,
 }
 
 /// A login failed. The client is told nothing more.
@@ -48,11 +58,14 @@ pub enum LoginError {
     Busy,
 }
 
-/// Password checks at the same time. Each holds a core and 19 MiB; two leave room for transfers on small machines.
-const CHECKS: usize = 2;
+/// Password checks at the same time. Each takes a core and 19 MiB; two leave room for transfers on small machines.
+const THREADS: usize = 2;
 
-/// How long a login waits for its turn.
-const CHECK_WITHIN: Duration = Duration::from_secs(20);
+/// Checks that may wait for a thread.
+const QUEUE: usize = 1000;
+
+/// How long a login waits for its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 impl Users {
     /// `storage` says where homes lie.
@@ -72,7 +85,7 @@ impl Users {
         });
         Ok(Users {
             by_name: by_name.collect(),
-            checks: Arc::new(Semaphore::new(CHECKS)),
+            checks: start_threads(),
             decoy: hash_password(&random_password()?)?,
         })
     }
@@ -84,21 +97,42 @@ impl Users {
             .as_ref()
             .map_or(&self.decoy, |user| &user.password_hash)
             .clone();
-        let turn =
-            tokio::time::timeout(CHECK_WITHIN, Arc::clone(&self.checks).acquire_owned()).await;
-        let turn = turn
-            .map_err(|_| LoginError::Busy)?
-            .expect("the semaphore is never closed");
-        let check = tokio::task::spawn_blocking(move || {
-            let right = verify(&hash, &password);
-            drop(turn);
-            right
-        });
-        match (check.await, user) {
+        let (answer, answered) = oneshot::channel();
+        let check = Check {
+            hash,
+            password,
+            answer,
+        };
+        self.checks.try_send(check).map_err(|_| LoginError::Busy)?;
+        let right = tokio::time::timeout(ANSWER_WITHIN, answered).await;
+        match (right.map_err(|_| LoginError::Busy)?, user) {
             (Ok(true), Some(user)) => Ok(user),
             _ => Err(LoginError::Wrong),
         }
     }
+}
+
+/// The threads end when the last sender is dropped.
+fn start_threads() -> SyncSender<Check> {
+    let (sender, receiver) = sync_channel::<Check>(QUEUE);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..THREADS {
+        let receiver = Arc::clone(&receiver);
+        std::thread::spawn(move || {
+            loop {
+                let next = receiver
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .recv();
+                let Ok(check) = next else { return };
+                // nobody waits for those who have left
+                if !check.answer.is_closed() {
+                    let _ = check.answer.send(verify(&check.hash, &check.password));
+                }
+            }
+        });
+    }
+    sender
 }
 
 fn verify(hash: &SecretString, password: &SecretString) -> bool {

@@ -1,1 +1,11 @@
-fn main() {}
+//! Scenarios over real sockets: a gateway in this process, its embedded store, and FTP on the wire.
+
+mod support;
+
+mod configuration;
+mod directories;
+mod hostile;
+mod interruptions;
+mod sessions;
+mod store_failures;
+mod transfers;

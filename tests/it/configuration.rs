@@ -1,0 +1,283 @@
+//! The program as its user starts it: configuration in, exit codes and output out.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tempfile::TempDir;
+
+/// The built program with nothing of this machine's environment but what a program needs.
+fn cosgate(arguments: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cosgate"));
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(env.iter().copied());
+    command
+}
+
+/// Exit code, standard output, standard error.
+fn run(arguments: &[&str], env: &[(&str, &str)], input: &str) -> (Option<i32>, String, String) {
+    let mut command = cosgate(arguments, env);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(input.as_bytes())
+        .expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// The running program in a directory of its own.
+pub struct Program {
+    pub address: SocketAddr,
+    pub password: String,
+    child: Child,
+    _directory: TempDir,
+}
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(19_000);
+
+impl Program {
+    pub fn start(env: &[(&str, &str)]) -> Self {
+        // another program may have one of the ports: a few more tries
+        (0..20)
+            .find_map(|_| Self::try_start(env))
+            .expect("the program starts")
+    }
+
+    fn try_start(env: &[(&str, &str)]) -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let from = NEXT_PORT.fetch_add(4, Ordering::Relaxed);
+        let ports = format!("{from}-{}", from + 3);
+        let own = [
+            ("COSGATE_LISTEN", "127.0.0.1:0"),
+            ("COSGATE_ADMIN__LISTEN", "off"),
+            ("COSGATE_PASSIVE__PORTS", ports.as_str()),
+            ("COSGATE_LOG__FORMAT", "json"),
+        ];
+        let mut command = cosgate(&[], &own);
+        command
+            .envs(env.iter().copied())
+            .current_dir(directory.path());
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut log = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let serving = log
+            .by_ref()
+            .map_while(Result::ok)
+            .find(|line| line.contains("is serving"));
+        let Some(serving) = serving else {
+            let _ = child.wait();
+            return None;
+        };
+        let address = serving
+            .split("\"listen\":\"[")
+            .nth(1)
+            .and_then(|rest| rest.split(']').next());
+        let address = address.expect("an address").parse().expect("an address");
+        std::thread::spawn(move || log.for_each(drop));
+        let mut hints = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        while !line.contains("password") {
+            line.clear();
+            assert_ne!(
+                hints.read_line(&mut line).expect("UTF-8"),
+                0,
+                "the password is printed"
+            );
+        }
+        let password = line
+            .trim_end()
+            .rsplit(' ')
+            .next()
+            .expect("a password")
+            .to_owned();
+        std::thread::spawn(move || hints.read_to_end(&mut Vec::new()));
+        Some(Program {
+            address,
+            password,
+            child,
+            _directory: directory,
+        })
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("the kernel tells it");
+        line.split_whitespace()
+            .nth(1)
+            .expect("a number")
+            .parse()
+            .expect("a number")
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn with_nothing_configured_it_serves_a_demo_user_and_ends_at_sigterm() {
+    let program = Program::start(&[]);
+    let mut ftp = crate::support::Ftp::connect(program.address).await;
+    ftp.login("demo", &program.password).await;
+    assert_eq!(ftp.store("STOR f", b"hello").await.code, 226);
+    assert_eq!(ftp.fetch("RETR f").await.0, b"hello");
+    assert_eq!(program.terminate(), Some(0));
+    assert_eq!(ftp.reply().await.code, 421);
+}
+
+#[test]
+fn a_bad_configuration_starts_nothing_and_names_every_mistake() {
+    let env = [
+        ("COSGATE_UPLOAD__MIN_PART_SIZE", "1KiB"),
+        ("COSGATE_LISTEN", "nowhere"),
+        ("COSGATE_STORAGE__BUKET", "x"),
+        ("COSGATE_STORAGE__SECRET_ACCESS_KEY", "hunter2"),
+    ];
+    for command in [&["serve"][..], &["check-config"], &[]] {
+        let (code, output, errors) = run(command, &env, "");
+        assert_eq!(code, Some(64), "{errors}");
+        assert!(output.is_empty(), "{output}");
+        for part in [
+            "upload.min_part_size = 1KiB",
+            "COSGATE_UPLOAD__MIN_PART_SIZE",
+            "listen",
+            "nowhere",
+            "BUKET",
+            "BUCKET",
+        ] {
+            assert!(errors.contains(part), "{part}: {errors}");
+        }
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+}
+
+#[test]
+fn check_config_prints_each_value_with_its_origin_and_no_secret() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("cosgate.yaml");
+    std::fs::write(
+        &file,
+        "greeting: from the file\nstorage:\n  access_key_id: '0123'\n",
+    )
+    .expect("writes");
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").expect("writes");
+    let env = [
+        ("COSGATE_CONFIG", file.to_str().expect("UTF-8")),
+        (
+            "COSGATE_STORAGE__SECRET_ACCESS_KEY_FILE",
+            secret.to_str().expect("UTF-8"),
+        ),
+        ("COSGATE_SESSIONS__MAX", "7"),
+        ("COSGATE_STORAGE__PREFIX", ""),
+        ("COSGATE_PORT", "tcp://10.0.0.1:21"),
+    ];
+    let (code, output, errors) = run(&["check-config"], &env, "");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(
+        output.contains("from the file") && output.contains("COSGATE_SESSIONS__MAX"),
+        "{output}"
+    );
+    assert!(
+        !output.contains("hunter2") && !output.contains("0123"),
+        "{output}"
+    );
+}
+
+#[test]
+fn hash_password_prints_a_hash_that_the_configuration_takes() {
+    let (code, hash, errors) = run(&["hash-password"], &[], "correct horse\n");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+    let users = format!("[{{name: u, password_hash: '{}'}}]", hash.trim_end());
+    let (code, output, errors) = run(&["check-config"], &[("COSGATE_USERS", &users)], "");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(!output.contains("$argon2id$"), "{output}");
+    assert_eq!(run(&["hash-password"], &[], "\n").0, Some(64));
+}
+
+#[test]
+fn a_taken_port_or_directory_is_69_and_says_which() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let data = directory.path().to_str().expect("UTF-8");
+    let common = [
+        ("COSGATE_STORAGE__DATA_DIR", data),
+        ("COSGATE_ADMIN__LISTEN", "off"),
+        ("COSGATE_PASSIVE__PORTS", "18990"),
+    ];
+    let (code, _, errors) = run(
+        &[],
+        &[&common[..], &[("COSGATE_LISTEN", &address)]].concat(),
+        "",
+    );
+    assert_eq!(code, Some(69), "{errors}");
+    assert!(errors.contains(&address), "{errors}");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "x").expect("writes");
+    let settings = [
+        ("COSGATE_STORAGE__DATA_DIR", file.to_str().expect("UTF-8")),
+        ("COSGATE_ADMIN__LISTEN", "off"),
+        ("COSGATE_PASSIVE__PORTS", "18991"),
+        ("COSGATE_LISTEN", "127.0.0.1:0"),
+    ];
+    let (code, _, errors) = run(&[], &settings, "");
+    assert_eq!(code, Some(69), "{errors}");
+    assert!(errors.contains("file"), "{errors}");
+}
+
+#[test]
+fn the_readme_has_a_row_for_every_key() {
+    let readme = include_str!("../../README.md");
+    for row in cosgate::config::markdown_rows().lines() {
+        assert!(
+            readme.contains(row),
+            "README.md lacks or differs in this row:\n{row}"
+        );
+    }
+}
+
+#[test]
+fn usage_errors_are_64_and_help_is_0() {
+    assert_eq!(run(&["--nonsense"], &[], "").0, Some(64));
+    let (code, help, _) = run(&["--help"], &[], "");
+    assert_eq!(code, Some(0));
+    for command in ["serve", "check-config", "hash-password"] {
+        assert!(help.contains(command), "{help}");
+    }
+}

@@ -1,0 +1,170 @@
+//! FTP on the wire: every byte that goes out and comes in is the scenario's.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// Nothing in a scenario takes longer, unless it says so.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One reply, all of its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub code: u16,
+    pub text: String,
+}
+
+/// A control connection.
+pub struct Ftp {
+    control: BufReader<TcpStream>,
+}
+
+impl Ftp {
+    /// Connects and reads the greeting.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let mut ftp = Self::connect_silently(address).await;
+        assert_eq!(ftp.reply().await.code, 220);
+        ftp
+    }
+
+    /// Connects and reads nothing.
+    pub async fn connect_silently(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address)
+            .await
+            .expect("the gateway listens");
+        socket.set_nodelay(true).expect("a TCP socket");
+        Ftp {
+            control: BufReader::new(socket),
+        }
+    }
+
+    pub async fn login(&mut self, user: &str, password: &str) {
+        assert_eq!(self.command(&format!("USER {user}")).await.code, 331);
+        let reply = self.command(&format!("PASS {password}")).await;
+        assert_eq!(reply.code, 230, "{reply:?}");
+    }
+
+    /// Sends a line and reads one reply.
+    pub async fn command(&mut self, line: &str) -> Reply {
+        self.send(line).await;
+        self.reply().await
+    }
+
+    /// Sends a line with its end.
+    pub async fn send(&mut self, line: &str) {
+        self.send_raw(format!("{line}\r\n").as_bytes()).await;
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        self.control
+            .get_mut()
+            .write_all(bytes)
+            .await
+            .expect("the control connection takes bytes");
+    }
+
+    /// The next reply; the scenario fails if none comes.
+    pub async fn reply(&mut self) -> Reply {
+        self.try_reply()
+            .await
+            .expect("a reply before the end of the control connection")
+    }
+
+    /// The next reply, or `None` at the end of the control connection.
+    pub async fn try_reply(&mut self) -> Option<Reply> {
+        let reading = async {
+            let mut text = String::new();
+            loop {
+                let start = text.len();
+                if self.control.read_line(&mut text).await.unwrap_or(0) == 0 {
+                    return None;
+                }
+                let line = &text[start..];
+                assert!(
+                    line.ends_with("\r\n"),
+                    "a reply line ends in CR LF: {line:?}"
+                );
+                if line.len() > 3
+                    && line.as_bytes()[3] == b' '
+                    && line[..3].bytes().all(|b| b.is_ascii_digit())
+                {
+                    let code = line[..3].parse().expect("three digits");
+                    return Some(Reply { code, text });
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading)
+            .await
+            .expect("a reply in time")
+    }
+
+    /// True if the server has closed, with nothing left to read.
+    pub async fn is_closed(&mut self) -> bool {
+        self.try_reply().await.is_none()
+    }
+
+    /// EPSV, and the data connection that goes with it.
+    pub async fn data(&mut self) -> TcpStream {
+        let port = self.epsv().await;
+        let peer = self.control.get_ref().peer_addr().expect("connected");
+        TcpStream::connect((peer.ip(), port))
+            .await
+            .expect("the passive port listens")
+    }
+
+    /// EPSV without connecting.
+    pub async fn epsv(&mut self) -> u16 {
+        let reply = self.command("EPSV").await;
+        assert_eq!(reply.code, 229, "{reply:?}");
+        let port = reply.text.split('|').nth(3).expect("a port");
+        port.parse().expect("a number")
+    }
+
+    /// A whole upload: the reply after it.
+    pub async fn store(&mut self, line: &str, bytes: &[u8]) -> Reply {
+        let mut data = self.data().await;
+        let opening = self.command(line).await;
+        if opening.code != 150 {
+            return opening;
+        }
+        // the server may end the transfer in the middle, as it should when a limit is reached
+        let _ = data.write_all(bytes).await;
+        drop(data);
+        self.reply().await
+    }
+
+    /// A whole download or listing: the bytes and the reply after them.
+    pub async fn fetch(&mut self, line: &str) -> (Vec<u8>, Reply) {
+        let mut data = self.data().await;
+        let opening = self.command(line).await;
+        if opening.code != 150 {
+            return (Vec::new(), opening);
+        }
+        let mut bytes = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, data.read_to_end(&mut bytes))
+            .await
+            .expect("data in time");
+        let reply = self.reply().await;
+        assert_eq!(
+            ended.is_ok(),
+            reply.code == 226,
+            "a whole transfer ends cleanly, a broken one in a reset"
+        );
+        (bytes, reply)
+    }
+
+    /// A listing as text.
+    pub async fn listing(&mut self, line: &str) -> String {
+        let (bytes, reply) = self.fetch(line).await;
+        assert_eq!(reply.code, 226, "{reply:?}");
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    /// The raw socket, for those who misbehave.
+    pub fn into_socket(self) -> TcpStream {
+        self.control.into_inner()
+    }
+}

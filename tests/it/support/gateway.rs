@@ -1,0 +1,269 @@
+//! A gateway in this process, on ports of its own.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
+use cosgate::app::{Gateway, StartError};
+use cosgate::config::load_from;
+use cosgate::ftp::listener::ListenError;
+use cosgate::store::embedded::{EmbeddedStore, Options};
+use secrecy::{ExposeSecret, SecretString};
+use tempfile::TempDir;
+
+use super::Ftp;
+use super::proxy::Proxy;
+
+/// Passive ports per gateway.
+pub const PASSIVE_PORTS: u16 = 4;
+
+/// Below the kernel's ephemeral range, where nothing else of a test run is.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+
+/// A running gateway and its store.
+pub struct TestGateway {
+    pub gateway: Gateway,
+    pub password: String,
+    store: TestStore,
+}
+
+/// The store, seen past the gateway.
+pub struct TestStore {
+    s3: Client,
+    /// A store that is not the gateway's own.
+    outside: Option<EmbeddedStore>,
+    _data: TempDir,
+}
+
+impl std::ops::Deref for TestGateway {
+    type Target = TestStore;
+
+    fn deref(&self) -> &TestStore {
+        &self.store
+    }
+}
+
+/// What the configuration calls the bucket.
+const BUCKET: &str = "cosgate";
+
+impl TestGateway {
+    /// The default configuration on free ports.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The same with some keys set, as `KEY__NAME=value` without the prefix.
+    pub async fn with(settings: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let directory = format!("STORAGE__DATA_DIR={}", data.path().display());
+        let gateway = start(&[&[directory.as_str()], settings].concat()).await;
+        let embedded = gateway.embedded().expect("the default store");
+        let s3 = client(
+            &embedded.endpoint(),
+            embedded.access_key_id(),
+            embedded.secret_access_key(),
+        );
+        let password = gateway
+            .demo_password()
+            .map_or_else(String::new, |password| password.expose_secret().to_owned());
+        TestGateway {
+            gateway,
+            password,
+            store: TestStore {
+                s3,
+                outside: None,
+                _data: data,
+            },
+        }
+    }
+
+    /// A gateway whose store stands behind `proxy`, as a store on the network does. The user is `demo` with `secret`.
+    pub async fn behind_proxy(settings: &[&str]) -> (Self, Proxy) {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let options = Options {
+            data_dir: data.path().to_owned(),
+            bucket: BUCKET.to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            credentials: None,
+        };
+        let store = EmbeddedStore::start(options).await.expect("a store");
+        let proxy = Proxy::start(
+            store
+                .endpoint()
+                .trim_start_matches("http://")
+                .parse()
+                .expect("an address"),
+        )
+        .await;
+        let hash =
+            cosgate::ftp::auth::hash_password(&SecretString::from("secret")).expect("hashes");
+        let own = [
+            "STORAGE__PROVIDER=s3".to_owned(),
+            format!("STORAGE__BUCKET={BUCKET}"),
+            format!("STORAGE__ENDPOINT=http://{}", proxy.address()),
+            format!("STORAGE__ACCESS_KEY_ID={}", store.access_key_id()),
+            format!(
+                "STORAGE__SECRET_ACCESS_KEY={}",
+                store.secret_access_key().expose_secret()
+            ),
+            format!(
+                "USERS=[{{name: demo, password_hash: '{}'}}]",
+                hash.expose_secret()
+            ),
+        ];
+        let settings: Vec<&str> = own
+            .iter()
+            .map(String::as_str)
+            .chain(settings.iter().copied())
+            .collect();
+        let gateway = start(&settings).await;
+        let s3 = client(
+            &store.endpoint(),
+            store.access_key_id(),
+            store.secret_access_key(),
+        );
+        let store = TestStore {
+            s3,
+            outside: Some(store),
+            _data: data,
+        };
+        (
+            TestGateway {
+                gateway,
+                password: "secret".to_owned(),
+                store,
+            },
+            proxy,
+        )
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.gateway.addresses()[0]
+    }
+
+    /// A client that has logged in as `demo`.
+    pub async fn login(&self) -> Ftp {
+        let mut ftp = self.connect().await;
+        ftp.login("demo", &self.password).await;
+        ftp
+    }
+
+    /// A client that has read the greeting.
+    pub async fn connect(&self) -> Ftp {
+        Ftp::connect(self.address()).await
+    }
+
+    /// The gateway, and the store that outlives it.
+    pub fn into_parts(self) -> (Gateway, TestStore) {
+        (self.gateway, self.store)
+    }
+
+    /// Ends the gateway and what belongs to it.
+    pub async fn stop(self) {
+        self.gateway.stop().await;
+        if let Some(store) = self.store.outside {
+            store.stop().await;
+        }
+    }
+}
+
+impl TestStore {
+    /// The bytes of an object, read past the gateway.
+    pub async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        let answer = self
+            .s3
+            .get_object()
+            .bucket(BUCKET)
+            .key(key)
+            .send()
+            .await
+            .ok()?;
+        Some(answer.body.collect().await.expect("a whole body").to_vec())
+    }
+
+    /// Stores an object past the gateway.
+    pub async fn put_object(&self, key: &str, bytes: Vec<u8>) {
+        self.s3
+            .put_object()
+            .bucket(BUCKET)
+            .key(key)
+            .body(bytes.into())
+            .send()
+            .await
+            .expect("stored");
+    }
+
+    /// All keys of the bucket.
+    pub async fn keys(&self) -> Vec<String> {
+        let page = self
+            .s3
+            .list_objects_v2()
+            .bucket(BUCKET)
+            .send()
+            .await
+            .expect("a listing");
+        page.contents()
+            .iter()
+            .filter_map(|object| object.key.clone())
+            .collect()
+    }
+
+    /// Unfinished multipart uploads.
+    pub async fn unfinished(&self) -> usize {
+        self.s3
+            .list_multipart_uploads()
+            .bucket(BUCKET)
+            .send()
+            .await
+            .expect("a listing")
+            .uploads()
+            .len()
+    }
+}
+
+/// Starts a gateway on the next free ports.
+pub async fn start(settings: &[&str]) -> Gateway {
+    for _ in 0..200 {
+        let port = NEXT_PORT.fetch_add(PASSIVE_PORTS, Ordering::Relaxed);
+        let own = [
+            "LISTEN=127.0.0.1:0".to_owned(),
+            "ADMIN__LISTEN=off".to_owned(),
+            format!("PASSIVE__PORTS={port}-{}", port + PASSIVE_PORTS - 1),
+        ];
+        let env = own
+            .iter()
+            .map(String::as_str)
+            .chain(settings.iter().copied())
+            .map(|setting| {
+                let (key, value) = setting.split_once('=').expect("KEY=value");
+                (format!("COSGATE_{key}"), value.to_owned())
+            });
+        let env: std::collections::HashMap<String, String> = env.collect();
+        let loaded = load_from(None, env).expect("a good configuration");
+        match Gateway::start(loaded.config).await {
+            Ok(gateway) => return gateway,
+            // another program has one of these ports
+            Err(StartError::Listen(ListenError::Passive(_))) => {}
+            Err(error) => panic!("the gateway does not start: {error:?}"),
+        }
+    }
+    panic!("no free passive ports");
+}
+
+fn client(endpoint: &str, access_key_id: &str, secret: &SecretString) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new("us-east-1"))
+        .force_path_style(true)
+        .credentials_provider(Credentials::new(
+            access_key_id,
+            secret.expose_secret(),
+            None,
+            None,
+            "test",
+        ));
+    Client::from_conf(config.build())
+}

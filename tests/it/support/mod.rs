@@ -1,0 +1,35 @@
+//! What the scenarios are made of.
+
+pub mod ftp;
+pub mod gateway;
+pub mod proxy;
+
+pub use ftp::{Ftp, Reply};
+pub use gateway::TestGateway;
+
+use std::time::Duration;
+
+/// Bytes that differ from place to place, so that a part in the wrong order is seen.
+pub fn pattern(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .collect()
+}
+
+/// Waits until `condition` holds; a scenario never sleeps blindly.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "never came true: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
