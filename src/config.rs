@@ -104,7 +104,7 @@ pub struct Config {
     pub drain: Drain,
     /// Who may log in; empty only with [`Provider::Embedded`]. No name occurs twice.
     pub users: Vec<User>,
-    /// Probes, metrics and status page.
+    /// The HTTP probes.
     pub admin: Admin,
     /// Log output.
     pub log: Log,
@@ -269,7 +269,7 @@ pub struct Permissions {
     pub write: bool,
 }
 
-/// Probes, metrics and status page.
+/// The HTTP probes.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// Address of the HTTP server; none: it is off.

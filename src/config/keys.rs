@@ -310,7 +310,7 @@ const TABLE: &[Key] = &[
     key("users[].permissions", Choice(&["R", "W", "RW"]), Is("RW"),
         "Read, write or both."),
     key("admin.listen", Text, Is("127.0.0.1:8080"),
-        "Address and port of probes, metrics and status page (HTTP), or `off`."),
+        "Address and port of the HTTP probes `/livez` and `/readyz`, or `off`."),
     key("log.format", Choice(&["json", "text"]), Derived("`text` on a terminal, else `json`"),
         "Form of a log line."),
     key("log.level", Text, Is("info"),

@@ -94,21 +94,20 @@ impl Program {
         let address = address.expect("an address").parse().expect("an address");
         std::thread::spawn(move || log.for_each(drop));
         let mut hints = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        while !line.contains("password") {
-            line.clear();
+        let mut password = String::new();
+        // with users of its own the program prints none
+        while password.is_empty() && !env.iter().any(|(key, _)| *key == "COSGATE_USERS") {
+            let mut line = String::new();
             assert_ne!(
                 hints.read_line(&mut line).expect("UTF-8"),
                 0,
                 "the password is printed"
             );
+            let after = line
+                .split_once("password ")
+                .map_or("", |(_, password)| password);
+            password = after.trim_end().to_owned();
         }
-        let password = line
-            .trim_end()
-            .rsplit(' ')
-            .next()
-            .expect("a password")
-            .to_owned();
         std::thread::spawn(move || hints.read_to_end(&mut Vec::new()));
         Some(Program {
             address,
