@@ -188,12 +188,58 @@ pub struct Storage {
     pub connect_timeout: Duration,
     /// Time for one attempt of a request; 1 ms to 7 days.
     pub request_timeout: Duration,
-    /// Attempts per request, the first included; 1 to 100.
-    pub max_attempts: u32,
+    /// What happens when a request fails.
+    pub retry: Retry,
+    /// Whether uploads are compared with what the store has.
+    pub integrity: Integrity,
+    /// Whether bodies are hashed for the signature.
+    pub sign_payload: SignPayload,
     /// Longest key the store takes, in bytes of UTF-8, [`Storage::prefix`] included.
     pub max_key_bytes: usize,
     /// Sizes that the store takes for a part (the last of an upload may be smaller).
     pub part_bytes: RangeInclusive<u64>,
+}
+
+/// What happens when a request fails in a way that may pass.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Attempts per request, the first included; 1 to 100.
+    pub max_attempts: u32,
+    /// Longest pause between two attempts; 1 ms to 7 days.
+    pub max_backoff: Duration,
+    /// Time for all attempts, without what bodies need on top; 1 ms to 7 days.
+    pub time_limit: Duration,
+}
+
+/// Whether uploads are compared with what the store has before 226.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integrity {
+    /// By the best that the store offers.
+    Auto,
+    /// Not at all.
+    Off,
+}
+
+/// Whether request bodies are hashed for the signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignPayload {
+    /// Only where nothing else protects and proves them.
+    Auto,
+    /// All.
+    Always,
+    /// None.
+    Never,
+}
+
+/// Which stale multipart uploads are aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// Those that this program began.
+    Own,
+    /// All below the prefix.
+    All,
+    /// None.
+    Off,
 }
 
 /// A fixed key pair.
@@ -222,6 +268,18 @@ pub struct Upload {
     pub stall_timeout: Duration,
     /// What becomes of an upload that breaks off after its first byte.
     pub on_interrupt: OnInterrupt,
+    /// Whether a file may replace an older one.
+    pub overwrite: bool,
+    /// Storage class of new objects, if it isn't the bucket's own.
+    pub storage_class: Option<String>,
+    /// Server-side encryption of new objects, if it isn't the bucket's own.
+    pub server_side_encryption: Option<String>,
+    /// Key for server-side encryption.
+    pub kms_key_id: Option<String>,
+    /// When an unfinished multipart upload is given up for dead; 1 ms to 7 days.
+    pub stale_after: Duration,
+    /// Which of those are aborted.
+    pub sweep: Sweep,
 }
 
 /// What becomes of an upload that breaks off after its first byte.

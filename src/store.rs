@@ -10,11 +10,14 @@ pub mod copy;
 pub mod download;
 pub mod embedded;
 pub mod error;
+pub mod integrity;
+pub mod janitor;
 pub mod key;
 pub mod listing;
 pub mod metadata;
 pub mod parts;
 pub mod path;
+pub mod requests;
 pub mod resume;
 pub mod upload;
 

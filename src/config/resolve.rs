@@ -160,6 +160,12 @@ fn upload(read: &mut Reader, limits: &Limits) -> Upload {
         concurrency: as_usize(read.count("upload.concurrency")),
         memory_budget: memory_budget(read, min_part_size),
         stall_timeout: read.duration("upload.stall_timeout"),
+        overwrite: read.value("upload.overwrite", parse::switch),
+        storage_class: read.optional("upload.storage_class", parse::storage_class),
+        server_side_encryption: read.optional("upload.server_side_encryption", parse::encryption),
+        kms_key_id: read.optional("upload.kms_key_id", parse::kms_key),
+        stale_after: read.duration("upload.stale_after"),
+        sweep: read.value("upload.sweep", parse::sweep),
         on_interrupt: read.value("upload.on_interrupt", parse::on_interrupt),
     }
 }

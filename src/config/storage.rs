@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::endpoint::Endpoint;
 use super::parse::{self, Parsed};
 use super::reader::Reader;
-use super::{Addressing, Provider, StaticCredentials, Storage};
+use super::{Addressing, Provider, Retry, StaticCredentials, Storage};
 use super::{keys, names};
 
 /// What a store takes.
@@ -73,7 +73,14 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
         data_dir: data_dir(read, known),
         connect_timeout: read.duration("storage.connect_timeout"),
         request_timeout: read.duration("storage.request_timeout"),
-        max_attempts: u32::try_from(read.count("storage.max_attempts")).unwrap_or(u32::MAX),
+        retry: Retry {
+            max_attempts: u32::try_from(read.count("storage.retry.max_attempts"))
+                .unwrap_or(u32::MAX),
+            max_backoff: read.duration("storage.retry.max_backoff"),
+            time_limit: read.duration("storage.retry.time_limit"),
+        },
+        integrity: read.value("storage.integrity", parse::integrity),
+        sign_payload: read.value("storage.sign_payload", parse::sign_payload),
         max_key_bytes: limits.key_bytes,
         part_bytes: limits.part_bytes,
     }

@@ -139,9 +139,13 @@ impl StoreError {
         );
         let source: Cause = Box::new(Flat(Chain(&error).to_string()));
         match (status, code.as_str()) {
-            (_, "NoSuchKey" | "NotFound") => StoreError::NotFound,
+            (_, "NoSuchKey" | "NoSuchUpload" | "NotFound") => StoreError::NotFound,
             // a HEAD has no body and so no code
             (Some(404), "") => StoreError::NotFound,
+            // the store's own check of a body against its checksum
+            (_, "BadDigest" | "XAmzContentChecksumMismatch") => StoreError::Integrity {
+                detail: format!("the store found another checksum in {operation}"),
+            },
             (Some(412), _) => StoreError::Integrity {
                 detail: "the object changed meanwhile".to_owned(),
             },

@@ -5,6 +5,7 @@ mod support;
 mod configuration;
 mod directories;
 mod hostile;
+mod integrity;
 mod interruptions;
 mod sessions;
 mod store_failures;

@@ -210,6 +210,38 @@ impl TestStore {
             .collect()
     }
 
+    /// Begins a multipart upload past the gateway, with one part of `bytes` bytes, and leaves it.
+    pub async fn begin_multipart(&self, key: &str, bytes: usize) {
+        let begun = self
+            .s3
+            .create_multipart_upload()
+            .bucket(BUCKET)
+            .key(key)
+            .send()
+            .await
+            .expect("begun");
+        let part = self.s3.upload_part().bucket(BUCKET).key(key).part_number(1);
+        let part = part
+            .upload_id(begun.upload_id.expect("an id"))
+            .body(vec![0; bytes].into());
+        part.send().await.expect("stored");
+    }
+
+    /// Keys of the unfinished multipart uploads.
+    pub async fn unfinished_keys(&self) -> Vec<String> {
+        let page = self
+            .s3
+            .list_multipart_uploads()
+            .bucket(BUCKET)
+            .send()
+            .await
+            .expect("a listing");
+        page.uploads()
+            .iter()
+            .filter_map(|upload| upload.key.clone())
+            .collect()
+    }
+
     /// Unfinished multipart uploads.
     pub async fn unfinished(&self) -> usize {
         self.s3
