@@ -28,7 +28,7 @@ pub use error::{Chain, Interruption, StoreError};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};
-pub use upload::{Start, Stored};
+pub use upload::{Intent, Start, Stored};
 
 /// The client's side of an upload.
 ///

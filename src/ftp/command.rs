@@ -30,7 +30,9 @@ pub enum Command {
     Auth,
     /// `PBSZ`, `PROT`, `CCC` (RFC 4217)
     Protection,
-    /// `ALLO`, `ACCT`: nothing to do
+    /// `ALLO bytes`: how large the next upload will be, if the client can say
+    Allo(Option<u64>),
+    /// `ACCT`: nothing to do
     Superfluous,
     /// `ABOR`
     Abor,
@@ -141,7 +143,9 @@ impl Command {
             )),
             "AUTH" => Command::Auth,
             "PBSZ" | "PROT" | "CCC" => Command::Protection,
-            "ALLO" | "ACCT" => Command::Superfluous,
+            // "ALLO 1000 R 80" has a record size behind it, which means nothing here
+            "ALLO" => Command::Allo(word.split(' ').next().and_then(|bytes| bytes.parse().ok())),
+            "ACCT" => Command::Superfluous,
             "ABOR" => Command::Abor,
             "REST" => Command::Rest(
                 word.parse()
@@ -194,6 +198,7 @@ impl Command {
                 | Command::Active
                 | Command::Setting(_)
                 | Command::Noop
+                | Command::Allo(_)
                 | Command::Superfluous
                 | Command::Size(_)
                 | Command::Mdtm(_)

@@ -78,6 +78,8 @@ pub(super) struct Edge {
     pub(super) passive: Option<Reservation>,
     /// The offset of the last `REST`, for the transfer that follows.
     pub(super) restart: u64,
+    /// The size that the last `ALLO` announced for it.
+    pub(super) announced: Option<u64>,
     pub(super) working_directory: VirtualPath,
     pool: Arc<PassivePool>,
     user_name: Option<String>,
@@ -109,6 +111,7 @@ pub async fn run(
         engine: None,
         passive: None,
         restart: 0,
+        announced: None,
         working_directory: VirtualPath::root(),
         pool,
         user_name: None,
@@ -189,6 +192,7 @@ impl Edge {
         let renaming = std::mem::take(&mut self.renaming);
         if !command.keeps_restart() {
             self.restart = 0;
+            self.announced = None;
         }
         match command {
             Command::Quit => Err(Close::with(221, "Goodbye")),
@@ -200,6 +204,10 @@ impl Edge {
             Command::Setting(reply) => self.send(reply).await,
             Command::Auth => self.say(502, "TLS is not available").await,
             Command::Protection => self.say(503, "There is no TLS on this connection").await,
+            Command::Allo(bytes) => {
+                self.announced = bytes;
+                self.say(200, "Noted").await
+            }
             Command::Superfluous => self.say(202, "Not needed here").await,
             Command::User(name) => self.user(name).await,
             Command::Pass(password) => self.pass(password.0.into()).await,

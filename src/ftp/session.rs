@@ -43,6 +43,8 @@ pub enum Order {
     Upload {
         /// What is kept of the object that is there.
         start: Start,
+        /// Bytes that the client announced with ALLO.
+        announced: Option<u64>,
         /// Where the bytes come from.
         gate: Gate,
     },

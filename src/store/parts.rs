@@ -92,6 +92,12 @@ impl PartPlan {
         marked(line.max(needed)).clamp(self.smallest, self.largest)
     }
 
+    /// The least part size that lets an upload of so many bytes end with parts that are all alike.
+    pub fn for_announced(&self, bytes: Option<u64>) -> u64 {
+        let average = bytes.unwrap_or_default().div_ceil(MAX_PARTS);
+        marked(average).clamp(self.smallest, self.largest)
+    }
+
     /// Bytes of the largest part that this plan ever makes.
     pub fn largest(&self) -> u64 {
         self.largest
@@ -124,6 +130,15 @@ mod tests {
         assert_eq!(plan.next_bytes(0, 0), 8 * MIB + MARK);
         assert!(plan.largest() < 34 * MIB, "{}", plan.largest());
         assert!(capacity(&plan) >= 200 * GIB);
+    }
+
+    #[test]
+    fn an_announced_size_chooses_a_better_start() {
+        let plan = PartPlan::new(8 * MIB, 200 * GIB, &ACCEPTED).expect("fits");
+        assert_eq!(plan.for_announced(None), plan.smallest());
+        assert_eq!(plan.for_announced(Some(GIB)), plan.smallest());
+        assert!(plan.for_announced(Some(200 * GIB)) * MAX_PARTS >= 200 * GIB);
+        assert_eq!(plan.for_announced(Some(u64::MAX)), plan.largest());
     }
 
     #[test]

@@ -37,6 +37,18 @@ pub enum Start {
     End,
 }
 
+/// What is known of an upload before its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intent {
+    /// Where it begins.
+    pub start: Start,
+    /// Bytes that the client says will come, if it says so. A larger first part spares a large file many small ones; a
+    /// wrong figure does no harm.
+    pub announced: Option<u64>,
+    /// The most bytes that the object may have, what is kept of an older one included.
+    pub max_bytes: u64,
+}
+
 /// What an upload came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -50,19 +62,22 @@ pub struct Stored {
 const FIRST_BUFFER: usize = 64 * 1024;
 
 impl Store {
-    /// Stores all bytes of `source` under `key`, `max_bytes` at most (what is kept of an older object included).
+    /// Stores all bytes of `source` under `key`.
     ///
     /// Whatever error comes back, the object that was there before is untouched, with one exception that the error names:
     /// [`StoreError::UploadInterrupted`] with `kept`, when the configuration says to keep what had arrived.
     pub async fn upload<S: Source>(
         &self,
         key: &ObjectKey,
-        start: Start,
-        max_bytes: u64,
+        intent: Intent,
         source: &mut S,
     ) -> Result<Stored, StoreError> {
-        let mut upload = Upload::new(self.clone(), key.clone(), max_bytes);
-        let mut outcome = resume::begin(&mut upload, start).await;
+        let limit = intent.max_bytes;
+        if intent.announced.is_some_and(|bytes| bytes > limit) {
+            return Err(StoreError::TooLarge { limit });
+        }
+        let mut upload = Upload::new(self.clone(), key.clone(), intent);
+        let mut outcome = resume::begin(&mut upload, intent.start).await;
         if outcome.is_ok() {
             outcome = upload.receive(source).await;
         }
@@ -101,6 +116,8 @@ pub(super) struct Upload {
     received: u64,
     /// Bytes of the object so far.
     pub(super) size: u64,
+    /// No part is smaller than this, but for the last.
+    least_part: u64,
     max_bytes: u64,
 }
 
@@ -112,7 +129,8 @@ pub(super) struct Part {
 }
 
 impl Upload {
-    fn new(store: Store, key: ObjectKey, max_bytes: u64) -> Self {
+    fn new(store: Store, key: ObjectKey, intent: Intent) -> Self {
+        let least_part = store.settings().plan.for_announced(intent.announced);
         Upload {
             store,
             key,
@@ -124,18 +142,17 @@ impl Upload {
             spare: None,
             received: 0,
             size: 0,
-            max_bytes,
+            least_part,
+            max_bytes: intent.max_bytes,
         }
     }
 
     /// Reads to the clean end of the data, shipping each part that is full; the last one stays in `filling`.
     async fn receive(&mut self, source: &mut impl Source) -> Result<(), StoreError> {
         loop {
-            let part_bytes = self
-                .store
-                .settings()
-                .plan
-                .next_bytes(self.parts, self.size - self.filling.len());
+            let plan = &self.store.settings().plan;
+            let sent = self.size - self.filling.len();
+            let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
                 self.ship().await?;
                 self.filling = self.spare.take().unwrap_or_default();
