@@ -94,7 +94,7 @@ impl Gateway {
             None => None,
         };
         let embedded = start_embedded(&mut config).await?;
-        let store = Store::new(&config.storage, &config.upload).await?;
+        let store = Store::new(&config.storage, &config.upload, &config.download).await?;
         let frontend = Arc::new(Frontend {
             users: Users::new(&config.users, &config.storage)?,
             greeting: config.greeting,

@@ -26,6 +26,8 @@ struct Inner {
     bucket: String,
     settings: Settings,
     budget: Arc<Budget>,
+    /// For the chunks that downloads read ahead.
+    read_ahead: Arc<Budget>,
 }
 
 /// What uploads and copies may do, resolved from the configuration.
@@ -47,6 +49,12 @@ pub(super) struct Settings {
     pub max_attempts: u32,
     /// What to do with an upload that was interrupted after its first byte.
     pub on_interrupt: config::OnInterrupt,
+    /// Keys per page of a listing; none leaves it to the store.
+    pub page_keys: Option<i32>,
+    /// How listings are asked for.
+    pub list_version: config::ListVersion,
+    /// What downloads may do.
+    pub download: config::Download,
 }
 
 /// CopyObject and UploadPartCopy take 5 GB at COS and 5 GiB at S3: the smaller of both fits everywhere.
@@ -86,6 +94,7 @@ impl Store {
     pub async fn new(
         storage: &config::Storage,
         upload: &config::Upload,
+        download: &config::Download,
     ) -> Result<Self, SetupError> {
         let plan = PartPlan::new(
             upload.min_part_size,
@@ -109,12 +118,16 @@ impl Store {
             request_timeout: storage.request_timeout,
             max_attempts: storage.max_attempts,
             on_interrupt: upload.on_interrupt,
+            page_keys: None,
+            list_version: storage.list_version,
+            download: download.clone(),
         };
         Ok(Store(Arc::new(Inner {
             client: Client::from_conf(sdk_config(storage).await),
             bucket: storage.bucket.clone(),
             settings,
             budget: Budget::new(upload.memory_budget, plan.largest(), upload.stall_timeout),
+            read_ahead: Budget::undivided(download.memory_budget),
         })))
     }
 
@@ -136,6 +149,15 @@ impl Store {
         self.0.budget.used()
     }
 
+    /// Bytes that downloads may hold at this moment for chunks read ahead.
+    pub fn read_ahead_bytes(&self) -> u64 {
+        self.0.read_ahead.used()
+    }
+
+    pub(super) fn read_ahead_budget(&self) -> &Budget {
+        &self.0.read_ahead
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.0.client
     }
@@ -146,6 +168,21 @@ impl Store {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// The same store with other settings, for tests of what no small object would reach.
+    #[cfg(test)]
+    pub(super) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let inner = &self.0;
+        let mut settings = inner.settings.clone();
+        change(&mut settings);
+        Store(Arc::new(Inner {
+            client: inner.client.clone(),
+            bucket: inner.bucket.clone(),
+            settings,
+            budget: Arc::clone(&inner.budget),
+            read_ahead: Arc::clone(&inner.read_ahead),
+        }))
     }
 
     pub(super) fn budget(&self) -> &Budget {

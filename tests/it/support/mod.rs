@@ -4,7 +4,7 @@ pub mod ftp;
 pub mod gateway;
 pub mod proxy;
 
-pub use ftp::{Ftp, Reply};
+pub use ftp::Ftp;
 pub use gateway::TestGateway;
 
 use std::time::Duration;
