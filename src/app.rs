@@ -95,7 +95,7 @@ impl Gateway {
             None => None,
         };
         let embedded = start_embedded(&mut config).await?;
-        let store = Store::new(&config.storage, &config.upload).await?;
+        let store = Store::new(&config.storage, &config.upload, &config.download).await?;
         tokio::spawn(janitor::run(
             store.clone(),
             config.storage.prefix.clone(),

@@ -161,6 +161,15 @@ pub enum Addressing {
     Path,
 }
 
+/// Which of the two S3 operations lists keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListVersion {
+    /// ListObjects, with a marker.
+    V1,
+    /// ListObjectsV2, with a continuation token.
+    V2,
+}
+
 /// The object store.
 #[derive(Debug, Clone)]
 pub struct Storage {
@@ -177,6 +186,8 @@ pub struct Storage {
     pub endpoint: Option<String>,
     /// How a request names the bucket.
     pub addressing: Addressing,
+    /// How listings are asked for.
+    pub list_version: ListVersion,
     /// Send and expect the SDK's checksums only where an operation demands them; stores other
     /// than Amazon's often refuse more.
     pub checksums_when_required: bool,
@@ -301,6 +312,14 @@ pub struct Drain {
 /// Store to client.
 #[derive(Debug, Clone)]
 pub struct Download {
+    /// Requests under way at a time, per download; 1 to 64.
+    pub concurrency: usize,
+    /// Bytes per request; 64 KiB to 1 GiB.
+    pub chunk_size: u64,
+    /// The most that one download holds of chunks whose turn has not come, in bytes.
+    pub read_ahead: u64,
+    /// The same for all downloads together, in bytes.
+    pub memory_budget: u64,
     /// A client that takes nothing for this long has stalled; 1 ms to 7 days.
     pub stall_timeout: Duration,
 }
@@ -383,6 +402,15 @@ impl fmt::Display for Addressing {
         f.write_str(match self {
             Self::Virtual => "virtual",
             Self::Path => "path",
+        })
+    }
+}
+
+impl fmt::Display for ListVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
         })
     }
 }

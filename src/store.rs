@@ -17,8 +17,12 @@ pub mod listing;
 pub mod metadata;
 pub mod parts;
 pub mod path;
+mod range;
+pub mod rename;
 pub mod requests;
 pub mod resume;
+#[cfg(test)]
+mod testing;
 pub mod upload;
 
 use std::future::Future;
@@ -50,4 +54,7 @@ pub trait Source: Send {
 pub trait Sink: Send {
     /// Takes all of `bytes`; slow clients make this wait.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Interruption>> + Send;
+
+    /// Resolves when the transfer is to end early; for waits in which nothing is written.
+    fn interrupted(&self) -> impl Future<Output = Interruption> + Send;
 }

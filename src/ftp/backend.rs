@@ -316,10 +316,14 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let mut found = None;
         let call = async {
-            let entry = self
-                .store
-                .entry(&self.user()?.home, &resolve(&path)?)
-                .await?;
+            let path = resolve(&path)?;
+            let entry = match self.session.take_time() {
+                Some(time) => {
+                    let home = &self.writer()?.home;
+                    self.store.set_modified(home, &path, time).await?
+                }
+                None => self.store.entry(&self.user()?.home, &path).await?,
+            };
             found = Some(entry.clone());
             Ok(Done::Entry(entry))
         };

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use socket2::SockRef;
@@ -25,7 +25,7 @@ use crate::ftp::listformat::{FACTS, facts, timestamp};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::session::{Done, Session};
+use crate::ftp::session::{Done, Order, Session};
 use crate::store::{Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
@@ -267,6 +267,11 @@ impl Edge {
             }
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
+            Command::Mfmt(time, path) => self.set_time(time, &path).await,
+            Command::Chmod => {
+                self.say(200, "Objects have no permissions, nothing was changed")
+                    .await
+            }
             // libunftp's own MLST and STAT ignore the working directory; SIZE asks the storage the same question
             Command::Mlst(path) => self.on_path("SIZE", &path, facts_reply).await,
             Command::StatPath(path) => self.list_in_reply(&path).await,
@@ -460,6 +465,26 @@ impl Edge {
         self.send(reply).await
     }
 
+    /// `MFMT`. libunftp doesn't know it: SIZE brings the path to the storage, and the order says what is meant.
+    async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
+        let path = match VirtualPath::resolve(&self.working_directory, path) {
+            Ok(path) => path,
+            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
+        };
+        self.session.place(Order::SetTime(time));
+        let outcome = self.ask(&format!("SIZE {path}")).await;
+        self.session.take_order();
+        let reply = match outcome? {
+            Ok(_) => {
+                let (id, user) = (self.session.id, self.user_name());
+                info!(event = "mfmt", session = id, user, %path, "done");
+                Reply::new(213, format!("Modify={}; {path}", timestamp(time)))
+            }
+            Err(error) => self.refusal("MFMT", &path, &error),
+        };
+        self.send(reply).await
+    }
+
     /// One command to the engine, and what the storage made of it.
     async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
         let session = Arc::clone(&self.session);
@@ -493,7 +518,8 @@ impl Edge {
         match error {
             StoreError::Denied { .. }
             | StoreError::Refused { .. }
-            | StoreError::Integrity { .. } => {
+            | StoreError::Integrity { .. }
+            | StoreError::Rename { .. } => {
                 error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
             }
             StoreError::Unavailable { .. } | StoreError::NoMemory => {
@@ -514,7 +540,9 @@ impl Edge {
 fn features() -> Reply {
     Reply::new(
         211,
-        format!("Features\nEPSV\nMDTM\nMLST {FACTS}\nPASV\nREST STREAM\nSIZE\nTVFS\nUTF8\nEnd"),
+        format!(
+            "Features\nEPSV\nMDTM\nMFMT\nMLST {FACTS}\nPASV\nREST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
+        ),
     )
 }
 

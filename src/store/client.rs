@@ -30,6 +30,8 @@ struct Inner {
     integrity: Integrity,
     unsigned_payload: bool,
     budget: Arc<Budget>,
+    /// For the chunks that downloads read ahead.
+    read_ahead: Arc<Budget>,
 }
 
 /// What every new object gets.
@@ -68,6 +70,12 @@ pub(super) struct Settings {
     pub retry_time: Duration,
     /// What to do with an upload that was interrupted after its first byte.
     pub on_interrupt: config::OnInterrupt,
+    /// Keys per page of a listing; none leaves it to the store.
+    pub page_keys: Option<i32>,
+    /// How listings are asked for.
+    pub list_version: config::ListVersion,
+    /// What downloads may do.
+    pub download: config::Download,
 }
 
 /// CopyObject and UploadPartCopy take 5 GB at COS and 5 GiB at S3: the smaller of both fits everywhere.
@@ -110,6 +118,7 @@ impl Store {
     pub async fn new(
         storage: &config::Storage,
         upload: &config::Upload,
+        download: &config::Download,
     ) -> Result<Self, SetupError> {
         let plan = PartPlan::new(
             upload.min_part_size,
@@ -134,6 +143,9 @@ impl Store {
             max_attempts: storage.retry.max_attempts,
             retry_time: storage.retry.time_limit,
             on_interrupt: upload.on_interrupt,
+            page_keys: None,
+            list_version: storage.list_version,
+            download: download.clone(),
         };
         Ok(Store(Arc::new(Inner {
             client: Client::from_conf(sdk_config(storage).await),
@@ -149,6 +161,7 @@ impl Store {
             integrity: Integrity::new(integrity_method(storage)),
             unsigned_payload: unsigned_payload(storage),
             budget: Budget::new(upload.memory_budget, plan.largest(), upload.stall_timeout),
+            read_ahead: Budget::undivided(download.memory_budget),
         })))
     }
 
@@ -168,6 +181,15 @@ impl Store {
     /// Bytes of part buffers in use, of all uploads together.
     pub fn buffered_bytes(&self) -> u64 {
         self.0.budget.used()
+    }
+
+    /// Bytes that downloads may hold at this moment for chunks read ahead.
+    pub fn read_ahead_bytes(&self) -> u64 {
+        self.0.read_ahead.used()
+    }
+
+    pub(super) fn read_ahead_budget(&self) -> &Budget {
+        &self.0.read_ahead
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -193,6 +215,24 @@ impl Store {
     /// True if request bodies aren't hashed for the signature.
     pub(super) fn unsigned_payload(&self) -> bool {
         self.0.unsigned_payload
+    }
+
+    /// The same store with other settings, for tests of what no small object would reach.
+    #[cfg(test)]
+    pub(super) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let inner = &self.0;
+        let mut settings = inner.settings.clone();
+        change(&mut settings);
+        Store(Arc::new(Inner {
+            client: inner.client.clone(),
+            bucket: inner.bucket.clone(),
+            settings,
+            options: inner.options.clone(),
+            integrity: Integrity::new(Some(Method::Crc64Nvme)),
+            unsigned_payload: inner.unsigned_payload,
+            budget: Arc::clone(&inner.budget),
+            read_ahead: Arc::clone(&inner.read_ahead),
+        }))
     }
 
     pub(super) fn budget(&self) -> &Budget {

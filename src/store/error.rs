@@ -81,6 +81,15 @@ pub enum StoreError {
         /// What the object has.
         size: u64,
     },
+    /// A directory was not moved as a whole. Nothing is lost.
+    #[error("rename: {outcome}")]
+    Rename {
+        /// Where everything is now.
+        outcome: String,
+        /// What stopped it.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// The client, the network or the server's stop ended the transfer.
     #[error("interrupted: {0}")]
     Interrupted(Interruption),

@@ -3,7 +3,9 @@
 mod support;
 
 mod configuration;
+mod copies;
 mod directories;
+mod downloads;
 mod hostile;
 mod integrity;
 mod interruptions;

@@ -1,10 +1,12 @@
-//! A TCP proxy in front of a store, for stores that break.
+//! A proxy in front of a store, for stores that break, are far away, or are to be counted.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Passes bytes on until it is told to break.
@@ -24,7 +26,15 @@ struct State {
     /// The answer to the next request whose first line has both is lost.
     lose: Mutex<Option<(&'static str, &'static str)>>,
     lost: AtomicU64,
+    /// Milliseconds before a request is passed on.
+    latency: AtomicU64,
+    /// The heads of all requests.
+    requests: Mutex<Vec<String>>,
+    /// Which requests are answered with 500.
+    failing: Mutex<Option<Failing>>,
 }
+
+type Failing = Box<dyn FnMut(&str) -> bool + Send>;
 
 impl Proxy {
     pub async fn start(store: SocketAddr) -> Self {
@@ -80,17 +90,30 @@ impl Proxy {
     pub fn cut_after(&self, bytes: u64) {
         self.state.allowance.store(bytes, Ordering::SeqCst);
     }
+
+    /// Each request reaches the store this much later.
+    pub fn set_latency(&self, latency: Duration) {
+        let latency = latency.as_millis() as u64;
+        self.state.latency.store(latency, Ordering::SeqCst);
+    }
+
+    /// Each request whose head (`PUT /bucket/key HTTP/1.1` and the header lines) is chosen here is answered with 500.
+    pub fn fail_if(&self, choose: impl FnMut(&str) -> bool + Send + 'static) {
+        *self.state.failing.lock().expect("no panic") = Some(Box::new(choose));
+    }
+
+    /// The heads of all requests since the last call.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.state.requests.lock().expect("no panic"))
+    }
 }
 
 impl State {
     /// True for the request whose answer is to be lost.
-    fn is_doomed(&self, sent: &[u8]) -> bool {
+    fn is_doomed(&self, head: &str) -> bool {
         let mut lose = self.lose.lock().expect("not poisoned");
-        let line = sent
-            .split(|byte| *byte == b'\r')
-            .next()
-            .map(String::from_utf8_lossy);
-        let found = lose.zip(line).is_some_and(|((method, in_target), line)| {
+        let line = head.lines().next().unwrap_or_default();
+        let found = lose.is_some_and(|(method, in_target)| {
             line.starts_with(method) && line.contains(in_target)
         });
         if found {
@@ -101,26 +124,13 @@ impl State {
 }
 
 async fn pass(client: TcpStream, store: TcpStream, state: &State) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_store, mut to_store) = store.into_split();
+    let _ = (client.set_nodelay(true), store.set_nodelay(true));
+    let (from_client, mut to_client) = client.into_split();
+    let (mut from_store, to_store) = store.into_split();
     let doomed = AtomicBool::new(false);
-    let upstream = async {
-        let mut chunk = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_client.read(&mut chunk).await {
-            // the head of a request is far smaller than this, and the end of a chunk this long is body
-            if read > 8 * 1024 && state.corrupt.swap(false, Ordering::SeqCst) {
-                chunk[read - 1] ^= 1;
-            }
-            if state.is_doomed(&chunk[..read]) {
-                doomed.store(true, Ordering::SeqCst);
-            }
-            if to_store.write_all(&chunk[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
+    let upstream = pass_requests(from_client, to_store, state, &doomed);
     let downstream = async {
-        let mut chunk = vec![0; 16 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_store.read(&mut chunk).await {
             if doomed.load(Ordering::SeqCst) {
                 state.lost.fetch_add(1, Ordering::SeqCst);
@@ -143,12 +153,77 @@ async fn pass(client: TcpStream, store: TcpStream, state: &State) {
     };
     let broken = async {
         while !state.down.load(Ordering::SeqCst) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::select! {
-        () = upstream => {}
-        () = downstream => {}
-        () = broken => {}
+    let refused = tokio::select! {
+        refused = upstream => refused,
+        () = downstream => false,
+        () = broken => false,
+    };
+    if refused {
+        let answer =
+            "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let _ = to_client.write_all(answer.as_bytes()).await;
+    }
+}
+
+/// Passes one request after another on; true if one is to be answered with 500.
+async fn pass_requests(
+    from_client: OwnedReadHalf,
+    mut to_store: OwnedWriteHalf,
+    state: &State,
+    doomed: &AtomicBool,
+) -> bool {
+    let mut from_client = BufReader::new(from_client);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if from_client.read_line(&mut head).await.unwrap_or(0) == 0 {
+                return false;
+            }
+        }
+        let header = |name: &str| {
+            head.lines()
+                .filter_map(|line| line.split_once(": "))
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        };
+        let is_chunked = header("transfer-encoding").is_some();
+        let length = header("content-length").and_then(|value| value.parse().ok());
+        let latency = Duration::from_millis(state.latency.load(Ordering::SeqCst));
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let fails = {
+            let mut failing = state.failing.lock().expect("no panic");
+            failing.as_mut().is_some_and(|choose| choose(&head))
+        };
+        if state.is_doomed(&head) {
+            doomed.store(true, Ordering::SeqCst);
+        }
+        let passed = !fails && to_store.write_all(head.as_bytes()).await.is_ok();
+        state.requests.lock().expect("no panic").push(head);
+        if !passed {
+            return fails;
+        }
+        // where a chunked body ends, nobody here knows; what follows is passed on unseen
+        let length = if is_chunked {
+            u64::MAX
+        } else {
+            length.unwrap_or(0)
+        };
+        let body = &mut (&mut from_client).take(length);
+        if length > 0 && length != u64::MAX && state.corrupt.swap(false, Ordering::SeqCst) {
+            let Ok(byte) = body.read_u8().await else {
+                return false;
+            };
+            if to_store.write_all(&[byte ^ 1]).await.is_err() {
+                return false;
+            }
+        }
+        if tokio::io::copy_buf(body, &mut to_store).await.is_err() {
+            return false;
+        }
     }
 }
