@@ -37,7 +37,7 @@ async fn the_list_operation_is_a_choice() {
 
 #[tokio::test]
 async fn a_rename_that_breaks_leaves_the_source_complete_and_no_copies() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__MAX_ATTEMPTS=2"]).await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
     let keys = {
         let mut keys = put_many(&gateway, "d", 50).await;
         keys.sort();
@@ -65,7 +65,7 @@ async fn a_rename_that_breaks_leaves_the_source_complete_and_no_copies() {
 
 #[tokio::test]
 async fn copies_that_cannot_be_removed_are_told() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__MAX_ATTEMPTS=2"]).await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
     put_many(&gateway, "d", 30).await;
     let mut ftp = gateway.login().await;
     proxy.fail_if(|head| {
@@ -83,7 +83,7 @@ async fn copies_that_cannot_be_removed_are_told() {
 
 #[tokio::test]
 async fn a_source_that_cannot_be_deleted_leaves_the_target_complete() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__MAX_ATTEMPTS=2"]).await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
     put_many(&gateway, "d", 30).await;
     let mut ftp = gateway.login().await;
     proxy.fail_if(|head| head.starts_with("DELETE /cosgate/d/1/key-0010"));

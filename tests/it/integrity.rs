@@ -143,8 +143,12 @@ async fn a_lost_answer_to_the_completion_is_resolved_by_asking() {
 
 #[tokio::test]
 async fn uploads_that_a_dead_gateway_left_are_swept_and_those_of_others_are_not() {
-    let (gateway, _proxy) =
-        TestGateway::behind_proxy(&["UPLOAD__STALE_AFTER=2s", "UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let (gateway, _proxy) = TestGateway::behind_proxy(&[
+        "UPLOAD__SWEEP=own",
+        "UPLOAD__STALE_AFTER=2s",
+        "UPLOAD__MIN_PART_SIZE=5MiB",
+    ])
+    .await;
     let marked = cosgate::store::parts::marked(5 * MIB as u64) as usize;
     gateway.begin_multipart("ours", marked).await;
     gateway.begin_multipart("theirs", 5 * MIB).await;
