@@ -7,6 +7,9 @@
 //! 64-bit hashes: of each source, key and ETag, that was copied, and of each copy, key and ETag, that was made. To delete,
 //! the keys are listed again and only those are deleted that are in the set, so a file that was stored or replaced
 //! meanwhile, on either side, is nobody's copy and stays.
+//!
+//! Two limits: an answer to a copy that was lost leaves a copy that nobody knows of, and a store whose listings lag may not
+//! list a fresh copy that is to be taken back. Both leave copies behind, never a gap.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
