@@ -1,0 +1,380 @@
+//! The stage: the store, those who are compared, and how one operation is measured.
+
+use std::io;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret;
+
+use crate::child::{Daemon, Helper, Usage, reset_peak, usage};
+use crate::direct::Store;
+use crate::ftp::Account;
+use crate::{Options, Peer};
+
+/// Everything that runs during a benchmark; dropping it ends all of it.
+pub struct Bench {
+    pub options: Options,
+    pub content: Vec<u8>,
+    pub contenders: Vec<Contender>,
+    sink: Option<Helper>,
+    store: Store,
+    /// Fills and clears real stores; never measured.
+    stagehand: Helper,
+    gateways: Vec<Daemon>,
+}
+
+/// One of those who are compared.
+pub struct Contender {
+    pub name: String,
+    pub pid: Option<u32>,
+    pub way: Way,
+}
+
+/// How a contender is asked to do something.
+pub enum Way {
+    Direct(Helper),
+    Ftp(Account),
+}
+
+/// What one operation took.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    pub seconds: f64,
+    pub cpu_seconds: f64,
+    pub peak_bytes: u64,
+    /// CPU seconds of the sink.
+    pub store_cpu_seconds: f64,
+    /// Requests at the sink: operation and count.
+    pub requests: Vec<(String, u64)>,
+    /// The slowest of many small operations.
+    pub slowest_seconds: Option<f64>,
+    pub failures: u64,
+    pub error: Option<String>,
+}
+
+/// What an operation tells besides its time.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub slowest_seconds: Option<f64>,
+    pub failures: u64,
+    pub error: Option<String>,
+}
+
+const USER: &str = "bench";
+const PASSWORD: &str = "benchmark";
+
+/// Control port and passive ports of the first gateway, below the kernel's ephemeral range.
+const FIRST_PORT: u16 = 12_000;
+
+/// Passive ports of each gateway: more than there are transfers at once.
+const PASSIVE_PORTS: u16 = 500;
+
+/// How long a gateway may take to start.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+impl Bench {
+    /// Starts everything that the options ask for.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let (sink, store) = match &options.store {
+            Some(url) => {
+                let store = Store {
+                    endpoint: url.trim_end_matches('/').to_owned(),
+                    bucket: options.bucket.clone(),
+                    access_key: options.access_key.clone(),
+                    secret_key: options.secret_key.clone(),
+                };
+                (None, store)
+            }
+            None => start_sink(&options)?,
+        };
+        let mut contenders = Vec::new();
+        if !options.no_direct {
+            let helper = start_direct(&store, &options)?;
+            contenders.push(Contender {
+                name: "direct".to_owned(),
+                pid: Some(helper.pid()),
+                way: Way::Direct(helper),
+            });
+        }
+        let mut gateways = Vec::new();
+        let own = Peer::binary("cosgate", env!("CARGO_BIN_EXE_cosgate"));
+        let mut port = FIRST_PORT;
+        for binary in std::iter::once(&own).chain(&options.binary) {
+            let (gateway, account) = start_gateway(binary, &store, &options, &mut port)?;
+            contenders.push(Contender {
+                name: binary.name.clone(),
+                pid: Some(gateway.pid()),
+                way: Way::Ftp(account),
+            });
+            gateways.push(gateway);
+        }
+        contenders.extend(options.peer.iter().map(|peer| Contender {
+            name: peer.name.clone(),
+            pid: peer.pid,
+            way: Way::Ftp(peer.account.clone()),
+        }));
+        Ok(Bench {
+            content: crate::pattern(1024 * 1024),
+            contenders,
+            sink,
+            stagehand: start_direct(&store, &options)?,
+            store,
+            options,
+            gateways: gateways,
+        })
+    }
+
+    /// The processes that don't end by themselves when this one does.
+    pub fn gateway_pids(&self) -> Vec<u32> {
+        self.gateways.iter().map(Daemon::pid).collect()
+    }
+
+    /// What the store is called in the report.
+    pub fn store_name(&self) -> &str {
+        match self.sink {
+            Some(_) => "sink",
+            None => &self.store.endpoint,
+        }
+    }
+
+    /// Puts one object into the store.
+    pub fn prepare_object(&mut self, key: &str, size: u64) -> io::Result<()> {
+        match &mut self.sink {
+            Some(sink) => sink.ask(&format!("object {key} {size}")).map(drop),
+            None => self.stagehand(&format!("put {key} {size}")),
+        }
+    }
+
+    /// Puts many objects into the store.
+    pub fn prepare_objects(&mut self, prefix: &str, count: u64, size: u64) -> io::Result<()> {
+        match &mut self.sink {
+            Some(sink) => sink
+                .ask(&format!("generate {prefix} {count} {size}"))
+                .map(drop),
+            None => self.stagehand(&format!("fill {prefix} {count} {size}")),
+        }
+    }
+
+    /// Takes all objects below a prefix out of a real store; the sink forgets them when it ends.
+    pub fn clear(&mut self, prefix: &str) -> io::Result<()> {
+        match self.sink {
+            Some(_) => Ok(()),
+            None => self.stagehand(&format!("clear {prefix}")),
+        }
+    }
+
+    fn stagehand(&mut self, command: &str) -> io::Result<()> {
+        done(&self.stagehand.ask(command)?)
+    }
+
+    /// Lets one contender do something, and reads what it cost between the watch's start and stop.
+    pub fn measure(
+        &mut self,
+        at: usize,
+        operation: impl FnOnce(&mut Contender, &[u8], &mut Watch) -> io::Result<Told>,
+    ) -> io::Result<Sample> {
+        if let Some(sink) = &mut self.sink {
+            sink.ask("counts")?;
+        }
+        let contender = &mut self.contenders[at];
+        let mut watch = Watch {
+            pid: contender.pid.unwrap_or(0),
+            store_pid: self.sink.as_ref().map_or(0, Helper::pid),
+            began: None,
+            sample: Sample::default(),
+        };
+        let told = operation(contender, &self.content, &mut watch).unwrap_or_else(|error| Told {
+            error: Some(error.to_string()),
+            failures: 1,
+            ..Told::default()
+        });
+        let mut sample = watch.sample;
+        if let Some(sink) = &mut self.sink {
+            let counts = sink.ask("counts")?;
+            let counts = counts
+                .split_whitespace()
+                .filter_map(|count| count.split_once('='));
+            let counts =
+                counts.filter_map(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
+            sample.requests = counts.collect();
+        }
+        sample.slowest_seconds = told.slowest_seconds;
+        sample.failures = told.failures;
+        sample.error = told.error;
+        Ok(sample)
+    }
+}
+
+/// Runs from the moment at which a client is logged in to the last reply: a login costs an argon2 hash, which is none of
+/// a transfer's business.
+pub struct Watch {
+    pid: u32,
+    store_pid: u32,
+    began: Option<(Instant, Usage, Usage)>,
+    sample: Sample,
+}
+
+impl Watch {
+    pub fn start(&mut self) {
+        reset_peak(self.pid);
+        self.began = Some((Instant::now(), usage(self.pid), usage(self.store_pid)));
+    }
+
+    pub fn stop(&mut self) {
+        let Some((began, before, store_before)) = self.began.take() else {
+            return;
+        };
+        self.sample.seconds = began.elapsed().as_secs_f64();
+        let after = usage(self.pid);
+        self.sample.cpu_seconds = after.cpu_seconds - before.cpu_seconds;
+        self.sample.peak_bytes = after.peak_bytes;
+        self.sample.store_cpu_seconds =
+            usage(self.store_pid).cpu_seconds - store_before.cpu_seconds;
+    }
+}
+
+/// Reads the answer of a direct client.
+pub fn done(answer: &str) -> io::Result<()> {
+    match answer.split_once(' ') {
+        Some(("ok", _)) => Ok(()),
+        _ => Err(io::Error::other(answer.to_owned())),
+    }
+}
+
+fn start_sink(options: &Options) -> io::Result<(Option<Helper>, Store)> {
+    let mut role = vec!["sink".to_owned()];
+    role.extend(options.etag.map(|_| "--md5-etags".to_owned()));
+    role.push(format!("--port={}", options.sink_port));
+    let (mut sink, port) = Helper::start(&role)?;
+    let latency = options.latency.map_or(Duration::ZERO, Duration::from);
+    sink.ask(&format!("latency {}", latency.as_micros()))?;
+    let store = Store {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        bucket: options.bucket.clone(),
+        access_key: options.access_key.clone(),
+        secret_key: options.secret_key.clone(),
+    };
+    Ok((Some(sink), store))
+}
+
+fn start_direct(store: &Store, options: &Options) -> io::Result<Helper> {
+    let how = &options.direct;
+    let checksum = format!("{:?}", how.direct_checksum).to_ascii_lowercase();
+    let role = [
+        "direct".to_owned(),
+        format!("--endpoint={}", store.endpoint),
+        format!("--the-bucket={}", store.bucket),
+        format!("--id={}", store.access_key),
+        format!("--secret={}", store.secret_key),
+        format!("--concurrency={}", how.concurrency),
+        format!("--part-size={}", how.part_size.as_u64()),
+        format!("--direct-checksum={checksum}"),
+    ];
+    Helper::start(&role).map(|(helper, _)| helper)
+}
+
+/// Starts a gateway on the next free ports.
+fn start_gateway(
+    binary: &Peer,
+    store: &Store,
+    options: &Options,
+    port: &mut u16,
+) -> io::Result<(Daemon, Account)> {
+    let hash =
+        cosgate::ftp::auth::hash_password(&PASSWORD.to_owned().into()).map_err(io::Error::other)?;
+    let users = format!(
+        "[{{name: {USER}, password_hash: '{}'}}]",
+        hash.expose_secret()
+    );
+    let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", binary.name));
+    while *port < u16::MAX - 2 * PASSIVE_PORTS {
+        let control = *port;
+        *port += PASSIVE_PORTS + 1;
+        let part_size = options.direct.part_size.as_u64();
+        let settings = [
+            ("LISTEN", format!("127.0.0.1:{control}")),
+            ("ADMIN__LISTEN", "off".to_owned()),
+            (
+                "PASSIVE__PORTS",
+                format!("{}-{}", control + 1, control + PASSIVE_PORTS),
+            ),
+            ("SESSIONS__MAX_PER_IP", "1000".to_owned()),
+            ("STORAGE__PROVIDER", "s3".to_owned()),
+            ("STORAGE__ENDPOINT", store.endpoint.clone()),
+            ("STORAGE__BUCKET", store.bucket.clone()),
+            ("STORAGE__ACCESS_KEY_ID", store.access_key.clone()),
+            ("STORAGE__SECRET_ACCESS_KEY", store.secret_key.clone()),
+            (
+                "UPLOAD__CONCURRENCY",
+                options.direct.concurrency.to_string(),
+            ),
+            ("UPLOAD__MIN_PART_SIZE", format!("{part_size}B")),
+            (
+                "UPLOAD__MEMORY_BUDGET",
+                format!("{}B", options.memory_budget.as_u64()),
+            ),
+            ("USERS", users.clone()),
+        ];
+        let mut command = Command::new(&binary.path);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("COSGATE_") {
+                command.env_remove(name);
+            }
+        }
+        for (key, value) in settings {
+            command.env(format!("COSGATE_{key}"), value);
+        }
+        for setting in &options.gateway_env {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            command.env(key, value);
+        }
+        let output = std::fs::File::create(&log)?;
+        let child = command
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stderr(output.try_clone()?)
+            .stdout(output)
+            .spawn()?;
+        let mut gateway = Daemon(child);
+        if is_up(&mut gateway, control)? {
+            let account = Account {
+                host: "127.0.0.1".to_owned(),
+                port: control,
+                user: USER.to_owned(),
+                password: PASSWORD.to_owned(),
+            };
+            return Ok((gateway, account));
+        }
+        if !mentions_a_port(&log) {
+            break;
+        }
+    }
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    Err(io::Error::other(format!(
+        "{} does not start: {said}",
+        binary.name
+    )))
+}
+
+fn is_up(gateway: &mut Daemon, port: u16) -> io::Result<bool> {
+    let deadline = Instant::now() + START_WITHIN;
+    while Instant::now() < deadline {
+        if gateway.0.try_wait()?.is_some() {
+            return Ok(false);
+        }
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            // another program may have answered; then this gateway has just ended
+            std::thread::sleep(Duration::from_millis(50));
+            return Ok(gateway.0.try_wait()?.is_none());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(false)
+}
+
+/// True if the gateway gave up because a port was taken, so that other ports may help.
+fn mentions_a_port(log: &Path) -> bool {
+    std::fs::read_to_string(log).is_ok_and(|said| said.contains("can't be bound"))
+}

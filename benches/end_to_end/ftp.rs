@@ -1,0 +1,170 @@
+//! A light FTP client: blocking sockets, large writes of a static buffer, and reads into nothing.
+//!
+//! It shares the machine with what it measures, so it does as little as a client can.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// Bytes per write(2) and read(2).
+const CHUNK: usize = 512 * 1024;
+
+/// Longest wait for a reply or for the data connection to move.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where to log in.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: String,
+}
+
+/// One session.
+pub struct Ftp {
+    control: BufReader<TcpStream>,
+    peer: SocketAddr,
+}
+
+impl Ftp {
+    /// Connects and logs in.
+    pub fn login(account: &Account) -> io::Result<Self> {
+        let addresses = (account.host.as_str(), account.port).to_socket_addrs()?;
+        let address = addresses.into_iter().next();
+        let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
+        let control = connect(address)?;
+        // a command is one small write behind another
+        control.set_nodelay(true)?;
+        let mut ftp = Ftp {
+            peer: control.peer_addr()?,
+            control: BufReader::new(control),
+        };
+        ftp.expect(2)?;
+        ftp.send(&format!("USER {}", account.user))?;
+        let (code, text) = ftp.reply()?;
+        if code / 100 == 3 {
+            ftp.send(&format!("PASS {}", account.password))?;
+            ftp.expect(2)?;
+        } else if code / 100 != 2 {
+            return Err(io::Error::other(text));
+        }
+        ftp.send("TYPE I")?;
+        ftp.expect(2)?;
+        Ok(ftp)
+    }
+
+    /// Sends `size` bytes, `content` again and again.
+    pub fn store(&mut self, path: &str, size: u64, content: &[u8]) -> io::Result<()> {
+        let mut data = self.open_data()?;
+        self.send(&format!("STOR {path}"))?;
+        self.expect(1)?;
+        let (mut left, mut at) = (size, 0);
+        while left > 0 {
+            let bytes = left.min((content.len() - at).min(CHUNK) as u64) as usize;
+            data.write_all(&content[at..at + bytes])?;
+            at = (at + bytes) % content.len();
+            left -= bytes as u64;
+        }
+        drop(data);
+        self.expect(2)
+    }
+
+    /// Receives a file; returns its size.
+    pub fn retrieve(&mut self, path: &str) -> io::Result<u64> {
+        self.fetch(&format!("RETR {path}"), |_| {})
+    }
+
+    /// Lists a directory; returns the number of lines.
+    pub fn list(&mut self, path: &str) -> io::Result<u64> {
+        let mut lines = 0;
+        self.fetch(&format!("LIST {path}"), |bytes| {
+            lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        })?;
+        Ok(lines)
+    }
+
+    /// Ends the session.
+    pub fn quit(mut self) {
+        // the session has served its purpose, whatever the answer is
+        let _ = self.send("QUIT").and_then(|()| self.expect(2));
+    }
+
+    fn fetch(&mut self, line: &str, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
+        let mut data = self.open_data()?;
+        self.send(line)?;
+        self.expect(1)?;
+        let (mut chunk, mut received) = (vec![0; CHUNK], 0);
+        loop {
+            match data.read(&mut chunk)? {
+                0 => break,
+                bytes => {
+                    take(&chunk[..bytes]);
+                    received += bytes as u64;
+                }
+            }
+        }
+        drop(data);
+        self.expect(2)?;
+        Ok(received)
+    }
+
+    fn open_data(&mut self) -> io::Result<TcpStream> {
+        self.send("PASV")?;
+        let (code, text) = self.reply()?;
+        let numbers = text
+            .rsplit_once('(')
+            .and_then(|(_, rest)| rest.split_once(')'));
+        let numbers = numbers.map(|(numbers, _)| numbers.split(','));
+        let numbers: Option<Vec<u8>> =
+            numbers.and_then(|numbers| numbers.map(|number| number.trim().parse().ok()).collect());
+        match (code, numbers.as_deref()) {
+            (227, Some(&[a, b, c, d, high, low])) => {
+                let told = Ipv4Addr::new(a, b, c, d);
+                let host = if told.is_unspecified() {
+                    self.peer.ip()
+                } else {
+                    told.into()
+                };
+                connect(SocketAddr::new(host, u16::from_be_bytes([high, low])))
+            }
+            _ => Err(io::Error::other(text)),
+        }
+    }
+
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        self.control
+            .get_mut()
+            .write_all(format!("{line}\r\n").as_bytes())
+    }
+
+    /// The next reply must be of this class.
+    fn expect(&mut self, class: u16) -> io::Result<()> {
+        match self.reply()? {
+            (code, _) if code / 100 == class => Ok(()),
+            (_, text) => Err(io::Error::other(text)),
+        }
+    }
+
+    fn reply(&mut self) -> io::Result<(u16, String)> {
+        loop {
+            let mut line = String::new();
+            if self.control.read_line(&mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            // the last line of a reply has three digits and a space (RFC 959, section 4.2)
+            if let Some((code, " ")) = line.get(..3).zip(line.get(3..4))
+                && let Ok(code) = code.parse()
+            {
+                return Ok((code, line.trim_end().to_owned()));
+            }
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
