@@ -37,7 +37,7 @@ pub use upload::{Intent, Start, Stored};
 /// The client's side of an upload.
 ///
 /// An upload ends by commit XOR interruption. The source holds that decision, since only it sees the client.
-pub trait Source: Send {
+pub trait Source: Send + Sync {
     /// Appends what has arrived to `buffer`, at most its spare capacity, which is never empty.
     ///
     /// `Ok(0)` is a clean end of data. Cancel safe: bytes are either in `buffer` or still to come.
@@ -48,6 +48,9 @@ pub trait Source: Send {
 
     /// Called once, right before the request that makes the object visible. After `Ok` no interruption can win.
     fn commit(&mut self) -> Result<(), Interruption>;
+
+    /// Resolves when the transfer is to end early; for waits in which nothing is read.
+    fn interrupted(&self) -> impl Future<Output = Interruption> + Send;
 }
 
 /// The client's side of a download or a listing.

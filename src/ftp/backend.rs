@@ -91,6 +91,18 @@ impl Backend {
         })
     }
 
+    /// Waits for the store, unless the transfer is interrupted meanwhile.
+    async fn heeding<T>(
+        &self,
+        wait: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::select! {
+            biased;
+            done = wait => done,
+            reason = self.session.interrupted() => Err(StoreError::Interrupted(reason)),
+        }
+    }
+
     async fn upload(&self, path: &Path) -> Result<Done, StoreError> {
         let key = self.writer()?.home.key(&resolve(path)?)?;
         let Some(Order::Upload {
@@ -107,6 +119,7 @@ impl Backend {
             max_bytes: self.max_file_size,
         };
         let mut source = GatedSource {
+            session: Arc::clone(&self.session),
             gate: Some(gate),
             data: None,
         };
@@ -121,7 +134,7 @@ impl Backend {
         let Some(Order::Download { offset, gate }) = self.session.take_order() else {
             return Err(no_order());
         };
-        let download = self.store.open(&key, offset).await?;
+        let download = self.heeding(self.store.open(&key, offset)).await?;
         let mut data = gate.open().await.ok_or(GAVE_UP)?;
         let sent = download.send(&mut data).await?;
         data.transfer().commit().map_err(StoreError::Interrupted)?;
@@ -142,10 +155,18 @@ impl Backend {
             return Err(no_order());
         };
         let mut listing = self.store.list(home.directory(&path)?);
-        let mut page = match listing.next_page().await {
+        let mut directory = directory;
+        let mut page = match self.heeding(listing.next_page()).await {
             Err(StoreError::NotFound) if path.is_root() => Some(Vec::new()),
-            // not a directory: a file lists itself
-            Err(StoreError::NotFound) => Some(vec![self.store.file_entry(home, &path).await?]),
+            // not a directory: a file lists itself, under the name that the client gave
+            Err(StoreError::NotFound) => {
+                let end = directory
+                    .trim_end_matches('/')
+                    .rfind('/')
+                    .map_or(0, |at| at + 1);
+                directory.truncate(end);
+                Some(vec![self.store.file_entry(home, &path).await?])
+            }
             page => page?,
         };
         let mut outlet = Outlet {
@@ -167,7 +188,7 @@ impl Backend {
             page = if outlet.is_full() {
                 None
             } else {
-                listing.next_page().await?
+                self.heeding(listing.next_page()).await?
             };
         }
         outlet.finish().await
@@ -193,6 +214,7 @@ fn resolve(path: &Path) -> Result<VirtualPath, StoreError> {
 
 /// The client's data connection, asked for at the first byte: what can fail before, fails before the client hears a 150.
 struct GatedSource {
+    session: Arc<Session>,
     gate: Option<Gate>,
     data: Option<ClientData>,
 }
@@ -212,6 +234,10 @@ impl Source for GatedSource {
         self.data
             .as_mut()
             .map_or(Err(Interruption::ControlLost), ClientData::commit)
+    }
+
+    async fn interrupted(&self) -> Interruption {
+        self.session.interrupted().await
     }
 }
 

@@ -46,6 +46,7 @@ struct Exchange {
 impl Edge {
     pub(super) async fn download(&mut self, path: &str) -> Step {
         let offset = std::mem::take(&mut self.restart);
+        self.announced = None;
         let path = match self.resolve(path) {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
@@ -64,6 +65,7 @@ impl Edge {
 
     pub(super) async fn upload(&mut self, path: &str, verb: &'static str) -> Step {
         let offset = std::mem::take(&mut self.restart);
+        let announced = self.announced.take();
         let path = match self.resolve(path) {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
@@ -74,7 +76,7 @@ impl Edge {
             (_, offset) => Start::At(offset),
         };
         let opening = format!("Ready for {path}");
-        self.store(path, verb, start, opening).await
+        self.store(path, verb, start, announced, opening).await
     }
 
     /// `STOU`: a name that nobody else gets, told in the 150 (RFC 1123, section 4.1.2.9).
@@ -88,7 +90,9 @@ impl Edge {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
         };
-        self.store(path, "STOU", Start::New, format!("FILE: {name}"))
+        let announced = self.announced.take();
+        let opening = format!("FILE: {name}");
+        self.store(path, "STOU", Start::New, announced, opening)
             .await
     }
 
@@ -97,9 +101,9 @@ impl Edge {
         path: VirtualPath,
         verb: &'static str,
         start: Start,
+        announced: Option<u64>,
         opening: String,
     ) -> Step {
-        let announced = self.announced.take();
         let (gate, keeper) = Gate::new();
         let (line, stall) = (format!("STOR {path}"), self.frontend.upload_stall);
         self.exchange(
@@ -258,6 +262,7 @@ impl Edge {
             .move_data(&exchange, order, keeper, socket, &transfer)
             .await;
         self.session.take_order();
+        self.session.set_transfer(None);
         let outcome = moved?;
         let reply = match &outcome {
             Ok(done) => success(done),
@@ -287,6 +292,7 @@ impl Edge {
     ) -> Step<Result<Done, StoreError>> {
         let session = Arc::clone(&self.session);
         let GateKeeper { mut ready, data } = keeper;
+        session.set_transfer(Some(Arc::clone(transfer)));
         session.place(order);
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
         let mut running = Box::pin(engine.transfer(&exchange.line));
@@ -414,7 +420,7 @@ async fn attend<F: Future>(
     work: F,
 ) -> F::Output {
     let mut work = pin!(work);
-    let mut listening = true;
+    let mut listening = queue.len() < MAX_QUEUE;
     let mut late_abort = false;
     let mut stopping = false;
     loop {
@@ -452,6 +458,7 @@ async fn attend<F: Future>(
             },
             Ok(line @ (Line::TooLong | Line::Malformed)) => {
                 queue.push_back(line);
+                listening = queue.len() < MAX_QUEUE;
                 None
             }
             Ok(Line::End | Line::Flood) | Err(_) => {

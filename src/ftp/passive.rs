@@ -106,7 +106,9 @@ impl PassivePool {
         let client = client.to_canonical();
         let deadline = Instant::now() + within;
         loop {
-            let freed = self.freed.notified();
+            // enabled first, so that a port that is freed right after the look isn't missed
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
             let stale_at = match self.try_reserve(client) {
                 Ok(reservation) => return Some(reservation),
                 Err(stale_at) => stale_at,
@@ -191,7 +193,7 @@ impl PassivePool {
                 tune(&socket);
                 // the session may have gone this very moment; the socket then closes here
                 let _ = waiting.connection.send(socket);
-                self.freed.notify_one();
+                self.freed.notify_waiters();
             }
             None => {
                 self.strays.fetch_add(1, Ordering::Relaxed);
@@ -232,7 +234,7 @@ impl Drop for Reservation {
             waiting.remove(&self.key);
         }
         drop(waiting);
-        self.pool.freed.notify_one();
+        self.pool.freed.notify_waiters();
     }
 }
 

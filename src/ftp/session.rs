@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::ftp::auth::User;
 use crate::ftp::listformat::Format;
-use crate::ftp::transfer::ClientData;
-use crate::store::{Entry, Start, StoreError, Stored};
+use crate::ftp::transfer::{ClientData, Transfer};
+use crate::store::{Entry, Interruption, Start, StoreError, Stored};
 
 /// One control connection.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub struct Session {
     pub engine_source_port: AtomicU16,
     user: OnceLock<Arc<User>>,
     order: Mutex<Option<Order>>,
+    transfer: Mutex<Option<Arc<Transfer>>>,
     outcome: Mutex<Option<Result<Done, StoreError>>>,
     at_work: AtomicBool,
 }
@@ -149,6 +150,7 @@ impl Session {
             engine_source_port: AtomicU16::new(0),
             user: OnceLock::new(),
             order: Mutex::new(None),
+            transfer: Mutex::new(None),
             outcome: Mutex::new(None),
             at_work: AtomicBool::new(false),
         }
@@ -184,6 +186,23 @@ impl Session {
                 Some(time)
             }
             _ => None,
+        }
+    }
+
+    /// Notes the transfer that the next order belongs to, or that there is none.
+    pub fn set_transfer(&self, transfer: Option<Arc<Transfer>>) {
+        *lock(&self.transfer) = transfer;
+    }
+
+    /// Resolves when the transfer in hand is interrupted; never without one.
+    pub async fn interrupted(&self) -> Interruption {
+        let transfer = lock(&self.transfer).clone();
+        match transfer {
+            Some(transfer) => {
+                transfer.interrupted().await;
+                transfer.interruption().unwrap_or(Interruption::Abort)
+            }
+            None => std::future::pending().await,
         }
     }
 

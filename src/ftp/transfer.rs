@@ -186,6 +186,10 @@ impl Source for ClientData {
     fn commit(&mut self) -> Result<(), Interruption> {
         self.transfer.commit()
     }
+
+    async fn interrupted(&self) -> Interruption {
+        Sink::interrupted(self).await
+    }
 }
 
 impl Sink for ClientData {

@@ -254,6 +254,13 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Limits for a request whose bytes never leave the store: it needs time for them, though far less than a link would.
+    pub(super) fn timeouts_for_copy(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
+        self.timeouts_for(bytes / 16)
+    }
+}
+
 async fn sdk_config(storage: &config::Storage) -> Config {
     let mut builder = match (storage.provider, &storage.credentials) {
         // The SDK's own chain reads the standard AWS variables and files. Only there: an AWS_ENDPOINT_URL that happens to

@@ -80,6 +80,8 @@ impl Store {
         let mut request = request
             .copy_source(self.copy_source(&from.key))
             .set_storage_class(from.storage_class.clone())
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.object_options().kms_key.clone())
             .set_copy_source_if_match(Some(from.etag.clone()).filter(|etag| !etag.is_empty()));
         if let Some(head) = replaced {
             request = request
@@ -93,7 +95,7 @@ impl Store {
         }
         let sent = request
             .customize()
-            .config_override(self.timeouts_for(from.size))
+            .config_override(self.timeouts_for_copy(from.size))
             .send()
             .await;
         let answer = sent.map_err(|error| StoreError::from_sdk("CopyObject", error))?;
@@ -114,6 +116,8 @@ impl Store {
             .key(to.as_str());
         let request = request
             .set_storage_class(from.storage_class.clone())
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.object_options().kms_key.clone())
             .set_content_type(head.content_type)
             .set_cache_control(head.cache_control)
             .set_content_disposition(head.content_disposition)
@@ -151,9 +155,11 @@ impl Store {
     ) -> Result<String, StoreError> {
         let settings = self.settings();
         // 10,000 parts of 512 MiB are 5 TB; larger objects need larger parts
-        let part_bytes = settings
+        let least = settings
             .copy_part_bytes
             .max(from.size.div_ceil(crate::store::parts::MAX_PARTS));
+        // the janitor knows them by their size, as those of uploads
+        let part_bytes = crate::store::parts::marked(least);
         let parts = ranges(from.size, part_bytes, settings.min_part_bytes)
             .into_iter()
             .zip(1..);
@@ -182,7 +188,7 @@ impl Store {
         let request = request.upload_id(id).multipart_upload(parts);
         let sent = request
             .customize()
-            .config_override(self.timeouts_for(from.size / 16))
+            .config_override(self.timeouts_for_copy(from.size))
             .send()
             .await;
         let answer =
@@ -243,7 +249,7 @@ pub(super) async fn copy_part(
     let request = request.copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
     let sent = request
         .customize()
-        .config_override(store.timeouts_for(range.end - range.start))
+        .config_override(store.timeouts_for_copy(range.end - range.start))
         .send()
         .await;
     let answer = sent.map_err(|error| StoreError::from_sdk("UploadPartCopy", error))?;

@@ -158,6 +158,16 @@ impl Digest {
         Ok(())
     }
 
+    /// True if the CRC is this one; `None` if it isn't known.
+    pub fn has_crc(&self, crc: u64) -> Option<bool> {
+        self.crc.map(|ours| ours == crc)
+    }
+
+    /// The ETag that a body of one piece has at most stores: its MD5.
+    pub fn etag(&self) -> Option<String> {
+        Some(hex(&self.md5?))
+    }
+
     /// The digest of two bodies one after the other.
     pub fn followed_by(&self, next: &Digest, method: Option<Method>) -> Digest {
         let algorithm = match method {
@@ -230,12 +240,11 @@ pub fn composite_etag<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String
         all.update(decode_etag(etag)?);
         count += 1;
     }
-    let hex: String = all
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Some(format!("{hex}-{count}"))
+    Some(format!("{}-{count}", hex(&all.finalize())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads COS's own checksum header from an answer; the SDK's types have no place for it.

@@ -16,6 +16,8 @@ pub struct Listing {
     store: Store,
     prefix: KeyPrefix,
     next: Next,
+    /// A key was seen on one of the pages.
+    found: bool,
 }
 
 enum Next {
@@ -38,6 +40,7 @@ impl Store {
             store: self.clone(),
             prefix,
             next,
+            found: false,
         }
     }
 }
@@ -55,15 +58,14 @@ impl Listing {
         let page_read = page_read.map_err(|error| StoreError::Integrity {
             detail: format!("listing task: {error}"),
         })??;
+        // a store may end with an empty page
+        self.found |= page_read.found;
         match page_read.continuation {
             Some(token) => {
                 let next = page(self.store.clone(), self.prefix.clone(), Some(token));
                 self.next = Next::Page(tokio::spawn(next));
             }
-            None if !page_read.found
-                && page_read.entries.is_empty()
-                && !self.prefix.as_str().is_empty() =>
-            {
+            None if !self.found && !self.prefix.as_str().is_empty() => {
                 return Err(StoreError::NotFound);
             }
             None => {}

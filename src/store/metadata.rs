@@ -140,6 +140,8 @@ impl Store {
             .content_length(0);
         let put = put
             .content_type("application/x-directory")
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.object_options().kms_key.clone())
             .body(Vec::new().into())
             .send()
             .await;

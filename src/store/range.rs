@@ -221,8 +221,9 @@ async fn get(
 fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    let end = last.parse::<u64>().ok()?.checked_add(1)?;
-    Some((first.parse().ok()?..end, size.parse().ok()?))
+    let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+    let end = last.checked_add(1).filter(|_| first <= last)?;
+    Some((first..end, size.parse().ok()?))
 }
 
 fn integrity(detail: impl Into<String>) -> StoreError {
@@ -243,6 +244,7 @@ mod tests {
             "bytes */100",
             "bytes 0-9/*",
             "0-9/100",
+            "bytes 5-3/10",
             "bytes 0-18446744073709551615/1",
         ] {
             assert_eq!(parse_content_range(bad), None, "{bad}");

@@ -49,8 +49,24 @@ impl Store {
                     Ok(_) => return Err(StoreError::IsDirectory),
                     Err(error) => return Err(error),
                 }
-                self.copy(&head.original(&source), &home.key(to)?).await?;
-                self.delete_key(&source).await
+                let target = home.key(to)?;
+                if !self.object_options().overwrite {
+                    match self.head(&target).await {
+                        Err(StoreError::NotFound) => {}
+                        Ok(_) => return Err(StoreError::AlreadyExists),
+                        Err(error) => return Err(error),
+                    }
+                }
+                self.copy(&head.original(&source), &target).await?;
+                // a copy may take minutes, and a client that stored the name meanwhile has its 226
+                if self.head(&source).await?.etag == head.etag {
+                    self.delete_key(&source).await
+                } else {
+                    Err(StoreError::Integrity {
+                        detail: "the file was replaced while it was renamed, both names stay"
+                            .to_owned(),
+                    })
+                }
             }
             Err(StoreError::NotFound) => {
                 self.directory_entry(home, from).await?;

@@ -78,12 +78,7 @@ impl Store {
             .set_content_md5(digest.content_md5())
             .set_checksum_crc64_nvme(digest.crc64_nvme(method))
             .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
-            .set_server_side_encryption(
-                options
-                    .encryption
-                    .as_deref()
-                    .map(ServerSideEncryption::from),
-            )
+            .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone())
             .set_if_none_match(self.if_none_match())
             .body(ByteStream::from(bytes));
@@ -98,10 +93,18 @@ impl Store {
         if self.forbids_overwrite() {
             request = request.mutate_request(forbid_overwrite);
         }
-        let answer = request
+        let answer = match request
             .send()
             .await
-            .map_err(|error| self.refused_write("PutObject", error))?;
+            .map_err(|error| self.refused_write("PutObject", error))
+        {
+            Ok(answer) => answer,
+            // the answer to the first attempt may be lost, and a second one then meets the object of the first
+            Err(StoreError::AlreadyExists) if self.holds(key, &digest, digest.etag()).await => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         if method.is_none() {
             self.integrity()
                 .learn(answer.checksum_crc64_nvme().is_some());
@@ -111,6 +114,44 @@ impl Store {
             self.take_back(key, answer.e_tag()).await;
         }
         compared
+    }
+
+    /// Asks whether the object is just what `digest` describes, by the best proof that the store gives; `etag` is what
+    /// it would have without one.
+    async fn holds(&self, key: &ObjectKey, digest: &Digest, etag: Option<String>) -> bool {
+        let request = self
+            .client()
+            .head_object()
+            .bucket(self.bucket())
+            .key(key.as_str());
+        let cos = CosChecksum::default();
+        let request = request
+            .checksum_mode(ChecksumMode::Enabled)
+            .customize()
+            .interceptor(cos.clone());
+        let Ok(head) = request.send().await else {
+            return false;
+        };
+        let size = head
+            .content_length()
+            .and_then(|bytes| u64::try_from(bytes).ok());
+        if size != Some(digest.bytes) {
+            return false;
+        }
+        let nvme = head
+            .checksum_crc64_nvme()
+            .zip(digest.crc64_nvme(Some(Method::Crc64Nvme)));
+        if let (Some((told, ours)), Some(Method::Crc64Nvme)) = (nvme, self.integrity().method()) {
+            return told == ours;
+        }
+        if let (Some(same), Some(Method::CosCrc64)) = (
+            cos.get().and_then(|crc| digest.has_crc(crc)),
+            self.integrity().method(),
+        ) {
+            return same;
+        }
+        let told = head.e_tag().map(|etag| etag.trim_matches('"'));
+        told.is_some() && told == etag.as_deref()
     }
 
     /// Begins a multipart upload.
@@ -157,12 +198,7 @@ impl Store {
             .set_checksum_algorithm(nvme.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(nvme.then_some(ChecksumType::FullObject))
             .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
-            .set_server_side_encryption(
-                options
-                    .encryption
-                    .as_deref()
-                    .map(ServerSideEncryption::from),
-            )
+            .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone());
         request
             .send()
@@ -187,6 +223,14 @@ impl Store {
             Some(409 | 412) if !self.object_options().overwrite => StoreError::AlreadyExists,
             _ => StoreError::from_sdk(operation, error),
         }
+    }
+
+    /// The configured server-side encryption, for every request that makes an object.
+    pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
+        self.object_options()
+            .encryption
+            .as_deref()
+            .map(ServerSideEncryption::from)
     }
 
     fn if_none_match(&self) -> Option<String> {
@@ -234,7 +278,11 @@ impl Multipart {
         match self.send_complete(&parts, &whole).await {
             Ok(()) => {}
             // The answer may be lost and the work be done: a retry then finds no such upload. Ask instead of guessing.
-            Err(error @ (StoreError::NotFound | StoreError::Unavailable { .. })) => {
+            Err(
+                error @ (StoreError::NotFound
+                | StoreError::AlreadyExists
+                | StoreError::Unavailable { .. }),
+            ) => {
                 if !self.is_complete(&parts, &whole).await {
                     self.abort().await;
                     return Err(match error {
@@ -286,7 +334,7 @@ impl Multipart {
             .set_if_none_match(self.store.if_none_match());
         let cos = CosChecksum::default();
         // the store may take its time to assemble a large object
-        let timeouts = self.store.timeouts_for(whole.bytes / 16);
+        let timeouts = self.store.timeouts_for_copy(whole.bytes);
         let mut request = request
             .customize()
             .config_override(timeouts)
@@ -311,34 +359,12 @@ impl Multipart {
 
     /// Is the object there, just as this upload would have made it?
     async fn is_complete(&self, parts: &[Acknowledged], whole: &Digest) -> bool {
-        let request = self
-            .store
-            .client()
-            .head_object()
-            .bucket(self.store.bucket())
-            .key(self.key.as_str());
-        let Ok(head) = request.checksum_mode(ChecksumMode::Enabled).send().await else {
-            return false;
-        };
-        let size = head
-            .content_length()
-            .and_then(|bytes| u64::try_from(bytes).ok());
-        if size != Some(whole.bytes) {
-            return false;
-        }
-        if let Some((told, ours)) = head
-            .checksum_crc64_nvme()
-            .zip(whole.crc64_nvme(Some(self.method)))
-        {
-            return told == ours;
-        }
-        let etag = head.e_tag().map(|etag| etag.trim_matches('"'));
-        let ours = composite_etag(
-            parts
-                .iter()
-                .map(|part| part.etag.as_deref().unwrap_or_default()),
-        );
-        etag.is_some() && etag == ours.as_deref()
+        let etags = parts
+            .iter()
+            .map(|part| part.etag.as_deref().unwrap_or_default());
+        self.store
+            .holds(&self.key, whole, composite_etag(etags))
+            .await
     }
 
     /// Gives the upload up. Best effort: the janitor sweeps what this can't.
@@ -370,7 +396,7 @@ impl Multipart {
             .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
         let sent = request
             .customize()
-            .config_override(store.timeouts_for(bytes))
+            .config_override(store.timeouts_for_copy(bytes))
             .send()
             .await;
         let answer = sent.map_err(|error| StoreError::from_sdk("UploadPartCopy", error))?;
@@ -440,10 +466,14 @@ impl PartRequest {
         if store.unsigned_payload() {
             request = request.disable_payload_signing();
         }
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("UploadPart", error))?;
+        let answer = request.send().await.map_err(|error| {
+            match StoreError::from_sdk("UploadPart", error) {
+                StoreError::NotFound => StoreError::Integrity {
+                    detail: "the multipart upload was aborted by somebody else".to_owned(),
+                },
+                error => error,
+            }
+        })?;
         let told = Answer {
             crc64_nvme: answer.checksum_crc64_nvme(),
             cos_crc64: cos.get(),

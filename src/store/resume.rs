@@ -5,11 +5,15 @@
 //! the new one is complete: a copy reads, it doesn't move.
 
 use crate::store::error::StoreError;
-use crate::store::upload::{Start, Upload};
-use crate::store::{copy, metadata::Head};
+use crate::store::upload::{Start, Upload, heeding};
+use crate::store::{Source, copy, metadata::Head, parts};
 
 /// Puts what is kept into `upload`.
-pub(super) async fn begin(upload: &mut Upload, start: Start) -> Result<(), StoreError> {
+pub(super) async fn begin(
+    upload: &mut Upload,
+    start: Start,
+    source: &impl Source,
+) -> Result<(), StoreError> {
     let (head, keep) = match start {
         Start::New | Start::At(0) => return may_create(upload).await,
         Start::At(offset) => {
@@ -38,9 +42,9 @@ pub(super) async fn begin(upload: &mut Upload, start: Start) -> Result<(), Store
         return Ok(());
     }
     if keep < upload.store.settings().min_part_bytes {
-        read(upload, &head, keep).await
+        heeding(source, read(upload, &head, keep)).await
     } else {
-        copy_parts(upload, &head, keep).await
+        copy_parts(upload, &head, keep, source).await
     }
 }
 
@@ -59,7 +63,7 @@ async fn may_create(upload: &Upload) -> Result<(), StoreError> {
 
 async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreError> {
     let store = upload.store.clone();
-    let part_bytes = store.settings().plan.next_bytes(0, 0);
+    let part_bytes = upload.first_part_bytes();
     upload.filling.widen(&store, keep, part_bytes).await?;
     let request = store
         .client()
@@ -94,16 +98,33 @@ async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn copy_parts(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreError> {
+async fn copy_parts(
+    upload: &mut Upload,
+    head: &Head,
+    keep: u64,
+    source: &impl Source,
+) -> Result<(), StoreError> {
     let (most, least) = {
         let settings = upload.store.settings();
         (settings.max_copy_bytes, settings.min_part_bytes)
     };
     let key = upload.key.clone();
-    for range in copy::ranges(keep, most, least) {
+    // one range of a marked size goes first, so that the janitor knows this upload before a new part has arrived
+    let first = parts::marked(least);
+    let rest = keep.checked_sub(first).filter(|rest| *rest >= least);
+    let mut ranges: Vec<_> = rest.map(|_| 0..first).into_iter().collect();
+    let behind = copy::ranges(rest.unwrap_or(keep), most, least);
+    let start = keep - rest.unwrap_or(keep);
+    ranges.extend(
+        behind
+            .into_iter()
+            .map(|range| start + range.start..start + range.end),
+    );
+    for range in ranges {
         let number = upload.next_number()?;
         let multipart = upload.begin().await?;
-        let copied = multipart.copy_part(&key, &head.etag, number, range).await?;
+        let copying = multipart.copy_part(&key, &head.etag, number, range);
+        let copied = heeding(source, copying).await?;
         upload.note(copied);
     }
     upload.size = keep;

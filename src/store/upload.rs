@@ -77,7 +77,7 @@ impl Store {
             return Err(StoreError::TooLarge { limit });
         }
         let mut upload = Upload::new(self.clone(), key.clone(), intent);
-        let mut outcome = resume::begin(&mut upload, intent.start).await;
+        let mut outcome = resume::begin(&mut upload, intent.start, source).await;
         if outcome.is_ok() {
             outcome = upload.receive(source).await;
         }
@@ -154,11 +154,13 @@ impl Upload {
             let sent = self.size - self.filling.len();
             let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
+                self.begin().await?;
+                heeding(source, self.free_place()).await?;
                 self.ship().await?;
                 self.filling = self.spare.take().unwrap_or_default();
                 continue;
             }
-            self.make_room(part_bytes).await?;
+            heeding(source, self.make_room(part_bytes)).await?;
             let read = tokio::select! {
                 read = source.read(&mut self.filling.bytes) => read,
                 // a part that failed ends the upload now, not after the client has sent everything
@@ -183,25 +185,40 @@ impl Upload {
     }
 
     /// Gives the buffer that is being filled more room, within the budget and never beyond the part.
+    ///
+    /// Parts that the store acknowledges meanwhile are collected: the memory that is waited for may be theirs.
     async fn make_room(&mut self, part_bytes: u64) -> Result<(), StoreError> {
-        let part = &mut self.filling;
-        if part.bytes.len() < part.bytes.capacity() {
+        let capacity = self.filling.bytes.capacity();
+        if self.filling.bytes.len() < capacity {
             return Ok(());
         }
-        let target = (part.bytes.capacity() * 2)
+        let target = (capacity * 2)
             .max(FIRST_BUFFER)
             .min(usize::try_from(part_bytes).unwrap_or(usize::MAX));
-        part.widen(&self.store, target as u64, part_bytes).await
+        let store = self.store.clone();
+        loop {
+            let done = tokio::select! {
+                biased;
+                widened = self.filling.widen(&store, target as u64, part_bytes) => return widened,
+                Some(done) = self.running.join_next() => done,
+            };
+            self.collect(done)?;
+        }
     }
 
-    /// Sends off the part that was filled, as soon as there is a free place among the parts in flight.
-    async fn ship(&mut self) -> Result<(), StoreError> {
-        self.begin().await?;
+    /// Waits until there is a free place among the parts in flight.
+    async fn free_place(&mut self) -> Result<(), StoreError> {
         while self.running.len() >= self.store.settings().concurrency {
             if let Some(done) = self.running.join_next().await {
                 self.collect(done)?;
             }
         }
+        Ok(())
+    }
+
+    /// Sends off the part that was filled, as soon as there is a free place.
+    async fn ship(&mut self) -> Result<(), StoreError> {
+        self.free_place().await?;
         let number = self.next_number()?;
         let part = std::mem::take(&mut self.filling);
         let multipart = self.begin().await?;
@@ -216,6 +233,12 @@ impl Upload {
             self.multipart = Some(self.store.begin_multipart(&self.key).await?);
         }
         Ok(self.multipart.as_ref().expect("it was begun right above"))
+    }
+
+    /// Bytes of the first part, if it is the next.
+    pub(super) fn first_part_bytes(&self) -> u64 {
+        let plan = &self.store.settings().plan;
+        plan.next_bytes(0, 0).max(self.least_part)
     }
 
     /// The number of the next part, from 1.
@@ -240,23 +263,34 @@ impl Upload {
             detail: format!("upload task: {error}"),
         })??;
         self.note(acknowledged);
-        // a place in the reserve goes back at once, others may be waiting for it
-        self.spare = Some(part).filter(|part| part.grant.is_shared());
+        // Used at once or kept for the next part, unless the one in hand still grows: who waits for memory must not sit on
+        // some. A place in the reserve goes back at once, others may be waiting for it.
+        let grows = self.filling.bytes.capacity() < part.bytes.capacity();
+        if !part.grant.is_shared() {
+            return Ok(());
+        }
+        match (grows, self.filling.len()) {
+            (false, _) => self.spare = Some(part),
+            (true, 0) => self.filling = part,
+            (true, _) => {}
+        }
         Ok(())
     }
 
     /// Makes the object visible. `source` decides the race with an abort; without one it has been decided.
     async fn finish<S: Source>(&mut self, source: Option<&mut S>) -> Result<(), StoreError> {
-        let mut source = source;
-        let mut commit = || source.as_mut().map_or(Ok(()), |source| source.commit());
         if self.multipart.is_some() && self.filling.len() > 0 {
             self.ship().await?;
         }
-        while let Some(done) = self.running.join_next().await {
-            self.collect(done)?;
-        }
-        if let Err(reason) = commit() {
-            return self.interrupted(reason).await;
+        if let Some(source) = source {
+            let sent = heeding(source, self.all_sent()).await;
+            let committed = sent.and_then(|()| source.commit().map_err(StoreError::Interrupted));
+            match committed {
+                Err(StoreError::Interrupted(reason)) => return self.interrupted(reason).await,
+                committed => committed?,
+            }
+        } else {
+            self.all_sent().await?;
         }
         match self.multipart.take() {
             Some(multipart) => {
@@ -269,6 +303,14 @@ impl Upload {
                 self.store.put(&self.key, bytes).await
             }
         }
+    }
+
+    /// Waits until the store has acknowledged every part.
+    async fn all_sent(&mut self) -> Result<(), StoreError> {
+        while let Some(done) = self.running.join_next().await {
+            self.collect(done)?;
+        }
+        Ok(())
     }
 
     /// The client's side broke off: keep what arrived as one whole object, or drop it, as configured.
@@ -331,6 +373,18 @@ async fn send_part(request: PartRequest, part: Part) -> Result<(Acknowledged, Pa
     Ok((acknowledged, emptied.unwrap_or_default()))
 }
 
+/// Waits, unless the transfer is interrupted meanwhile. What is waited for must bear to be dropped.
+pub(super) async fn heeding<T>(
+    source: &impl Source,
+    wait: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::select! {
+        biased;
+        done = wait => done,
+        reason = source.interrupted() => Err(StoreError::Interrupted(reason)),
+    }
+}
+
 /// Stands for a source whose race has been decided.
 struct NoSource;
 
@@ -341,5 +395,9 @@ impl Source for NoSource {
 
     fn commit(&mut self) -> Result<(), Interruption> {
         Ok(())
+    }
+
+    async fn interrupted(&self) -> Interruption {
+        std::future::pending().await
     }
 }

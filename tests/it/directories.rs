@@ -150,6 +150,7 @@ async fn listings_take_a_path_a_file_options_and_a_pattern() {
         "a file lists itself"
     );
     // names of an NLST are good as arguments (RFC 1123)
+    assert_eq!(ftp.listing("NLST d/a.jpg").await, "d/a.jpg\r\n");
     assert_eq!(ftp.listing("NLST d/*.jpg").await, "d/a.jpg\r\nd/b.jpg\r\n");
     ftp.command("CWD d").await;
     assert_eq!(ftp.listing("NLST *.jpg").await, "a.jpg\r\nb.jpg\r\n");

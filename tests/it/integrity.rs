@@ -84,6 +84,9 @@ async fn without_leave_to_overwrite_a_taken_name_is_550_before_a_byte_is_sent() 
         assert!(gateway.object(&name[5..]).await == Some(bytes));
     }
     assert_eq!(ftp.store("APPE f10", b"more").await.code, 550);
+    assert_eq!(ftp.store("STOR fresh", b"fresh").await.code, 226);
+    ftp.command("RNFR fresh").await;
+    assert_eq!(ftp.command("RNTO f10").await.code, 550);
     assert_eq!(gateway.unfinished().await, 0);
 
     // who comes between the question and the end of the upload wins
