@@ -74,7 +74,12 @@ fn checksums(criterion: &mut Criterion) {
 /// From a line to a command, and from a reply to its bytes.
 fn commands(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("command");
-    for line in ["PASV", "STOR dir/a file with spaces.dat", "LIST -la dir", "XYZZY"] {
+    for line in [
+        "PASV",
+        "STOR dir/a file with spaces.dat",
+        "LIST -la dir",
+        "XYZZY",
+    ] {
         let verb = line.split(' ').next().unwrap_or_default();
         group.bench_function(verb, |bencher| {
             bencher.iter(|| Command::parse(black_box(line)));
@@ -107,7 +112,10 @@ fn lines(criterion: &mut Criterion) {
     group.bench_function("lines", |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {
-                client.write_all(sent.as_bytes()).await.expect("fits the socket's buffer");
+                client
+                    .write_all(sent.as_bytes())
+                    .await
+                    .expect("fits the socket's buffer");
                 for _ in 0..LINES {
                     let line = control.next().await.expect("reads");
                     assert!(matches!(line, Line::Text(_)));
@@ -131,7 +139,11 @@ fn listings(criterion: &mut Criterion) {
         .collect();
     let mut group = criterion.benchmark_group("listing of 1,000");
     group.throughput(Throughput::Elements(1000));
-    for (name, format) in [("LIST", Format::Long), ("MLSD", Format::Facts), ("NLST", Format::Names)] {
+    for (name, format) in [
+        ("LIST", Format::Long),
+        ("MLSD", Format::Facts),
+        ("NLST", Format::Names),
+    ] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let mut text = String::new();

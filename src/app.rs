@@ -19,6 +19,7 @@ use crate::masquerade::Masquerade;
 use crate::store::Store;
 use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
+use crate::store::janitor;
 use crate::{admin, store};
 
 /// A running gateway.
@@ -94,7 +95,14 @@ impl Gateway {
             None => None,
         };
         let embedded = start_embedded(&mut config).await?;
-        let store = Store::new(&config.storage, &config.upload).await?;
+        let store = Store::new(&config.storage, &config.upload, &config.download).await?;
+        tokio::spawn(janitor::run(
+            store.clone(),
+            config.storage.prefix.clone(),
+            config.upload.sweep,
+            config.upload.stale_after,
+            stop.clone(),
+        ));
         let frontend = Arc::new(Frontend {
             users: Users::new(&config.users, &config.storage)?,
             greeting: config.greeting,

@@ -161,6 +161,15 @@ pub enum Addressing {
     Path,
 }
 
+/// Which of the two S3 operations lists keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListVersion {
+    /// ListObjects, with a marker.
+    V1,
+    /// ListObjectsV2, with a continuation token.
+    V2,
+}
+
 /// The object store.
 #[derive(Debug, Clone)]
 pub struct Storage {
@@ -177,6 +186,8 @@ pub struct Storage {
     pub endpoint: Option<String>,
     /// How a request names the bucket.
     pub addressing: Addressing,
+    /// How listings are asked for.
+    pub list_version: ListVersion,
     /// Send and expect the SDK's checksums only where an operation demands them; stores other
     /// than Amazon's often refuse more.
     pub checksums_when_required: bool,
@@ -188,12 +199,58 @@ pub struct Storage {
     pub connect_timeout: Duration,
     /// Time for one attempt of a request; 1 ms to 7 days.
     pub request_timeout: Duration,
-    /// Attempts per request, the first included; 1 to 100.
-    pub max_attempts: u32,
+    /// What happens when a request fails.
+    pub retry: Retry,
+    /// Whether uploads are compared with what the store has.
+    pub integrity: Integrity,
+    /// Whether bodies are hashed for the signature.
+    pub sign_payload: SignPayload,
     /// Longest key the store takes, in bytes of UTF-8, [`Storage::prefix`] included.
     pub max_key_bytes: usize,
     /// Sizes that the store takes for a part (the last of an upload may be smaller).
     pub part_bytes: RangeInclusive<u64>,
+}
+
+/// What happens when a request fails in a way that may pass.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Attempts per request, the first included; 1 to 100.
+    pub max_attempts: u32,
+    /// Longest pause between two attempts; 1 ms to 7 days.
+    pub max_backoff: Duration,
+    /// Time for all attempts, without what bodies need on top; 1 ms to 7 days.
+    pub time_limit: Duration,
+}
+
+/// Whether uploads are compared with what the store has before 226.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integrity {
+    /// By the best that the store offers.
+    Auto,
+    /// Not at all.
+    Off,
+}
+
+/// Whether request bodies are hashed for the signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignPayload {
+    /// Only where nothing else protects and proves them.
+    Auto,
+    /// All.
+    Always,
+    /// None.
+    Never,
+}
+
+/// Which stale multipart uploads are aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// Those that this program began.
+    Own,
+    /// All below the prefix.
+    All,
+    /// None.
+    Off,
 }
 
 /// A fixed key pair.
@@ -222,6 +279,18 @@ pub struct Upload {
     pub stall_timeout: Duration,
     /// What becomes of an upload that breaks off after its first byte.
     pub on_interrupt: OnInterrupt,
+    /// Whether a file may replace an older one.
+    pub overwrite: bool,
+    /// Storage class of new objects, if it isn't the bucket's own.
+    pub storage_class: Option<String>,
+    /// Server-side encryption of new objects, if it isn't the bucket's own.
+    pub server_side_encryption: Option<String>,
+    /// Key for server-side encryption.
+    pub kms_key_id: Option<String>,
+    /// When an unfinished multipart upload is given up for dead; 1 ms to 7 days.
+    pub stale_after: Duration,
+    /// Which of those are aborted.
+    pub sweep: Sweep,
 }
 
 /// What becomes of an upload that breaks off after its first byte.
@@ -243,6 +312,14 @@ pub struct Drain {
 /// Store to client.
 #[derive(Debug, Clone)]
 pub struct Download {
+    /// Requests under way at a time, per download; 1 to 64.
+    pub concurrency: usize,
+    /// Bytes per request; 64 KiB to 1 GiB.
+    pub chunk_size: u64,
+    /// The most that one download holds of chunks whose turn has not come, in bytes.
+    pub read_ahead: u64,
+    /// The same for all downloads together, in bytes.
+    pub memory_budget: u64,
     /// A client that takes nothing for this long has stalled; 1 ms to 7 days.
     pub stall_timeout: Duration,
 }
@@ -325,6 +402,15 @@ impl fmt::Display for Addressing {
         f.write_str(match self {
             Self::Virtual => "virtual",
             Self::Path => "path",
+        })
+    }
+}
+
+impl fmt::Display for ListVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
         })
     }
 }

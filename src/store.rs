@@ -10,12 +10,19 @@ pub mod copy;
 pub mod download;
 pub mod embedded;
 pub mod error;
+pub mod integrity;
+pub mod janitor;
 pub mod key;
 pub mod listing;
 pub mod metadata;
 pub mod parts;
 pub mod path;
+mod range;
+pub mod rename;
+pub mod requests;
 pub mod resume;
+#[cfg(test)]
+mod testing;
 pub mod upload;
 
 use std::future::Future;
@@ -25,7 +32,7 @@ pub use error::{Chain, Interruption, StoreError};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};
-pub use upload::{Start, Stored};
+pub use upload::{Intent, Start, Stored};
 
 /// The client's side of an upload.
 ///
@@ -47,4 +54,7 @@ pub trait Source: Send {
 pub trait Sink: Send {
     /// Takes all of `bytes`; slow clients make this wait.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Interruption>> + Send;
+
+    /// Resolves when the transfer is to end early; for waits in which nothing is written.
+    fn interrupted(&self) -> impl Future<Output = Interruption> + Send;
 }

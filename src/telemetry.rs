@@ -18,7 +18,7 @@ const QUIET: [&str; 7] = [
     "aws_smithy_http_client=warn",
     "aws_sdk_s3=warn",
     "hyper=warn",
-    "s3s=warn",
+    "s3s=off",
 ];
 
 /// Installs the subscriber. A second call in one process does nothing.

@@ -122,7 +122,7 @@ impl Bench {
             stagehand: start_direct(&store, &options)?,
             store,
             options,
-            gateways: gateways,
+            gateways,
         })
     }
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-/// Budget for upload parts where none is configured, with `limit` as the container's memory.
+/// Budget for upload parts, and again for what downloads read ahead, where none is configured; `limit` is the container's
+/// memory.
 pub(super) fn default_budget(limit: Option<u64>) -> u64 {
     match limit {
-        // Three quarters stay for connections, downloads, TLS and the allocator.
+        // A quarter for uploads, one for downloads; half stays for connections, TLS and the allocator.
         Some(bytes) => (bytes / 4).max(64 * MIB),
         None => 256 * MIB,
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
-use super::{LogFormat, OnInterrupt, Permissions, Provider};
+use super::{Integrity, LogFormat, OnInterrupt, Permissions, Provider, SignPayload, Sweep};
 
 /// What a parser returns.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -139,6 +139,73 @@ pub(super) fn on_interrupt(text: &str) -> Parsed<OnInterrupt> {
         "keep" => Ok(OnInterrupt::Keep),
         "discard" => Ok(OnInterrupt::Discard),
         _ => Err("write keep or discard".into()),
+    }
+}
+
+/// Yes or no.
+pub(super) fn switch(text: &str) -> Parsed<bool> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("write true or false".into()),
+    }
+}
+
+/// Whether uploads are compared with what the store has.
+pub(super) fn integrity(text: &str) -> Parsed<Integrity> {
+    match text {
+        "auto" => Ok(Integrity::Auto),
+        "off" => Ok(Integrity::Off),
+        _ => Err("write auto or off".into()),
+    }
+}
+
+/// Whether bodies are hashed for the signature.
+pub(super) fn sign_payload(text: &str) -> Parsed<SignPayload> {
+    match text {
+        "auto" => Ok(SignPayload::Auto),
+        "always" => Ok(SignPayload::Always),
+        "never" => Ok(SignPayload::Never),
+        _ => Err("write auto, always or never".into()),
+    }
+}
+
+/// Which stale multipart uploads are aborted.
+pub(super) fn sweep(text: &str) -> Parsed<Sweep> {
+    match text {
+        "own" => Ok(Sweep::Own),
+        "all" => Ok(Sweep::All),
+        "off" => Ok(Sweep::Off),
+        _ => Err("write own, all or off".into()),
+    }
+}
+
+/// The name of a storage class.
+pub(super) fn storage_class(text: &str) -> Parsed<String> {
+    let sound = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    if sound {
+        Ok(text.to_owned())
+    } else {
+        Err("write a name such as STANDARD_IA".into())
+    }
+}
+
+/// The algorithm of server-side encryption.
+pub(super) fn encryption(text: &str) -> Parsed<String> {
+    match text {
+        "AES256" | "aws:kms" | "cos/kms" => Ok(text.to_owned()),
+        _ => Err("write AES256, aws:kms or cos/kms".into()),
+    }
+}
+
+/// The name of a key, which goes into a header.
+pub(super) fn kms_key(text: &str) -> Parsed<String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("write the key's id or ARN".into())
     }
 }
 

@@ -40,9 +40,7 @@ fn config(read: &mut Reader) -> Config {
         masquerade_address: read.optional("masquerade_address", names::masquerade_address),
         sessions: sessions(read),
         upload: upload(read, &Limits::of(storage.provider)),
-        download: Download {
-            stall_timeout: read.duration("download.stall_timeout"),
-        },
+        download: download(read),
         drain: Drain {
             deadline: read.duration("drain.deadline"),
         },
@@ -160,21 +158,19 @@ fn upload(read: &mut Reader, limits: &Limits) -> Upload {
         concurrency: as_usize(read.count("upload.concurrency")),
         memory_budget: memory_budget(read, min_part_size),
         stall_timeout: read.duration("upload.stall_timeout"),
+        overwrite: read.value("upload.overwrite", parse::switch),
+        storage_class: read.optional("upload.storage_class", parse::storage_class),
+        server_side_encryption: read.optional("upload.server_side_encryption", parse::encryption),
+        kms_key_id: read.optional("upload.kms_key_id", parse::kms_key),
+        stale_after: read.duration("upload.stale_after"),
+        sweep: read.value("upload.sweep", parse::sweep),
         on_interrupt: read.value("upload.on_interrupt", parse::on_interrupt),
     }
 }
 
 /// One part that is being filled while another is sent is the least that makes progress.
 fn memory_budget(read: &mut Reader, min_part_size: u64) -> u64 {
-    let budget = read
-        .optional("upload.memory_budget", parse::size)
-        .unwrap_or_else(|| {
-            let budget = memory::default_budget(memory::limit());
-            if read.is_sound("upload.memory_budget") {
-                read.settle("upload.memory_budget", &size_text(budget));
-            }
-            budget
-        });
+    let budget = budget(read, "upload.memory_budget");
     let least = min_part_size.saturating_mul(2);
     if budget < least
         && read.is_sound("upload.min_part_size")
@@ -188,6 +184,36 @@ fn memory_budget(read: &mut Reader, min_part_size: u64) -> u64 {
         read.refuse("upload.memory_budget", advice);
     }
     budget
+}
+
+fn download(read: &mut Reader) -> Download {
+    let chunk_size = read.size("download.chunk_size");
+    if !CHUNK_BYTES.contains(&chunk_size) {
+        let (min, max) = (
+            size_text(*CHUNK_BYTES.start()),
+            size_text(*CHUNK_BYTES.end()),
+        );
+        let advice = format!("chunks have {min} to {max}; set a value in that range");
+        read.refuse("download.chunk_size", advice);
+    }
+    Download {
+        concurrency: as_usize(read.count("download.concurrency")),
+        chunk_size,
+        read_ahead: read.size("download.read_ahead"),
+        memory_budget: budget(read, "download.memory_budget"),
+        stall_timeout: read.duration("download.stall_timeout"),
+    }
+}
+
+/// What is configured, or a part of the memory there is.
+fn budget(read: &mut Reader, key: &'static str) -> u64 {
+    read.optional(key, parse::size).unwrap_or_else(|| {
+        let budget = memory::default_budget(memory::limit());
+        if read.is_sound(key) {
+            read.settle(key, &size_text(budget));
+        }
+        budget
+    })
 }
 
 fn log(read: &mut Reader) -> Log {
@@ -215,6 +241,9 @@ fn log(read: &mut Reader) -> Log {
 fn as_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
+
+/// What a chunk may have: under the lower end requests cost more than they bring, and a chunk must fit into memory.
+const CHUNK_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// Linux's default of net.ipv4.ip_local_port_range.
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::endpoint::Endpoint;
 use super::parse::{self, Parsed};
 use super::reader::Reader;
-use super::{Addressing, Provider, StaticCredentials, Storage};
+use super::{Addressing, ListVersion, Provider, Retry, StaticCredentials, Storage};
 use super::{keys, names};
 
 /// What a store takes.
@@ -62,6 +62,7 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
         bucket: bucket(read, known),
         prefix: prefix(read, limits.key_bytes),
         addressing,
+        list_version: list_version(read, known),
         checksums_when_required: match provider {
             Provider::Cos => true,
             Provider::S3 => endpoint.is_some_and(|endpoint| !endpoint.is_amazon()),
@@ -73,7 +74,14 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
         data_dir: data_dir(read, known),
         connect_timeout: read.duration("storage.connect_timeout"),
         request_timeout: read.duration("storage.request_timeout"),
-        max_attempts: u32::try_from(read.count("storage.max_attempts")).unwrap_or(u32::MAX),
+        retry: Retry {
+            max_attempts: u32::try_from(read.count("storage.retry.max_attempts"))
+                .unwrap_or(u32::MAX),
+            max_backoff: read.duration("storage.retry.max_backoff"),
+            time_limit: read.duration("storage.retry.time_limit"),
+        },
+        integrity: read.value("storage.integrity", parse::integrity),
+        sign_payload: read.value("storage.sign_payload", parse::sign_payload),
         max_key_bytes: limits.key_bytes,
         part_bytes: limits.part_bytes,
     }
@@ -281,6 +289,26 @@ fn addressing(
         (_, None) => read.settle(KEY, &fitting.to_string()),
     }
     chosen.unwrap_or(fitting)
+}
+
+fn list_version(read: &mut Reader, provider: Option<Provider>) -> ListVersion {
+    const KEY: &str = "storage.list_version";
+    let given = read.optional(KEY, |text| match text {
+        "v1" => Ok(ListVersion::V1),
+        "v2" => Ok(ListVersion::V2),
+        _ => Err("write v1 (ListObjects) or v2 (ListObjectsV2)".to_string()),
+    });
+    given.unwrap_or_else(|| {
+        let version = match provider {
+            // Tencent documents V1 only.
+            Some(Provider::Cos) => ListVersion::V1,
+            Some(Provider::S3 | Provider::Embedded) | None => ListVersion::V2,
+        };
+        if read.is_sound(KEY) && provider.is_some() {
+            read.settle(KEY, &version.to_string());
+        }
+        version
+    })
 }
 
 fn credentials(read: &mut Reader, provider: Option<Provider>) -> Option<StaticCredentials> {

@@ -21,7 +21,9 @@ use crate::ftp::auth::User;
 use crate::ftp::listformat::{Format, matches};
 use crate::ftp::session::{Done, Gate, Order, Session};
 use crate::ftp::transfer::ClientData;
-use crate::store::{Entry, EntryKind, Interruption, Sink, Source, Store, StoreError, VirtualPath};
+use crate::store::{
+    Entry, EntryKind, Intent, Interruption, Sink, Source, Store, StoreError, VirtualPath,
+};
 
 /// The storage of one session.
 #[derive(Clone)]
@@ -91,15 +93,25 @@ impl Backend {
 
     async fn upload(&self, path: &Path) -> Result<Done, StoreError> {
         let key = self.writer()?.home.key(&resolve(path)?)?;
-        let Some(Order::Upload { start, gate }) = self.session.take_order() else {
+        let Some(Order::Upload {
+            start,
+            announced,
+            gate,
+        }) = self.session.take_order()
+        else {
             return Err(no_order());
+        };
+        let plan = Intent {
+            start,
+            announced,
+            max_bytes: self.max_file_size,
         };
         let mut source = GatedSource {
             gate: Some(gate),
             data: None,
         };
         self.store
-            .upload(&key, start, self.max_file_size, &mut source)
+            .upload(&key, plan, &mut source)
             .await
             .map(Done::Stored)
     }
@@ -304,10 +316,14 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let mut found = None;
         let call = async {
-            let entry = self
-                .store
-                .entry(&self.user()?.home, &resolve(&path)?)
-                .await?;
+            let path = resolve(&path)?;
+            let entry = match self.session.take_time() {
+                Some(time) => {
+                    let home = &self.writer()?.home;
+                    self.store.set_modified(home, &path, time).await?
+                }
+                None => self.store.entry(&self.user()?.home, &path).await?,
+            };
             found = Some(entry.clone());
             Ok(Done::Entry(entry))
         };

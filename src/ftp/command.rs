@@ -2,7 +2,9 @@
 //!
 //! Every command that a client can send is named here, so that libunftp only ever sees lines that the gateway composed.
 
-use crate::ftp::listformat::Format;
+use std::time::SystemTime;
+
+use crate::ftp::listformat::{Format, parse_timestamp};
 use crate::ftp::reply::Reply;
 
 /// One command with its argument. Paths are as the client typed them.
@@ -30,7 +32,9 @@ pub enum Command {
     Auth,
     /// `PBSZ`, `PROT`, `CCC` (RFC 4217)
     Protection,
-    /// `ALLO`, `ACCT`: nothing to do
+    /// `ALLO bytes`: how large the next upload will be, if the client can say
+    Allo(Option<u64>),
+    /// `ACCT`: nothing to do
     Superfluous,
     /// `ABOR`
     Abor,
@@ -66,6 +70,10 @@ pub enum Command {
     Size(String),
     /// `MDTM path` (RFC 3659)
     Mdtm(String),
+    /// `MFMT time path` (draft-somers-ftp-mfxx)
+    Mfmt(SystemTime, String),
+    /// `SITE CHMOD mode path`
+    Chmod,
     /// `MLST path` (RFC 3659)
     Mlst(String),
     /// `RETR path`
@@ -141,7 +149,9 @@ impl Command {
             )),
             "AUTH" => Command::Auth,
             "PBSZ" | "PROT" | "CCC" => Command::Protection,
-            "ALLO" | "ACCT" => Command::Superfluous,
+            // "ALLO 1000 R 80" has a record size behind it, which means nothing here
+            "ALLO" => Command::Allo(word.split(' ').next().and_then(|bytes| bytes.parse().ok())),
+            "ACCT" => Command::Superfluous,
             "ABOR" => Command::Abor,
             "REST" => Command::Rest(
                 word.parse()
@@ -168,6 +178,17 @@ impl Command {
             "RNTO" => Command::Rnto(path()?),
             "SIZE" => Command::Size(path()?),
             "MDTM" => Command::Mdtm(path()?),
+            "MFMT" => {
+                let (time, path) = argument.split_once(' ').unwrap_or((argument, ""));
+                match parse_timestamp(time) {
+                    Some(time) if !path.is_empty() => Command::Mfmt(time, path.to_owned()),
+                    _ => return Err(Reply::new(501, "MFMT takes YYYYMMDDHHMMSS and a name")),
+                }
+            }
+            "SITE" => match word.split(' ').next() {
+                Some("CHMOD") => Command::Chmod,
+                _ => return Err(Reply::new(504, "SITE knows CHMOD only")),
+            },
             "MLST" => Command::Mlst(argument.to_owned()),
             "RETR" => Command::Retr(path()?),
             "STOR" => Command::Stor(path()?),
@@ -176,8 +197,8 @@ impl Command {
             "LIST" => Command::List(Format::Long, without_options(argument).to_owned()),
             "NLST" => Command::List(Format::Names, without_options(argument).to_owned()),
             "MLSD" => Command::List(Format::Facts, argument.to_owned()),
-            "REIN" | "SMNT" | "SITE" | "MFMT" | "MFCT" | "LANG" | "HOST" | "LPRT" | "LPSV"
-            | "ADAT" | "CONF" | "ENC" | "MIC" => {
+            "REIN" | "SMNT" | "MFCT" | "LANG" | "HOST" | "LPRT" | "LPSV" | "ADAT" | "CONF"
+            | "ENC" | "MIC" => {
                 return Err(Reply::new(502, "Command not implemented"));
             }
             _ => return Err(Reply::new(500, "Unknown command")),
@@ -194,6 +215,7 @@ impl Command {
                 | Command::Active
                 | Command::Setting(_)
                 | Command::Noop
+                | Command::Allo(_)
                 | Command::Superfluous
                 | Command::Size(_)
                 | Command::Mdtm(_)
@@ -269,6 +291,11 @@ mod tests {
             ("REST 99999999999999999999", 501),
             ("SMNT /", 502),
             ("EPSV 3", 522),
+            ("MFMT", 501),
+            ("MFMT 20201231235959", 501),
+            ("MFMT 20201331235959 f", 501),
+            ("SITE", 504),
+            ("SITE EXEC x", 504),
         ] {
             assert_eq!(
                 Command::parse(line).map_err(|reply| reply.code),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use socket2::SockRef;
@@ -25,7 +25,7 @@ use crate::ftp::listformat::{FACTS, facts, timestamp};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::session::{Done, Session};
+use crate::ftp::session::{Done, Order, Session};
 use crate::store::{Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
@@ -78,6 +78,8 @@ pub(super) struct Edge {
     pub(super) passive: Option<Reservation>,
     /// The offset of the last `REST`, for the transfer that follows.
     pub(super) restart: u64,
+    /// The size that the last `ALLO` announced for it.
+    pub(super) announced: Option<u64>,
     pub(super) working_directory: VirtualPath,
     pool: Arc<PassivePool>,
     user_name: Option<String>,
@@ -109,6 +111,7 @@ pub async fn run(
         engine: None,
         passive: None,
         restart: 0,
+        announced: None,
         working_directory: VirtualPath::root(),
         pool,
         user_name: None,
@@ -189,6 +192,7 @@ impl Edge {
         let renaming = std::mem::take(&mut self.renaming);
         if !command.keeps_restart() {
             self.restart = 0;
+            self.announced = None;
         }
         match command {
             Command::Quit => Err(Close::with(221, "Goodbye")),
@@ -200,6 +204,10 @@ impl Edge {
             Command::Setting(reply) => self.send(reply).await,
             Command::Auth => self.say(502, "TLS is not available").await,
             Command::Protection => self.say(503, "There is no TLS on this connection").await,
+            Command::Allo(bytes) => {
+                self.announced = bytes;
+                self.say(200, "Noted").await
+            }
             Command::Superfluous => self.say(202, "Not needed here").await,
             Command::User(name) => self.user(name).await,
             Command::Pass(password) => self.pass(password.0.into()).await,
@@ -259,6 +267,11 @@ impl Edge {
             }
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
+            Command::Mfmt(time, path) => self.set_time(time, &path).await,
+            Command::Chmod => {
+                self.say(200, "Objects have no permissions, nothing was changed")
+                    .await
+            }
             // libunftp's own MLST and STAT ignore the working directory; SIZE asks the storage the same question
             Command::Mlst(path) => self.on_path("SIZE", &path, facts_reply).await,
             Command::StatPath(path) => self.list_in_reply(&path).await,
@@ -452,6 +465,26 @@ impl Edge {
         self.send(reply).await
     }
 
+    /// `MFMT`. libunftp doesn't know it: SIZE brings the path to the storage, and the order says what is meant.
+    async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
+        let path = match VirtualPath::resolve(&self.working_directory, path) {
+            Ok(path) => path,
+            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
+        };
+        self.session.place(Order::SetTime(time));
+        let outcome = self.ask(&format!("SIZE {path}")).await;
+        self.session.take_order();
+        let reply = match outcome? {
+            Ok(_) => {
+                let (id, user) = (self.session.id, self.user_name());
+                info!(event = "mfmt", session = id, user, %path, "done");
+                Reply::new(213, format!("Modify={}; {path}", timestamp(time)))
+            }
+            Err(error) => self.refusal("MFMT", &path, &error),
+        };
+        self.send(reply).await
+    }
+
     /// One command to the engine, and what the storage made of it.
     async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
         let session = Arc::clone(&self.session);
@@ -485,7 +518,8 @@ impl Edge {
         match error {
             StoreError::Denied { .. }
             | StoreError::Refused { .. }
-            | StoreError::Integrity { .. } => {
+            | StoreError::Integrity { .. }
+            | StoreError::Rename { .. } => {
                 error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
             }
             StoreError::Unavailable { .. } | StoreError::NoMemory => {
@@ -506,7 +540,9 @@ impl Edge {
 fn features() -> Reply {
     Reply::new(
         211,
-        format!("Features\nEPSV\nMDTM\nMLST {FACTS}\nPASV\nREST STREAM\nSIZE\nTVFS\nUTF8\nEnd"),
+        format!(
+            "Features\nEPSV\nMDTM\nMFMT\nMLST {FACTS}\nPASV\nREST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
+        ),
     )
 }
 

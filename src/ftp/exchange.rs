@@ -99,6 +99,7 @@ impl Edge {
         start: Start,
         opening: String,
     ) -> Step {
+        let announced = self.announced.take();
         let (gate, keeper) = Gate::new();
         let (line, stall) = (format!("STOR {path}"), self.frontend.upload_stall);
         self.exchange(
@@ -109,7 +110,11 @@ impl Edge {
                 opening,
                 stall,
             },
-            Order::Upload { start, gate },
+            Order::Upload {
+                start,
+                announced,
+                gate,
+            },
             keeper,
         )
         .await
@@ -220,7 +225,12 @@ impl Edge {
         let Some(mut reservation) = self.passive.take() else {
             return self.say(425, "Use PASV or EPSV first").await;
         };
-        let transfer = Transfer::new(PeerWatch::new(self.control.stream().tcp())?);
+        let Ok(control) = PeerWatch::new(self.control.stream().tcp()) else {
+            return self
+                .say(425, "Out of file descriptors, try again later")
+                .await;
+        };
+        let transfer = Transfer::new(control);
         let started = Instant::now();
 
         let arrival = tokio::time::timeout(self.frontend.accept_timeout, reservation.connection());
@@ -237,7 +247,7 @@ impl Edge {
             &transfer,
             arrival,
         )
-        .await?;
+        .await;
         let port = reservation.port();
         drop(reservation);
         let Some(socket) = socket else {
@@ -288,12 +298,13 @@ impl Edge {
             }
         };
         let (control, queue, stop) = (&mut self.control, &mut self.queue, &self.frontend.stop);
-        let ended = match attend(control, queue, stop, transfer, opened).await? {
+        let ended = match attend(control, queue, stop, transfer, opened).await {
             Some(ended) => ended,
             None => {
-                control
-                    .send(&Reply::new(150, exchange.opening.clone()))
-                    .await?;
+                let opening = Reply::new(150, exchange.opening.clone());
+                if control.send(&opening).await.is_err() {
+                    transfer.interrupt(Interruption::ControlLost);
+                }
                 // Here, after the 150, is the place of the TLS handshake on the data connection (RFC 4217, section 9).
                 // The storage may have ended meanwhile; its outcome says why.
                 let _ = data.send(ClientData::new(
@@ -301,7 +312,7 @@ impl Edge {
                     Arc::clone(transfer),
                     exchange.stall,
                 ));
-                attend(control, queue, stop, transfer, &mut running).await?
+                attend(control, queue, stop, transfer, &mut running).await
             }
         };
         drop(running);
@@ -401,7 +412,7 @@ async fn attend<F: Future>(
     stop: &CancellationToken,
     transfer: &Transfer,
     work: F,
-) -> Step<F::Output> {
+) -> F::Output {
     let mut work = pin!(work);
     let mut listening = true;
     let mut late_abort = false;
@@ -413,7 +424,7 @@ async fn attend<F: Future>(
                     // too late to abort anything: the transfer's own reply goes first, then this one is answered
                     queue.push_front(Line::Text("ABOR".to_owned()));
                 }
-                return Ok(done);
+                return done;
             }
             line = control.next(), if listening => line,
             () = stop.cancelled(), if !stopping => {
@@ -422,24 +433,39 @@ async fn attend<F: Future>(
                 continue;
             }
         };
-        match line {
+        let answer = match line {
             Ok(Line::Text(text)) => match text.trim().to_ascii_uppercase().as_str() {
-                "ABOR" => late_abort |= !transfer.interrupt(Interruption::Abort),
-                "NOOP" if queue.is_empty() => control.send(&Reply::new(200, "OK")).await?,
+                "ABOR" => {
+                    late_abort |= !transfer.interrupt(Interruption::Abort);
+                    None
+                }
+                "NOOP" if queue.is_empty() => Some(Reply::new(200, "OK")),
                 "STAT" => {
                     let text = format!("Transfer in progress, {} bytes so far", transfer.bytes());
-                    control.send(&Reply::new(213, text)).await?;
+                    Some(Reply::new(213, text))
                 }
                 _ => {
                     queue.push_back(Line::Text(text));
                     listening = queue.len() < MAX_QUEUE;
+                    None
                 }
             },
-            Ok(line @ (Line::TooLong | Line::Malformed)) => queue.push_back(line),
+            Ok(line @ (Line::TooLong | Line::Malformed)) => {
+                queue.push_back(line);
+                None
+            }
             Ok(Line::End | Line::Flood) | Err(_) => {
                 transfer.interrupt(Interruption::ControlLost);
                 listening = false;
+                None
             }
+        };
+        // the storage must hear of a client that is gone, so this doesn't end here
+        if let Some(reply) = answer
+            && control.send(&reply).await.is_err()
+        {
+            transfer.interrupt(Interruption::ControlLost);
+            listening = false;
         }
     }
 }

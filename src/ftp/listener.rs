@@ -17,7 +17,7 @@ use crate::config;
 use crate::ftp::auth::Users;
 use crate::ftp::edge;
 use crate::ftp::engine::Loopback;
-use crate::ftp::net::tune;
+use crate::ftp::net::tune_control;
 use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
 use crate::ftp::reply::Reply;
 use crate::masquerade::Masquerade;
@@ -169,7 +169,7 @@ async fn accept(frontend: Arc<Frontend>, listener: TcpListener, pool: Arc<Passiv
 
 /// Starts a session, or turns the client away with a reason.
 fn admit(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, pool: &Arc<PassivePool>) {
-    tune(&socket);
+    tune_control(&socket);
     let address = peer.ip().to_canonical();
     match Seat::take(frontend, address) {
         Ok(seat) => {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use time::{Month, OffsetDateTime};
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
 use crate::store::{Entry, EntryKind};
 
@@ -66,6 +66,19 @@ pub fn timestamp(time: SystemTime) -> String {
         time.minute(),
         time.second()
     )
+}
+
+/// The time of a [`timestamp`]; a fraction of a second, which clients may send, is dropped.
+pub fn parse_timestamp(text: &str) -> Option<SystemTime> {
+    let (text, _fraction) = text.split_once('.').unwrap_or((text, ""));
+    if text.len() != 14 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let two = |at: usize| text[at..at + 2].parse::<u8>().ok();
+    let month = Month::try_from(two(4)?).ok()?;
+    let date = Date::from_calendar_date(text[..4].parse().ok()?, month, two(6)?).ok()?;
+    let time = Time::from_hms(two(8)?, two(10)?, two(12)?).ok()?;
+    Some(PrimitiveDateTime::new(date, time).assume_utc().into())
 }
 
 fn long(entry: &Entry, now: SystemTime, out: &mut String) {
@@ -183,6 +196,33 @@ mod tests {
         assert!(line(Format::Long, &entry, "").contains("Sep 13  2020 f"));
         entry.modified = Some(at(1_800_000_000));
         assert!(line(Format::Long, &entry, "").contains("Jan 15  2027 f"));
+    }
+
+    #[test]
+    fn timestamps_are_read_back_and_bad_ones_refused() {
+        for text in [
+            "20231114221320",
+            "19691231235959",
+            "00010101000000",
+            "99991231235959",
+        ] {
+            assert_eq!(parse_timestamp(text).map(timestamp).as_deref(), Some(text));
+        }
+        assert_eq!(
+            parse_timestamp("20231114221320.999"),
+            Some(at(1_700_000_000))
+        );
+        for bad in [
+            "",
+            "2023",
+            "20231314221320",
+            "20230229000000",
+            "2023111422132x",
+            "+0231114221320",
+            "20231114246060",
+        ] {
+            assert_eq!(parse_timestamp(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl AsyncWrite for Stream {
 /// connection are kept alive well below that.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
+/// How long a sent reply may stay unacknowledged before the kernel gives the control connection up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// Prepares an accepted socket. A socket that refuses an option still works, only less well.
@@ -81,8 +81,14 @@ pub fn tune(socket: &TcpStream) {
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE / 4),
     );
+}
+
+/// Prepares an accepted control connection. Data connections don't get the time limit: the kernel would also apply it to
+/// a client that pauses its download, and how long that may last is `download.stall_timeout`.
+pub fn tune_control(socket: &TcpStream) {
+    tune(socket);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
 }
 
 /// Makes the next close of the socket a reset: the peer can't mistake it for a clean end of data.

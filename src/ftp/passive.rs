@@ -107,23 +107,39 @@ impl PassivePool {
         let deadline = Instant::now() + within;
         loop {
             let freed = self.freed.notified();
-            if let Some(reservation) = self.try_reserve(client) {
-                return Some(reservation);
+            let stale_at = match self.try_reserve(client) {
+                Ok(reservation) => return Some(reservation),
+                Err(stale_at) => stale_at,
+            };
+            if Instant::now() >= deadline {
+                return None;
             }
-            tokio::time::timeout_at(deadline, freed).await.ok()?;
+            tokio::select! {
+                () = freed => {}
+                () = tokio::time::sleep_until(stale_at.min(deadline)) => {}
+            }
         }
     }
 
-    fn try_reserve(self: &Arc<Self>, client: IpAddr) -> Option<Reservation> {
+    /// A reservation, or when the first of those that are in the way will be stale.
+    fn try_reserve(self: &Arc<Self>, client: IpAddr) -> Result<Reservation, Instant> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let candidates =
             || (0..self.ports.len()).map(|i| (self.ports[(start + i) % self.ports.len()], client));
-        // A client that asked for a port and never came must not keep it from the others behind the same address.
-        let stale = |waiting: &Waiting| waiting.since.elapsed() > self.accept_timeout;
-        let key = candidates()
-            .find(|key| !waiting.contains_key(key))
-            .or_else(|| candidates().find(|key| waiting.get(key).is_some_and(stale)))?;
+        let key = match candidates().find(|key| !waiting.contains_key(key)) {
+            Some(free) => free,
+            // A client that asked for a port and never came must not keep it from the others behind the same address.
+            None => {
+                let oldest = candidates().filter_map(|key| Some((waiting.get(&key)?.since, key)));
+                let (since, key) = oldest.min().expect("a pool has at least one port");
+                let stale_at = since + self.accept_timeout;
+                if stale_at > Instant::now() {
+                    return Err(stale_at);
+                }
+                key
+            }
+        };
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (sender, connection) = oneshot::channel();
         waiting.insert(
@@ -134,7 +150,7 @@ impl PassivePool {
                 connection: sender,
             },
         );
-        Some(Reservation {
+        Ok(Reservation {
             pool: Arc::clone(self),
             key,
             serial,
@@ -302,10 +318,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_never_comes_loses_its_port_to_one_that_needs_it() {
-        let (pool, _stop) = pool(1, Duration::from_millis(10));
+        let (pool, _stop) = pool(1, Duration::from_millis(50));
         let mut stale = pool.reserve(LOCAL, Duration::ZERO).await.expect("a port");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let fresh = pool.reserve(LOCAL, Duration::ZERO).await;
+        // asked for before it is stale, it is waited for
+        let fresh = pool.reserve(LOCAL, Duration::from_secs(10)).await;
         assert!(fresh.is_some());
         assert!(stale.connection().await.is_none());
         // the stale one's end must not free the port of the fresh one

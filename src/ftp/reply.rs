@@ -71,6 +71,7 @@ impl From<&StoreError> for Reply {
             StoreError::TooLarge { .. } => 552,
             StoreError::NoMemory => 452,
             StoreError::BeyondEnd { .. } => 554,
+            StoreError::Rename { source, .. } => Reply::from(&**source).code,
             StoreError::Interrupted(reason) | StoreError::UploadInterrupted { reason, .. } => {
                 match reason {
                     Interruption::Abort
@@ -99,6 +100,7 @@ fn describe(error: &StoreError) -> String {
         StoreError::UploadInterrupted { reason, kept: None } => {
             format!("Transfer ended early, {reason}; nothing was stored")
         }
+        StoreError::Rename { outcome, source } => format!("{}; {outcome}", describe(source)),
         StoreError::Integrity { .. } => "The data could not be verified".to_owned(),
         StoreError::Unavailable { .. } => {
             "The object store is not available, try again later".to_owned()

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use secrecy::SecretString;
 use tokio::sync::oneshot;
@@ -43,6 +44,8 @@ pub enum Order {
     Upload {
         /// What is kept of the object that is there.
         start: Start,
+        /// Bytes that the client announced with ALLO.
+        announced: Option<u64>,
         /// Where the bytes come from.
         gate: Gate,
     },
@@ -64,6 +67,8 @@ pub enum Order {
         /// Where the lines go; none collects a bounded number for a reply.
         gate: Option<Gate>,
     },
+    /// `MFMT`
+    SetTime(SystemTime),
 }
 
 /// The storage says when it is ready, and then gets the client's data connection.
@@ -168,6 +173,18 @@ impl Session {
     /// The order, for the storage; or back again, for the edge, if no storage call took it.
     pub fn take_order(&self) -> Option<Order> {
         lock(&self.order).take()
+    }
+
+    /// The time that is to be set, if that is the order. Others stay: they are for another storage call.
+    pub fn take_time(&self) -> Option<SystemTime> {
+        let mut order = lock(&self.order);
+        match *order {
+            Some(Order::SetTime(time)) => {
+                *order = None;
+                Some(time)
+            }
+            _ => None,
+        }
     }
 
     /// Leaves what came of a storage call.

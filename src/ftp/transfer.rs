@@ -204,6 +204,13 @@ impl Sink for ClientData {
         }
         Ok(())
     }
+
+    async fn interrupted(&self) -> Interruption {
+        self.transfer.interrupted().await;
+        self.transfer
+            .interruption()
+            .unwrap_or(Interruption::ControlLost)
+    }
 }
 
 impl Drop for ClientData {

@@ -1,4 +1,4 @@
-//! One memory budget for the part buffers of all uploads.
+//! One memory budget for the part buffers of all uploads; and one, without a reserve, for what downloads read ahead.
 //!
 //! Invariant: the bytes of all living [`Grant`]s never exceed the budget, and some upload can always go on.
 //!
@@ -49,10 +49,31 @@ impl Budget {
         })
     }
 
+    /// A budget without a reserve, for [`Budget::try_grant`]: where nobody waits, nobody can wait for ever.
+    pub fn undivided(total: u64) -> Arc<Self> {
+        Arc::new(Budget {
+            shared: Arc::new(Semaphore::new((total / UNIT) as usize)),
+            reserve: Arc::new(Semaphore::new(0)),
+            wait: Duration::ZERO,
+            total,
+        })
+    }
+
     /// Bytes granted at this moment.
     pub fn used(&self) -> u64 {
         let free = (self.shared.available_permits() + self.reserve.available_permits()) as u64;
         (self.total / UNIT).saturating_sub(free) * UNIT
+    }
+
+    /// Leave to hold `bytes` if that much is free at this moment, for what can do without.
+    pub fn try_grant(&self, bytes: u64) -> Option<Grant> {
+        let needed = u32::try_from(units(bytes)).ok()?;
+        let shared = self.shared.clone().try_acquire_many_owned(needed).ok()?;
+        Some(Grant {
+            shared: Some(shared),
+            reserve: None,
+            bytes,
+        })
     }
 
     /// Widens `grant` to `bytes`; `part_bytes` is the most that this part can ever need.

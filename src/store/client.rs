@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 use crate::config::{self, Addressing, Provider};
 use crate::store::budget::Budget;
 use crate::store::error::StoreError;
+use crate::store::integrity::{Integrity, Method};
 use crate::store::parts::{DoesNotFit, PartPlan};
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
@@ -25,7 +26,27 @@ struct Inner {
     client: Client,
     bucket: String,
     settings: Settings,
+    options: ObjectOptions,
+    integrity: Integrity,
+    unsigned_payload: bool,
     budget: Arc<Budget>,
+    /// For the chunks that downloads read ahead.
+    read_ahead: Arc<Budget>,
+}
+
+/// What every new object gets.
+#[derive(Debug, Clone)]
+pub(super) struct ObjectOptions {
+    /// Some things are said in a store's own words.
+    pub provider: Provider,
+    /// A new object may replace an old one.
+    pub overwrite: bool,
+    /// Another class than the bucket's.
+    pub storage_class: Option<String>,
+    /// The algorithm of server-side encryption.
+    pub encryption: Option<String>,
+    /// The key for it, where the algorithm takes one.
+    pub kms_key: Option<String>,
 }
 
 /// What uploads and copies may do, resolved from the configuration.
@@ -45,8 +66,16 @@ pub(super) struct Settings {
     pub request_timeout: Duration,
     /// Attempts in all for each request.
     pub max_attempts: u32,
+    /// Time for all attempts of a request, bodies apart.
+    pub retry_time: Duration,
     /// What to do with an upload that was interrupted after its first byte.
     pub on_interrupt: config::OnInterrupt,
+    /// Keys per page of a listing; none leaves it to the store.
+    pub page_keys: Option<i32>,
+    /// How listings are asked for.
+    pub list_version: config::ListVersion,
+    /// What downloads may do.
+    pub download: config::Download,
 }
 
 /// CopyObject and UploadPartCopy take 5 GB at COS and 5 GiB at S3: the smaller of both fits everywhere.
@@ -54,6 +83,9 @@ const MAX_COPY_BYTES: u64 = 5_000_000_000;
 
 /// Large copies go in parts of this size, so that several run at once and a retry repeats little.
 const COPY_PART_BYTES: u64 = 512 * 1024 * 1024;
+
+/// The first retry comes after a random time up to this, each further one after up to twice the last.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// A body is given at least this long on the way, in bytes per second, before its attempt is called dead.
 const SLOWEST_BODY: u64 = 64 * 1024;
@@ -86,6 +118,7 @@ impl Store {
     pub async fn new(
         storage: &config::Storage,
         upload: &config::Upload,
+        download: &config::Download,
     ) -> Result<Self, SetupError> {
         let plan = PartPlan::new(
             upload.min_part_size,
@@ -107,14 +140,28 @@ impl Store {
             max_copy_bytes: MAX_COPY_BYTES,
             copy_part_bytes: COPY_PART_BYTES,
             request_timeout: storage.request_timeout,
-            max_attempts: storage.max_attempts,
+            max_attempts: storage.retry.max_attempts,
+            retry_time: storage.retry.time_limit,
             on_interrupt: upload.on_interrupt,
+            page_keys: None,
+            list_version: storage.list_version,
+            download: download.clone(),
         };
         Ok(Store(Arc::new(Inner {
             client: Client::from_conf(sdk_config(storage).await),
             bucket: storage.bucket.clone(),
             settings,
+            options: ObjectOptions {
+                provider: storage.provider,
+                overwrite: upload.overwrite,
+                storage_class: upload.storage_class.clone(),
+                encryption: upload.server_side_encryption.clone(),
+                kms_key: upload.kms_key_id.clone(),
+            },
+            integrity: Integrity::new(integrity_method(storage)),
+            unsigned_payload: unsigned_payload(storage),
             budget: Budget::new(upload.memory_budget, plan.largest(), upload.stall_timeout),
+            read_ahead: Budget::undivided(download.memory_budget),
         })))
     }
 
@@ -136,6 +183,15 @@ impl Store {
         self.0.budget.used()
     }
 
+    /// Bytes that downloads may hold at this moment for chunks read ahead.
+    pub fn read_ahead_bytes(&self) -> u64 {
+        self.0.read_ahead.used()
+    }
+
+    pub(super) fn read_ahead_budget(&self) -> &Budget {
+        &self.0.read_ahead
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.0.client
     }
@@ -146,6 +202,37 @@ impl Store {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    pub(super) fn object_options(&self) -> &ObjectOptions {
+        &self.0.options
+    }
+
+    pub(super) fn integrity(&self) -> &Integrity {
+        &self.0.integrity
+    }
+
+    /// True if request bodies aren't hashed for the signature.
+    pub(super) fn unsigned_payload(&self) -> bool {
+        self.0.unsigned_payload
+    }
+
+    /// The same store with other settings, for tests of what no small object would reach.
+    #[cfg(test)]
+    pub(super) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let inner = &self.0;
+        let mut settings = inner.settings.clone();
+        change(&mut settings);
+        Store(Arc::new(Inner {
+            client: inner.client.clone(),
+            bucket: inner.bucket.clone(),
+            settings,
+            options: inner.options.clone(),
+            integrity: Integrity::new(Some(Method::Crc64Nvme)),
+            unsigned_payload: inner.unsigned_payload,
+            budget: Arc::clone(&inner.budget),
+            read_ahead: Arc::clone(&inner.read_ahead),
+        }))
     }
 
     pub(super) fn budget(&self) -> &Budget {
@@ -161,6 +248,7 @@ impl Store {
             TimeoutConfig::builder()
                 .read_timeout(attempt)
                 .operation_attempt_timeout(attempt)
+                .operation_timeout(self.settings().retry_time + body * self.settings().max_attempts)
                 .build(),
         )
     }
@@ -199,12 +287,49 @@ async fn sdk_config(storage: &config::Storage) -> Config {
     builder
         .region(Region::new(storage.region.clone()))
         .force_path_style(matches!(storage.addressing, Addressing::Path))
-        .retry_config(RetryConfig::standard().with_max_attempts(storage.max_attempts))
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(storage.retry.max_attempts)
+                .with_initial_backoff(FIRST_BACKOFF)
+                .with_max_backoff(storage.retry.max_backoff),
+        )
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(storage.connect_timeout)
                 .read_timeout(storage.request_timeout)
+                .operation_timeout(storage.retry.time_limit)
                 .build(),
         )
         .build()
+}
+
+/// What the store is known to offer; `None` if that shows only with its first answer.
+fn integrity_method(storage: &config::Storage) -> Option<Method> {
+    match (storage.integrity, storage.provider) {
+        (config::Integrity::Off, _) => Some(Method::Off),
+        (_, Provider::Cos) => Some(Method::CosCrc64),
+        (_, Provider::Embedded) => Some(Method::Crc64Nvme),
+        // Amazon's own S3
+        (_, Provider::S3) if !storage.checksums_when_required => Some(Method::Crc64Nvme),
+        (_, Provider::S3) => None,
+    }
+}
+
+/// Hashing a body for the signature takes as long as everything else that is done with it. Where TLS or the loopback
+/// protects the body and a checksum proves it, the signature may leave it out; only stores that document it get that by
+/// themselves.
+fn unsigned_payload(storage: &config::Storage) -> bool {
+    let encrypted = storage
+        .endpoint
+        .as_deref()
+        .is_none_or(|endpoint| endpoint.starts_with("https://"));
+    match storage.sign_payload {
+        config::SignPayload::Always => false,
+        config::SignPayload::Never => true,
+        config::SignPayload::Auto => match storage.provider {
+            Provider::Embedded => true,
+            Provider::S3 => encrypted && !storage.checksums_when_required,
+            Provider::Cos => false,
+        },
+    }
 }

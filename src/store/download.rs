@@ -1,25 +1,70 @@
-//! One object out to one client.
+//! One object out to one client: ranges read ahead in parallel, bytes written in order.
 //!
-//! Invariant: what the client gets is one version of the object, whole from the offset on, or an error. The object's ETag
-//! is pinned with the first answer; a body that the store cuts short is taken up again at the very byte with `If-Match`.
+//! ```text
+//! first request   bytes=offset..+chunk        ──> written as it arrives
+//! larger object   next chunk, If-Match        ──> kept in memory, written when its turn comes
+//!                 next chunk, If-Match        ──> ...        at most `download.concurrency` requests at a time
+//! ```
+//!
+//! Invariant: what the client gets is one version of the object, whole from the offset on, or an error; see
+//! [`range`](super::range).
+//!
+//! A file of up to one chunk is one request. A larger one is fetched in chunks, each by a task of its own; the chunk whose
+//! turn it is passes its bytes on while they arrive, only those behind it are kept. Each task first gets leave to hold its
+//! whole chunk: `download.read_ahead` bounds one download, the budget `download.memory_budget` all together. Nobody
+//! waits for that memory. When none is free, the next chunk is simply read by the download itself when its turn comes, and
+//! goes straight to the client, so a download needs no memory to go on and the budget can't lock up.
+//!
+//! Whatever ends a download drops it, and with it all its tasks and their requests.
 
-use aws_sdk_s3::primitives::ByteStream;
-use tracing::debug;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::store::Sink;
+use crate::store::budget::Grant;
 use crate::store::client::Store;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
+use crate::store::range::{RangeReader, Version};
 
 /// An object that the store has begun to send.
-pub struct Download {
-    store: Store,
-    key: ObjectKey,
-    etag: String,
-    /// The next byte of the object that the client needs.
-    position: u64,
-    end: u64,
-    body: ByteStream,
+pub struct Download(Option<Chunks>);
+
+/// The chunks of a download that has at least one byte.
+struct Chunks {
+    version: Arc<Version>,
+    /// The chunk whose turn it is.
+    current: Current,
+    /// Those behind it, in order.
+    ahead: VecDeque<Ahead>,
+    /// From here on nothing has been asked for.
+    planned: u64,
+    /// Requests that may run at a time.
+    slots: Arc<Semaphore>,
+}
+
+enum Current {
+    /// Read from the store while it is written.
+    Direct {
+        reader: RangeReader,
+        _slot: Option<OwnedSemaphorePermit>,
+    },
+    /// Begun before its turn came.
+    Ahead(Ahead),
+}
+
+/// A chunk that a task reads before its turn.
+struct Ahead {
+    /// Bounded by the grant: a task sends no more than its range.
+    arrived: mpsc::UnboundedReceiver<Bytes>,
+    task: AbortOnDropHandle<Result<(), StoreError>>,
+    length: u64,
+    _grant: Grant,
 }
 
 impl Store {
@@ -27,121 +72,154 @@ impl Store {
     ///
     /// [`StoreError::BeyondEnd`] if the offset lies behind the end; exactly at the end is an empty download.
     pub async fn open(&self, key: &ObjectKey, offset: u64) -> Result<Download, StoreError> {
-        if offset > 0 {
-            // A range behind the end is an error that doesn't say the size, and a range at the end is one, too.
-            let size = self.head(key).await?.size;
-            if offset > size {
-                return Err(StoreError::BeyondEnd { offset, size });
+        let settings = &self.settings().download;
+        let refusal = match RangeReader::first(self, key, offset, settings.chunk_size).await {
+            Ok(Some(reader)) => {
+                let slots = Arc::new(Semaphore::new(settings.concurrency));
+                let _slot = slots.clone().try_acquire_owned().ok();
+                return Ok(Download(Some(Chunks {
+                    version: Arc::clone(reader.version()),
+                    planned: reader.end(),
+                    current: Current::Direct { reader, _slot },
+                    ahead: VecDeque::new(),
+                    slots,
+                })));
             }
-            if offset == size {
-                let (store, key) = (self.clone(), key.clone());
-                let (etag, body) = (String::new(), ByteStream::from_static(b""));
-                return Ok(Download {
-                    store,
-                    key,
-                    etag,
-                    position: offset,
-                    end: offset,
-                    body,
-                });
-            }
+            Ok(None) => None,
+            // stores have different words for an offset that no object can have
+            Err(error @ StoreError::Refused { .. }) if offset > 0 => Some(error),
+            Err(error) => return Err(error),
+        };
+        // the answer to a range at the end and to one behind it is the same, and doesn't tell the size
+        let size = self.head(key).await?.size;
+        match offset {
+            offset if offset > size => Err(StoreError::BeyondEnd { offset, size }),
+            offset if offset == size => Ok(Download(None)),
+            _ => Err(refusal.unwrap_or_else(|| StoreError::Integrity {
+                detail: format!("the store has {size} bytes, and yet none from {offset} on"),
+            })),
         }
-        let (etag, bytes, body) = self.get(key, offset, None).await?;
-        Ok(Download {
-            store: self.clone(),
-            key: key.clone(),
-            etag,
-            position: offset,
-            end: offset + bytes,
-            body,
-        })
-    }
-
-    /// One GetObject: the ETag, how many bytes follow, and the bytes.
-    async fn get(
-        &self,
-        key: &ObjectKey,
-        offset: u64,
-        etag: Option<String>,
-    ) -> Result<(String, u64, ByteStream), StoreError> {
-        let request = self
-            .client()
-            .get_object()
-            .bucket(self.bucket())
-            .key(key.as_str());
-        let range = (offset > 0).then(|| format!("bytes={offset}-"));
-        let answer = request.set_range(range).set_if_match(etag).send().await;
-        let answer = answer.map_err(|error| StoreError::from_sdk("GetObject", error))?;
-        if offset > 0 && answer.content_range().is_none() {
-            // a store that ignores ranges would send the wrong bytes
-            return Err(StoreError::Integrity {
-                detail: "the store ignored the requested range".to_owned(),
-            });
-        }
-        let bytes = answer
-            .content_length()
-            .and_then(|bytes| u64::try_from(bytes).ok());
-        let bytes = bytes.ok_or(StoreError::Integrity {
-            detail: "the store told no length".to_owned(),
-        })?;
-        Ok((answer.e_tag.unwrap_or_default(), bytes, answer.body))
     }
 }
 
 impl Download {
-    /// Bytes from here to the end.
-    pub fn remaining(&self) -> u64 {
-        self.end - self.position
-    }
-
     /// Sends everything to `sink`; returns the bytes sent.
-    pub async fn send(mut self, sink: &mut impl Sink) -> Result<u64, StoreError> {
-        let start = self.position;
-        let mut attempts = 1;
+    pub async fn send(self, sink: &mut impl Sink) -> Result<u64, StoreError> {
+        let Some(mut chunks) = self.0 else {
+            return Ok(0);
+        };
+        let mut sent = 0;
+        chunks.read_ahead();
         loop {
-            let before = self.position;
-            match self.body.next().await {
-                Some(Ok(bytes)) => {
-                    if bytes.len() as u64 > self.remaining() {
-                        return Err(StoreError::Integrity {
-                            detail: "the store sent more than it announced".to_owned(),
-                        });
-                    }
+            // a wait for the store must not keep an ABOR waiting; the sink looks at it with every write
+            let next = tokio::select! {
+                biased;
+                next = chunks.current.next() => next?,
+                reason = sink.interrupted() => return Err(StoreError::Interrupted(reason)),
+            };
+            match next {
+                Some(bytes) => {
                     let written = sink.write(&bytes).await;
                     written.map_err(StoreError::Interrupted)?;
-                    self.position += bytes.len() as u64;
-                    attempts = 1;
-                    continue;
+                    sent += bytes.len() as u64;
                 }
-                None if self.remaining() == 0 => return Ok(self.position - start),
-                None => {
-                    debug!(key = %self.key, position = before, "the store ended the body early")
-                }
-                Some(Err(error)) => {
-                    debug!(key = %self.key, position = before, error = %Chain(&error), "the body broke off")
+                None if chunks.advance() => {}
+                None => return Ok(sent),
+            }
+        }
+    }
+}
+
+impl Chunks {
+    /// Makes the next chunk the current one; false after the last.
+    fn advance(&mut self) -> bool {
+        self.current = match self.ahead.pop_front() {
+            Some(chunk) => Current::Ahead(chunk),
+            None if self.planned == self.version.size => return false,
+            None => {
+                let range = self.next_range();
+                self.planned = range.end;
+                Current::Direct {
+                    reader: RangeReader::new(Arc::clone(&self.version), range),
+                    _slot: self.slots.clone().try_acquire_owned().ok(),
                 }
             }
-            if attempts >= self.store.settings().max_attempts {
-                let detail = format!(
-                    "the store cut the body at byte {} of {}",
-                    self.position, self.end
-                );
-                return Err(StoreError::Integrity { detail });
+        };
+        self.read_ahead();
+        true
+    }
+
+    /// The next chunk that nobody has asked for.
+    fn next_range(&self) -> Range<u64> {
+        let chunk = self.version.store.settings().download.chunk_size;
+        let end = self.planned.saturating_add(chunk).min(self.version.size);
+        self.planned..end
+    }
+
+    /// Starts to read as many chunks as there is memory for.
+    fn read_ahead(&mut self) {
+        let store = self.version.store.clone();
+        let current = match &self.current {
+            Current::Ahead(chunk) => chunk.length,
+            Current::Direct { .. } => 0,
+        };
+        let mut held = current + self.ahead.iter().map(|chunk| chunk.length).sum::<u64>();
+        while self.planned < self.version.size {
+            let range = self.next_range();
+            let length = range.end - range.start;
+            if held + length > store.settings().download.read_ahead {
+                return;
             }
-            attempts += 1;
-            self.reopen().await?;
+            let Some(grant) = store.read_ahead_budget().try_grant(length) else {
+                return;
+            };
+            held += length;
+            self.planned = range.end;
+            let reader = RangeReader::new(Arc::clone(&self.version), range);
+            let chunk = Ahead::start(reader, Arc::clone(&self.slots), length, grant);
+            self.ahead.push_back(chunk);
+        }
+    }
+}
+
+impl Current {
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        match self {
+            Current::Direct { reader, .. } => reader.next().await,
+            Current::Ahead(chunk) => chunk.next().await,
+        }
+    }
+}
+
+impl Ahead {
+    fn start(mut reader: RangeReader, slots: Arc<Semaphore>, length: u64, grant: Grant) -> Self {
+        let (send, arrived) = mpsc::unbounded_channel();
+        let task = async move {
+            let _slot = slots.acquire().await;
+            while let Some(bytes) = reader.next().await? {
+                if send.send(bytes).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        Ahead {
+            arrived,
+            task: AbortOnDropHandle::new(tokio::spawn(task)),
+            length,
+            _grant: grant,
         }
     }
 
-    async fn reopen(&mut self) -> Result<(), StoreError> {
-        let etag = Some(self.etag.clone()).filter(|etag| !etag.is_empty());
-        let (_, bytes, body) = self.store.get(&self.key, self.position, etag).await?;
-        if self.position + bytes != self.end {
-            return Err(StoreError::Integrity {
-                detail: "the object changed meanwhile".to_owned(),
-            });
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if let Some(bytes) = self.arrived.recv().await {
+            return Ok(Some(bytes));
         }
-        self.body = body;
-        Ok(())
+        match (&mut self.task).await {
+            Ok(ended) => ended.map(|()| None),
+            Err(error) => Err(StoreError::Integrity {
+                detail: format!("download task: {error}"),
+            }),
+        }
     }
 }

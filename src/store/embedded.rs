@@ -21,6 +21,9 @@
 //! A request that was not answered happened as a whole or not at all. Uploads in progress and
 //! their acknowledged parts survive as well; bodies that nothing names are deleted at start.
 //!
+//! When the disk is full, bodies are refused with `507 InsufficientStorage`. If it is the index
+//! that finds no space, it takes no changes any more until the store is started again with some.
+//!
 //! # What it costs
 //!
 //! A body of up to 16 KiB lives in the index and costs one sync; a larger one costs a second for
@@ -28,7 +31,7 @@
 //! completing an upload write no body. Memory per transfer is about 512 KiB.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,12 +41,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use self::backend::Backend;
-use self::blobs::Blobs;
-use self::fault::Fault;
-use self::index::{Closing, Index};
+use self::index::Closing;
 use self::server::Credentials;
 
+mod announced;
 mod attributes;
 mod backend;
 mod blobs;
@@ -54,9 +55,11 @@ mod copy;
 mod fault;
 mod index;
 mod list;
+mod list_uploads;
 mod listing;
 mod multipart;
 mod objects;
+mod open;
 mod read;
 mod receive;
 mod records;
@@ -89,40 +92,56 @@ pub struct EmbeddedStore {
 /// Why a store did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
+    /// The address is not a loopback one.
     #[error(
         "embedded store cannot listen on {0}: it speaks plain HTTP, so use a loopback address such as 127.0.0.1:0"
     )]
     NotLoopback(SocketAddr),
+    /// S3 does not allow this name.
     #[error(
         "embedded store cannot have a bucket named {0:?}: use 3 to 63 lower-case letters, digits, dots and hyphens"
     )]
     BucketName(String),
+    /// Another store has the directory open.
     #[error(
         "data directory {path} of the embedded store is in use by another process: stop that process or use another directory"
     )]
-    InUse { path: PathBuf },
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be created, read or written.
     #[error(
         "data directory {path} of the embedded store cannot be used: it must be a directory that this process may write to"
     )]
     DataDir {
+        /// The data directory.
         path: PathBuf,
+        /// What the system said.
         #[source]
         source: std::io::Error,
     },
+    /// The index is damaged or of a later version.
     #[error(
         "index {path} of the embedded store cannot be opened: restore the data directory or remove it to start empty"
     )]
     Index {
+        /// The file of the index.
         path: PathBuf,
+        /// What is wrong with it.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The port is taken or not allowed.
     #[error("embedded store cannot listen on {address}: use another port, or port 0 for any")]
     Listen {
+        /// The address that was asked for.
         address: SocketAddr,
+        /// What the system said.
         #[source]
         source: std::io::Error,
     },
+    /// The system has no random numbers.
     #[error("embedded store could not draw random credentials")]
     Random(#[source] std::io::Error),
 }
@@ -155,7 +174,11 @@ impl EmbeddedStore {
             None => random_credentials().map_err(EmbeddedError::Random)?,
         };
         let credentials = Arc::new(credentials);
-        let (backend, swept) = open(data_dir.clone(), bucket.clone()).await?;
+        let open::Opened {
+            backend,
+            closing,
+            swept,
+        } = open::open(data_dir.clone(), bucket.clone()).await?;
         let (listener, address) =
             server::bind(listen)
                 .await
@@ -164,7 +187,6 @@ impl EmbeddedStore {
                     source,
                 })?;
 
-        let closing = backend.index.closing();
         let service = server::service(backend, Arc::clone(&credentials));
         let (stop, stopped) = watch::channel(());
         let server = tokio::spawn(server::serve(listener, service, stopped));
@@ -240,47 +262,6 @@ impl std::fmt::Debug for EmbeddedStore {
     }
 }
 
-/// Opens the directory; returns the number of deleted orphans with the backend.
-async fn open(data_dir: PathBuf, bucket: String) -> Result<(Backend, u64), EmbeddedError> {
-    let path = data_dir.join("index.redb");
-    let unreadable = |source: Fault| EmbeddedError::Index {
-        path: path.clone(),
-        source: source.into(),
-    };
-    let opened = index::spawn_blocking(move || Ok(open_blocking(&data_dir))).await;
-    let (backend, swept) = opened.map_err(unreadable)??;
-    let created = backend
-        .index
-        .write(move |tables| buckets::ensure(tables, &bucket))
-        .await;
-    created.map_err(unreadable)?;
-    Ok((backend, swept))
-}
-
-fn open_blocking(data_dir: &Path) -> Result<(Backend, u64), EmbeddedError> {
-    let unusable = |source| EmbeddedError::DataDir {
-        path: data_dir.to_owned(),
-        source,
-    };
-    let blobs = Blobs::open(data_dir.join("blobs")).map_err(unusable)?;
-    let path = data_dir.join("index.redb");
-    let index = Index::open(&path, Arc::clone(&blobs)).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => EmbeddedError::InUse {
-            path: data_dir.to_owned(),
-        },
-        redb::DatabaseError::Storage(redb::StorageError::Io(source)) => unusable(source),
-        other => EmbeddedError::Index {
-            path: path.clone(),
-            source: other.into(),
-        },
-    })?;
-    let swept = index.sweep(&blobs).map_err(|fault| EmbeddedError::Index {
-        path,
-        source: fault.into(),
-    })?;
-    Ok((Backend { index, blobs }, swept))
-}
-
 fn random_credentials() -> std::io::Result<Credentials> {
     Ok(Credentials {
         access_key_id: format!("EMBEDDED{:012X}", blobs::random_id()? >> 80),
@@ -290,3 +271,104 @@ fn random_credentials() -> std::io::Result<Credentials> {
 
 /// How long the index may take to close after the last request, as a synced write may be running.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that is removed with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let name = format!("embedded-store-{:x}", blobs::random_id().unwrap());
+            Self(std::env::temp_dir().join(name))
+        }
+
+        fn options(&self) -> Options {
+            Options {
+                data_dir: self.0.clone(),
+                bucket: "trial".to_owned(),
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                credentials: None,
+            }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_others_could_reach_is_refused() {
+        let scratch = Scratch::new();
+        let listen = SocketAddr::from(([0, 0, 0, 0], 0));
+        let error = EmbeddedStore::start(Options {
+            listen,
+            ..scratch.options()
+        })
+        .await;
+        assert!(matches!(error, Err(EmbeddedError::NotLoopback(address)) if address == listen));
+        assert!(!scratch.0.exists());
+    }
+
+    #[tokio::test]
+    async fn a_bucket_name_that_s3_does_not_allow_is_refused() {
+        let scratch = Scratch::new();
+        let options = Options {
+            bucket: "No_Bucket".to_owned(),
+            ..scratch.options()
+        };
+        let error = EmbeddedStore::start(options).await;
+        assert!(matches!(error, Err(EmbeddedError::BucketName(_))));
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_used_once_at_a_time_and_again_after_stop() {
+        let scratch = Scratch::new();
+        let store = EmbeddedStore::start(scratch.options()).await.unwrap();
+        let error = EmbeddedStore::start(scratch.options()).await;
+        assert!(matches!(error, Err(EmbeddedError::InUse { path }) if path == scratch.0));
+        store.stop().await;
+        EmbeddedStore::start(scratch.options())
+            .await
+            .unwrap()
+            .stop()
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_file_in_place_of_the_directory_is_reported() {
+        let scratch = Scratch::new();
+        std::fs::write(&scratch.0, b"").unwrap();
+        let error = EmbeddedStore::start(scratch.options()).await;
+        assert!(matches!(error, Err(EmbeddedError::DataDir { .. })));
+        std::fs::remove_file(&scratch.0).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_damaged_index_is_reported() {
+        let scratch = Scratch::new();
+        std::fs::create_dir_all(&scratch.0).unwrap();
+        std::fs::write(scratch.0.join("index.redb"), [b'x'; 8192]).unwrap();
+        let error = EmbeddedStore::start(scratch.options()).await;
+        assert!(
+            matches!(error, Err(EmbeddedError::Index { .. })),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn random_credentials_differ_and_are_not_printed() {
+        use secrecy::ExposeSecret as _;
+        let (one, two) = (Scratch::new(), Scratch::new());
+        let one = EmbeddedStore::start(one.options()).await.unwrap();
+        let two = EmbeddedStore::start(two.options()).await.unwrap();
+        let secret = one.secret_access_key().expose_secret();
+        assert_ne!(one.access_key_id(), two.access_key_id());
+        assert_ne!(secret, two.secret_access_key().expose_secret());
+        assert!(!format!("{one:?}").contains(secret));
+    }
+}

@@ -81,6 +81,15 @@ pub enum StoreError {
         /// What the object has.
         size: u64,
     },
+    /// A directory was not moved as a whole. Nothing is lost.
+    #[error("rename: {outcome}")]
+    Rename {
+        /// Where everything is now.
+        outcome: String,
+        /// What stopped it.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// The client, the network or the server's stop ended the transfer.
     #[error("interrupted: {0}")]
     Interrupted(Interruption),
@@ -139,9 +148,13 @@ impl StoreError {
         );
         let source: Cause = Box::new(Flat(Chain(&error).to_string()));
         match (status, code.as_str()) {
-            (_, "NoSuchKey" | "NotFound") => StoreError::NotFound,
+            (_, "NoSuchKey" | "NoSuchUpload" | "NotFound") => StoreError::NotFound,
             // a HEAD has no body and so no code
             (Some(404), "") => StoreError::NotFound,
+            // the store's own check of a body against its checksum
+            (_, "BadDigest" | "XAmzContentChecksumMismatch") => StoreError::Integrity {
+                detail: format!("the store found another checksum in {operation}"),
+            },
             (Some(412), _) => StoreError::Integrity {
                 detail: "the object changed meanwhile".to_owned(),
             },

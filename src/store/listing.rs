@@ -2,8 +2,10 @@
 
 use std::time::SystemTime;
 
+use aws_sdk_s3::types::{CommonPrefix, Object};
 use tokio::task::JoinHandle;
 
+use crate::config::ListVersion;
 use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::key::KeyPrefix;
@@ -83,25 +85,14 @@ async fn page(
     prefix: KeyPrefix,
     continuation: Option<String>,
 ) -> Result<Page, StoreError> {
-    let request = store
-        .client()
-        .list_objects_v2()
-        .bucket(store.bucket())
-        .prefix(prefix.as_str())
-        .delimiter("/");
-    let answer = request.set_continuation_token(continuation).send().await;
-    let answer = answer.map_err(|error| StoreError::from_sdk("ListObjectsV2", error))?;
-
-    let mut entries = Vec::new();
-    let mut found = false;
-    let truncated = answer.is_truncated.unwrap_or_default();
-    for object in answer.contents.unwrap_or_default() {
-        found = true;
-        let Some(name) = object
-            .key
-            .as_deref()
-            .and_then(|key| key.strip_prefix(prefix.as_str()))
-        else {
+    let answer = store
+        .keys(prefix.as_str(), Some("/"), None, continuation)
+        .await?;
+    let found = !answer.objects.is_empty() || !answer.directories.is_empty();
+    let name = |key: &str| Some(key.strip_prefix(prefix.as_str())?.to_owned());
+    let mut entries = Vec::with_capacity(answer.objects.len() + answer.directories.len());
+    for object in answer.objects {
+        let Some(name) = object.key.as_deref().and_then(name) else {
             continue;
         };
         let size = object
@@ -109,31 +100,98 @@ async fn page(
             .and_then(|bytes| u64::try_from(bytes).ok())
             .unwrap_or_default();
         let modified = object.last_modified.as_ref().and_then(system_time);
-        entries.extend(entry(name, EntryKind::File, size, modified));
+        entries.extend(entry(&name, EntryKind::File, size, modified));
     }
-    for directory in answer.common_prefixes.unwrap_or_default() {
-        found = true;
-        let Some(name) = directory
-            .prefix
-            .as_deref()
-            .and_then(|key| key.strip_prefix(prefix.as_str()))
-        else {
+    for directory in answer.directories {
+        let Some(name) = directory.prefix.as_deref().and_then(name) else {
             continue;
         };
-        entries.extend(entry(
-            name.trim_end_matches('/'),
-            EntryKind::Directory,
-            0,
-            None,
-        ));
+        let name = name.trim_end_matches('/');
+        entries.extend(entry(name, EntryKind::Directory, 0, None));
     }
     // objects and prefixes come apart; a client sees one sorted list per page
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(Page {
         entries,
         found,
-        continuation: answer.next_continuation_token.filter(|_| truncated),
+        continuation: answer.next,
     })
+}
+
+/// One answer of the store to a listing.
+pub(super) struct Keys {
+    pub objects: Vec<Object>,
+    /// What the delimiter summed up.
+    pub directories: Vec<CommonPrefix>,
+    /// Where the next page goes on; `None` after the last.
+    pub next: Option<String>,
+}
+
+impl Store {
+    /// One page of the keys below `prefix`, from `continuation` of the page before it on.
+    ///
+    /// All listings come through here, so that `storage.list_version` holds for all.
+    pub(super) async fn keys(
+        &self,
+        prefix: &str,
+        delimiter: Option<&str>,
+        max_keys: Option<i32>,
+        continuation: Option<String>,
+    ) -> Result<Keys, StoreError> {
+        let max_keys = max_keys.or(self.settings().page_keys);
+        let (delimiter, client) = (delimiter.map(str::to_owned), self.client());
+        let (keys, truncated) = match self.settings().list_version {
+            ListVersion::V2 => {
+                let request = client.list_objects_v2().bucket(self.bucket());
+                let request = request.prefix(prefix).set_delimiter(delimiter);
+                let request = request.set_max_keys(max_keys);
+                let answer = request.set_continuation_token(continuation).send().await;
+                let answer =
+                    answer.map_err(|error| StoreError::from_sdk("ListObjectsV2", error))?;
+                let keys = Keys {
+                    objects: answer.contents.unwrap_or_default(),
+                    directories: answer.common_prefixes.unwrap_or_default(),
+                    next: answer.next_continuation_token,
+                };
+                (keys, answer.is_truncated)
+            }
+            ListVersion::V1 => {
+                let request = client.list_objects().bucket(self.bucket());
+                let request = request.prefix(prefix).set_delimiter(delimiter);
+                let request = request.set_max_keys(max_keys);
+                let answer = request.set_marker(continuation.clone()).send().await;
+                let answer = answer.map_err(|error| StoreError::from_sdk("ListObjects", error))?;
+                let mut keys = Keys {
+                    objects: answer.contents.unwrap_or_default(),
+                    directories: answer.common_prefixes.unwrap_or_default(),
+                    next: answer.next_marker,
+                };
+                keys.next = keys.next.take().or_else(|| keys.last());
+                // a store that gives the same page again and again must not keep us for ever
+                keys.next = keys.next.filter(|next| Some(next) != continuation.as_ref());
+                (keys, answer.is_truncated)
+            }
+        };
+        match truncated.unwrap_or_default() {
+            false => Ok(Keys { next: None, ..keys }),
+            true if keys.next.is_some() => Ok(keys),
+            true => Err(StoreError::Integrity {
+                detail: "the store cut a listing and didn't tell where it goes on".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Keys {
+    /// The next marker of a V1 page that names none: without a delimiter a store needn't.
+    fn last(&self) -> Option<String> {
+        let object = self.objects.last().and_then(|object| object.key.as_deref());
+        let directory = self
+            .directories
+            .last()
+            .and_then(|last| last.prefix.as_deref());
+        object.max(directory).map(str::to_owned)
+    }
 }
 
 /// `None` for names that no FTP path can reach: the marker itself, an empty component, `.`, `..`, control characters.

@@ -1,10 +1,14 @@
 //! What is known of one name: file, directory or nothing.
 
-use std::time::SystemTime;
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::StorageClass;
+use time::OffsetDateTime;
 
 use crate::store::client::Store;
+use crate::store::copy::Original;
 use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::path::VirtualPath;
@@ -18,7 +22,8 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Bytes; 0 for a directory.
     pub size: u64,
-    /// The store's time; a directory has its marker's, if the marker was at hand.
+    /// The store's time, or the one that a client set if the object's metadata was at hand (in a listing it is not); a
+    /// directory has its marker's, if the marker was at hand.
     pub modified: Option<SystemTime>,
 }
 
@@ -36,9 +41,31 @@ pub enum EntryKind {
 pub(super) struct Head {
     pub size: u64,
     pub etag: String,
+    /// The time that somebody set, or else the store's own.
     pub modified: Option<SystemTime>,
+    pub storage_class: Option<StorageClass>,
     pub content_type: Option<String>,
-    pub metadata: Option<std::collections::HashMap<String, String>>,
+    pub cache_control: Option<String>,
+    pub content_disposition: Option<String>,
+    pub content_encoding: Option<String>,
+    pub content_language: Option<String>,
+    pub metadata: Option<HashMap<String, String>>,
+}
+
+/// `x-amz-meta-mtime`: the modification time that a client set, in seconds since 1970, with a fraction or without, as
+/// rclone, s3fs and others keep it.
+const MTIME: &str = "mtime";
+
+impl Head {
+    /// What a copy needs to know.
+    pub fn original(&self, key: &ObjectKey) -> Original {
+        Original {
+            key: key.clone(),
+            size: self.size,
+            etag: self.etag.clone(),
+            storage_class: self.storage_class.clone(),
+        }
+    }
 }
 
 impl Store {
@@ -100,6 +127,11 @@ impl Store {
             Ok(_) => return Err(StoreError::AlreadyExists),
             Err(error) => return Err(error),
         }
+        self.put_marker(&marker).await.map(drop)
+    }
+
+    /// Writes the marker of a directory; returns its ETag.
+    pub(super) async fn put_marker(&self, marker: &ObjectKey) -> Result<String, StoreError> {
         let put = self
             .client()
             .put_object()
@@ -111,8 +143,8 @@ impl Store {
             .body(Vec::new().into())
             .send()
             .await;
-        put.map(drop)
-            .map_err(|error| StoreError::from_sdk("PutObject", error))
+        let put = put.map_err(|error| StoreError::from_sdk("PutObject", error))?;
+        Ok(put.e_tag.unwrap_or_default())
     }
 
     /// Removes the marker of an empty directory (`RMD`).
@@ -143,6 +175,33 @@ impl Store {
         }
     }
 
+    /// Sets a file's modification time (`MFMT`), which S3 itself can't: it is kept in the object's metadata.
+    pub async fn set_modified(
+        &self,
+        home: &Home,
+        path: &VirtualPath,
+        time: SystemTime,
+    ) -> Result<Entry, StoreError> {
+        let key = home.key(path)?;
+        let mut head = match self.head(&key).await {
+            Err(StoreError::NotFound) => {
+                self.directory_entry(home, path).await?;
+                return Err(StoreError::IsDirectory);
+            }
+            head => head?,
+        };
+        let metadata = head.metadata.get_or_insert_default();
+        metadata.insert(MTIME.to_owned(), format_mtime(time));
+        let size = head.size;
+        self.replace_metadata(&key, head).await?;
+        Ok(Entry {
+            name: path.name().to_owned(),
+            kind: EntryKind::File,
+            size,
+            modified: Some(time),
+        })
+    }
+
     pub(super) async fn head(&self, key: &ObjectKey) -> Result<Head, StoreError> {
         let head = self
             .client()
@@ -157,9 +216,17 @@ impl Store {
                 .content_length()
                 .and_then(|bytes| u64::try_from(bytes).ok())
                 .unwrap_or_default(),
-            modified: head.last_modified().and_then(system_time),
+            modified: head
+                .metadata()
+                .and_then(|metadata| parse_mtime(metadata.get(MTIME)?))
+                .or_else(|| head.last_modified().and_then(system_time)),
             etag: head.e_tag.unwrap_or_default(),
+            storage_class: head.storage_class,
             content_type: head.content_type,
+            cache_control: head.cache_control,
+            content_disposition: head.content_disposition,
+            content_encoding: head.content_encoding,
+            content_language: head.content_language,
             metadata: head.metadata,
         })
     }
@@ -183,18 +250,10 @@ impl Store {
         prefix: &KeyPrefix,
         count: i32,
     ) -> Result<Vec<(String, Option<SystemTime>)>, StoreError> {
-        let page = self
-            .client()
-            .list_objects_v2()
-            .bucket(self.bucket())
-            .prefix(prefix.as_str())
-            .max_keys(count);
-        let page = page
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("ListObjectsV2", error))?;
-        let keys = page.contents.unwrap_or_default().into_iter();
-        Ok(keys
+        let page = self.keys(prefix.as_str(), None, Some(count), None).await?;
+        Ok(page
+            .objects
+            .into_iter()
             .filter_map(|object| {
                 Some((
                     object.key?,
@@ -205,6 +264,53 @@ impl Store {
     }
 }
 
+/// Whole seconds: FTP's times have no more, and older ones than 1970 have a sign.
+fn format_mtime(time: SystemTime) -> String {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_secs().to_string(),
+        Err(before) => format!("-{}", before.duration().as_secs()),
+    }
+}
+
+/// `None` for what is no time, or none that a listing can show; others wrote it.
+fn parse_mtime(text: &str) -> Option<SystemTime> {
+    let (seconds, _fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = seconds.parse().ok()?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    }
+}
+
 pub(super) fn system_time(time: &DateTime) -> Option<SystemTime> {
     SystemTime::try_from(*time).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_times_are_read_as_others_write_them() {
+        let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        for (text, time) in [
+            ("1700000000", at(1_700_000_000)),
+            ("1700000000.123456789", at(1_700_000_000)),
+            ("0", at(0)),
+            ("-5", UNIX_EPOCH.checked_sub(Duration::from_secs(5))),
+            ("", None),
+            ("yesterday", None),
+            ("99999999999999999999", None),
+            ("9223372036854775807", None),
+        ] {
+            assert_eq!(parse_mtime(text), time, "{text}");
+        }
+        for text in ["1700000000", "-5", "0"] {
+            let time = parse_mtime(text).expect("a time");
+            assert_eq!(format_mtime(time), text);
+        }
+    }
 }

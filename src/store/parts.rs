@@ -6,6 +6,9 @@
 //! `upload.max_file_size`. A straight line keeps the largest part near twice the average, which is the least a growing
 //! plan can do; a geometric one would end with parts of hundreds of MiB for the default 200 GiB.
 //!
+//! Every part but the last is a few bytes larger than a round number: the janitor knows this program's uploads by that, see
+//! [`is_marked`].
+//!
 //! Invariant: whatever has been received in however many parts, the rest up to the limit still fits.
 
 use std::ops::RangeInclusive;
@@ -16,6 +19,22 @@ use std::ops::RangeInclusive;
 pub const MAX_PARTS: u64 = 10_000;
 
 const MIB: u64 = 1024 * 1024;
+
+/// What the size of a marked part leaves when it is divided by [`MARK_MODULUS`].
+const MARK: u64 = 0xc05;
+
+/// Fine enough to cost nothing, coarse enough that only one in 65,536 sizes is marked by chance.
+const MARK_MODULUS: u64 = 64 * 1024;
+
+/// True for the sizes that this program gives its parts.
+pub fn is_marked(bytes: u64) -> bool {
+    bytes % MARK_MODULUS == MARK
+}
+
+/// The least marked size that is not under `bytes`, in whole MiB but for the mark.
+pub fn marked(bytes: u64) -> u64 {
+    bytes.saturating_sub(MARK).next_multiple_of(MIB) + MARK
+}
 
 /// The plan for every upload of one configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +72,8 @@ impl PartPlan {
             .saturating_sub(smallest)
             .max(smallest)
             .max(average);
-        let largest = largest.next_multiple_of(MIB).min(*accepted.end());
+        let largest = marked(largest).min(*accepted.end());
+        let smallest = marked(smallest).min(largest);
         Ok(PartPlan {
             smallest,
             largest,
@@ -68,10 +88,14 @@ impl PartPlan {
         // what the later parts can't take even at their largest has to go into this one
         let later = self.largest.saturating_mul(left - 1);
         let needed = self.max_file.saturating_sub(received).saturating_sub(later);
-        // whole MiB, so that buffers are used again for many parts before they have to grow
-        line.max(needed)
-            .next_multiple_of(MIB)
-            .clamp(self.smallest, self.largest)
+        // whole MiB but for the mark, so that buffers serve many parts before they have to grow
+        marked(line.max(needed)).clamp(self.smallest, self.largest)
+    }
+
+    /// The least part size that lets an upload of so many bytes end with parts that are all alike.
+    pub fn for_announced(&self, bytes: Option<u64>) -> u64 {
+        let average = bytes.unwrap_or_default().div_ceil(MAX_PARTS);
+        marked(average).clamp(self.smallest, self.largest)
     }
 
     /// Bytes of the largest part that this plan ever makes.
@@ -103,15 +127,25 @@ mod tests {
     #[test]
     fn the_default_limit_starts_at_8_mib_and_ends_near_33() {
         let plan = PartPlan::new(8 * MIB, 200 * GIB, &ACCEPTED).expect("fits");
-        assert_eq!(plan.next_bytes(0, 0), 8 * MIB);
+        assert_eq!(plan.next_bytes(0, 0), 8 * MIB + MARK);
         assert!(plan.largest() < 34 * MIB, "{}", plan.largest());
         assert!(capacity(&plan) >= 200 * GIB);
     }
 
     #[test]
+    fn an_announced_size_chooses_a_better_start() {
+        let plan = PartPlan::new(8 * MIB, 200 * GIB, &ACCEPTED).expect("fits");
+        assert_eq!(plan.for_announced(None), plan.smallest());
+        assert_eq!(plan.for_announced(Some(GIB)), plan.smallest());
+        assert!(plan.for_announced(Some(200 * GIB)) * MAX_PARTS >= 200 * GIB);
+        assert_eq!(plan.for_announced(Some(u64::MAX)), plan.largest());
+    }
+
+    #[test]
     fn all_parts_are_alike_when_the_smallest_suffice() {
         let plan = PartPlan::new(8 * MIB, 10 * GIB, &ACCEPTED).expect("fits");
-        assert_eq!(plan.largest(), 8 * MIB);
+        assert_eq!(plan.largest(), 8 * MIB + MARK);
+        assert!(is_marked(plan.next_bytes(9_999, 0)) && !is_marked(8 * MIB));
     }
 
     #[test]

@@ -4,8 +4,6 @@
 //! part of its own unless it is the last, so it is read into the first part's buffer. The old object stays as it is until
 //! the new one is complete: a copy reads, it doesn't move.
 
-use aws_sdk_s3::types::CompletedPart;
-
 use crate::store::error::StoreError;
 use crate::store::upload::{Start, Upload};
 use crate::store::{copy, metadata::Head};
@@ -13,7 +11,7 @@ use crate::store::{copy, metadata::Head};
 /// Puts what is kept into `upload`.
 pub(super) async fn begin(upload: &mut Upload, start: Start) -> Result<(), StoreError> {
     let (head, keep) = match start {
-        Start::New | Start::At(0) => return Ok(()),
+        Start::New | Start::At(0) => return may_create(upload).await,
         Start::At(offset) => {
             let head = upload.store.head(&upload.key).await?;
             if offset > head.size {
@@ -33,6 +31,9 @@ pub(super) async fn begin(upload: &mut Upload, start: Start) -> Result<(), Store
             Err(error) => return Err(error),
         },
     };
+    if !upload.store.object_options().overwrite {
+        return Err(StoreError::AlreadyExists);
+    }
     if keep == 0 {
         return Ok(());
     }
@@ -40,6 +41,19 @@ pub(super) async fn begin(upload: &mut Upload, start: Start) -> Result<(), Store
         read(upload, &head, keep).await
     } else {
         copy_parts(upload, &head, keep).await
+    }
+}
+
+/// With `upload.overwrite: false` a taken name is refused before the client sends a byte. The store refuses it again at
+/// the end, for those who race.
+async fn may_create(upload: &Upload) -> Result<(), StoreError> {
+    if upload.store.object_options().overwrite {
+        return Ok(());
+    }
+    match upload.store.head(&upload.key).await {
+        Err(StoreError::NotFound) => Ok(()),
+        Ok(_) => Err(StoreError::AlreadyExists),
+        Err(error) => Err(error),
     }
 }
 
@@ -81,30 +95,16 @@ async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreEr
 }
 
 async fn copy_parts(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreError> {
-    let store = upload.store.clone();
-    let upload_id = upload.upload_id().await?;
-    for range in copy::ranges(
-        keep,
-        store.settings().max_copy_bytes,
-        store.settings().min_part_bytes,
-    ) {
+    let (most, least) = {
+        let settings = upload.store.settings();
+        (settings.max_copy_bytes, settings.min_part_bytes)
+    };
+    let key = upload.key.clone();
+    for range in copy::ranges(keep, most, least) {
         let number = upload.next_number()?;
-        let etag = copy::copy_part(
-            &store,
-            &upload.key,
-            &upload.key,
-            &head.etag,
-            &upload_id,
-            number,
-            range,
-        )
-        .await?;
-        upload.note(
-            CompletedPart::builder()
-                .part_number(number)
-                .e_tag(etag)
-                .build(),
-        );
+        let multipart = upload.begin().await?;
+        let copied = multipart.copy_part(&key, &head.etag, number, range).await?;
+        upload.note(copied);
     }
     upload.size = keep;
     Ok(())

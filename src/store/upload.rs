@@ -15,19 +15,15 @@
 //! A part is read straight from the socket into the buffer that the SDK sends; when the store has acknowledged it, the
 //! same buffer takes the next part.
 
-use std::time::Duration;
-
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
 
 use crate::config::OnInterrupt;
 use crate::store::budget::Grant;
 use crate::store::client::Store;
-use crate::store::error::{Chain, Interruption, StoreError};
+use crate::store::error::{Interruption, StoreError};
 use crate::store::key::ObjectKey;
+use crate::store::requests::{Acknowledged, Multipart, PartRequest};
 use crate::store::{Source, resume};
 
 /// Where an upload begins.
@@ -39,6 +35,18 @@ pub enum Start {
     At(u64),
     /// The whole object is kept and continued; a missing one is begun (`APPE`).
     End,
+}
+
+/// What is known of an upload before its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intent {
+    /// Where it begins.
+    pub start: Start,
+    /// Bytes that the client says will come, if it says so. A larger first part spares a large file many small ones; a
+    /// wrong figure does no harm.
+    pub announced: Option<u64>,
+    /// The most bytes that the object may have, what is kept of an older one included.
+    pub max_bytes: u64,
 }
 
 /// What an upload came to.
@@ -53,23 +61,23 @@ pub struct Stored {
 /// The first allocation for a part; it doubles as bytes arrive, so that a small file holds little memory.
 const FIRST_BUFFER: usize = 64 * 1024;
 
-/// How long to try to abort a multipart upload; the janitor sweeps what remains.
-const ABORT_WITHIN: Duration = Duration::from_secs(20);
-
 impl Store {
-    /// Stores all bytes of `source` under `key`, `max_bytes` at most (what is kept of an older object included).
+    /// Stores all bytes of `source` under `key`.
     ///
     /// Whatever error comes back, the object that was there before is untouched, with one exception that the error names:
     /// [`StoreError::UploadInterrupted`] with `kept`, when the configuration says to keep what had arrived.
     pub async fn upload<S: Source>(
         &self,
         key: &ObjectKey,
-        start: Start,
-        max_bytes: u64,
+        intent: Intent,
         source: &mut S,
     ) -> Result<Stored, StoreError> {
-        let mut upload = Upload::new(self.clone(), key.clone(), max_bytes);
-        let mut outcome = resume::begin(&mut upload, start).await;
+        let limit = intent.max_bytes;
+        if intent.announced.is_some_and(|bytes| bytes > limit) {
+            return Err(StoreError::TooLarge { limit });
+        }
+        let mut upload = Upload::new(self.clone(), key.clone(), intent);
+        let mut outcome = resume::begin(&mut upload, intent.start).await;
         if outcome.is_ok() {
             outcome = upload.receive(source).await;
         }
@@ -95,12 +103,12 @@ impl Store {
 pub(super) struct Upload {
     pub(super) store: Store,
     pub(super) key: ObjectKey,
-    /// The multipart upload, once there is one. Taken when it is completed or aborted.
-    upload_id: Option<String>,
+    /// The multipart upload, once there is one.
+    multipart: Option<Multipart>,
     /// Parts begun so far, copied ones included: the number of the last one.
     parts: u64,
-    completed: Vec<CompletedPart>,
-    running: JoinSet<Result<(CompletedPart, Part), StoreError>>,
+    acknowledged: Vec<Acknowledged>,
+    running: JoinSet<Result<(Acknowledged, Part), StoreError>>,
     /// The part that is being filled.
     pub(super) filling: Part,
     /// An acknowledged part's buffer, to be filled again.
@@ -108,6 +116,8 @@ pub(super) struct Upload {
     received: u64,
     /// Bytes of the object so far.
     pub(super) size: u64,
+    /// No part is smaller than this, but for the last.
+    least_part: u64,
     max_bytes: u64,
 }
 
@@ -119,30 +129,30 @@ pub(super) struct Part {
 }
 
 impl Upload {
-    fn new(store: Store, key: ObjectKey, max_bytes: u64) -> Self {
+    fn new(store: Store, key: ObjectKey, intent: Intent) -> Self {
+        let least_part = store.settings().plan.for_announced(intent.announced);
         Upload {
             store,
             key,
-            upload_id: None,
+            multipart: None,
             parts: 0,
-            completed: Vec::new(),
+            acknowledged: Vec::new(),
             running: JoinSet::new(),
             filling: Part::default(),
             spare: None,
             received: 0,
             size: 0,
-            max_bytes,
+            least_part,
+            max_bytes: intent.max_bytes,
         }
     }
 
     /// Reads to the clean end of the data, shipping each part that is full; the last one stays in `filling`.
     async fn receive(&mut self, source: &mut impl Source) -> Result<(), StoreError> {
         loop {
-            let part_bytes = self
-                .store
-                .settings()
-                .plan
-                .next_bytes(self.parts, self.size - self.filling.len());
+            let plan = &self.store.settings().plan;
+            let sent = self.size - self.filling.len();
+            let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
                 self.ship().await?;
                 self.filling = self.spare.take().unwrap_or_default();
@@ -186,46 +196,26 @@ impl Upload {
 
     /// Sends off the part that was filled, as soon as there is a free place among the parts in flight.
     async fn ship(&mut self) -> Result<(), StoreError> {
-        let upload_id = self.upload_id().await?;
+        self.begin().await?;
         while self.running.len() >= self.store.settings().concurrency {
             if let Some(done) = self.running.join_next().await {
                 self.collect(done)?;
             }
         }
-        let part = std::mem::take(&mut self.filling);
         let number = self.next_number()?;
-        self.running.spawn(upload_part(
-            self.store.clone(),
-            self.key.clone(),
-            upload_id,
-            number,
-            part,
-        ));
+        let part = std::mem::take(&mut self.filling);
+        let multipart = self.begin().await?;
+        let request = multipart.part(number);
+        self.running.spawn(send_part(request, part));
         Ok(())
     }
 
-    /// The multipart upload's id; the first call begins it.
-    pub(super) async fn upload_id(&mut self) -> Result<String, StoreError> {
-        if let Some(id) = &self.upload_id {
-            return Ok(id.clone());
+    /// The multipart upload; the first call begins it.
+    pub(super) async fn begin(&mut self) -> Result<&Multipart, StoreError> {
+        if self.multipart.is_none() {
+            self.multipart = Some(self.store.begin_multipart(&self.key).await?);
         }
-        let request = self
-            .store
-            .client()
-            .create_multipart_upload()
-            .bucket(self.store.bucket())
-            .key(self.key.as_str());
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("CreateMultipartUpload", error))?;
-        let id = answer.upload_id.filter(|id| !id.is_empty());
-        let id = id.ok_or(StoreError::Integrity {
-            detail: "the store gave no upload id".to_owned(),
-        })?;
-        debug!(key = %self.key, upload_id = %id, "multipart upload begun");
-        self.upload_id = Some(id.clone());
-        Ok(id)
+        Ok(self.multipart.as_ref().expect("it was begun right above"))
     }
 
     /// The number of the next part, from 1.
@@ -238,18 +228,18 @@ impl Upload {
     }
 
     /// Notes a part that the store has, whoever sent it.
-    pub(super) fn note(&mut self, part: CompletedPart) {
-        self.completed.push(part);
+    pub(super) fn note(&mut self, part: Acknowledged) {
+        self.acknowledged.push(part);
     }
 
     fn collect(
         &mut self,
-        done: Result<Result<(CompletedPart, Part), StoreError>, tokio::task::JoinError>,
+        done: Result<Result<(Acknowledged, Part), StoreError>, tokio::task::JoinError>,
     ) -> Result<(), StoreError> {
-        let (completed, part) = done.map_err(|error| StoreError::Integrity {
+        let (acknowledged, part) = done.map_err(|error| StoreError::Integrity {
             detail: format!("upload task: {error}"),
         })??;
-        self.note(completed);
+        self.note(acknowledged);
         // a place in the reserve goes back at once, others may be waiting for it
         self.spare = Some(part).filter(|part| part.grant.is_shared());
         Ok(())
@@ -259,21 +249,25 @@ impl Upload {
     async fn finish<S: Source>(&mut self, source: Option<&mut S>) -> Result<(), StoreError> {
         let mut source = source;
         let mut commit = || source.as_mut().map_or(Ok(()), |source| source.commit());
-        if self.upload_id.is_none() {
-            return match commit() {
-                Ok(()) => self.put_object().await,
-                Err(reason) => self.interrupted(reason).await,
-            };
-        }
-        if self.filling.len() > 0 {
+        if self.multipart.is_some() && self.filling.len() > 0 {
             self.ship().await?;
         }
         while let Some(done) = self.running.join_next().await {
             self.collect(done)?;
         }
-        match commit() {
-            Ok(()) => self.complete().await,
-            Err(reason) => self.interrupted(reason).await,
+        if let Err(reason) = commit() {
+            return self.interrupted(reason).await;
+        }
+        match self.multipart.take() {
+            Some(multipart) => {
+                multipart
+                    .complete(std::mem::take(&mut self.acknowledged))
+                    .await
+            }
+            None => {
+                let bytes = Bytes::from(std::mem::take(&mut self.filling.bytes));
+                self.store.put(&self.key, bytes).await
+            }
         }
     }
 
@@ -290,70 +284,11 @@ impl Upload {
         })
     }
 
-    async fn put_object(&mut self) -> Result<(), StoreError> {
-        let bytes = Bytes::from(std::mem::take(&mut self.filling.bytes));
-        let length = bytes.len() as u64;
-        let request = self
-            .store
-            .client()
-            .put_object()
-            .bucket(self.store.bucket())
-            .key(self.key.as_str());
-        let request = request
-            .content_length(length as i64)
-            .body(ByteStream::from(bytes));
-        let sent = request
-            .customize()
-            .config_override(self.store.timeouts_for(length))
-            .send()
-            .await;
-        sent.map(drop)
-            .map_err(|error| StoreError::from_sdk("PutObject", error))
-    }
-
-    async fn complete(&mut self) -> Result<(), StoreError> {
-        let id = self.upload_id().await?;
-        self.completed.sort_unstable_by_key(|part| part.part_number);
-        let parts = CompletedMultipartUpload::builder()
-            .set_parts(Some(std::mem::take(&mut self.completed)))
-            .build();
-        let request = self
-            .store
-            .client()
-            .complete_multipart_upload()
-            .bucket(self.store.bucket());
-        let request = request
-            .key(self.key.as_str())
-            .upload_id(&id)
-            .multipart_upload(parts);
-        // the store may take its time to assemble a large object
-        let request = request
-            .customize()
-            .config_override(self.store.timeouts_for(self.size / 16));
-        request
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("CompleteMultipartUpload", error))?;
-        self.upload_id = None;
-        Ok(())
-    }
-
     /// Gives up a multipart upload that was begun; does nothing if there is none.
     async fn abort(&mut self) {
         self.running.shutdown().await;
-        if let Some(id) = self.upload_id.take() {
-            abort_multipart(self.store.clone(), self.key.clone(), id).await;
-        }
-    }
-}
-
-impl Drop for Upload {
-    /// An upload whose task is dropped in the middle (the process stops) still tries to leave nothing behind.
-    fn drop(&mut self) {
-        if let (Some(id), Ok(runtime)) =
-            (self.upload_id.take(), tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(abort_multipart(self.store.clone(), self.key.clone(), id));
+        if let Some(mut multipart) = self.multipart.take() {
+            multipart.abort().await;
         }
     }
 }
@@ -381,39 +316,10 @@ impl Part {
     }
 }
 
-async fn upload_part(
-    store: Store,
-    key: ObjectKey,
-    upload_id: String,
-    number: i32,
-    part: Part,
-) -> Result<(CompletedPart, Part), StoreError> {
+async fn send_part(request: PartRequest, part: Part) -> Result<(Acknowledged, Part), StoreError> {
     let Part { bytes, grant } = part;
     let bytes = Bytes::from(bytes);
-    let length = bytes.len() as u64;
-    let request = store
-        .client()
-        .upload_part()
-        .bucket(store.bucket())
-        .key(key.as_str())
-        .upload_id(&upload_id);
-    let request = request
-        .part_number(number)
-        .content_length(length as i64)
-        .body(ByteStream::from(bytes.clone()));
-    let answer = request
-        .customize()
-        .config_override(store.timeouts_for(length))
-        .send()
-        .await;
-    let answer = answer.map_err(|error| StoreError::from_sdk("UploadPart", error))?;
-    let completed = CompletedPart::builder()
-        .part_number(number)
-        .set_e_tag(answer.e_tag)
-        .set_checksum_crc32(answer.checksum_crc32)
-        .set_checksum_crc32_c(answer.checksum_crc32_c)
-        .set_checksum_crc64_nvme(answer.checksum_crc64_nvme)
-        .build();
+    let acknowledged = request.send(bytes.clone()).await?;
     // The SDK has let go of the body by now; if it should not have, the part simply gets a new buffer.
     let emptied = bytes.try_into_mut().map(|mut bytes| {
         bytes.clear();
@@ -422,23 +328,7 @@ async fn upload_part(
             grant,
         }
     });
-    Ok((completed, emptied.unwrap_or_default()))
-}
-
-async fn abort_multipart(store: Store, key: ObjectKey, upload_id: String) {
-    let request = store
-        .client()
-        .abort_multipart_upload()
-        .bucket(store.bucket())
-        .key(key.as_str());
-    let aborted = tokio::time::timeout(ABORT_WITHIN, request.upload_id(&upload_id).send()).await;
-    match aborted {
-        Ok(Ok(_)) => debug!(%key, upload_id, "multipart upload aborted"),
-        Ok(Err(error)) => {
-            warn!(%key, upload_id, error = %Chain(&error), "multipart upload could not be aborted")
-        }
-        Err(_) => warn!(%key, upload_id, "multipart upload could not be aborted in time"),
-    }
+    Ok((acknowledged, emptied.unwrap_or_default()))
 }
 
 /// Stands for a source whose race has been decided.

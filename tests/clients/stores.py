@@ -150,7 +150,7 @@ def seaweedfs(weed, directory):
             process.wait()
         # its gRPC services leave these behind, always in this directory, whatever TMPDIR says
         for service, port in ports.items():
-            Path(f"/tmp/seaweedfs-{service.removesuffix('.port')}-grpc-{port}.sock").unlink(missing_ok=True)
+            Path(f"/tmp/seaweedfs-{service.partition('.')[0]}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
 def _has_bucket(client):

@@ -1,5 +1,7 @@
 //! Names, directories and listings.
 
+use futures::StreamExt;
+
 use crate::support::{TestGateway, pattern};
 
 #[tokio::test]
@@ -169,13 +171,16 @@ async fn a_listing_of_many_entries_is_complete_and_the_empty_root_is_empty() {
     let gateway = TestGateway::start().await;
     let mut ftp = gateway.login().await;
     assert_eq!(ftp.listing("LIST").await, "");
-    let puts = (0..1203).map(|i| {
-        gateway.put_object(
-            Box::leak(format!("many/file-{i:04}").into_boxed_str()),
-            Vec::new(),
-        )
-    });
-    futures::future::join_all(puts).await;
+    futures::stream::iter(0..1203)
+        .for_each_concurrent(16, |i| {
+            let gateway = &gateway;
+            async move {
+                gateway
+                    .put_object(&format!("many/file-{i:04}"), Vec::new())
+                    .await
+            }
+        })
+        .await;
     let names = ftp.listing("NLST many").await;
     let expected: String = (0..1203).map(|i| format!("many/file-{i:04}\r\n")).collect();
     assert_eq!(names, expected);

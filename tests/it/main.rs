@@ -3,8 +3,11 @@
 mod support;
 
 mod configuration;
+mod copies;
 mod directories;
+mod downloads;
 mod hostile;
+mod integrity;
 mod interruptions;
 mod sessions;
 mod store_failures;

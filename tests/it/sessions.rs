@@ -117,7 +117,7 @@ async fn the_admin_port_answers_probes_and_says_why_it_is_not_ready() {
 
     let (gateway, second) = TestGateway::behind_proxy(&[
         "ADMIN__LISTEN=127.0.0.1:0",
-        "STORAGE__MAX_ATTEMPTS=1",
+        "STORAGE__RETRY__MAX_ATTEMPTS=1",
         "MASQUERADE_ADDRESS=name.invalid",
     ])
     .await;

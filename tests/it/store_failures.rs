@@ -6,8 +6,11 @@ const MIB: usize = 1024 * 1024;
 
 #[tokio::test]
 async fn an_unreachable_store_is_450_and_changes_nothing() {
-    let (gateway, proxy) =
-        TestGateway::behind_proxy(&["STORAGE__MAX_ATTEMPTS=2", "UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&[
+        "STORAGE__RETRY__MAX_ATTEMPTS=2",
+        "UPLOAD__MIN_PART_SIZE=5MiB",
+    ])
+    .await;
     gateway.put_object("f", b"old".to_vec()).await;
     let mut ftp = gateway.login().await;
     proxy.set_down(true);
@@ -46,7 +49,7 @@ async fn a_body_that_the_store_cuts_is_taken_up_again() {
 
 #[tokio::test]
 async fn a_store_that_stays_away_in_the_middle_is_no_226() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__MAX_ATTEMPTS=2"]).await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
     gateway.put_object("f", pattern(64 * MIB)).await;
     let mut ftp = gateway.login().await;
     let mut data = ftp.data().await;

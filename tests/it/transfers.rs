@@ -161,6 +161,19 @@ async fn a_file_over_the_limit_is_552_and_the_old_one_stays() {
 }
 
 #[tokio::test]
+async fn an_announced_file_over_the_limit_is_552_before_a_byte_is_sent() {
+    let gateway = TestGateway::with(&["UPLOAD__MAX_FILE_SIZE=6MiB"]).await;
+    let mut ftp = gateway.login().await;
+    assert_eq!(ftp.command("ALLO 6291457").await.code, 200);
+    let _data = ftp.data().await;
+    assert_eq!(ftp.command("STOR file").await.code, 552);
+    // the announcement was for that one upload
+    assert_eq!(ftp.store("STOR file", b"small").await.code, 226);
+    ftp.command("ALLO 100 R 10").await;
+    assert_eq!(ftp.store("STOR file", b"not what was said").await.code, 226);
+}
+
+#[tokio::test]
 async fn a_missing_file_is_refused_before_any_150() {
     let gateway = TestGateway::start().await;
     let mut ftp = gateway.login().await;

@@ -11,7 +11,7 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::blobs::Blobs;
 use super::index::Index;
-use super::{buckets, copy, list, multipart, objects};
+use super::{buckets, copy, list, list_uploads, multipart, objects};
 
 /// The store behind the protocol.
 pub(super) struct Backend {
@@ -42,8 +42,8 @@ operations! {
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = buckets::delete;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::objects;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::objects_v2;
-    list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput = list::uploads;
-    list_parts(ListPartsInput) -> ListPartsOutput = list::parts;
+    list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput = list_uploads::uploads;
+    list_parts(ListPartsInput) -> ListPartsOutput = list_uploads::parts;
     put_object(PutObjectInput) -> PutObjectOutput = objects::put;
     get_object(GetObjectInput) -> GetObjectOutput = objects::get;
     head_object(HeadObjectInput) -> HeadObjectOutput = objects::head;

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -32,7 +33,11 @@ struct Pins {
 impl Blobs {
     /// Opens the directory, creating it if needed, and proves that it can be written.
     pub(super) fn open(root: PathBuf) -> io::Result<Arc<Self>> {
-        fs::create_dir_all(&root)?;
+        // Bodies are nobody else's business; a directory that exists keeps its mode.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)?;
         let blobs = Arc::new(Self {
             root,
             pins: Mutex::default(),

@@ -333,7 +333,7 @@ mod tests {
         let bytes = b"123456789";
         assert_eq!(checksum(Algorithm::Crc32, bytes).value, "y/Q5Jg==");
         assert_eq!(checksum(Algorithm::Crc32c, bytes).value, "4waSgw==");
-        assert_eq!(checksum(Algorithm::Crc64Nvme, bytes).value, "rosUhgpIcZs=");
+        assert_eq!(checksum(Algorithm::Crc64Nvme, bytes).value, "rosUhgp5mIg=");
         assert_eq!(
             checksum(Algorithm::Sha1, b"").value,
             "2jmj7l5rSw0yVb/vlWAYkK/YBwk="

@@ -11,6 +11,7 @@ use hyper::HeaderMap;
 use s3s::dto::*;
 use s3s::{S3Request, s3_error};
 
+use super::announced::MAX_BODY_BYTES;
 use super::attributes::{attributes_of, refuse_unsupported, set_checksum};
 use super::backend::{Backend, now};
 use super::checksum::{Algorithm, Digested, Kind, etag};
@@ -19,7 +20,6 @@ use super::fault::Fault;
 use super::multipart::{parse_part_number, part_algorithm};
 use super::objects::{Found, look_up, refuse_version};
 use super::read::digest;
-use super::receive::MAX_BODY_BYTES;
 use super::records::{Attributes, Layout, ObjectPath, ObjectRecord, PartRecord};
 use super::tables::Tables;
 
@@ -122,12 +122,7 @@ impl Target {
     async fn record(&self, found: &Found) -> Result<ObjectRecord, Fault> {
         let source = &found.object;
         if source.length > MAX_BODY_BYTES {
-            return Err(s3_error!(
-                InvalidRequest,
-                "The specified copy source is larger than the maximum allowable size for a copy \
-                 source: 5368709120"
-            )
-            .into());
+            return Err(source_too_large());
         }
         let has = source.checksum.as_ref().map(|checksum| checksum.algorithm);
         let wanted = self.algorithm.or(has);
@@ -211,6 +206,9 @@ pub(super) async fn part(
         let found = source.look_up(backend).await?;
         conditions.check_source(&found.object)?;
         let range = source_range(input.copy_source_range.as_deref(), found.object.length)?;
+        if range.end - range.start > MAX_BODY_BYTES {
+            return Err(source_too_large());
+        }
         let layout = Layout {
             segments: found.layout.slice(range.clone()),
             ..Default::default()
@@ -328,6 +326,15 @@ fn source_range(header: Option<&str>, length: u64) -> Result<ByteRange<u64>, Fau
         )
         .into()),
     }
+}
+
+fn source_too_large() -> Fault {
+    s3_error!(
+        InvalidRequest,
+        "The specified copy source is larger than the maximum allowable size for a copy source: \
+         5368709120"
+    )
+    .into()
 }
 
 fn source_keeps_changing() -> Fault {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use s3s::{S3Error, S3ErrorCode};
+use s3s::{S3Error, S3ErrorCode, s3_error};
 use tracing::error;
 
 /// A failed operation. Everything but [`Fault::Refused`] is the store's own trouble.
@@ -47,6 +47,18 @@ impl Fault {
         Self::Refused(error)
     }
 
+    fn is_disk_full(&self) -> bool {
+        let error = match self {
+            Self::Io { source, .. } => source,
+            Self::Index(error) => match &**error {
+                redb::Error::Io(error) => error,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        error.kind() == io::ErrorKind::StorageFull
+    }
+
     /// For `map_err` after a file operation: `Fault::io("sync an object body")`.
     pub(super) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, source }
@@ -81,13 +93,13 @@ impl From<Fault> for S3Error {
     fn from(fault: Fault) -> Self {
         let fault = match fault {
             Fault::Refused(error) => return error,
-            Fault::Stopping => return S3ErrorCode::ServiceUnavailable.into(),
+            Fault::Stopping => {
+                return s3_error!(ServiceUnavailable, "The embedded store is stopping.");
+            }
             own => own,
         };
         error!(error = %Chain(&fault), "embedded store failed");
-        if let Fault::Io { source, .. } = &fault
-            && source.kind() == io::ErrorKind::StorageFull
-        {
+        if fault.is_disk_full() {
             // 507 instead of 500: SDKs repeat a 500, and repeating does not free space.
             let mut full = S3Error::with_message(
                 S3ErrorCode::Custom("InsufficientStorage".into()),
@@ -96,7 +108,10 @@ impl From<Fault> for S3Error {
             full.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
             return full;
         }
-        S3ErrorCode::InternalError.into()
+        s3_error!(
+            InternalError,
+            "We encountered an internal error. Please try again."
+        )
     }
 }
 

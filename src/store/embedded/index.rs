@@ -5,10 +5,10 @@
 //! the index and not a hundred. Readers never wait for it.
 
 use std::path::Path;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase as _};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::blobs::{Blobs, Draft};
@@ -18,15 +18,21 @@ use super::tables::{Effects, Tables, View};
 /// Handle of the open index. Clones share it; it closes when the last one is gone.
 #[derive(Clone)]
 pub(super) struct Index {
-    database: Arc<Database>,
+    file: Arc<IndexFile>,
     jobs: mpsc::Sender<Job>,
 }
 
-/// Tells when the index is closed, which is when another process may open it.
-pub(super) struct Closing(Weak<Database>);
+/// The open file. Its fields are dropped in this order, so it is closed before it is said to be.
+struct IndexFile {
+    database: Database,
+    _closed: oneshot::Sender<()>,
+}
 
-/// A change of the tables, and who waits for it.
-type Job = Box<dyn FnOnce(&mut Tables<'_>) -> Ran + Send>;
+/// Tells when the index is closed, which is when another process may open it.
+pub(super) struct Closing(oneshot::Receiver<()>);
+
+/// A change of the tables, and who waits for it. Without tables it only passes the reason on.
+type Job = Box<dyn FnOnce(Result<&mut Tables<'_>, Fault>) -> Ran + Send>;
 
 /// A job that ran. `reply` says what became of the transaction.
 struct Ran {
@@ -36,25 +42,34 @@ struct Ran {
 }
 
 impl Index {
-    /// Opens or creates the file and starts the writer.
+    /// Opens or creates the file and starts the writer. Must be called inside a runtime.
     ///
     /// # Errors
     ///
     /// [`redb::DatabaseError::DatabaseAlreadyOpen`] when another process has it open.
-    pub(super) fn open(path: &Path, blobs: Arc<Blobs>) -> Result<Self, redb::DatabaseError> {
+    pub(super) fn open(
+        path: &Path,
+        blobs: Arc<Blobs>,
+    ) -> Result<(Self, Closing), redb::DatabaseError> {
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create(path)?;
-        let database = Arc::new(database);
+        let (closed, closing) = oneshot::channel();
+        let file = Arc::new(IndexFile {
+            database,
+            _closed: closed,
+        });
         let (jobs, queue) = mpsc::channel(BATCH);
+        let runtime = Handle::current();
         let writer = Writer {
-            database: Arc::clone(&database),
+            file: Arc::clone(&file),
             blobs,
+            runtime,
         };
         std::thread::Builder::new()
             .name("embedded-index".to_owned())
             .spawn(move || writer.run(queue))?;
-        Ok(Self { database, jobs })
+        Ok((Self { file, jobs }, Closing(closing)))
     }
 
     /// Runs `read` on a consistent view, on a thread that may block.
@@ -68,7 +83,7 @@ impl Index {
 
     /// A consistent view, for code that may block.
     pub(super) fn view(&self) -> Result<View, Fault> {
-        Ok(View::new(self.database.begin_read()?))
+        Ok(View::new(self.file.database.begin_read()?))
     }
 
     /// Runs `change` in the writer and returns when it is on the disk.
@@ -81,7 +96,7 @@ impl Index {
     ) -> Result<T, Fault> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |tables| {
-            let outcome = change(tables);
+            let outcome = tables.and_then(change);
             let failed = !matches!(outcome, Ok(_) | Err(Fault::Refused(_)));
             let reply = move |committed: Result<(), Fault>| {
                 // The receiver is gone when its client is, and then nobody needs the answer.
@@ -102,24 +117,19 @@ impl Index {
     /// Creates the tables of a new index and deletes the bodies that the index does not name;
     /// returns how many. Only at start, from code that may block.
     pub(super) fn sweep(&self, blobs: &Blobs) -> Result<u64, Fault> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.file.database.begin_write()?;
         drop(Tables::open(&transaction, &mut Effects::default())?);
         transaction.commit()?;
         let view = self.view()?;
         blobs.sweep(|blob| view.names(blob))
-    }
-
-    pub(super) fn closing(&self) -> Closing {
-        Closing(Arc::downgrade(&self.database))
     }
 }
 
 impl Closing {
     /// Returns when the file is closed; the caller sets the time limit.
     pub(super) async fn wait(self) {
-        while self.0.strong_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        // Nothing is ever sent: the drop of the sender is the message.
+        let _ = self.0.await;
     }
 }
 
@@ -138,8 +148,9 @@ pub(super) async fn spawn_blocking<T: Send + 'static>(
 
 /// The thread that writes. It ends when every [`Index`] handle is gone.
 struct Writer {
-    database: Arc<Database>,
+    file: Arc<IndexFile>,
     blobs: Arc<Blobs>,
+    runtime: Handle,
 }
 
 impl Writer {
@@ -148,7 +159,8 @@ impl Writer {
         while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
             let mut effects = Effects::default();
             let mut ran = Vec::with_capacity(batch.len());
-            let result = self.commit(batch.drain(..), &mut ran, &mut effects);
+            let mut jobs = batch.drain(..);
+            let result = self.commit(&mut jobs, &mut ran, &mut effects);
             // Kept after a failure too: whether a failed commit reached the disk is unknown until
             // the index is opened again, and then the sweep deletes what it does not name.
             effects.adopted.drain(..).for_each(Draft::keep);
@@ -156,32 +168,36 @@ impl Writer {
                 Fault::Index(error) => error,
                 _ => Arc::new(redb::Error::TransactionPoisoned),
             });
-            if failure.is_some() {
-                effects.dead.clear();
-            }
+            let committed = || {
+                failure
+                    .clone()
+                    .map_or(Ok(()), |error| Err(Fault::Index(error)))
+            };
+            // After a failure some jobs have not run, and now just learn of it.
+            ran.extend(jobs.filter_map(|job| Some(job(Err(committed().err()?)))));
             for job in ran {
-                (job.reply)(
-                    failure
-                        .clone()
-                        .map_or(Ok(()), |error| Err(Fault::Index(error))),
-                );
+                (job.reply)(committed());
             }
-            self.blobs.discard(effects.dead);
+            if failure.is_none() && !effects.dead.is_empty() {
+                // Deleting large files takes a while, and the next batch is waiting.
+                let blobs = Arc::clone(&self.blobs);
+                self.runtime
+                    .spawn_blocking(move || blobs.discard(effects.dead));
+            }
         }
     }
 
-    /// Runs the jobs in one transaction. Jobs behind one that failed are dropped, which tells
-    /// their callers that the store is out of service.
+    /// Runs the jobs in one transaction; stops at the first that fails.
     fn commit(
         &self,
-        jobs: impl Iterator<Item = Job>,
+        jobs: &mut impl Iterator<Item = Job>,
         ran: &mut Vec<Ran>,
         effects: &mut Effects,
     ) -> Result<(), Fault> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.file.database.begin_write()?;
         let mut tables = Tables::open(&transaction, effects)?;
         for job in jobs {
-            let job = job(&mut tables);
+            let job = job(Ok(&mut tables));
             let failed = job.failed;
             ran.push(job);
             if failed {

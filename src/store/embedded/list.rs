@@ -1,17 +1,16 @@
-//! ListObjects (both versions), ListMultipartUploads and ListParts.
+//! ListObjects, both versions, and what all listings share.
 
 use std::ops::Bound;
 
 use s3s::dto::*;
 use s3s::{S3Request, s3_error};
 
-use super::attributes::set_checksum;
 use super::backend::Backend;
 use super::buckets::owner;
 use super::conditions::timestamp;
 use super::fault::Fault;
 use super::listing::{Page, Query, url_encode};
-use super::records::{ObjectPath, ObjectRecord, PartRecord, UploadRecord, decode};
+use super::records::{Attributes, ObjectPath, ObjectRecord, decode};
 use super::tables::View;
 
 pub(super) async fn objects(
@@ -162,240 +161,55 @@ fn entries(
     encoding: Encoding,
     with_owner: bool,
 ) -> (Vec<Object>, Vec<CommonPrefix>) {
-    let object = |(key, record): (String, ObjectRecord)| Object {
-        key: Some(encoding.apply(key)),
-        size: Some(record.length.cast_signed()),
-        e_tag: Some(ETag::Strong(record.etag)),
-        last_modified: Some(timestamp(record.modified)),
-        storage_class: Some(
-            record
-                .attributes
-                .storage_class
-                .unwrap_or_else(|| ObjectStorageClass::STANDARD.to_owned())
-                .into(),
-        ),
-        checksum_algorithm: record
-            .checksum
-            .as_ref()
-            .map(|checksum| vec![ChecksumAlgorithm::from_static(checksum.algorithm.name())]),
-        checksum_type: record
-            .checksum
-            .as_ref()
-            .map(|checksum| ChecksumType::from_static(checksum.kind.name())),
-        owner: with_owner.then(owner),
-        ..Default::default()
+    let entry = |(key, record)| {
+        let mut object = object_entry(encoding.apply(key), record);
+        object.owner = with_owner.then(owner);
+        object
     };
     (
-        items.into_iter().map(object).collect(),
+        items.into_iter().map(entry).collect(),
         common_prefixes(prefixes, encoding),
     )
 }
 
-fn common_prefixes(prefixes: Vec<String>, encoding: Encoding) -> Vec<CommonPrefix> {
+fn object_entry(key: String, record: ObjectRecord) -> Object {
+    let checksum = record.checksum.as_ref();
+    Object {
+        key: Some(key),
+        size: Some(record.length.cast_signed()),
+        last_modified: Some(timestamp(record.modified)),
+        checksum_algorithm: checksum
+            .map(|checksum| vec![ChecksumAlgorithm::from_static(checksum.algorithm.name())]),
+        checksum_type: checksum.map(|checksum| ChecksumType::from_static(checksum.kind.name())),
+        e_tag: Some(ETag::Strong(record.etag)),
+        storage_class: Some(storage_class(record.attributes).into()),
+        ..Default::default()
+    }
+}
+
+/// Listings, unlike the headers of an object, name the standard class as well.
+pub(super) fn storage_class(attributes: Attributes) -> String {
+    attributes
+        .storage_class
+        .unwrap_or_else(|| StorageClass::STANDARD.to_owned())
+}
+
+pub(super) fn common_prefixes(prefixes: Vec<String>, encoding: Encoding) -> Vec<CommonPrefix> {
     let prefix = |prefix| CommonPrefix {
         prefix: Some(encoding.apply(prefix)),
     };
     prefixes.into_iter().map(prefix).collect()
 }
 
-/// Uploads sort by key and then by age.
-pub(super) async fn uploads(
-    backend: &Backend,
-    request: S3Request<ListMultipartUploadsInput>,
-) -> Result<ListMultipartUploadsOutput, Fault> {
-    let input = request.input;
-    let encoding = Encoding::parse(input.encoding_type)?;
-    let limit = limit(input.max_uploads, "max-uploads")?;
-    let key_marker = input.key_marker.filter(|marker| !marker.is_empty());
-    // Without a key the upload id marker has no meaning and is ignored.
-    let id_marker = input
-        .upload_id_marker
-        .filter(|id| !id.is_empty() && key_marker.is_some());
-    let prefix = input.prefix.unwrap_or_default();
-    let delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
-    let mut output = ListMultipartUploadsOutput {
-        bucket: Some(input.bucket.clone()),
-        key_marker: Some(encoding.apply(key_marker.clone().unwrap_or_default())),
-        upload_id_marker: Some(id_marker.clone().unwrap_or_default()),
-        prefix: Some(encoding.apply(prefix.clone())),
-        delimiter: delimiter.clone().map(|delimiter| encoding.apply(delimiter)),
-        max_uploads: Some(limit as i32),
-        encoding_type: encoding.into(),
-        ..Default::default()
-    };
-    let page = backend
-        .index
-        .read(move |view| {
-            view.require_bucket(&input.bucket)?;
-            let query = Query {
-                prefix: &prefix,
-                delimiter: delimiter.as_deref(),
-                after: key_marker.as_deref(),
-                limit,
-            };
-            upload_page(view, &input.bucket, &query, id_marker.as_deref())
-        })
-        .await?;
-    if page.truncated {
-        let last_upload = page
-            .items
-            .last()
-            .filter(|(key, _)| Some(key) == page.last.as_ref());
-        output.next_upload_id_marker = last_upload.map(|(_, (id, _))| id.clone());
-        output.next_key_marker = page.last.map(|key| encoding.apply(key));
-    }
-    output.is_truncated = Some(page.truncated);
-    output.common_prefixes = Some(common_prefixes(page.prefixes, encoding));
-    let upload = |(key, (id, record)): (String, (String, UploadRecord))| MultipartUpload {
-        key: Some(encoding.apply(key)),
-        upload_id: Some(id),
-        initiated: Some(timestamp(record.initiated)),
-        storage_class: Some(
-            record
-                .attributes
-                .storage_class
-                .unwrap_or_else(|| StorageClass::STANDARD.to_owned())
-                .into(),
-        ),
-        checksum_algorithm: record
-            .checksum
-            .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
-        checksum_type: record
-            .checksum
-            .map(|(_, kind)| ChecksumType::from_static(kind.name())),
-        owner: Some(owner()),
-        initiator: Some(Initiator {
-            id: owner().id,
-            ..Default::default()
-        }),
-    };
-    output.uploads = Some(page.items.into_iter().map(upload).collect());
-    Ok(output)
-}
-
-fn upload_page(
-    view: &View,
-    bucket: &str,
-    query: &Query<'_>,
-    id_marker: Option<&str>,
-) -> Result<Page<(String, UploadRecord)>, Fault> {
-    let uploads = view.uploads()?;
-    let paths = ObjectPath::all_of(bucket);
-    let start_of_key = paths.start.len();
-    query.page(|from| {
-        let path = |key: &[u8]| [paths.start.as_slice(), key].concat();
-        let (from, after_id) = match from {
-            Bound::Excluded(key) => match id_marker {
-                Some(id) => (path(key), id),
-                // A zero byte makes the smallest key behind this one.
-                None => (path(&[key, b"\0"].concat()), ""),
-            },
-            Bound::Included(key) => (path(key), ""),
-            Bound::Unbounded => (path(b""), ""),
-        };
-        let from = Bound::Excluded((from.as_slice(), after_id));
-        let to = Bound::Excluded((paths.end.as_slice(), ""));
-        Ok(uploads.range::<(&[u8], &str)>((from, to))?.map(move |row| {
-            let (key, record) = row?;
-            let (path, id) = key.value();
-            Ok((
-                path[start_of_key..].to_vec(),
-                (id.to_owned(), decode(record.value())?),
-            ))
-        }))
-    })
-}
-
-pub(super) async fn parts(
-    backend: &Backend,
-    request: S3Request<ListPartsInput>,
-) -> Result<ListPartsOutput, Fault> {
-    let input = request.input;
-    let limit = limit(input.max_parts, "max-parts")?;
-    let marker = u16::try_from(input.part_number_marker.unwrap_or(0)).map_err(|_| {
-        s3_error!(
-            InvalidArgument,
-            "Argument part-number-marker must be an integer between 0 and 65535"
-        )
-    })?;
-    let path = ObjectPath::new(&input.bucket, &input.key);
-    let (bucket, upload_id) = (input.bucket.clone(), input.upload_id.clone());
-    let (upload, parts, truncated) = backend
-        .index
-        .read(move |view| {
-            view.require_bucket(&bucket)?;
-            let upload = view.require_upload(&path, &upload_id)?;
-            let mut parts: Vec<(u16, PartRecord)> = Vec::new();
-            let after = Bound::Excluded((upload_id.as_str(), marker));
-            let last = Bound::Included((upload_id.as_str(), u16::MAX));
-            for row in view.parts()?.range::<(&str, u16)>((after, last))? {
-                if parts.len() == limit {
-                    return Ok((upload, parts, true));
-                }
-                let (key, part) = row?;
-                parts.push((key.value().1, decode(part.value().0)?));
-            }
-            Ok((upload, parts, false))
-        })
-        .await?;
-    let next_marker = parts.last().map_or(marker, |(number, _)| *number);
-    Ok(ListPartsOutput {
-        bucket: Some(input.bucket),
-        key: Some(input.key),
-        upload_id: Some(input.upload_id),
-        max_parts: Some(limit as i32),
-        part_number_marker: Some(i32::from(marker)),
-        next_part_number_marker: Some(i32::from(next_marker)),
-        is_truncated: Some(truncated),
-        parts: Some(
-            parts
-                .into_iter()
-                .map(|(number, part)| part_entry(number, part))
-                .collect(),
-        ),
-        storage_class: Some(
-            upload
-                .attributes
-                .storage_class
-                .unwrap_or_else(|| StorageClass::STANDARD.to_owned())
-                .into(),
-        ),
-        checksum_algorithm: upload
-            .checksum
-            .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
-        checksum_type: upload
-            .checksum
-            .map(|(_, kind)| ChecksumType::from_static(kind.name())),
-        owner: Some(owner()),
-        initiator: Some(Initiator {
-            id: owner().id,
-            ..Default::default()
-        }),
-        ..Default::default()
-    })
-}
-
-fn part_entry(number: u16, record: PartRecord) -> Part {
-    let mut part = Part {
-        part_number: Some(i32::from(number)),
-        size: Some(record.length.cast_signed()),
-        e_tag: Some(ETag::Strong(record.etag)),
-        last_modified: Some(timestamp(record.modified)),
-        ..Default::default()
-    };
-    set_checksum!(part, &record.checksum);
-    part
-}
-
 /// How keys are written in an answer.
 #[derive(Clone, Copy)]
-enum Encoding {
+pub(super) enum Encoding {
     Plain,
     Url,
 }
 
 impl Encoding {
-    fn parse(asked: Option<EncodingType>) -> Result<Self, Fault> {
+    pub(super) fn parse(asked: Option<EncodingType>) -> Result<Self, Fault> {
         match asked.as_ref().map(EncodingType::as_str) {
             None | Some("") => Ok(Self::Plain),
             Some(EncodingType::URL) => Ok(Self::Url),
@@ -407,7 +221,7 @@ impl Encoding {
         }
     }
 
-    fn apply(self, text: String) -> String {
+    pub(super) fn apply(self, text: String) -> String {
         match self {
             Self::Plain => text,
             Self::Url => url_encode(&text),
@@ -425,7 +239,7 @@ impl From<Encoding> for Option<EncodingType> {
 }
 
 /// A page has at most 1,000 entries; more may be asked for and are not given.
-fn limit(asked: Option<i32>, name: &str) -> Result<usize, Fault> {
+pub(super) fn limit(asked: Option<i32>, name: &str) -> Result<usize, Fault> {
     match usize::try_from(asked.unwrap_or(MAX_PAGE)) {
         Ok(limit) => Ok(limit.min(MAX_PAGE as usize)),
         Err(_) => Err(Fault::refused(
@@ -444,15 +258,14 @@ fn token_after(last: &str) -> String {
 }
 
 fn parse_token(token: &str) -> Result<String, Fault> {
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let pairs = token.as_bytes().chunks_exact(2);
-    let bytes = pairs
-        .remainder()
-        .is_empty()
-        .then(|| pairs.map(byte).collect())
-        .flatten();
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).map(|digit| digit as u8);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = token.as_bytes().chunks(2).map(byte).collect();
     bytes
-        .and_then(|bytes: Vec<u8>| String::from_utf8(bytes).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| {
             s3_error!(
                 InvalidArgument,

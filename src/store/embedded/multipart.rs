@@ -7,15 +7,16 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, s3_error};
 
+use super::announced::Announced;
 use super::attributes::{attributes_of, declared_checksum, refuse_unsupported, set_checksum};
 use super::backend::{Backend, now};
 use super::blobs::random_id;
 use super::checksum::{Algorithm, Checksum, Kind, etag, multipart_etag};
 use super::conditions::WriteConditions;
 use super::fault::Fault;
-use super::receive::{Announced, or_drain, receive};
+use super::receive::{or_drain, receive};
 use super::records::{Layout, ObjectPath, ObjectRecord, PartRecord, UploadRecord};
-use super::tables::Tables;
+use super::tables::{Tables, no_such_upload};
 
 pub(super) async fn create(
     backend: &Backend,
@@ -161,7 +162,6 @@ pub(super) async fn complete(
     request: S3Request<CompleteMultipartUploadInput>,
 ) -> Result<CompleteMultipartUploadOutput, Fault> {
     let mut input = request.input;
-    let location = format!("/{}/{}", input.bucket, input.key);
     let conditions = WriteConditions::new(input.if_match.take(), input.if_none_match.take())?;
     let input = Arc::new(input);
     let completion = Arc::clone(&input);
@@ -172,14 +172,10 @@ pub(super) async fn complete(
             tables.require_bucket(&completion.bucket)?;
             let replaced = tables.object(&path)?;
             let Some(upload) = tables.upload(&path, &completion.upload_id)? else {
-                return match replaced {
-                    Some(object) if object.upload_id.as_ref() == Some(&completion.upload_id) => {
-                        Ok(object)
-                    }
-                    _ => tables
-                        .require_upload(&path, &completion.upload_id)
-                        .and_then(|_| Err(Fault::Corrupt("upload"))),
+                let made = |object: &ObjectRecord| {
+                    object.upload_id.as_ref() == Some(&completion.upload_id)
                 };
+                return replaced.filter(made).ok_or_else(no_such_upload);
             };
             conditions.check(replaced.as_ref())?;
             let (record, layout) = assemble(tables, upload, &completion)?;
@@ -189,9 +185,9 @@ pub(super) async fn complete(
         })
         .await?;
     let mut output = CompleteMultipartUploadOutput {
+        location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),
-        location: Some(location),
         e_tag: Some(ETag::Strong(record.etag.clone())),
         checksum_type: record
             .checksum

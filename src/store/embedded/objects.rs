@@ -4,10 +4,11 @@ use std::ops::Range as ByteRange;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use s3s::dto::*;
 use s3s::{S3Error, S3Request, s3_error};
 
+use super::announced::Announced;
 use super::attributes::{attributes_of, refuse_unsupported, set_attributes, set_checksum};
 use super::backend::{Backend, now};
 use super::blobs::Pinned;
@@ -16,7 +17,7 @@ use super::conditions::{ReadConditions, WriteConditions, timestamp};
 use super::fault::Fault;
 use super::index::spawn_blocking;
 use super::read::BodyStream;
-use super::receive::{Announced, or_drain, receive};
+use super::receive::{or_drain, receive};
 use super::records::{Layout, ObjectPath, ObjectRecord, Segment};
 
 pub(super) async fn put(
@@ -175,12 +176,23 @@ pub(super) async fn delete(
     Ok(DeleteObjectOutput::default())
 }
 
-/// Up to 1,000 keys in one transaction.
+/// Up to 1,000 keys in one transaction. As on AWS, the list must come with a digest; it is not
+/// verified, since the S3 library has parsed the list away.
 pub(super) async fn delete_many(
     backend: &Backend,
     request: S3Request<DeleteObjectsInput>,
 ) -> Result<DeleteObjectsOutput, Fault> {
     let DeleteObjectsInput { bucket, delete, .. } = request.input;
+    let has_digest = |name: &HeaderName| {
+        name.as_str() == "content-md5" || name.as_str().starts_with("x-amz-checksum-")
+    };
+    if !request.headers.keys().any(has_digest) {
+        return Err(s3_error!(
+            InvalidRequest,
+            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
+        )
+        .into());
+    }
     if delete.objects.is_empty() || delete.objects.len() > MAX_DELETED_KEYS {
         return Err(s3_error!(
             MalformedXML,

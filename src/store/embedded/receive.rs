@@ -5,157 +5,22 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use hyper::{HeaderMap, StatusCode};
+use hyper::StatusCode;
 use s3s::dto::StreamingBlob;
-use s3s::{S3ErrorCode, StdError, TrailingHeaders, s3_error};
+use s3s::{S3ErrorCode, StdError, s3_error};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use super::announced::Announced;
 use super::blobs::{Blobs, Draft};
 use super::checksum::{Algorithm, Checksum, Digest};
 use super::fault::Fault;
 use super::index::spawn_blocking;
 use super::records::Segment;
-
-/// What the client said about the body before sending it.
-pub(super) struct Announced {
-    length: u64,
-    md5: Option<[u8; 16]>,
-    algorithm: Option<Algorithm>,
-    /// Base64, from a header; a value from a trailer comes behind the body.
-    checksum: Option<String>,
-    /// The body is `aws-chunked` and has announced trailers.
-    has_trailer: bool,
-    trailers: Option<TrailingHeaders>,
-}
-
-impl Announced {
-    /// Reads the headers of a PutObject or UploadPart.
-    ///
-    /// # Errors
-    ///
-    /// `MissingContentLength`, `EntityTooLarge` over 5 GiB, `InvalidDigest` for a `Content-MD5`
-    /// that is none, and `InvalidRequest` for more than one checksum or an unknown one.
-    pub(super) fn parse(
-        headers: &HeaderMap,
-        trailers: Option<TrailingHeaders>,
-    ) -> Result<Self, Fault> {
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let length = header("x-amz-decoded-content-length")
-            .or_else(|| header("content-length"))
-            .and_then(|length| length.parse::<u64>().ok())
-            .ok_or_else(|| {
-                s3_error!(
-                    MissingContentLength,
-                    "You must provide the Content-Length HTTP header."
-                )
-            })?;
-        if length > MAX_BODY_BYTES {
-            return Err(s3_error!(
-                EntityTooLarge,
-                "Your proposed upload exceeds the maximum allowed size"
-            )
-            .into());
-        }
-        let md5 = header("content-md5").map(parse_md5).transpose()?;
-        let trailer = header("x-amz-trailer").map(str::to_ascii_lowercase);
-        let in_header = |algorithm: &Algorithm| headers.contains_key(algorithm.header());
-        let in_trailer = |algorithm: &Algorithm| {
-            let mut names = trailer.iter().flat_map(|names| names.split(','));
-            names.any(|name| name.trim() == algorithm.header())
-        };
-        let mut named = Algorithm::ALL
-            .into_iter()
-            .filter(|name| in_header(name) || in_trailer(name));
-        let mut algorithm = named.next();
-        if named.next().is_some() {
-            return Err(s3_error!(
-                InvalidRequest,
-                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
-            )
-            .into());
-        }
-        if algorithm.is_none() {
-            algorithm = header("x-amz-sdk-checksum-algorithm")
-                .map(str::parse)
-                .transpose()?;
-        }
-        let checksum = algorithm
-            .and_then(|name| header(name.header()))
-            .map(str::to_owned);
-        Ok(Self {
-            length,
-            md5,
-            algorithm,
-            checksum,
-            has_trailer: trailer.is_some(),
-            trailers,
-        })
-    }
-
-    /// Makes the checksum of the upload be computed even if the client sends none.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidRequest` when the client announced a checksum of another kind.
-    pub(super) fn require(&mut self, of_upload: Option<Algorithm>) -> Result<(), Fault> {
-        let Some(algorithm) = of_upload else {
-            return Ok(());
-        };
-        if self
-            .algorithm
-            .is_some_and(|announced| announced != algorithm)
-        {
-            return Err(Fault::refused(
-                S3ErrorCode::InvalidRequest,
-                format!(
-                    "Checksum Type mismatch occurred, expected checksum Type: {}",
-                    algorithm.name().to_lowercase()
-                ),
-            ));
-        }
-        self.algorithm = of_upload;
-        Ok(())
-    }
-
-    fn verify(&self, received: &Received) -> Result<(), Fault> {
-        if self.md5.is_some_and(|md5| md5 != received.md5) {
-            return Err(s3_error!(
-                BadDigest,
-                "The Content-MD5 you specified did not match what we received."
-            )
-            .into());
-        }
-        let Some(checksum) = &received.checksum else {
-            return Ok(());
-        };
-        let name = checksum.algorithm.header();
-        let trailer = self.trailers.as_ref().and_then(|trailers| {
-            trailers.read(|headers| headers.get(name)?.to_str().ok().map(str::to_owned))?
-        });
-        match self.checksum.as_ref().or(trailer.as_ref()) {
-            Some(declared) if *declared != checksum.value => Err(Fault::refused(
-                S3ErrorCode::BadDigest,
-                format!(
-                    "The {} you specified did not match the calculated checksum.",
-                    checksum.algorithm.name()
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn parse_md5(header: &str) -> Result<[u8; 16], Fault> {
-    let decoded = base64_simd::STANDARD.decode_to_vec(header.as_bytes()).ok();
-    decoded
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| {
-            s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid.").into()
-        })
-}
 
 /// A body that is complete and verified, and not yet named by the index.
 pub(super) struct Received {
@@ -170,19 +35,19 @@ pub(super) struct Received {
 /// Takes in a body. Dropping the future drops the body.
 pub(super) async fn receive(
     blobs: &Arc<Blobs>,
-    body: Option<StreamingBlob>,
+    mut body: Option<StreamingBlob>,
     announced: Announced,
 ) -> Result<Received, Fault> {
-    let mut sink = Stage::Idle(Box::new(Sink::new(Arc::clone(blobs), announced.algorithm)));
+    let mut sink = Stage::Idle(Box::new(Sink::new(
+        Arc::clone(blobs),
+        announced.algorithm(),
+    )));
     let mut batch = Batch::default();
     let mut length = 0;
-    let mut body = body;
-    while let Some(stream) = &mut body
-        && let Some(chunk) = stream.next().await
-    {
+    while let Some(chunk) = next_chunk(&mut body).await? {
         let chunk = chunk.map_err(|error| refuse_body(&error))?;
         length += chunk.len() as u64;
-        if length > announced.length {
+        if length > announced.length() {
             return Err(incomplete());
         }
         batch.push(chunk);
@@ -191,21 +56,11 @@ pub(super) async fn receive(
             sink = sink.start(batch).await?;
         }
     }
-    // An aws-chunked body may end between two chunks, and then nobody below has noticed.
-    let trailer_missing = announced.has_trailer
-        && !announced
-            .trailers
-            .as_ref()
-            .is_some_and(TrailingHeaders::is_ready);
-    if length != announced.length || trailer_missing {
+    if length != announced.length() || announced.lacks_trailer() {
         return Err(incomplete());
     }
     let sink = sink.idle().await?;
-    let received = spawn_blocking(move || {
-        sink.take_in(batch)?
-            .finish(length, |received| announced.verify(received))
-    });
-    received.await
+    spawn_blocking(move || sink.take_in(batch)?.finish(length, &announced)).await
 }
 
 /// Passes a result on; before a refusal the body is read and dropped, since a client that cannot
@@ -214,17 +69,34 @@ pub(super) async fn or_drain<T>(
     result: Result<T, Fault>,
     body: &mut Option<StreamingBlob>,
 ) -> Result<T, Fault> {
-    if result.is_err()
-        && let Some(mut body) = body.take()
-    {
+    if result.is_err() {
         let mut drained = 0;
         while drained <= MAX_DRAINED_BYTES
-            && let Some(Ok(chunk)) = body.next().await
+            && let Ok(Some(Ok(chunk))) = next_chunk(body).await
         {
             drained += chunk.len();
         }
     }
     result
+}
+
+/// # Errors
+///
+/// `RequestTimeout` when the client sends nothing for [`BODY_IDLE_TIMEOUT`].
+async fn next_chunk(
+    body: &mut Option<StreamingBlob>,
+) -> Result<Option<Result<Bytes, StdError>>, Fault> {
+    let Some(body) = body else { return Ok(None) };
+    timeout(BODY_IDLE_TIMEOUT, body.next())
+        .await
+        .map_err(|_elapsed| {
+            s3_error!(
+                RequestTimeout,
+                "Your socket connection to the server was not read from or written to within the \
+             timeout period. Idle connections will be closed."
+            )
+            .into()
+        })
 }
 
 fn incomplete() -> Fault {
@@ -339,38 +211,30 @@ impl Sink {
         Ok(())
     }
 
-    /// Verifies before syncing: a body that will be refused is not worth the wait.
-    fn finish(
-        self,
-        length: u64,
-        verify: impl FnOnce(&Received) -> Result<(), Fault>,
-    ) -> Result<Received, Fault> {
+    fn finish(self, length: u64, announced: &Announced) -> Result<Received, Fault> {
         let digested = self.digest.finalize();
+        // Before syncing: a body that will be refused is not worth the wait.
+        announced.verify(&digested)?;
         let segment = match &self.draft {
-            Some(draft) => Some(Segment::File {
-                blob: draft.blob(),
-                offset: 0,
-                length,
-            }),
+            Some(draft) => {
+                draft.sync().map_err(Fault::io("sync an object body"))?;
+                Some(Segment::File {
+                    blob: draft.blob(),
+                    offset: 0,
+                    length,
+                })
+            }
             None => (length > 0).then(|| Segment::Inline(self.inline.into())),
         };
-        let received = Received {
+        Ok(Received {
             length,
             segment,
             draft: self.draft,
             md5: digested.md5,
             checksum: digested.checksum,
-        };
-        verify(&received)?;
-        if let Some(draft) = &received.draft {
-            draft.sync().map_err(Fault::io("sync an object body"))?;
-        }
-        Ok(received)
+        })
     }
 }
-
-/// Most bytes of one PutObject or UploadPart: 5 GiB, as on AWS.
-pub(super) const MAX_BODY_BYTES: u64 = 5 << 30;
 
 /// Bodies up to this length are kept in the index: such an upload then costs one sync, not two,
 /// and a small file does not become a file of its own. Four pages of the index, so that a change
@@ -380,6 +244,9 @@ const INLINE_BYTES: usize = 16 << 10;
 /// Bytes handed to hashing and writing at once: large enough that changing threads does not
 /// matter, small enough for a thousand uploads at once.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// How long a client may pause in the middle of a body. AWS waits about 20 seconds.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of a refused body that are read before the connection is cut.
 const MAX_DRAINED_BYTES: usize = 16 << 20;

@@ -6,13 +6,13 @@
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
+use s3s::s3_error;
 
 use super::blobs::Draft;
 use super::fault::Fault;
 use super::records::{
     BlobId, Layout, ObjectPath, ObjectRecord, PartRecord, Segment, UploadRecord, decode, encode,
 };
-use s3s::s3_error;
 
 /// Bucket name -> seconds since 1970 when it was created.
 const BUCKETS: TableDefinition<'_, &str, u64> = TableDefinition::new("buckets");
@@ -333,7 +333,7 @@ fn require_bucket(
     }
 }
 
-fn no_such_upload() -> Fault {
+pub(super) fn no_such_upload() -> Fault {
     s3_error!(
         NoSuchUpload,
         "The specified upload does not exist. The upload ID may be invalid, or the upload may \

@@ -100,6 +100,8 @@ impl TestGateway {
             cosgate::ftp::auth::hash_password(&SecretString::from("secret")).expect("hashes");
         let own = [
             "STORAGE__PROVIDER=s3".to_owned(),
+            // its requests would be among those that a scenario counts
+            "UPLOAD__SWEEP=off".to_owned(),
             format!("STORAGE__BUCKET={BUCKET}"),
             format!("STORAGE__ENDPOINT=http://{}", proxy.address()),
             format!("STORAGE__ACCESS_KEY_ID={}", store.access_key_id()),
@@ -207,6 +209,38 @@ impl TestStore {
         page.contents()
             .iter()
             .filter_map(|object| object.key.clone())
+            .collect()
+    }
+
+    /// Begins a multipart upload past the gateway, with one part of `bytes` bytes, and leaves it.
+    pub async fn begin_multipart(&self, key: &str, bytes: usize) {
+        let begun = self
+            .s3
+            .create_multipart_upload()
+            .bucket(BUCKET)
+            .key(key)
+            .send()
+            .await
+            .expect("begun");
+        let part = self.s3.upload_part().bucket(BUCKET).key(key).part_number(1);
+        let part = part
+            .upload_id(begun.upload_id.expect("an id"))
+            .body(vec![0; bytes].into());
+        part.send().await.expect("stored");
+    }
+
+    /// Keys of the unfinished multipart uploads.
+    pub async fn unfinished_keys(&self) -> Vec<String> {
+        let page = self
+            .s3
+            .list_multipart_uploads()
+            .bucket(BUCKET)
+            .send()
+            .await
+            .expect("a listing");
+        page.uploads()
+            .iter()
+            .filter_map(|upload| upload.key.clone())
             .collect()
     }
 

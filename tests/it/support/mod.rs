@@ -1,10 +1,11 @@
 //! What the scenarios are made of.
 
+pub mod cos;
 pub mod ftp;
 pub mod gateway;
 pub mod proxy;
 
-pub use ftp::{Ftp, Reply};
+pub use ftp::Ftp;
 pub use gateway::TestGateway;
 
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub fn pattern(length: usize) -> Vec<u8> {
 
 /// Waits until `condition` holds; a scenario never sleeps blindly.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !condition().await {
         assert!(
             tokio::time::Instant::now() < deadline,

@@ -1,10 +1,12 @@
-//! A TCP proxy in front of a store, for stores that break.
+//! A proxy in front of a store, for stores that break, are far away, or are to be counted.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Passes bytes on until it is told to break.
@@ -19,7 +21,20 @@ struct State {
     /// Bytes that may still come back from the store; `u64::MAX` for all.
     allowance: AtomicU64,
     connections: AtomicU64,
+    /// Flip a bit in the next body on its way to the store.
+    corrupt: AtomicBool,
+    /// The answer to the next request whose first line has both is lost.
+    lose: Mutex<Option<(&'static str, &'static str)>>,
+    lost: AtomicU64,
+    /// Milliseconds before a request is passed on.
+    latency: AtomicU64,
+    /// The heads of all requests.
+    requests: Mutex<Vec<String>>,
+    /// Which requests are answered with 500.
+    failing: Mutex<Option<Failing>>,
 }
+
+type Failing = Box<dyn FnMut(&str) -> bool + Send>;
 
 impl Proxy {
     pub async fn start(store: SocketAddr) -> Self {
@@ -56,19 +71,71 @@ impl Proxy {
         self.state.down.store(down, Ordering::SeqCst);
     }
 
+    /// A bit of the next body is flipped on its way.
+    pub fn corrupt_next_body(&self) {
+        self.state.corrupt.store(true, Ordering::SeqCst);
+    }
+
+    /// The store gets the next request of this kind, and its answer never comes back.
+    pub fn lose_answer_to(&self, method: &'static str, in_target: &'static str) {
+        *self.state.lose.lock().expect("not poisoned") = Some((method, in_target));
+    }
+
+    /// How many answers were lost that way.
+    pub fn answers_lost(&self) -> u64 {
+        self.state.lost.load(Ordering::SeqCst)
+    }
+
     /// After so many more bytes from the store, its connections break, one after another.
     pub fn cut_after(&self, bytes: u64) {
         self.state.allowance.store(bytes, Ordering::SeqCst);
     }
+
+    /// Each request reaches the store this much later.
+    pub fn set_latency(&self, latency: Duration) {
+        let latency = latency.as_millis() as u64;
+        self.state.latency.store(latency, Ordering::SeqCst);
+    }
+
+    /// Each request whose head (`PUT /bucket/key HTTP/1.1` and the header lines) is chosen here is answered with 500.
+    pub fn fail_if(&self, choose: impl FnMut(&str) -> bool + Send + 'static) {
+        *self.state.failing.lock().expect("no panic") = Some(Box::new(choose));
+    }
+
+    /// The heads of all requests since the last call.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.state.requests.lock().expect("no panic"))
+    }
+}
+
+impl State {
+    /// True for the request whose answer is to be lost.
+    fn is_doomed(&self, head: &str) -> bool {
+        let mut lose = self.lose.lock().expect("not poisoned");
+        let line = head.lines().next().unwrap_or_default();
+        let found = lose.is_some_and(|(method, in_target)| {
+            line.starts_with(method) && line.contains(in_target)
+        });
+        if found {
+            *lose = None;
+        }
+        found
+    }
 }
 
 async fn pass(client: TcpStream, store: TcpStream, state: &State) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_store, mut to_store) = store.into_split();
-    let upstream = async { drop(tokio::io::copy(&mut from_client, &mut to_store).await) };
+    let _ = (client.set_nodelay(true), store.set_nodelay(true));
+    let (from_client, mut to_client) = client.into_split();
+    let (mut from_store, to_store) = store.into_split();
+    let doomed = AtomicBool::new(false);
+    let upstream = pass_requests(from_client, to_store, state, &doomed);
     let downstream = async {
-        let mut chunk = vec![0; 16 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_store.read(&mut chunk).await {
+            if doomed.load(Ordering::SeqCst) {
+                state.lost.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
             let left = state.allowance.load(Ordering::SeqCst);
             let pass_on = read.min(usize::try_from(left).unwrap_or(usize::MAX));
             if to_client.write_all(&chunk[..pass_on]).await.is_err() {
@@ -86,12 +153,77 @@ async fn pass(client: TcpStream, store: TcpStream, state: &State) {
     };
     let broken = async {
         while !state.down.load(Ordering::SeqCst) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::select! {
-        () = upstream => {}
-        () = downstream => {}
-        () = broken => {}
+    let refused = tokio::select! {
+        refused = upstream => refused,
+        () = downstream => false,
+        () = broken => false,
+    };
+    if refused {
+        let answer =
+            "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let _ = to_client.write_all(answer.as_bytes()).await;
+    }
+}
+
+/// Passes one request after another on; true if one is to be answered with 500.
+async fn pass_requests(
+    from_client: OwnedReadHalf,
+    mut to_store: OwnedWriteHalf,
+    state: &State,
+    doomed: &AtomicBool,
+) -> bool {
+    let mut from_client = BufReader::new(from_client);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if from_client.read_line(&mut head).await.unwrap_or(0) == 0 {
+                return false;
+            }
+        }
+        let header = |name: &str| {
+            head.lines()
+                .filter_map(|line| line.split_once(": "))
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        };
+        let is_chunked = header("transfer-encoding").is_some();
+        let length = header("content-length").and_then(|value| value.parse().ok());
+        let latency = Duration::from_millis(state.latency.load(Ordering::SeqCst));
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let fails = {
+            let mut failing = state.failing.lock().expect("no panic");
+            failing.as_mut().is_some_and(|choose| choose(&head))
+        };
+        if state.is_doomed(&head) {
+            doomed.store(true, Ordering::SeqCst);
+        }
+        let passed = !fails && to_store.write_all(head.as_bytes()).await.is_ok();
+        state.requests.lock().expect("no panic").push(head);
+        if !passed {
+            return fails;
+        }
+        // where a chunked body ends, nobody here knows; what follows is passed on unseen
+        let length = if is_chunked {
+            u64::MAX
+        } else {
+            length.unwrap_or(0)
+        };
+        let body = &mut (&mut from_client).take(length);
+        if length > 0 && length != u64::MAX && state.corrupt.swap(false, Ordering::SeqCst) {
+            let Ok(byte) = body.read_u8().await else {
+                return false;
+            };
+            if to_store.write_all(&[byte ^ 1]).await.is_err() {
+                return false;
+            }
+        }
+        if tokio::io::copy_buf(body, &mut to_store).await.is_err() {
+            return false;
+        }
     }
 }

@@ -1,0 +1,155 @@
+//! Sweeps what dead gateways left behind: multipart uploads that nobody will complete, which cost storage for ever.
+//!
+//! An unfinished upload tells little about itself: its key, its begin, and the sizes and times of its parts. So the sizes
+//! carry the mark: the parts of this program are a few bytes larger than a round number (see [`parts::is_marked`]), and
+//! the janitor touches only uploads that have such a part, unless it is told to sweep all. An upload without any part
+//! costs nothing and is left alone.
+//!
+//! Any number of replicas may sweep: what matters is when the last part arrived, so no upload that still moves is stale,
+//! and to abort what another replica has just aborted is no error.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::types::MultipartUpload;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::config::Sweep;
+use crate::store::client::Store;
+use crate::store::error::{Chain, StoreError};
+use crate::store::metadata::system_time;
+use crate::store::parts;
+
+/// Pages of uploads that one sweep reads at most (1,000 uploads each); the next sweep reads on from the beginning, when
+/// the stale ones before are gone.
+const MAX_PAGES: usize = 100;
+
+/// Sweeps now and then at intervals, until `stop`.
+pub async fn run(
+    store: Store,
+    prefix: String,
+    sweep: Sweep,
+    stale_after: Duration,
+    stop: CancellationToken,
+) {
+    if sweep == Sweep::Off {
+        return;
+    }
+    // often enough that nothing stays much longer than it has to, seldom enough to cost nothing
+    let interval =
+        (stale_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(6 * 3600));
+    loop {
+        let swept = tokio::select! {
+            swept = sweep_once(&store, &prefix, sweep, stale_after) => swept,
+            () = stop.cancelled() => return,
+        };
+        match swept {
+            Ok(0) => debug!(prefix, "no stale multipart upload"),
+            Ok(aborted) => info!(prefix, aborted, "stale multipart uploads aborted"),
+            Err(error) => {
+                warn!(prefix, error = %Chain(&error), "stale multipart uploads could not be looked for")
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// One look at all unfinished uploads below `prefix`; how many were aborted.
+async fn sweep_once(
+    store: &Store,
+    prefix: &str,
+    sweep: Sweep,
+    stale_after: Duration,
+) -> Result<usize, StoreError> {
+    let stale_before = SystemTime::now()
+        .checked_sub(stale_after)
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    let (mut key_marker, mut id_marker) = (None, None);
+    let mut aborted = 0;
+    for _ in 0..MAX_PAGES {
+        let request = store
+            .client()
+            .list_multipart_uploads()
+            .bucket(store.bucket())
+            .prefix(prefix);
+        let request = request
+            .set_key_marker(key_marker)
+            .set_upload_id_marker(id_marker);
+        let page = request
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("ListMultipartUploads", error))?;
+        for upload in page.uploads() {
+            match abort_if_stale(store, upload, sweep, stale_before).await {
+                Ok(true) => aborted += 1,
+                // completed or aborted meanwhile by somebody else
+                Ok(false) | Err(StoreError::NotFound) => {}
+                Err(error) => {
+                    warn!(key = upload.key(), error = %Chain(&error), "a stale multipart upload stays")
+                }
+            }
+        }
+        if !page.is_truncated().unwrap_or_default() {
+            break;
+        }
+        (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+    }
+    Ok(aborted)
+}
+
+async fn abort_if_stale(
+    store: &Store,
+    upload: &MultipartUpload,
+    sweep: Sweep,
+    stale_before: SystemTime,
+) -> Result<bool, StoreError> {
+    let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else {
+        return Ok(false);
+    };
+    let begun = upload.initiated().and_then(system_time);
+    if begun.is_none_or(|begun| begun > stale_before) {
+        return Ok(false);
+    }
+    let (mut marked, mut moving) = (false, false);
+    let request = store
+        .client()
+        .list_parts()
+        .bucket(store.bucket())
+        .key(key)
+        .upload_id(id);
+    let mut pages = request.into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| StoreError::from_sdk("ListParts", error))?;
+        for part in page.parts() {
+            marked |= part
+                .size()
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .is_some_and(parts::is_marked);
+            moving |= part
+                .last_modified()
+                .and_then(system_time)
+                .is_none_or(|time| time > stale_before);
+        }
+        if moving {
+            return Ok(false);
+        }
+    }
+    if sweep == Sweep::Own && !marked {
+        return Ok(false);
+    }
+    let request = store
+        .client()
+        .abort_multipart_upload()
+        .bucket(store.bucket())
+        .key(key)
+        .upload_id(id);
+    request
+        .send()
+        .await
+        .map_err(|error| StoreError::from_sdk("AbortMultipartUpload", error))?;
+    info!(key, upload_id = id, "stale multipart upload aborted");
+    Ok(true)
+}

@@ -1,0 +1,247 @@
+//! Files out of the store: read ahead, in order, one version.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+
+use crate::support::{TestGateway, pattern};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Small chunks, so that a file of some MiB has many.
+const SMALL_CHUNKS: [&str; 2] = ["DOWNLOAD__CHUNK_SIZE=256KiB", "DOWNLOAD__READ_AHEAD=1MiB"];
+
+/// The GetObject requests among `requests`.
+fn gets(requests: &[String]) -> usize {
+    requests
+        .iter()
+        .filter(|head| head.starts_with("GET /cosgate/f"))
+        .count()
+}
+
+#[tokio::test]
+async fn files_around_the_chunk_size_come_whole_from_any_offset() {
+    let gateway = TestGateway::with(&SMALL_CHUNKS).await;
+    let mut ftp = gateway.login().await;
+    let chunk = 256 * KIB;
+    for size in [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk, 9 * chunk + 7] {
+        let bytes = pattern(size);
+        gateway.put_object("f", bytes.clone()).await;
+        let offsets = [
+            0,
+            1,
+            chunk - 1,
+            chunk,
+            chunk + 1,
+            2 * chunk + 77_777,
+            size.saturating_sub(1),
+            size,
+        ];
+        for offset in offsets.into_iter().filter(|offset| *offset <= size) {
+            ftp.command(&format!("REST {offset}")).await;
+            let (fetched, reply) = ftp.fetch("RETR f").await;
+            assert_eq!(reply.code, 226, "{size} from {offset}: {reply:?}");
+            assert!(fetched == bytes[offset..], "{size} from {offset}");
+        }
+        for beyond in [size as u64 + 1, i64::MAX as u64, u64::MAX] {
+            ftp.command(&format!("REST {beyond}")).await;
+            let reply = ftp.fetch("RETR f").await.1;
+            assert_eq!(reply.code, 554, "{size} from {beyond}: {reply:?}");
+        }
+    }
+    assert_eq!(gateway.gateway.store().read_ahead_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_file_of_one_chunk_is_one_request_and_a_larger_one_is_one_per_chunk() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&SMALL_CHUNKS).await;
+    let mut ftp = gateway.login().await;
+    for (size, offset, expected) in [
+        (1, 0, 1),
+        (256 * KIB, 0, 1),
+        (256 * KIB, 1000, 1),
+        (256 * KIB + 1, 0, 2),
+        (2 * MIB, 0, 8),
+        (2 * MIB, 1_900_000, 1),
+    ] {
+        gateway.put_object("f", pattern(size)).await;
+        proxy.take_requests();
+        if offset > 0 {
+            ftp.command(&format!("REST {offset}")).await;
+        }
+        assert_eq!(ftp.fetch("RETR f").await.0.len(), size - offset);
+        let requests = proxy.take_requests();
+        assert_eq!(requests.len(), expected, "{size} from {offset}");
+        assert_eq!(gets(&requests), expected);
+        let pinned = requests.iter().filter(|head| head.contains("if-match"));
+        assert_eq!(pinned.count(), expected - 1, "all but the first are pinned");
+    }
+}
+
+#[tokio::test]
+async fn chunks_are_fetched_in_parallel() {
+    let latency = Duration::from_millis(200);
+    let mut seconds = Vec::new();
+    for concurrency in [1, 4] {
+        let concurrency = format!("DOWNLOAD__CONCURRENCY={concurrency}");
+        let settings = [SMALL_CHUNKS[0], SMALL_CHUNKS[1], concurrency.as_str()];
+        let (gateway, proxy) = TestGateway::behind_proxy(&settings).await;
+        let bytes = pattern(4 * MIB);
+        gateway.put_object("f", bytes.clone()).await;
+        let mut ftp = gateway.login().await;
+        proxy.set_latency(latency);
+        let started = Instant::now();
+        assert!(ftp.fetch("RETR f").await.0 == bytes);
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    // 16 requests of 200 ms, one after another or four at a time
+    let ratio = seconds[0] / seconds[1];
+    assert!(ratio > 2.0, "{seconds:?}: {ratio:.1} times as fast");
+}
+
+#[tokio::test]
+async fn bodies_that_are_cut_anywhere_are_taken_up_again() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&SMALL_CHUNKS).await;
+    let bytes = pattern(3 * MIB);
+    gateway.put_object("f", bytes.clone()).await;
+    let mut ftp = gateway.login().await;
+    for cut in (0..12_u64).map(|round| 600 + round * round * 21_011) {
+        let cutting = async {
+            // one break after another
+            loop {
+                proxy.cut_after(cut);
+                tokio::time::sleep(Duration::from_millis(7)).await;
+            }
+        };
+        let fetching = async {
+            let (fetched, reply) = ftp.fetch("RETR f").await;
+            // who cuts everything can win; then it must be told
+            match reply.code {
+                226 => assert!(fetched == bytes, "cut after {cut}: {} bytes", fetched.len()),
+                code => assert_eq!(code, 450, "cut after {cut}: {reply:?}"),
+            }
+            reply.code
+        };
+        let code = tokio::select! {
+            code = fetching => code,
+            () = cutting => 0,
+        };
+        assert!(code == 226 || cut < 100_000, "cut after {cut}: {code}");
+        proxy.cut_after(u64::MAX);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_changes_under_the_reader_is_451_and_never_a_mix() {
+    let gateway = TestGateway::with(&SMALL_CHUNKS).await;
+    let mut ftp = gateway.login().await;
+    let (old, new) = (pattern(64 * MIB), vec![b'n'; 64 * MIB]);
+    for replacement in [Some(new), None] {
+        gateway.put_object("f", old.clone()).await;
+        let mut data = ftp.data().await;
+        assert_eq!(ftp.command("RETR f").await.code, 150);
+        let first = data.read_u8().await.expect("the first byte");
+        match replacement {
+            Some(bytes) => gateway.put_object("f", bytes).await,
+            None => assert_eq!(gateway.login().await.command("DELE f").await.code, 250),
+        }
+        let mut fetched = vec![first];
+        let ended = data.read_to_end(&mut fetched).await;
+        assert!(ended.is_err(), "a part of a file must end in a reset");
+        assert_eq!(ftp.reply().await.code, 451);
+        assert!(
+            old.starts_with(&fetched),
+            "{} bytes of one version",
+            fetched.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn many_slow_downloads_stay_within_the_budget_and_all_come_to_an_end() {
+    let budget = 4 * MIB as u64;
+    let gateway = TestGateway::with(&[
+        SMALL_CHUNKS[0],
+        SMALL_CHUNKS[1],
+        "DOWNLOAD__MEMORY_BUDGET=4MiB",
+        "SESSIONS__MAX_PER_IP=100",
+        "PASSIVE__ACCEPT_TIMEOUT=20s",
+    ])
+    .await;
+    let bytes = pattern(12 * MIB);
+    gateway.put_object("f", bytes.clone()).await;
+    let downloads = (0..50).map(|_| async {
+        let mut ftp = gateway.login().await;
+        let mut data = ftp.data().await;
+        assert_eq!(ftp.command("RETR f").await.code, 150);
+        let (mut at, mut part) = (0, vec![0; 128 * KIB]);
+        loop {
+            let read = data.read(&mut part).await.expect("data");
+            if read == 0 {
+                break;
+            }
+            assert!(part[..read] == bytes[at..at + read], "at {at}");
+            at += read;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(at, bytes.len());
+        assert_eq!(ftp.reply().await.code, 226);
+    });
+    let watched = async {
+        let mut peak = 0;
+        loop {
+            peak = gateway.gateway.store().read_ahead_bytes().max(peak);
+            assert!(peak <= budget, "{peak} bytes read ahead");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = futures::future::join_all(downloads) => {}
+        () = watched => {}
+    }
+    assert_eq!(gateway.gateway.store().read_ahead_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_frees_what_was_read_ahead() {
+    let gateway = TestGateway::with(&["DOWNLOAD__STALL_TIMEOUT=500ms"]).await;
+    gateway.put_object("f", pattern(64 * MIB)).await;
+    let mut ftp = gateway.login().await;
+    let data = ftp.data().await;
+    assert_eq!(ftp.command("RETR f").await.code, 150);
+    assert!(gateway.gateway.store().read_ahead_bytes() > 0);
+    assert_eq!(ftp.reply().await.code, 426);
+    assert_eq!(gateway.gateway.store().read_ahead_bytes(), 0);
+    drop(data);
+}
+
+#[tokio::test]
+async fn an_abort_is_answered_while_the_store_is_silent() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&SMALL_CHUNKS).await;
+    gateway.put_object("f", pattern(16 * MIB)).await;
+    let mut ftp = gateway.login().await;
+    let mut data = ftp.data().await;
+    assert_eq!(ftp.command("RETR f").await.code, 150);
+    data.read_u8().await.expect("the first byte");
+    proxy.set_latency(Duration::from_secs(60));
+    // the client takes all there is, so that the gateway waits for the store
+    let draining =
+        tokio::spawn(async move { tokio::io::copy(&mut data, &mut tokio::io::sink()).await });
+    let store = gateway.gateway.store();
+    let mut moved = String::new();
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = ftp.command("STAT").await.text;
+        if now == moved {
+            break;
+        }
+        moved = now;
+    }
+    let asked = Instant::now();
+    assert_eq!(ftp.command("ABOR").await.code, 426);
+    assert_eq!(ftp.reply().await.code, 226);
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert_eq!(store.read_ahead_bytes(), 0);
+    assert!(draining.await.expect("no panic").is_err(), "a reset");
+}

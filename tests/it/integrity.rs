@@ -1,0 +1,181 @@
+//! What the store has is compared with what the client sent, before 226.
+
+use std::sync::atomic::Ordering;
+
+use secrecy::ExposeSecret;
+
+use crate::support::cos::CosDouble;
+use crate::support::{Ftp, TestGateway, gateway, pattern};
+
+const MIB: usize = 1024 * 1024;
+
+/// A gateway in front of a double of COS.
+async fn in_front_of(cos: &CosDouble, settings: &[&str]) -> (cosgate::app::Gateway, Ftp) {
+    let hash = cosgate::ftp::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
+    let own = [
+        "STORAGE__PROVIDER=cos".to_owned(),
+        "STORAGE__BUCKET=files-1250000000".to_owned(),
+        "STORAGE__REGION=ap-guangzhou".to_owned(),
+        format!("STORAGE__ENDPOINT=http://{}", cos.address),
+        "STORAGE__ACCESS_KEY_ID=AKIDEXAMPLE".to_owned(),
+        "STORAGE__SECRET_ACCESS_KEY=secret".to_owned(),
+        "UPLOAD__MIN_PART_SIZE=1MiB".to_owned(),
+        format!(
+            "USERS=[{{name: u, password_hash: '{}'}}]",
+            hash.expose_secret()
+        ),
+    ];
+    let settings: Vec<&str> = own
+        .iter()
+        .map(String::as_str)
+        .chain(settings.iter().copied())
+        .collect();
+    let gateway = gateway::start(&settings).await;
+    let mut ftp = Ftp::connect(gateway.addresses()[0]).await;
+    ftp.login("u", "secret").await;
+    (gateway, ftp)
+}
+
+#[tokio::test]
+async fn cos_gets_what_it_takes_and_its_crc64_is_compared() {
+    let cos = CosDouble::start().await;
+    let (_gateway, mut ftp) = in_front_of(&cos, &[]).await;
+    for bytes in [pattern(10), pattern(5 * MIB)] {
+        assert_eq!(ftp.store("STOR f.jpg", &bytes).await.code, 226);
+        let objects = cos.state.objects.lock().expect("not poisoned");
+        assert!(objects.values().next() == Some(&bytes));
+    }
+    assert_eq!(*cos.state.uploads.lock().expect("not poisoned"), [1, 1, 0]);
+    let headers = cos.state.last_headers.lock().expect("not poisoned");
+    assert_eq!(headers.get("content-type").expect("by name"), "image/jpeg");
+}
+
+#[tokio::test]
+async fn a_checksum_that_differs_is_451_and_nothing_is_kept() {
+    let cos = CosDouble::start().await;
+    let (_gateway, mut ftp) = in_front_of(&cos, &[]).await;
+    cos.state.lie.store(true, Ordering::SeqCst);
+    for bytes in [pattern(10), pattern(5 * MIB)] {
+        assert_eq!(ftp.store("STOR f", &bytes).await.code, 451);
+        assert!(cos.state.objects.lock().expect("not poisoned").is_empty());
+    }
+    let [begun, completed, aborted] = *cos.state.uploads.lock().expect("not poisoned");
+    assert_eq!(
+        (begun, completed, aborted),
+        (1, 0, 1),
+        "the first part showed it"
+    );
+}
+
+#[tokio::test]
+async fn without_leave_to_overwrite_a_taken_name_is_550_before_a_byte_is_sent() {
+    let cos = CosDouble::start().await;
+    let (_gateway, mut ftp) = in_front_of(&cos, &["UPLOAD__OVERWRITE=false"]).await;
+    assert_eq!(ftp.store("STOR f", b"first").await.code, 226);
+    assert_eq!(ftp.store("STOR f", b"second").await.code, 550);
+
+    let gateway =
+        TestGateway::with(&["UPLOAD__OVERWRITE=false", "UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let mut ftp = gateway.login().await;
+    for bytes in [pattern(10), pattern(6 * MIB)] {
+        let name = format!("STOR f{}", bytes.len());
+        assert_eq!(ftp.store(&name, &bytes).await.code, 226);
+        assert_eq!(ftp.store(&name, b"second").await.code, 550);
+        assert!(gateway.object(&name[5..]).await == Some(bytes));
+    }
+    assert_eq!(ftp.store("APPE f10", b"more").await.code, 550);
+    assert_eq!(gateway.unfinished().await, 0);
+
+    // who comes between the question and the end of the upload wins
+    for size in [10, 6 * MIB] {
+        use tokio::io::AsyncWriteExt;
+        let mut data = ftp.data().await;
+        assert_eq!(ftp.command("STOR race").await.code, 150);
+        data.write_all(&pattern(size)).await.expect("writes");
+        gateway.put_object("race", b"the other one".to_vec()).await;
+        drop(data);
+        assert_eq!(ftp.reply().await.code, 550);
+        assert_eq!(
+            gateway.object("race").await.as_deref(),
+            Some(&b"the other one"[..])
+        );
+        ftp.command("DELE race").await;
+    }
+    assert_eq!(gateway.unfinished().await, 0);
+}
+
+#[tokio::test]
+async fn bytes_that_change_on_the_way_to_the_store_are_found() {
+    let (gateway, proxy) =
+        TestGateway::behind_proxy(&["UPLOAD__MIN_PART_SIZE=5MiB", "STORAGE__SIGN_PAYLOAD=never"])
+            .await;
+    gateway.put_object("f", b"old".to_vec()).await;
+    let mut ftp = gateway.login().await;
+    for size in [100_000, 6 * MIB] {
+        proxy.corrupt_next_body();
+        assert_eq!(
+            ftp.store("STOR f", &pattern(size)).await.code,
+            451,
+            "{size}"
+        );
+        assert_eq!(
+            gateway.object("f").await.as_deref(),
+            Some(&b"old"[..]),
+            "{size}"
+        );
+    }
+    assert_eq!(gateway.unfinished().await, 0);
+    assert_eq!(ftp.store("STOR f", &pattern(100)).await.code, 226);
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_the_completion_is_resolved_by_asking() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&["UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let mut ftp = gateway.login().await;
+    let bytes = pattern(6 * MIB);
+    // the store does its work, and the connection breaks before it can say so
+    proxy.lose_answer_to("POST", "uploadId=");
+    let reply = ftp.store("STOR f", &bytes).await;
+    assert_eq!(reply.code, 226, "{reply:?}");
+    assert!(gateway.object("f").await == Some(bytes));
+    assert_eq!(proxy.answers_lost(), 1);
+}
+
+#[tokio::test]
+async fn uploads_that_a_dead_gateway_left_are_swept_and_those_of_others_are_not() {
+    let (gateway, _proxy) = TestGateway::behind_proxy(&[
+        "UPLOAD__SWEEP=own",
+        "UPLOAD__STALE_AFTER=2s",
+        "UPLOAD__MIN_PART_SIZE=5MiB",
+    ])
+    .await;
+    let marked = cosgate::store::parts::marked(5 * MIB as u64) as usize;
+    gateway.begin_multipart("ours", marked).await;
+    gateway.begin_multipart("theirs", 5 * MIB).await;
+    assert_eq!(gateway.unfinished().await, 2);
+    crate::support::eventually("ours is swept", || async {
+        gateway.unfinished().await == 1
+    })
+    .await;
+    // long enough for more sweeps
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(gateway.unfinished_keys().await, ["theirs"]);
+}
+
+#[tokio::test]
+async fn an_upload_that_still_moves_is_never_swept() {
+    use tokio::io::AsyncWriteExt;
+    let gateway =
+        TestGateway::with(&["UPLOAD__STALE_AFTER=2s", "UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let mut ftp = gateway.login().await;
+    let mut data = ftp.data().await;
+    assert_eq!(ftp.command("STOR f").await.code, 150);
+    let bytes = pattern(30 * MIB);
+    for chunk in bytes.chunks(MIB) {
+        data.write_all(chunk).await.expect("writes");
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    }
+    drop(data);
+    assert_eq!(ftp.reply().await.code, 226);
+    assert!(gateway.object("f").await == Some(bytes));
+}
