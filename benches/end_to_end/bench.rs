@@ -262,7 +262,7 @@ fn start_sink(options: &Options) -> io::Result<(Option<Helper>, Store)> {
 fn start_direct(store: &Store, options: &Options) -> io::Result<Helper> {
     let how = &options.direct;
     let checksum = format!("{:?}", how.direct_checksum).to_ascii_lowercase();
-    let role = [
+    let mut role = vec![
         "direct".to_owned(),
         format!("--endpoint={}", store.endpoint),
         format!("--the-bucket={}", store.bucket),
@@ -272,6 +272,7 @@ fn start_direct(store: &Store, options: &Options) -> io::Result<Helper> {
         format!("--part-size={}", how.part_size.as_u64()),
         format!("--direct-checksum={checksum}"),
     ];
+    role.extend(how.direct_unsigned.then(|| "--direct-unsigned".to_owned()));
     Helper::start(&role).map(|(helper, _)| helper)
 }
 

@@ -47,11 +47,14 @@ pub struct Options {
     #[arg(long, default_value = "8MiB")]
     pub part_size: bytesize::ByteSize,
     /// Checksum that the direct client sends with each part and verifies on the way back.
-    #[arg(long, value_enum, default_value_t = Checksum::None)]
+    #[arg(long, value_enum, default_value_t = Checksum::Crc64nvme)]
     pub direct_checksum: Checksum,
+    /// Let the direct client sign its requests without a SHA-256 of the body.
+    #[arg(long)]
+    pub direct_unsigned: bool,
 }
 
-/// What the direct client does for integrity. The SDK signs a SHA-256 of each body in any case (plain HTTP).
+/// What the direct client does for integrity; with none, the SDK still signs a SHA-256 of each body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Checksum {
     None,
@@ -166,7 +169,11 @@ impl Direct {
             let body = self.content.slice(..usize::try_from(size)?);
             let request = self.client.put_object().bucket(&self.bucket).key(key);
             let request = request.set_checksum_algorithm(self.checksum());
-            request.body(ByteStream::from(body)).send().await?;
+            let mut request = request.body(ByteStream::from(body)).customize();
+            if self.options.direct_unsigned {
+                request = request.disable_payload_signing();
+            }
+            request.send().await?;
             return Ok(size);
         }
         let request = self.client.create_multipart_upload();
@@ -215,7 +222,11 @@ impl Direct {
         let request = self.client.upload_part().bucket(&self.bucket).key(key);
         let request = request.upload_id(&*id).part_number(number);
         let request = request.set_checksum_algorithm(self.checksum());
-        let part = request.body(ByteStream::from(body)).send().await?;
+        let mut request = request.body(ByteStream::from(body)).customize();
+        if self.options.direct_unsigned {
+            request = request.disable_payload_signing();
+        }
+        let part = request.send().await?;
         Ok(CompletedPart::builder()
             .part_number(number)
             .set_e_tag(part.e_tag)

@@ -259,14 +259,7 @@ impl Sink {
             "PutObject" => self.put(call, headers, &received),
             "CopyObject" | "UploadPartCopy" => self.copy(call, headers),
             "UploadPart" => self.put_part(call, headers, &received),
-            "CreateMultipartUpload" => {
-                let id = lock(&self.objects).begin_upload();
-                xml(&format!(
-                    "<InitiateMultipartUploadResult><Bucket>{}</Bucket><Key/><UploadId>{id}</UploadId>\
-                     </InitiateMultipartUploadResult>",
-                    call.bucket
-                ))
-            }
+            "CreateMultipartUpload" => self.begin(call, headers),
             "CompleteMultipartUpload" => self.complete(call, headers),
             "AbortMultipartUpload" => match lock(&self.objects).abort(call.text("uploadId")) {
                 true => reply(StatusCode::NO_CONTENT, ""),
@@ -278,6 +271,22 @@ impl Sink {
             }
             _ => error(StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
         }
+    }
+
+    /// A store that knows the algorithm that a client will use for its parts says so.
+    fn begin(&self, call: &Call, headers: &HeaderMap) -> Response<Content> {
+        let id = lock(&self.objects).begin_upload();
+        let mut answer = xml(&format!(
+            "<InitiateMultipartUploadResult><Bucket>{}</Bucket><Key/><UploadId>{id}</UploadId>\
+             </InitiateMultipartUploadResult>",
+            call.bucket
+        ));
+        for name in ["x-amz-checksum-algorithm", "x-amz-checksum-type"] {
+            if let Some(value) = text(headers, name) {
+                insert(answer.headers_mut(), name, value);
+            }
+        }
+        answer
     }
 
     fn list(&self, call: &Call) -> Response<Content> {
