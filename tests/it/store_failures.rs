@@ -18,6 +18,8 @@ async fn an_unreachable_store_is_450_and_changes_nothing() {
         let reply = ftp.store("STOR f", &bytes).await;
         assert_eq!(reply.code, 450, "{reply:?}");
     }
+    // a size that can't be asked for is not a size of 0
+    assert_eq!(ftp.store("APPE f", b"more").await.code, 450);
     assert_eq!(ftp.fetch("RETR f").await.1.code, 450);
     assert_eq!(ftp.fetch("LIST").await.1.code, 450);
     for line in ["SIZE f", "DELE f", "MKD d", "CWD f", "RNFR f"] {
