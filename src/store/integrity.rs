@@ -11,7 +11,7 @@
 //! | [`Method::Off`] | on request | | |
 //!
 //! The CRCs of parts combine to that of the whole object, so no byte is read twice; CRC-64 runs at memory speed, MD5 at
-//! about a second and a half of CPU time per GiB, which is why it comes last.
+//! about two seconds of CPU time per GiB, which is why it comes last.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
