@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, Permissions, Provider, StaticCredentials, User};
+use crate::config::{Config, MasqueradeAddress, Permissions, Provider, StaticCredentials, User};
 use crate::ftp::auth::{HashError, Users, hash_password, random_password};
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
+use crate::ftp::tls::{Failing, Tls, TlsError};
 use crate::masquerade::Masquerade;
 use crate::store::Store;
 use crate::store::client::SetupError;
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The settings of the store contradict each other.
     #[error(transparent)]
     Store(#[from] SetupError),
+    /// The certificates can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The embedded store can't use its directory.
     #[error("embedded store")]
     Embedded(#[from] EmbeddedError),
@@ -70,7 +74,10 @@ pub enum StartError {
 impl StartError {
     /// True if another configuration would help, rather than another state of the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, StartError::Store(_) | StartError::Endpoint(_))
+        matches!(
+            self,
+            StartError::Store(_) | StartError::Endpoint(_) | StartError::Tls(_)
+        )
     }
 }
 
@@ -94,6 +101,13 @@ impl Gateway {
             ),
             None => None,
         };
+        let tls = match &config.tls {
+            Some(settings) => Some(Tls::new(settings.clone(), certificate_names(&config))?),
+            None => None,
+        };
+        if let Some(tls) = &tls {
+            tokio::spawn(Arc::clone(tls).watch_files(stop.clone()));
+        }
         let embedded = start_embedded(&mut config).await?;
         let store = Store::new(&config.storage, &config.upload, &config.download).await?;
         tokio::spawn(janitor::run(
@@ -112,6 +126,8 @@ impl Gateway {
             upload_stall: config.upload.stall_timeout,
             download_stall: config.download.stall_timeout,
             store,
+            tls,
+            active: config.active,
             masquerade: Masquerade::start(config.masquerade_address.as_ref(), stop.clone()),
             loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
             drain,
@@ -162,6 +178,11 @@ impl Gateway {
     /// The embedded store, if that is where files go.
     pub fn embedded(&self) -> Option<&EmbeddedStore> {
         self.embedded.as_ref()
+    }
+
+    /// What is wrong with changed certificate files, while something is.
+    pub fn certificate_fault(&self) -> Option<Failing> {
+        self.frontend.tls.as_ref().and_then(|tls| tls.failing())
     }
 
     /// Sessions at this moment.
@@ -217,6 +238,21 @@ async fn signalled() {
             std::future::pending().await
         }
     }
+}
+
+/// What a self-signed certificate is made out to.
+fn certificate_names(config: &Config) -> Vec<String> {
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    match &config.masquerade_address {
+        Some(MasqueradeAddress::Ipv4(address)) => names.push(address.to_string()),
+        Some(MasqueradeAddress::Dns(name)) => names.push(name.clone()),
+        None => {}
+    }
+    names
 }
 
 /// Without users, the embedded store gets one with a random password.

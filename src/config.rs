@@ -43,6 +43,7 @@ mod reader;
 mod resolve;
 mod sources;
 mod storage;
+mod tls;
 mod users;
 mod yaml;
 
@@ -92,6 +93,10 @@ pub struct Config {
     pub masquerade_address: Option<MasqueradeAddress>,
     /// Passive data connections.
     pub passive: Passive,
+    /// Active data connections.
+    pub active: Active,
+    /// FTPS; none: connections are in clear.
+    pub tls: Option<Tls>,
     /// Limits on control connections.
     pub sessions: Sessions,
     /// The object store.
@@ -126,6 +131,88 @@ pub struct Passive {
     pub ports: RangeInclusive<u16>,
     /// How long a client may take to connect to its passive port; 1 ms to 7 days.
     pub accept_timeout: Duration,
+}
+
+/// Active data connections.
+#[derive(Debug, Clone)]
+pub struct Active {
+    /// Whether PORT and EPRT are taken.
+    pub enabled: bool,
+    /// How long the client may take to accept; 1 ms to 7 days.
+    pub connect_timeout: Duration,
+}
+
+/// FTPS (RFC 4217).
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Where the certificate comes from.
+    pub source: CertificateSource,
+    /// What must be protected.
+    pub required: TlsRequired,
+    /// Addresses on which TLS begins with the first byte; may be empty.
+    pub implicit_listen: Vec<SocketAddr>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Whose client certificates are asked for; none: clients show none.
+    pub clients: Option<ClientCertificates>,
+    /// Whether data connections must resume the TLS session of their control connection.
+    pub session_reuse: SessionReuse,
+    /// Time for one handshake; 1 ms to 7 days.
+    pub handshake_timeout: Duration,
+    /// How often the files are looked at for changes; 1 ms to 7 days.
+    pub reload_interval: Duration,
+}
+
+/// Where the server's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// PEM files.
+    Files {
+        /// The chain, the server's own certificate first.
+        cert: PathBuf,
+        /// The key of that certificate.
+        key: PathBuf,
+    },
+    /// Made at start, for trials.
+    SelfSigned,
+}
+
+/// Client certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM file with the authorities that sign them.
+    pub authorities: PathBuf,
+    /// Whether a client without one is refused.
+    pub required: bool,
+}
+
+/// What clients must protect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsRequired {
+    /// Nothing: FTPS is offered.
+    None,
+    /// The control connection, and with it the password.
+    Control,
+    /// Data connections, too.
+    All,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2 and later.
+    Tls12,
+    /// TLS 1.3 only.
+    Tls13,
+}
+
+/// What is asked of data connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionReuse {
+    /// A new session will do.
+    Off,
+    /// They must resume the session of their control connection.
+    Required,
 }
 
 /// Limits on control connections.

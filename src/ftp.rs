@@ -34,6 +34,8 @@ pub mod listener;
 pub mod listformat;
 pub mod net;
 pub mod passive;
+pub mod protection;
 pub mod reply;
 pub mod session;
+pub mod tls;
 pub mod transfer;

@@ -1,8 +1,8 @@
-//! cosgate: an FTP gateway in front of object storage, Tencent COS and any S3-compatible store.
+//! cosgate: an FTP and FTPS gateway in front of object storage, Tencent COS and any S3-compatible store.
 //!
 //! ```text
 //! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::edge)
-//!      │  USER, PASS: ftp::auth        PASV: ftp::passive, masquerade
+//!      │  AUTH, PROT: ftp::protection, ftp::tls    USER, PASS: ftp::auth    PASV: ftp::passive, masquerade
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
 //!              └─> storage backend (ftp::backend) ── the client's data connection comes in the session's order
 //!                      └─> store: upload, download, listing, copy ──> aws-sdk-s3 ──> COS, S3, or the embedded store
@@ -23,6 +23,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod ftp;

@@ -10,7 +10,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
-use super::{Integrity, LogFormat, OnInterrupt, Permissions, Provider, SignPayload, Sweep};
+use super::{
+    Integrity, LogFormat, OnInterrupt, Permissions, Provider, SessionReuse, SignPayload, Sweep,
+    TlsRequired, TlsVersion,
+};
 
 /// What a parser returns.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -65,6 +68,44 @@ pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
     } else {
         "write an IP address and a port, such as 0.0.0.0:2121 or [::]:2121".to_string()
     })
+}
+
+/// What clients must protect.
+pub(super) fn tls_required(text: &str) -> Parsed<TlsRequired> {
+    match text {
+        "none" => Ok(TlsRequired::None),
+        "control" => Ok(TlsRequired::Control),
+        "all" => Ok(TlsRequired::All),
+        _ => Err("write none, control (the password is protected) or all (files, too)".into()),
+    }
+}
+
+/// The oldest version of TLS.
+pub(super) fn tls_version(text: &str) -> Parsed<TlsVersion> {
+    match text {
+        "1.2" => Ok(TlsVersion::Tls12),
+        "1.3" => Ok(TlsVersion::Tls13),
+        _ => Err("write 1.2 or 1.3; older versions are broken (RFC 8996)".into()),
+    }
+}
+
+/// What is asked of data connections.
+pub(super) fn session_reuse(text: &str) -> Parsed<SessionReuse> {
+    match text {
+        // YAML 1.1 writers turn `off` into `false`.
+        "off" | "false" => Ok(SessionReuse::Off),
+        "required" => Ok(SessionReuse::Required),
+        _ => Err("write off or required".into()),
+    }
+}
+
+/// Whether a client certificate is required.
+pub(super) fn client_auth(text: &str) -> Parsed<bool> {
+    match text {
+        "required" => Ok(true),
+        "optional" => Ok(false),
+        _ => Err("write required or optional".into()),
+    }
 }
 
 /// An address to listen on, or `off`.

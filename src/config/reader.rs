@@ -100,6 +100,26 @@ impl Reader {
             .ok()
     }
 
+    /// The values of the list `path`; none where it is not set.
+    pub fn optional_list<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        if self.is_set(path) {
+            return self.list(path, parse);
+        }
+        let origin = Origin::Default.to_string();
+        self.settings.insert(
+            path,
+            Setting {
+                value: None,
+                origin,
+            },
+        );
+        Vec::new()
+    }
+
     /// The values of the list `path`.
     pub fn list<T>(
         &mut self,

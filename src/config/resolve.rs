@@ -11,7 +11,8 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
-    Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, memory, names, users,
+    Active, Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, memory,
+    names, tls, users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
@@ -34,6 +35,10 @@ fn config(read: &mut Reader) -> Config {
     };
     let passive = passive(read, &listen);
     admin_conflicts(read, &admin, &listen, &passive.ports);
+    let tls = tls::resolve(read);
+    if let Some(tls) = &tls {
+        implicit_conflicts(read, &tls.implicit_listen, &listen, &passive.ports, &admin);
+    }
     let storage = storage::resolve(read);
     Config {
         greeting: read.value("greeting", parse::greeting),
@@ -46,8 +51,13 @@ fn config(read: &mut Reader) -> Config {
         },
         users: users::resolve(read, storage.provider),
         log: log(read),
+        active: Active {
+            enabled: read.value("active.enabled", parse::switch),
+            connect_timeout: read.duration("active.connect_timeout"),
+        },
         listen,
         passive,
+        tls,
         storage,
         admin,
     }
@@ -121,6 +131,30 @@ fn admin_conflicts(
             "admin.listen",
             "this port is one of passive.ports; choose another port, or off",
         );
+    }
+}
+
+fn implicit_conflicts(
+    read: &mut Reader,
+    implicit: &[SocketAddr],
+    listen: &[SocketAddr],
+    passive: &RangeInclusive<u16>,
+    admin: &Admin,
+) {
+    const KEY: &str = "tls.implicit_listen";
+    for (i, address) in implicit.iter().enumerate() {
+        let taken = if implicit[..i].iter().any(|other| overlap(*other, *address)) {
+            "stands here twice; remove one"
+        } else if listen.iter().any(|other| overlap(*other, *address)) {
+            "is the control port (listen); choose another port, such as 990 or 2990"
+        } else if passive.contains(&address.port()) {
+            "is one of passive.ports; choose another port"
+        } else if admin.listen.is_some_and(|other| overlap(other, *address)) {
+            "is the admin port (admin.listen); choose another port"
+        } else {
+            continue;
+        };
+        read.refuse(KEY, format!("{address} {taken}"));
     }
 }
 

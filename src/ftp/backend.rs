@@ -135,11 +135,16 @@ impl Backend {
             return Err(no_order());
         };
         let download = self.heeding(self.store.open(&key, offset)).await?;
-        let mut data = gate.open().await.ok_or(GAVE_UP)?;
+        let mut data = gate.open().await.ok_or_else(|| self.given_up())?;
         let sent = download.send(&mut data).await?;
         data.transfer().commit().map_err(StoreError::Interrupted)?;
         data.close().await.map_err(StoreError::Interrupted)?;
         Ok(Done::Sent(sent))
+    }
+
+    /// The edge gave the data connection up before it was handed over.
+    fn given_up(&self) -> StoreError {
+        StoreError::Interrupted(self.session.interruption())
     }
 
     async fn list_directory(&self, path: &Path) -> Result<Done, StoreError> {
@@ -179,7 +184,7 @@ impl Backend {
             data: None,
         };
         if let Some(gate) = gate {
-            outlet.data = Some(gate.open().await.ok_or(GAVE_UP)?);
+            outlet.data = Some(gate.open().await.ok_or_else(|| self.given_up())?);
         }
         while let Some(entries) = page {
             for entry in &entries {
@@ -194,9 +199,6 @@ impl Backend {
         outlet.finish().await
     }
 }
-
-/// The edge gave the data connection up before it was handed over; what it tells the client is its own affair.
-const GAVE_UP: StoreError = StoreError::Interrupted(Interruption::ControlLost);
 
 fn no_order() -> StoreError {
     StoreError::Integrity {
@@ -226,14 +228,14 @@ impl Source for GatedSource {
         }
         match &mut self.data {
             Some(data) => data.read(buffer).await,
-            None => Err(Interruption::ControlLost),
+            None => Err(self.session.interruption()),
         }
     }
 
     fn commit(&mut self) -> Result<(), Interruption> {
         self.data
             .as_mut()
-            .map_or(Err(Interruption::ControlLost), ClientData::commit)
+            .map_or_else(|| Err(self.session.interruption()), ClientData::commit)
     }
 
     async fn interrupted(&self) -> Interruption {

@@ -1,11 +1,15 @@
 //! Lines on the control connection (RFC 959, section 5.3): bounded, and without telnet's leftovers. No FTP knowledge.
 
+use std::future::poll_fn;
 use std::io::{self, Read};
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::ftp::net::Stream;
 use crate::ftp::reply::Reply;
@@ -64,23 +68,54 @@ impl Control {
         &self.stream
     }
 
+    /// True if nothing has arrived that wasn't answered.
+    pub fn is_quiet(&self) -> bool {
+        self.received.is_empty() && self.junk == 0
+    }
+
+    /// The socket, for a TLS handshake on it; `None` if the client has sent more than it may before that. What was sent
+    /// in clear must not count as sent under TLS (the STARTTLS injection of CVE-2011-0411).
+    pub fn into_plain(self) -> Option<TcpStream> {
+        match self.stream {
+            Stream::Plain(socket) if self.received.is_empty() && self.junk == 0 => Some(socket),
+            Stream::Plain(_) | Stream::Tls(_) => None,
+        }
+    }
+
     /// The next line. Cancel safe: what was read stays here.
     pub async fn next(&mut self) -> io::Result<Line> {
         loop {
             if let Some(line) = self.take_line() {
                 return Ok(line);
             }
-            let Stream::Plain(socket) = &self.stream;
             let received = &mut self.received;
-            // Not tokio's read: recv() stops at TCP's urgent mark (clients send ABOR with MSG_OOB), and tokio takes that
-            // short read for "nothing left", so that the byte behind the mark would wait for the client's next one.
-            let read = socket.async_io(Interest::READABLE, || {
-                let mut chunk = [0; 2048];
-                let read = (&*SockRef::from(socket)).read(&mut chunk)?;
-                received.extend_from_slice(&chunk[..read]);
-                Ok(read)
-            });
-            if read.await? == 0 {
+            let read = match &mut self.stream {
+                // Not tokio's read: recv() stops at TCP's urgent mark (clients send ABOR with MSG_OOB), and tokio takes
+                // that short read for "nothing left", so that the byte behind the mark would wait for the client's next
+                // one.
+                Stream::Plain(socket) => {
+                    let socket = &*socket;
+                    let reading = socket.async_io(Interest::READABLE, || {
+                        let mut chunk = [0; 2048];
+                        let read = (&*SockRef::from(socket)).read(&mut chunk)?;
+                        received.extend_from_slice(&chunk[..read]);
+                        Ok(read)
+                    });
+                    reading.await?
+                }
+                // no client marks bytes of a TLS record as urgent
+                Stream::Tls(stream) => {
+                    poll_fn(|cx| {
+                        let mut chunk = [0; 2048];
+                        let mut buffer = ReadBuf::new(&mut chunk);
+                        ready!(Pin::new(stream.as_mut()).poll_read(cx, &mut buffer))?;
+                        received.extend_from_slice(buffer.filled());
+                        Poll::Ready(io::Result::Ok(buffer.filled().len()))
+                    })
+                    .await?
+                }
+            };
+            if read == 0 {
                 return Ok(Line::End);
             }
         }
@@ -105,7 +140,8 @@ impl Control {
             self.stream.shutdown().await?;
             let mut seen = 0;
             while seen < MAX_JUNK {
-                let Stream::Plain(socket) = &self.stream;
+                // whatever it is, it is thrown away: TLS needs no deciphering for that
+                let socket = self.stream.tcp();
                 let read = socket
                     .async_io(Interest::READABLE, || {
                         (&*SockRef::from(socket)).read(&mut [0; 2048])
@@ -181,7 +217,7 @@ fn clean(mut raw: BytesMut) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
 
     use super::*;
 

@@ -2,6 +2,7 @@
 //!
 //! Every command that a client can send is named here, so that libunftp only ever sees lines that the gateway composed.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
 use crate::ftp::listformat::{Format, parse_timestamp};
@@ -29,9 +30,13 @@ pub enum Command {
     /// `TYPE`, `MODE`, `STRU`: the reply says it all
     Setting(Reply),
     /// `AUTH mechanism` (RFC 4217)
-    Auth,
-    /// `PBSZ`, `PROT`, `CCC` (RFC 4217)
-    Protection,
+    Auth(String),
+    /// `PBSZ` (RFC 4217)
+    Pbsz,
+    /// `PROT level` (RFC 4217)
+    Prot(String),
+    /// `CCC` (RFC 4217)
+    Ccc,
     /// `ALLO bytes`: how large the next upload will be, if the client can say
     Allo(Option<u64>),
     /// `ACCT`: nothing to do
@@ -44,8 +49,8 @@ pub enum Command {
     Pasv,
     /// `EPSV` (RFC 2428)
     Epsv(Epsv),
-    /// `PORT`, `EPRT`
-    Active,
+    /// `PORT`, `EPRT` (RFC 2428): where the client listens
+    Port(SocketAddr),
     /// `STAT` without a path
     Status,
     /// `STAT path`
@@ -147,8 +152,10 @@ impl Command {
                 "Structure is file",
                 "Only file structure is supported",
             )),
-            "AUTH" => Command::Auth,
-            "PBSZ" | "PROT" | "CCC" => Command::Protection,
+            "AUTH" => Command::Auth(word),
+            "PBSZ" => Command::Pbsz,
+            "PROT" => Command::Prot(word),
+            "CCC" => Command::Ccc,
             // "ALLO 1000 R 80" has a record size behind it, which means nothing here
             "ALLO" => Command::Allo(word.split(' ').next().and_then(|bytes| bytes.parse().ok())),
             "ACCT" => Command::Superfluous,
@@ -165,7 +172,11 @@ impl Command {
                 "ALL" => Epsv::All,
                 _ => return Err(Reply::new(522, "Network protocol not supported, use (1,2)")),
             }),
-            "PORT" | "EPRT" => Command::Active,
+            "PORT" => Command::Port(
+                port_argument(&word)
+                    .ok_or_else(|| Reply::new(501, "PORT takes h1,h2,h3,h4,p1,p2"))?,
+            ),
+            "EPRT" => Command::Port(eprt_argument(&word)?),
             "STAT" if argument.is_empty() => Command::Status,
             "STAT" => Command::StatPath(without_options(argument).to_owned()),
             "PWD" | "XPWD" => Command::Pwd,
@@ -212,7 +223,9 @@ impl Command {
             Command::Rest(_)
                 | Command::Pasv
                 | Command::Epsv(_)
-                | Command::Active
+                | Command::Port(_)
+                | Command::Pbsz
+                | Command::Prot(_)
                 | Command::Setting(_)
                 | Command::Noop
                 | Command::Allo(_)
@@ -224,6 +237,35 @@ impl Command {
                 | Command::Appe(_)
         )
     }
+}
+
+/// The argument of `PORT` (RFC 959): four numbers of an IPv4 address and two of a port.
+fn port_argument(word: &str) -> Option<SocketAddr> {
+    let numbers: Result<Vec<u8>, _> = word.split(',').map(str::parse).collect();
+    let [a, b, c, d, high, low] = numbers.ok()?.try_into().ok()?;
+    let port = u16::from_be_bytes([high, low]);
+    Some(SocketAddr::from((Ipv4Addr::new(a, b, c, d), port)))
+}
+
+/// The argument of `EPRT` (RFC 2428): `|1|address|port|` with any delimiter.
+fn eprt_argument(word: &str) -> Result<SocketAddr, Reply> {
+    let bad = || {
+        Reply::new(
+            501,
+            "EPRT takes |1|IPv4 address|port| or |2|IPv6 address|port|",
+        )
+    };
+    let delimiter = word.chars().next().ok_or_else(bad)?;
+    let parts: Vec<&str> = word.split(delimiter).collect();
+    let ["", protocol, address, port, ""] = parts[..] else {
+        return Err(bad());
+    };
+    let address = match protocol {
+        "1" => IpAddr::V4(address.parse().map_err(|_| bad())?),
+        "2" => IpAddr::V6(address.parse().map_err(|_| bad())?),
+        _ => return Err(Reply::new(522, "Network protocol not supported, use (1,2)")),
+    };
+    Ok(SocketAddr::new(address, port.parse().map_err(|_| bad())?))
 }
 
 /// Files travel byte for byte whatever the type: an object has no line ends to convert. Clients that switch to ASCII for
@@ -291,6 +333,14 @@ mod tests {
             ("REST 99999999999999999999", 501),
             ("SMNT /", 502),
             ("EPSV 3", 522),
+            ("PORT 127,0,0,1,4", 501),
+            ("PORT 127,0,0,256,4,1", 501),
+            ("PORT", 501),
+            ("EPRT", 501),
+            ("EPRT |1|127.0.0.1|2000", 501),
+            ("EPRT |1|::1|2000|", 501),
+            ("EPRT |1|127.0.0.1|70000|", 501),
+            ("EPRT |3|x|2000|", 522),
             ("MFMT", 501),
             ("MFMT 20201231235959", 501),
             ("MFMT 20201331235959 f", 501),
@@ -314,6 +364,18 @@ mod tests {
                 panic!("{line:?} is a setting")
             };
             assert_eq!(reply.code, code, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn active_addresses_are_read_in_both_forms() {
+        for (line, address) in [
+            ("PORT 127,0,0,1,7,208", "127.0.0.1:2000"),
+            ("EPRT |1|127.0.0.1|2000|", "127.0.0.1:2000"),
+            ("EPRT !2!::1!2000!", "[::1]:2000"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(Command::parse(line), Ok(Command::Port(address)), "{line}");
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
+use crate::config::TlsRequired;
 use crate::ftp::auth::{LoginError, random_password};
 use crate::ftp::backend::Backend;
 use crate::ftp::codec::{Control, Line};
@@ -24,8 +25,10 @@ use crate::ftp::listener::Frontend;
 use crate::ftp::listformat::{FACTS, facts, timestamp};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
+use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::{Done, Order, Session};
+use crate::ftp::tls::Secured;
 use crate::store::{Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
@@ -44,6 +47,8 @@ pub(super) enum Close {
     Silently,
     /// With a last reply.
     With(Reply),
+    /// Not at all: it goes on under TLS, after the handshake that the client has been told to begin.
+    StartTls,
 }
 
 /// What a step of the session comes to.
@@ -75,27 +80,45 @@ pub(super) struct Edge {
     /// Lines that arrived during a transfer, to be answered after it.
     pub(super) queue: VecDeque<Line>,
     pub(super) engine: Option<Engine>,
-    pub(super) passive: Option<Reservation>,
+    /// How the next transfer's data connection comes about.
+    pub(super) data: Option<DataChannel>,
+    /// TLS on the control connection.
+    pub(super) secured: Option<Secured>,
+    /// Whether data connections are protected (`PROT P`).
+    pub(super) private: bool,
     /// The offset of the last `REST`, for the transfer that follows.
     pub(super) restart: u64,
     /// The size that the last `ALLO` announced for it.
     pub(super) announced: Option<u64>,
     pub(super) working_directory: VirtualPath,
     pool: Arc<PassivePool>,
+    /// `PBSZ` was said, as RFC 2228 wants it before `PROT`.
+    pub(super) buffer_size_set: bool,
+    greeted: bool,
+    log_in_by: Instant,
     user_name: Option<String>,
     failed_logins: u32,
-    epsv_only: bool,
+    pub(super) epsv_only: bool,
     /// The last command was an `RNFR` that the engine accepted.
     renaming: bool,
 }
 
-/// Serves one client until it leaves.
+/// How a data connection comes about.
+pub(super) enum DataChannel {
+    /// The client connects to a port of ours.
+    Passive(Reservation),
+    /// We connect to a port of the client's.
+    Active(SocketAddr),
+}
+
+/// Serves one client until it leaves. On an `implicit` listener TLS begins with the first byte.
 pub async fn run(
     frontend: Arc<Frontend>,
     socket: TcpStream,
     peer: SocketAddr,
     id: u64,
     pool: Arc<PassivePool>,
+    implicit: bool,
 ) {
     // clients send the last byte of an ABOR as urgent data; in line it is read like the rest
     let _ = SockRef::from(&socket).set_out_of_band_inline(true);
@@ -103,23 +126,52 @@ pub async fn run(
         return;
     };
     debug!(session = id, client = %peer, "connected");
+    let (mut stream, mut secured) = (Stream::Plain(socket), None);
+    if implicit {
+        (stream, secured) = match handshake(&frontend, stream, id).await {
+            Some((stream, secured)) => (stream, Some(secured)),
+            None => return,
+        };
+    }
+    let log_in_by = Instant::now() + frontend.sessions.login_timeout;
     let mut edge = Edge {
         frontend,
         session: Arc::new(Session::new(id, peer, local, engine_password)),
-        control: Control::new(Stream::Plain(socket)),
+        control: Control::new(stream),
         queue: VecDeque::new(),
         engine: None,
-        passive: None,
+        data: None,
+        // a client that knows nothing but implicit TLS expects it on data connections, too
+        private: secured.is_some(),
+        secured,
         restart: 0,
         announced: None,
         working_directory: VirtualPath::root(),
         pool,
+        buffer_size_set: false,
+        greeted: false,
+        log_in_by,
         user_name: None,
         failed_logins: 0,
         epsv_only: false,
         renaming: false,
     };
-    let end = edge.serve().await;
+    let end = loop {
+        match edge.serve().await {
+            Close::StartTls => {}
+            end => break end,
+        }
+        let Some(socket) = edge.control.into_plain() else {
+            warn!(session = id, client = %peer, "commands were sent in clear behind AUTH, as an attacker on the way would do");
+            return;
+        };
+        let Some((stream, secured)) = handshake(&edge.frontend, Stream::Plain(socket), id).await
+        else {
+            return;
+        };
+        edge.control = Control::new(stream);
+        edge.secured = Some(secured);
+    };
     if let Close::With(reply) = end {
         let _ = edge.control.send(&reply).await;
     }
@@ -128,16 +180,18 @@ pub async fn run(
 }
 
 impl Edge {
+    /// Greets, unless it was done before AUTH, and answers lines until there is a reason to stop.
     async fn serve(&mut self) -> Close {
-        let greeting = Reply::new(220, self.frontend.greeting.clone());
-        if let Err(error) = self.control.send(&greeting).await {
-            return error.into();
+        if !std::mem::replace(&mut self.greeted, true) {
+            let greeting = Reply::new(220, self.frontend.greeting.clone());
+            if let Err(error) = self.control.send(&greeting).await {
+                return error.into();
+            }
         }
-        let log_in_by = Instant::now() + self.frontend.sessions.login_timeout;
         loop {
             let line = match self.queue.pop_front() {
                 Some(line) => line,
-                None => match self.next_line(log_in_by).await {
+                None => match self.next_line().await {
                     Ok(line) => line,
                     Err(close) => return close,
                 },
@@ -150,12 +204,12 @@ impl Edge {
         }
     }
 
-    async fn next_line(&mut self, log_in_by: Instant) -> Step<Line> {
+    async fn next_line(&mut self) -> Step<Line> {
         let logged_in = self.session.user().is_some();
         let until = if logged_in {
             Instant::now() + self.frontend.sessions.idle_timeout
         } else {
-            log_in_by
+            self.log_in_by
         };
         tokio::select! {
             line = self.control.next() => Ok(line?),
@@ -198,12 +252,17 @@ impl Edge {
             Command::Quit => Err(Close::with(221, "Goodbye")),
             Command::Noop => self.say(200, "OK").await,
             Command::Help => self.say(214, "See RFC 959, 2389, 2428 and 3659").await,
-            Command::Feat => self.send(features()).await,
+            Command::Feat => self.send(self.features()).await,
             Command::Opts(option) => self.send(option_reply(&option)).await,
             Command::Syst => self.say(215, "UNIX Type: L8").await,
             Command::Setting(reply) => self.send(reply).await,
-            Command::Auth => self.say(502, "TLS is not available").await,
-            Command::Protection => self.say(503, "There is no TLS on this connection").await,
+            Command::Auth(mechanism) => self.auth(&mechanism).await,
+            Command::Pbsz => self.pbsz().await,
+            Command::Prot(level) => self.prot(&level).await,
+            Command::Ccc => {
+                self.say(534, "The control connection stays protected")
+                    .await
+            }
             Command::Allo(bytes) => {
                 self.announced = bytes;
                 self.say(200, "Noted").await
@@ -212,7 +271,7 @@ impl Edge {
             Command::User(name) => self.user(name).await,
             Command::Pass(password) => self.pass(password.0.into()).await,
             Command::Abor => {
-                self.passive = None;
+                self.data = None;
                 self.say(226, "There is no transfer to abort").await
             }
             _ if self.session.user().is_none() => {
@@ -224,10 +283,7 @@ impl Edge {
             }
             Command::Pasv => self.pasv().await,
             Command::Epsv(argument) => self.epsv(argument).await,
-            Command::Active => {
-                self.say(502, "Active mode is not available, use PASV or EPSV")
-                    .await
-            }
+            Command::Port(address) => self.port(address).await,
             Command::Status => self.status().await,
             Command::Pwd => {
                 self.send(Reply::new(257, quoted(self.working_directory.as_str())))
@@ -296,6 +352,9 @@ impl Edge {
         if self.session.user().is_some() {
             return self.say(503, "Already logged in").await;
         }
+        if self.secured.is_none() && self.tls_required() != TlsRequired::None {
+            return self.say(530, "Please use AUTH TLS first").await;
+        }
         self.user_name = Some(name);
         self.say(331, "Password required").await
     }
@@ -344,6 +403,9 @@ impl Edge {
         if self.epsv_only {
             return self.say(501, "EPSV ALL is in force").await;
         }
+        if let Some(refusal) = self.unprotected_data() {
+            return self.send(refusal).await;
+        }
         let address = match self.frontend.masquerade.address(self.session.local.ip()) {
             Ok(address) => address,
             Err(reason) => {
@@ -385,6 +447,9 @@ impl Edge {
             }
             Epsv::Same | Epsv::Ipv4 | Epsv::Ipv6 => {}
         }
+        if let Some(refusal) = self.unprotected_data() {
+            return self.send(refusal).await;
+        }
         let Some(port) = self.reserve_port().await else {
             return self.no_port().await;
         };
@@ -397,9 +462,14 @@ impl Edge {
 
     async fn reserve_port(&mut self) -> Option<u16> {
         // a new PASV takes the place of the old one
-        self.passive = None;
-        self.passive = self.pool.reserve(self.session.peer.ip(), PORT_WITHIN).await;
-        self.passive.as_ref().map(Reservation::port)
+        self.data = None;
+        let reservation = self
+            .pool
+            .reserve(self.session.peer.ip(), PORT_WITHIN)
+            .await?;
+        let port = reservation.port();
+        self.data = Some(DataChannel::Passive(reservation));
+        Some(port)
     }
 
     async fn no_port(&mut self) -> Step {
@@ -532,18 +602,14 @@ impl Edge {
         reply
     }
 
+    /// What was said before AUTH doesn't count (RFC 4217, section 4.1).
+    pub(super) fn forget_user(&mut self) {
+        self.user_name = None;
+    }
+
     pub(super) fn user_name(&self) -> &str {
         self.session.user().map_or("", |user| user.name.as_str())
     }
-}
-
-fn features() -> Reply {
-    Reply::new(
-        211,
-        format!(
-            "Features\nEPSV\nMDTM\nMFMT\nMLST {FACTS}\nPASV\nREST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
-        ),
-    )
 }
 
 fn option_reply(option: &str) -> Reply {

@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::ftp::codec::{Control, Line};
-use crate::ftp::edge::{Close, Edge, Step};
+use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::engine::EngineError;
 use crate::ftp::listformat::{Format, is_pattern};
-use crate::ftp::net::{PeerWatch, Stream};
+use crate::ftp::net::PeerWatch;
+use crate::ftp::protection::{connect, protect};
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Done, Gate, GateKeeper, Order};
 use crate::ftp::transfer::{ClientData, Transfer};
@@ -226,7 +227,11 @@ impl Edge {
     }
 
     async fn exchange(&mut self, exchange: Exchange, order: Order, keeper: GateKeeper) -> Step {
-        let Some(mut reservation) = self.passive.take() else {
+        if let Some(refusal) = self.unprotected_data() {
+            self.data = None;
+            return self.send(refusal).await;
+        }
+        let Some(channel) = self.data.take() else {
             return self.say(425, "Use PASV or EPSV first").await;
         };
         let Ok(control) = PeerWatch::new(self.control.stream().tcp()) else {
@@ -237,10 +242,20 @@ impl Edge {
         let transfer = Transfer::new(control);
         let started = Instant::now();
 
-        let arrival = tokio::time::timeout(self.frontend.accept_timeout, reservation.connection());
+        let (local, frontend) = (self.session.local, &self.frontend);
+        let (port, within) = match &channel {
+            DataChannel::Passive(reservation) => (reservation.port(), frontend.accept_timeout),
+            DataChannel::Active(address) => (address.port(), frontend.active.connect_timeout),
+        };
+        let arrival = async {
+            match channel {
+                DataChannel::Passive(mut reservation) => reservation.connection().await,
+                DataChannel::Active(address) => connect(local, address).await.ok(),
+            }
+        };
         let arrival = async {
             tokio::select! {
-                socket = arrival => socket.ok().flatten(),
+                socket = tokio::time::timeout(within, arrival) => socket.ok().flatten(),
                 () = transfer.interrupted() => None,
             }
         };
@@ -252,8 +267,6 @@ impl Edge {
             arrival,
         )
         .await;
-        let port = reservation.port();
-        drop(reservation);
         let Some(socket) = socket else {
             return self.no_data_connection(&transfer, port).await;
         };
@@ -293,6 +306,7 @@ impl Edge {
         let session = Arc::clone(&self.session);
         let GateKeeper { mut ready, data } = keeper;
         session.set_transfer(Some(Arc::clone(transfer)));
+        let upload = matches!(order, Order::Upload { .. });
         session.place(order);
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
         let mut running = Box::pin(engine.transfer(&exchange.line));
@@ -311,13 +325,27 @@ impl Edge {
                 if control.send(&opening).await.is_err() {
                     transfer.interrupt(Interruption::ControlLost);
                 }
-                // Here, after the 150, is the place of the TLS handshake on the data connection (RFC 4217, section 9).
-                // The storage may have ended meanwhile; its outcome says why.
-                let _ = data.send(ClientData::new(
-                    Stream::Plain(socket),
-                    Arc::clone(transfer),
-                    exchange.stall,
-                ));
+                // the handshake follows the 150 (RFC 4217, section 9), and is not begun for a client that has gone
+                let secured = self.secured.as_ref().filter(|_| self.private);
+                let protecting = async {
+                    tokio::select! {
+                        biased;
+                        () = transfer.interrupted() => None,
+                        stream = protect(socket, secured, upload, &self.frontend, session.id) => Some(stream),
+                    }
+                };
+                match attend(control, queue, stop, transfer, protecting).await {
+                    Some(Ok(stream)) => {
+                        let stall = exchange.stall;
+                        // the storage may have ended meanwhile; its outcome says why
+                        let _ = data.send(ClientData::new(stream, Arc::clone(transfer), stall));
+                    }
+                    Some(Err(reason)) => {
+                        transfer.interrupt(reason);
+                        drop(data);
+                    }
+                    None => drop(data),
+                }
                 attend(control, queue, stop, transfer, &mut running).await
             }
         };
@@ -342,11 +370,10 @@ impl Edge {
                 let waited = self.frontend.accept_timeout;
                 warn!(
                     session = id, %client, port, ?waited,
-                    "no data connection arrived: a firewall or load balancer that doesn't pass the passive ports, or a \
+                    "no data connection came about: a firewall or load balancer that doesn't pass the passive ports, or a \
                      wrong masquerade_address, are the usual causes"
                 );
-                self.say(425, "No data connection arrived on the passive port")
-                    .await
+                self.say(425, "No data connection came about").await
             }
         }
     }

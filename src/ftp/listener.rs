@@ -20,6 +20,7 @@ use crate::ftp::engine::Loopback;
 use crate::ftp::net::tune_control;
 use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
 use crate::ftp::reply::Reply;
+use crate::ftp::tls::Tls;
 use crate::masquerade::Masquerade;
 use crate::store::Store;
 
@@ -44,6 +45,10 @@ pub struct Frontend {
     pub users: Users,
     /// Where files go.
     pub store: Store,
+    /// FTPS, if it is offered.
+    pub tls: Option<Arc<Tls>>,
+    /// `active.*`
+    pub active: config::Active,
     /// What PASV tells.
     pub masquerade: Masquerade,
     /// Makes the engines' connections.
@@ -74,10 +79,12 @@ struct Seat {
 /// A control port can't be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The control port.
-    #[error("listen = {address} can't be bound")]
+    /// A control port.
+    #[error("{key} = {address} can't be bound")]
     Control {
-        /// From `listen`.
+        /// `listen` or `tls.implicit_listen`.
+        key: &'static str,
+        /// From there.
         address: SocketAddr,
         /// The kernel's reason.
         #[source]
@@ -89,16 +96,33 @@ pub enum ListenError {
 }
 
 /// The bound front door; nothing is accepted before [`Listeners::serve`].
-pub struct Listeners(Vec<(TcpListener, Arc<PassivePool>)>);
+pub struct Listeners(Vec<Listener>);
+
+struct Listener {
+    socket: TcpListener,
+    pool: Arc<PassivePool>,
+    /// TLS begins with the first byte.
+    implicit: bool,
+}
 
 impl Listeners {
     /// Binds every control port, and the passive ports on each of their addresses, or nothing.
     pub fn bind(config: &config::Config, stop: &CancellationToken) -> Result<Self, ListenError> {
         let mut pools: HashMap<IpAddr, Arc<PassivePool>> = HashMap::new();
         let mut listeners = Vec::new();
-        for &address in &config.listen {
-            let listener =
-                bind(address).map_err(|source| ListenError::Control { address, source })?;
+        let explicit = config.listen.iter().map(|address| (*address, false));
+        let implicit = config.tls.iter().flat_map(|tls| &tls.implicit_listen);
+        for (address, implicit) in explicit.chain(implicit.map(|address| (*address, true))) {
+            let key = if implicit {
+                "tls.implicit_listen"
+            } else {
+                "listen"
+            };
+            let socket = bind(address).map_err(|source| ListenError::Control {
+                key,
+                address,
+                source,
+            })?;
             let pool = match pools.get(&address.ip()) {
                 Some(pool) => Arc::clone(pool),
                 None => {
@@ -109,7 +133,11 @@ impl Listeners {
                     pool
                 }
             };
-            listeners.push((listener, pool));
+            listeners.push(Listener {
+                socket,
+                pool,
+                implicit,
+            });
         }
         Ok(Listeners(listeners))
     }
@@ -118,16 +146,14 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.0
             .iter()
-            .filter_map(|(listener, _)| listener.local_addr().ok())
+            .filter_map(|listener| listener.socket.local_addr().ok())
             .collect()
     }
 
     /// Accepts until the drain begins.
     pub fn serve(self, frontend: &Arc<Frontend>) {
-        for (listener, pool) in self.0 {
-            frontend
-                .tasks
-                .spawn(accept(Arc::clone(frontend), listener, pool));
+        for listener in self.0 {
+            frontend.tasks.spawn(accept(Arc::clone(frontend), listener));
         }
     }
 }
@@ -150,14 +176,14 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn accept(frontend: Arc<Frontend>, listener: TcpListener, pool: Arc<PassivePool>) {
+async fn accept(frontend: Arc<Frontend>, listener: Listener) {
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.socket.accept() => accepted,
             () = frontend.drain.cancelled() => return,
         };
         match accepted {
-            Ok((socket, peer)) => admit(&frontend, socket, peer, &pool),
+            Ok((socket, peer)) => admit(&frontend, socket, peer, &listener),
             Err(error) => {
                 // out of descriptors, most likely: the loop must not spin
                 warn!(%error, "a connection could not be accepted");
@@ -168,16 +194,17 @@ async fn accept(frontend: Arc<Frontend>, listener: TcpListener, pool: Arc<Passiv
 }
 
 /// Starts a session, or turns the client away with a reason.
-fn admit(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, pool: &Arc<PassivePool>) {
+fn admit(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, listener: &Listener) {
     tune_control(&socket);
     let address = peer.ip().to_canonical();
     match Seat::take(frontend, address) {
         Ok(seat) => {
             let id = frontend.census.serial.fetch_add(1, Ordering::Relaxed) + 1;
-            let (frontend, pool) = (Arc::clone(frontend), Arc::clone(pool));
+            let (frontend, pool) = (Arc::clone(frontend), Arc::clone(&listener.pool));
+            let implicit = listener.implicit;
             let tasks = frontend.tasks.clone();
             tasks.spawn(async move {
-                edge::run(frontend, socket, peer, id, pool).await;
+                edge::run(frontend, socket, peer, id, pool, implicit).await;
                 drop(seat);
             });
         }
@@ -185,7 +212,9 @@ fn admit(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, pool: &A
             // a flood of refused connections must not become a flood of log lines
             debug!(client = %peer, reason, "connection refused");
             // the socket's buffer is empty, so this can't block; nobody is owed more than a try
-            let _ = socket.try_write(Reply::new(421, reason).to_string().as_bytes());
+            if !listener.implicit {
+                let _ = socket.try_write(Reply::new(421, reason).to_string().as_bytes());
+            }
         }
     }
 }

@@ -10,15 +10,15 @@ use rustix::fd::{AsFd, OwnedFd};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
-/// A control or data connection of a client.
-///
-/// The one place that knows how bytes are protected on the way: TLS joins here as a second variant, and nothing that
-/// holds a `Stream` has to change for it.
+/// A control or data connection of a client: the one place that knows how bytes are protected on the way.
 #[derive(Debug)]
 pub enum Stream {
     /// In clear.
     Plain(TcpStream),
+    /// Under TLS, after the handshake.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -26,14 +26,30 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.get_ref().0,
         }
     }
 
-    fn io(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
-        match self.get_mut() {
-            Stream::Plain(socket) => Pin::new(socket),
-        }
+    /// True under TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
     }
+}
+
+/// Hands a call on to whichever connection it is.
+macro_rules! either {
+    ($stream:expr, $io:ident => $call:expr) => {
+        match $stream.get_mut() {
+            Stream::Plain(socket) => {
+                let $io = Pin::new(socket);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $io = Pin::new(stream.as_mut());
+                $call
+            }
+        }
+    };
 }
 
 impl AsyncRead for Stream {
@@ -42,7 +58,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.io().poll_read(cx, buf)
+        either!(self, io => io.poll_read(cx, buf))
     }
 }
 
@@ -52,15 +68,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.io().poll_write(cx, buf)
+        either!(self, io => io.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_flush(cx)
+        either!(self, io => io.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io().poll_shutdown(cx)
+        either!(self, io => io.poll_shutdown(cx))
     }
 }
 

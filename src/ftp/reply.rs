@@ -79,6 +79,9 @@ impl From<&StoreError> for Reply {
                     | Interruption::DataReset
                     | Interruption::TlsTruncated
                     | Interruption::Stalled => 426,
+                    Interruption::TlsHandshake => 425,
+                    // as vsftpd; clients know it
+                    Interruption::TlsNotResumed => 522,
                     Interruption::Stopping => 421,
                 }
             }

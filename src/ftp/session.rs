@@ -206,6 +206,15 @@ impl Session {
         }
     }
 
+    /// Why the transfer in hand was interrupted. Without a transfer, or an interruption, it is the edge that has gone.
+    pub fn interruption(&self) -> Interruption {
+        let transfer = lock(&self.transfer);
+        transfer
+            .as_ref()
+            .and_then(|transfer| transfer.interruption())
+            .unwrap_or(Interruption::ControlLost)
+    }
+
     /// Leaves what came of a storage call.
     pub fn report(&self, outcome: Result<Done, StoreError>) {
         *lock(&self.outcome) = Some(outcome);

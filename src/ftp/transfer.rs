@@ -27,11 +27,13 @@ pub struct Transfer {
 const RUNNING: u8 = 0;
 const COMMITTED: u8 = 1;
 /// The codes of the interruptions, from 2 on.
-const INTERRUPTIONS: [Interruption; 6] = [
+const INTERRUPTIONS: [Interruption; 8] = [
     Interruption::Abort,
     Interruption::ControlLost,
     Interruption::DataReset,
     Interruption::TlsTruncated,
+    Interruption::TlsHandshake,
+    Interruption::TlsNotResumed,
     Interruption::Stalled,
     Interruption::Stopping,
 ];
@@ -106,7 +108,8 @@ impl Transfer {
 /// end of an upload came first, dropping it resets the connection.
 #[derive(Debug)]
 pub struct ClientData {
-    stream: Stream,
+    /// Taken only by [`ClientData::close`].
+    stream: Option<Stream>,
     transfer: Arc<Transfer>,
     stall: Duration,
     closed: bool,
@@ -119,7 +122,7 @@ impl ClientData {
     /// `stall` bounds each wait for the client to send or to take something.
     pub fn new(stream: Stream, transfer: Arc<Transfer>, stall: Duration) -> Self {
         ClientData {
-            stream,
+            stream: Some(stream),
             transfer,
             stall,
             closed: false,
@@ -133,9 +136,37 @@ impl ClientData {
 
     /// Ends the connection well after everything was sent.
     pub async fn close(mut self) -> Result<(), Interruption> {
-        let shutdown = bounded(&self.transfer, CLOSE_WITHIN, self.stream.shutdown()).await;
-        self.closed = shutdown.is_ok();
+        let Some(mut stream) = self.stream.take() else {
+            return Ok(());
+        };
+        let shutdown = bounded(&self.transfer, CLOSE_WITHIN, stream.shutdown()).await;
+        match &shutdown {
+            Ok(()) if stream.is_tls() => {
+                // The client answers with its own close_notify. A closed socket would answer that with a reset, and on some
+                // systems a reset throws away what the client hasn't read yet.
+                tokio::spawn(tokio::time::timeout(CLOSE_WITHIN, drain(stream)));
+            }
+            Ok(()) => {}
+            Err(_) => reset_on_close(stream.tcp()),
+        }
         shutdown
+    }
+}
+
+fn open(stream: &mut Option<Stream>) -> &mut Stream {
+    stream
+        .as_mut()
+        .expect("only close() takes the stream, and it takes the whole ClientData")
+}
+
+/// Throws away what the peer still sends, until it closes.
+async fn drain(mut stream: Stream) {
+    let mut chunk = [0; 512];
+    // a peer that goes on sending is no longer a client that closes
+    for _ in 0..64 {
+        if !matches!(stream.read(&mut chunk).await, Ok(1..)) {
+            return;
+        }
     }
 }
 
@@ -170,11 +201,13 @@ impl Source for ClientData {
         if self.closed {
             return Ok(0);
         }
-        let read = bounded(&self.transfer, self.stall, self.stream.read_buf(buffer)).await?;
+        let stream = open(&mut self.stream);
+        let read = bounded(&self.transfer, self.stall, stream.read_buf(buffer)).await?;
         if read == 0 {
             // Our end closes at once: Python's FTP_TLS waits for the answer to its close before it reads the reply, and a
-            // store may need half a minute to complete a large object.
-            bounded(&self.transfer, CLOSE_WITHIN, self.stream.shutdown()).await?;
+            // store may need half a minute to complete a large object. All bytes are here, so it doesn't matter if the
+            // client has left without waiting for this.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, open(&mut self.stream).shutdown()).await;
             self.closed = true;
         }
         self.transfer
@@ -196,7 +229,8 @@ impl Sink for ClientData {
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
         // one wait per write(2), so that a slow client that moves at all isn't called stalled
         while !bytes.is_empty() {
-            let written = bounded(&self.transfer, self.stall, self.stream.write(bytes)).await?;
+            let stream = open(&mut self.stream);
+            let written = bounded(&self.transfer, self.stall, stream.write(bytes)).await?;
             if written == 0 {
                 self.transfer.interrupt(Interruption::DataReset);
                 return Err(Interruption::DataReset);
@@ -219,8 +253,8 @@ impl Sink for ClientData {
 
 impl Drop for ClientData {
     fn drop(&mut self) {
-        if !self.closed {
-            reset_on_close(self.stream.tcp());
+        if let Some(stream) = self.stream.as_ref().filter(|_| !self.closed) {
+            reset_on_close(stream.tcp());
         }
     }
 }

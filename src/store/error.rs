@@ -118,6 +118,12 @@ pub enum Interruption {
     /// TLS ended without close_notify: the end of the data can't be trusted (RFC 8446, section 6.1).
     #[error("the data connection ended without a TLS close")]
     TlsTruncated,
+    /// The TLS handshake on the data connection failed.
+    #[error("the TLS handshake on the data connection failed")]
+    TlsHandshake,
+    /// The data connection doesn't belong to the TLS session of the control connection.
+    #[error("the data connection must resume the TLS session of the control connection")]
+    TlsNotResumed,
     /// No byte moved within the stall time-out.
     #[error("the data connection stalled")]
     Stalled,

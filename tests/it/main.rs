@@ -2,6 +2,7 @@
 
 mod support;
 
+mod active;
 mod configuration;
 mod copies;
 mod directories;
@@ -9,6 +10,7 @@ mod downloads;
 mod hostile;
 mod integrity;
 mod interruptions;
+mod protection;
 mod sessions;
 mod store_failures;
 mod transfers;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::ClientConnection;
+
+use super::tls::{TlsClient, Wire};
 
 /// Nothing in a scenario takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,7 +21,9 @@ pub struct Reply {
 
 /// A control connection.
 pub struct Ftp {
-    control: BufReader<TcpStream>,
+    control: BufReader<Wire>,
+    /// What data connections are protected with, after `PROT P`.
+    private: Option<TlsClient>,
 }
 
 impl Ftp {
@@ -36,7 +41,59 @@ impl Ftp {
             .expect("the gateway listens");
         socket.set_nodelay(true).expect("a TCP socket");
         Ftp {
-            control: BufReader::new(socket),
+            control: BufReader::new(Wire::Plain(socket)),
+            private: None,
+        }
+    }
+
+    /// AUTH TLS and the handshake; the handshake's error if there is one.
+    pub async fn secure(mut self, client: &TlsClient) -> std::io::Result<Self> {
+        let reply = self.command("AUTH TLS").await;
+        assert_eq!(reply.code, 234, "{reply:?}");
+        let Wire::Plain(socket) = self.control.into_inner() else {
+            panic!("the connection is protected already")
+        };
+        let wire = client.handshake(socket).await?;
+        let control = BufReader::new(wire);
+        Ok(Ftp {
+            control,
+            private: None,
+        })
+    }
+
+    /// Implicit FTPS: the handshake, then the greeting.
+    pub async fn connect_implicitly(address: SocketAddr, client: &TlsClient) -> Self {
+        let socket = TcpStream::connect(address).await.expect("listens");
+        let wire = client.handshake(socket).await.expect("a handshake");
+        let control = BufReader::new(wire);
+        let mut ftp = Ftp {
+            control,
+            private: Some(client.clone()),
+        };
+        assert_eq!(ftp.reply().await.code, 220);
+        ftp
+    }
+
+    /// PBSZ 0 and PROT P; from now on whole transfers protect their data connection with `client`.
+    pub async fn protect(&mut self, client: &TlsClient) {
+        assert_eq!(self.command("PBSZ 0").await.code, 200);
+        assert_eq!(self.command("PROT P").await.code, 200);
+        self.private = Some(client.clone());
+    }
+
+    /// TLS on the control connection.
+    pub fn tls(&self) -> &ClientConnection {
+        match self.control.get_ref() {
+            Wire::Tls(stream) => stream.get_ref().1,
+            Wire::Plain(_) => panic!("the connection is in clear"),
+        }
+    }
+
+    /// The handshake on a data connection, if there is to be one.
+    pub async fn wrap(&self, data: TcpStream) -> std::io::Result<Wire> {
+        match &self.private {
+            Some(client) => client.handshake(data).await,
+            None => Ok(Wire::Plain(data)),
         }
     }
 
@@ -109,7 +166,7 @@ impl Ftp {
     /// EPSV, and the data connection that goes with it.
     pub async fn data(&mut self) -> TcpStream {
         let port = self.epsv().await;
-        let peer = self.control.get_ref().peer_addr().expect("connected");
+        let peer = self.control.get_ref().tcp().peer_addr().expect("connected");
         TcpStream::connect((peer.ip(), port))
             .await
             .expect("the passive port listens")
@@ -125,25 +182,30 @@ impl Ftp {
 
     /// A whole upload: the reply after it.
     pub async fn store(&mut self, line: &str, bytes: &[u8]) -> Reply {
-        let mut data = self.data().await;
+        let data = self.data().await;
         let opening = self.command(line).await;
         if opening.code != 150 {
             return opening;
         }
-        // the server may end the transfer in the middle, as it should when a limit is reached
-        let _ = data.write_all(bytes).await;
-        drop(data);
+        // the server may refuse the handshake, or end the transfer in the middle, as it should when a limit is reached
+        if let Ok(mut data) = self.wrap(data).await {
+            let _ = data.write_all(bytes).await;
+            let _ = data.shutdown().await;
+        }
         self.reply().await
     }
 
     /// A whole download or listing: the bytes and the reply after them.
     pub async fn fetch(&mut self, line: &str) -> (Vec<u8>, Reply) {
-        let mut data = self.data().await;
+        let data = self.data().await;
         let opening = self.command(line).await;
         if opening.code != 150 {
             return (Vec::new(), opening);
         }
         let mut bytes = Vec::new();
+        let Ok(mut data) = self.wrap(data).await else {
+            return (bytes, self.reply().await);
+        };
         let ended = tokio::time::timeout(PATIENCE, data.read_to_end(&mut bytes))
             .await
             .expect("data in time");
@@ -165,6 +227,9 @@ impl Ftp {
 
     /// The raw socket, for those who misbehave.
     pub fn into_socket(self) -> TcpStream {
-        self.control.into_inner()
+        match self.control.into_inner() {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(_) => panic!("the connection is protected"),
+        }
     }
 }

@@ -4,6 +4,7 @@ pub mod cos;
 pub mod ftp;
 pub mod gateway;
 pub mod proxy;
+pub mod tls;
 
 pub use ftp::Ftp;
 pub use gateway::TestGateway;

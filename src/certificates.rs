@@ -1,0 +1,312 @@
+//! Certificates: read from PEM files and checked before anything uses them.
+//!
+//! Invariant: a [`Pair`] is whole. Its key fits its certificate, and the certificate was valid when it was read; so a
+//! reload that finds half a pair, or the old key beside the new certificate, is an error and never a broken listener.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// A certificate chain, its key, and until when it is valid.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The chain and the key that fits it.
+    pub certified: Arc<CertifiedKey>,
+    /// `notAfter` of the server's own certificate.
+    pub not_after: SystemTime,
+}
+
+/// Which of the files is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The certificate chain.
+    Certificate,
+    /// The private key.
+    Key,
+    /// The authorities of client certificates.
+    ClientAuthorities,
+}
+
+/// A file can't be used; the text says why and how to mend it, and never shows what is in a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{advice}")]
+pub struct CertificateError {
+    /// The file at fault.
+    pub part: Part,
+    /// What is wrong, and what to do.
+    pub advice: String,
+}
+
+impl CertificateError {
+    fn new(part: Part, advice: impl Into<String>) -> Self {
+        CertificateError {
+            part,
+            advice: advice.into(),
+        }
+    }
+}
+
+impl Pair {
+    /// Reads a chain and a key, both PEM, and holds one against the other.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let chain = certificates(
+            Part::Certificate,
+            &contents(Part::Certificate, certificate)?,
+        )?;
+        let key = PrivateKeyDer::from_pem_slice(&contents(Part::Key, key)?).map_err(|_| {
+            CertificateError::new(
+                Part::Key,
+                "there is no private key in the file; write one in PEM form (PKCS#8, PKCS#1 or SEC1) without a passphrase",
+            )
+        })?;
+        Pair::new(chain, key)
+    }
+
+    /// A chain, the server's own certificate first, and its key.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, CertificateError> {
+        let own = chain
+            .first()
+            .ok_or_else(|| CertificateError::new(Part::Certificate, NO_CERTIFICATE))?;
+        let not_after = validity(own)?;
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => CertificateError::new(
+                Part::Key,
+                "the key is not that of the first certificate in tls.cert; take both from the same pair, \
+                 the server's own certificate before those of its authorities",
+            ),
+            error => CertificateError::new(
+                Part::Key,
+                format!("the key can't be used ({error}); take an RSA (2048 bits or more), ECDSA or Ed25519 key"),
+            ),
+        })?;
+        Ok(Pair {
+            certified: Arc::new(certified),
+            not_after,
+        })
+    }
+
+    /// A new pair that no authority vouches for, valid for [`SELF_SIGNED_FOR`] for these names and addresses.
+    pub fn self_signed(names: Vec<String>) -> Result<Self, CertificateError> {
+        let failed = |error: rcgen::Error| {
+            CertificateError::new(
+                Part::Certificate,
+                format!("no certificate could be made: {error}"),
+            )
+        };
+        let mut parameters = rcgen::CertificateParams::new(names).map_err(failed)?;
+        let now = SystemTime::now();
+        // clocks of cameras and scanners are often a little behind
+        parameters.not_before = (now - Duration::from_secs(24 * 3600)).into();
+        parameters.not_after = (now + SELF_SIGNED_FOR).into();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "cosgate self-signed");
+        let key = rcgen::KeyPair::generate().map_err(failed)?;
+        let certificate = parameters.self_signed(&key).map_err(failed)?;
+        Pair::new(vec![certificate.der().clone()], key.into())
+    }
+}
+
+/// The authorities whose client certificates are taken.
+pub fn client_authorities(file: &Path) -> Result<RootCertStore, CertificateError> {
+    const PART: Part = Part::ClientAuthorities;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(PART, &contents(PART, file)?)? {
+        roots.add(certificate).map_err(|error| {
+            CertificateError::new(
+                PART,
+                format!("a certificate in the file can't be used: {error}"),
+            )
+        })?;
+    }
+    Ok(roots)
+}
+
+/// A hash of a file's contents, to see that it changed; none if it can't be read.
+pub fn fingerprint(file: &Path) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    contents(Part::Certificate, file).ok()?.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// The common name of a certificate's subject, as users are matched against it; none if it has none.
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
+/// The one implementation of cryptography in this program.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// `notAfter`, if the certificate is valid now.
+fn validity(certificate: &CertificateDer<'_>) -> Result<SystemTime, CertificateError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| {
+        CertificateError::new(
+            Part::Certificate,
+            format!("the first certificate can't be read: {error}"),
+        )
+    })?;
+    let validity = parsed.validity();
+    let (from, until) = (validity.not_before, validity.not_after);
+    let time = |stamp: x509_parser::time::ASN1Time| {
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(stamp.timestamp()).unwrap_or(0))
+    };
+    let now = SystemTime::now();
+    if time(until) < now {
+        let advice = format!("the certificate has expired ({until}); renew it");
+        return Err(CertificateError::new(Part::Certificate, advice));
+    }
+    if time(from) > now {
+        let advice = format!(
+            "the certificate is valid from {from} on; check the clock, or take another one"
+        );
+        return Err(CertificateError::new(Part::Certificate, advice));
+    }
+    Ok(time(until))
+}
+
+fn certificates(part: Part, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(CertificateError::new(part, NO_CERTIFICATE)),
+        Err(error) => Err(CertificateError::new(
+            part,
+            format!("this is no PEM file: {error}"),
+        )),
+    }
+}
+
+fn contents(part: Part, file: &Path) -> Result<Vec<u8>, CertificateError> {
+    let mut contents = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut contents));
+    match read {
+        Ok(_) if contents.len() as u64 > MAX_FILE => {
+            let advice =
+                format!("the file has over {MAX_FILE} bytes, so it is no certificate or key");
+            Err(CertificateError::new(part, advice))
+        }
+        Ok(_) => Ok(contents),
+        Err(error) => {
+            let advice = format!(
+                "the file can't be read: {error}; check the path, the mount and its rights"
+            );
+            Err(CertificateError::new(part, advice))
+        }
+    }
+}
+
+const NO_CERTIFICATE: &str = "there is no certificate in the file; write the server's own certificate and those of its authorities in PEM form";
+
+/// Chains have a few KiB and bundles of authorities some hundred; Kubernetes keeps no Secret over 1 MiB.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// For trials only; each start makes a new one.
+pub const SELF_SIGNED_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Files {
+        _directory: tempfile::TempDir,
+        certificate: PathBuf,
+        key: PathBuf,
+    }
+
+    /// A pair as files, valid from `from` to `until`, in days from now.
+    fn files(from: i64, until: i64) -> Files {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut parameters =
+            rcgen::CertificateParams::new(vec!["ftp.example.com".to_owned()]).expect("a name");
+        let now = time::OffsetDateTime::now_utc();
+        parameters.not_before = now + time::Duration::days(from);
+        parameters.not_after = now + time::Duration::days(until);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("signs");
+        let files = Files {
+            certificate: directory.path().join("tls.crt"),
+            key: directory.path().join("tls.key"),
+            _directory: directory,
+        };
+        std::fs::write(&files.certificate, certificate.pem()).expect("writes");
+        std::fs::write(&files.key, key.serialize_pem()).expect("writes");
+        files
+    }
+
+    fn refused(certificate: &Path, key: &Path, part: Part, advice: &str) {
+        let error = Pair::read(certificate, key).expect_err(advice);
+        assert_eq!(error.part, part, "{error}");
+        assert!(error.advice.contains(advice), "{error}");
+        assert!(!error.advice.contains("PRIVATE"), "{error}");
+    }
+
+    #[test]
+    fn a_sound_pair_is_read_with_its_expiry() {
+        let files = files(-1, 30);
+        let pair = Pair::read(&files.certificate, &files.key).expect("a pair");
+        let left = pair
+            .not_after
+            .duration_since(SystemTime::now())
+            .expect("in the future");
+        assert!(left > Duration::from_secs(29 * 86_400));
+    }
+
+    #[test]
+    fn each_fault_names_the_file_and_the_remedy() {
+        let (good, other) = (files(-1, 30), files(-1, 30));
+        refused(&good.certificate, &other.key, Part::Key, "same pair");
+        refused(&good.key, &good.key, Part::Certificate, "no certificate");
+        refused(
+            &good.certificate,
+            &good.certificate,
+            Part::Key,
+            "no private key",
+        );
+        let missing = good.key.with_extension("missing");
+        refused(&good.certificate, &missing, Part::Key, "can't be read");
+        let expired = files(-30, -1);
+        refused(
+            &expired.certificate,
+            &expired.key,
+            Part::Certificate,
+            "expired",
+        );
+        let early = files(1, 30);
+        refused(
+            &early.certificate,
+            &early.key,
+            Part::Certificate,
+            "valid from",
+        );
+        std::fs::write(&good.key, vec![b'x'; 2 << 20]).expect("writes");
+        refused(&good.certificate, &good.key, Part::Key, "over");
+    }
+
+    #[test]
+    fn a_self_signed_pair_is_a_sound_one() {
+        let pair = Pair::self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
+            .expect("a pair");
+        let name = common_name(&pair.certified.cert[0]);
+        assert_eq!(name.as_deref(), Some("cosgate self-signed"));
+    }
+}

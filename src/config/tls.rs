@@ -1,0 +1,201 @@
+//! The `tls` section. The files are read here already, so that what is wrong with them is told with its key.
+
+use std::path::{Path, PathBuf};
+
+use super::parse::{self, Parsed};
+use super::reader::Reader;
+use super::{CertificateSource, ClientCertificates, SessionReuse, Tls, TlsRequired, TlsVersion};
+use crate::certificates::{self, Pair, Part};
+
+/// Reads the section; none: no certificate is given, and nothing asks for one.
+pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
+    let cert = read.optional("tls.cert", path);
+    let key = read.optional("tls.key", path);
+    let self_signed = read.value("tls.self_signed", parse::switch);
+    let authorities = read.optional("tls.client_ca", path);
+    let client_required = read.value("tls.client_auth", parse::client_auth);
+    let required = read.value("tls.required", parse::tls_required);
+    let min_version = read.value("tls.min_version", parse::tls_version);
+    let session_reuse = read.value("tls.session_reuse", parse::session_reuse);
+    let implicit_listen = read.optional_list("tls.implicit_listen", parse::socket_address);
+    let handshake_timeout = read.duration("tls.handshake_timeout");
+    let reload_interval = read.duration("tls.reload_interval");
+
+    if let Some(file) = &authorities
+        && let Err(error) = certificates::client_authorities(file)
+    {
+        read.refuse("tls.client_ca", error.advice);
+    }
+    let source = source(read, cert, key, self_signed);
+    let Some(source) = source else {
+        let asked = [
+            ("tls.required", required != TlsRequired::None),
+            ("tls.implicit_listen", !implicit_listen.is_empty()),
+            ("tls.client_ca", authorities.is_some()),
+            ("tls.session_reuse", session_reuse != SessionReuse::Off),
+            ("tls.min_version", min_version != TlsVersion::Tls12),
+        ];
+        for (key, asks) in asked {
+            if asks && read.is_sound("tls.cert") && read.is_sound("tls.key") {
+                read.refuse(key, NEEDS_CERTIFICATE);
+            }
+        }
+        return None;
+    };
+    Some(Tls {
+        source,
+        required,
+        implicit_listen,
+        min_version,
+        clients: authorities.map(|authorities| ClientCertificates {
+            authorities,
+            required: client_required,
+        }),
+        session_reuse,
+        handshake_timeout,
+        reload_interval,
+    })
+}
+
+fn source(
+    read: &mut Reader,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    self_signed: bool,
+) -> Option<CertificateSource> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => {
+            if self_signed {
+                read.refuse(
+                    "tls.self_signed",
+                    "a certificate is given in tls.cert; remove one of the two",
+                );
+            }
+            if let Err(error) = Pair::read(&cert, &key) {
+                let key = match error.part {
+                    Part::Certificate | Part::ClientAuthorities => "tls.cert",
+                    Part::Key => "tls.key",
+                };
+                read.refuse(key, error.advice);
+            }
+            Some(CertificateSource::Files { cert, key })
+        }
+        (None, None) => self_signed.then_some(CertificateSource::SelfSigned),
+        (Some(_), None) => {
+            if read.is_sound("tls.key") {
+                read.refuse(
+                    "tls.cert",
+                    "tls.key is missing; write the file with its private key there",
+                );
+            }
+            None
+        }
+        (None, Some(_)) => {
+            if read.is_sound("tls.cert") {
+                read.refuse(
+                    "tls.key",
+                    "tls.cert is missing; write the file with its certificate there",
+                );
+            }
+            None
+        }
+    }
+}
+
+fn path(text: &str) -> Parsed<PathBuf> {
+    if text.contains('\0') {
+        return Err("a path has no NUL; remove it".into());
+    }
+    Ok(Path::new(text).to_owned())
+}
+
+const NEEDS_CERTIFICATE: &str =
+    "this needs a certificate; set tls.cert and tls.key, or tls.self_signed: true for trials";
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{ConfigError, Loaded, load_from};
+
+    fn with(settings: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+        let variable =
+            |(key, value): &(&str, &str)| (format!("COSGATE_{key}"), (*value).to_owned());
+        load_from(None, settings.iter().map(variable))
+    }
+
+    fn refused(settings: &[(&str, &str)], words: &[&str]) {
+        let text = with(settings).expect_err("a mistake").to_string();
+        for word in words {
+            assert!(text.contains(word), "{word} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn nothing_asks_for_tls_by_default() {
+        assert!(with(&[]).expect("good").config.tls.is_none());
+        let tls = with(&[("TLS__SELF_SIGNED", "true")])
+            .expect("good")
+            .config
+            .tls;
+        assert!(tls.is_some());
+    }
+
+    #[test]
+    fn what_needs_a_certificate_says_so() {
+        for (key, value) in [
+            ("TLS__REQUIRED", "all"),
+            ("TLS__IMPLICIT_LISTEN", "0.0.0.0:990"),
+            ("TLS__SESSION_REUSE", "required"),
+            ("TLS__MIN_VERSION", "1.3"),
+        ] {
+            refused(
+                &[(key, value)],
+                &["needs a certificate", &format!("COSGATE_{key}")],
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_pair_and_files_that_are_missing_are_named() {
+        refused(
+            &[("TLS__CERT", "/nowhere/tls.crt")],
+            &["tls.cert", "tls.key is missing"],
+        );
+        refused(
+            &[("TLS__KEY", "/nowhere/tls.key")],
+            &["tls.key", "tls.cert is missing"],
+        );
+        refused(
+            &[
+                ("TLS__CERT", "/nowhere/tls.crt"),
+                ("TLS__KEY", "/nowhere/tls.key"),
+            ],
+            &[
+                "tls.cert = /nowhere/tls.crt",
+                "COSGATE_TLS__CERT",
+                "can't be read",
+            ],
+        );
+        refused(
+            &[
+                ("TLS__SELF_SIGNED", "true"),
+                ("TLS__CLIENT_CA", "/nowhere/ca.crt"),
+            ],
+            &["tls.client_ca = /nowhere/ca.crt", "can't be read"],
+        );
+    }
+
+    #[test]
+    fn the_implicit_port_is_nobody_elses() {
+        for (address, words) in [
+            ("0.0.0.0:2121", "control port"),
+            ("0.0.0.0:30001", "passive.ports"),
+            ("127.0.0.1:8080", "admin port"),
+        ] {
+            let settings = [
+                ("TLS__SELF_SIGNED", "true"),
+                ("TLS__IMPLICIT_LISTEN", address),
+            ];
+            refused(&settings, &["tls.implicit_listen", words]);
+        }
+    }
+}
