@@ -10,6 +10,7 @@ pub mod copy;
 pub mod download;
 pub mod embedded;
 pub mod error;
+pub mod hashes;
 pub mod integrity;
 pub mod janitor;
 pub mod key;
@@ -29,6 +30,7 @@ use std::future::Future;
 
 pub use client::Store;
 pub use error::{Chain, Interruption, StoreError};
+pub use hashes::{Algorithm, Hashes};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};

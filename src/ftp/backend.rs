@@ -345,15 +345,29 @@ impl StorageBackend<DefaultUser> for Backend {
         let mut found = None;
         let call = async {
             let path = resolve(&path)?;
-            let entry = match self.session.take_time() {
-                Some(time) => {
+            let (entry, done) = match self.session.take_order_on_name() {
+                Some(Order::SetTime(time)) => {
                     let home = &self.writer()?.home;
-                    self.store.set_modified(home, &path, time).await?
+                    let entry = self.store.set_modified(home, &path, time).await?;
+                    (entry.clone(), Done::Entry(entry))
                 }
-                None => self.store.entry(&self.user()?.home, &path).await?,
+                Some(Order::Hash) => {
+                    let hashes = self.store.hashes(&self.reader()?.home, &path).await?;
+                    let entry = Entry {
+                        name: path.name().to_owned(),
+                        kind: EntryKind::File,
+                        size: hashes.size,
+                        modified: None,
+                    };
+                    (entry, Done::Hashes(hashes))
+                }
+                _ => {
+                    let entry = self.store.entry(&self.user()?.home, &path).await?;
+                    (entry.clone(), Done::Entry(entry))
+                }
             };
-            found = Some(entry.clone());
-            Ok(Done::Entry(entry))
+            found = Some(entry);
+            Ok(done)
         };
         self.run(call).await?;
         found

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use socket2::SockRef;
@@ -22,14 +22,14 @@ use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, Epsv};
 use crate::ftp::engine::{Engine, EngineError};
 use crate::ftp::listener::Frontend;
-use crate::ftp::listformat::{FACTS, facts, timestamp};
+use crate::ftp::listformat::{facts, timestamp};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::session::{Done, Order, Session};
+use crate::ftp::session::{Done, Session};
 use crate::ftp::tls::Secured;
-use crate::store::{Chain, EntryKind, NameError, StoreError, VirtualPath};
+use crate::store::{Algorithm, Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
 const LOGIN_ATTEMPTS: u32 = 3;
@@ -99,6 +99,8 @@ pub(super) struct Edge {
     user_name: Option<String>,
     failed_logins: u32,
     pub(super) epsv_only: bool,
+    /// The algorithm of `HASH`, once the client has chosen one.
+    pub(super) algorithm: Option<Algorithm>,
     /// The last command was an `RNFR` that the engine accepted.
     renaming: bool,
 }
@@ -154,6 +156,7 @@ pub async fn run(
         user_name: None,
         failed_logins: 0,
         epsv_only: false,
+        algorithm: None,
         renaming: false,
     };
     let end = loop {
@@ -253,7 +256,7 @@ impl Edge {
             Command::Noop => self.say(200, "OK").await,
             Command::Help => self.say(214, "See RFC 959, 2389, 2428 and 3659").await,
             Command::Feat => self.send(self.features()).await,
-            Command::Opts(option) => self.send(option_reply(&option)).await,
+            Command::Opts(option) => self.option(&option).await,
             Command::Syst => self.say(215, "UNIX Type: L8").await,
             Command::Setting(reply) => self.send(reply).await,
             Command::Auth(mechanism) => self.auth(&mechanism).await,
@@ -324,6 +327,8 @@ impl Edge {
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
             Command::Mfmt(time, path) => self.set_time(time, &path).await,
+            Command::Hash(algorithm, path) => self.hash(algorithm, &path).await,
+            Command::Hashes(path) => self.hashes(&path).await,
             Command::Chmod => {
                 self.say(200, "Objects have no permissions, nothing was changed")
                     .await
@@ -535,28 +540,8 @@ impl Edge {
         self.send(reply).await
     }
 
-    /// `MFMT`. libunftp doesn't know it: SIZE brings the path to the storage, and the order says what is meant.
-    async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
-        let path = match VirtualPath::resolve(&self.working_directory, path) {
-            Ok(path) => path,
-            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
-        };
-        self.session.place(Order::SetTime(time));
-        let outcome = self.ask(&format!("SIZE {path}")).await;
-        self.session.take_order();
-        let reply = match outcome? {
-            Ok(_) => {
-                let (id, user) = (self.session.id, self.user_name());
-                info!(event = "mfmt", session = id, user, %path, "done");
-                Reply::new(213, format!("Modify={}; {path}", timestamp(time)))
-            }
-            Err(error) => self.refusal("MFMT", &path, &error),
-        };
-        self.send(reply).await
-    }
-
     /// One command to the engine, and what the storage made of it.
-    async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
+    pub(super) async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
         let session = Arc::clone(&self.session);
         session.take_outcome();
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
@@ -609,16 +594,6 @@ impl Edge {
 
     pub(super) fn user_name(&self) -> &str {
         self.session.user().map_or("", |user| user.name.as_str())
-    }
-}
-
-fn option_reply(option: &str) -> Reply {
-    match option.split(' ').next() {
-        Some("UTF8") if option == "UTF8 OFF" => Reply::new(504, "Names are always UTF-8"),
-        Some("UTF8") => Reply::new(200, "Names are always UTF-8"),
-        // the same facts whatever is asked for; the reply says so (RFC 3659, section 7.9)
-        Some("MLST") => Reply::new(200, format!("MLST OPTS {}", FACTS.replace('*', ""))),
-        _ => Reply::new(501, "Unknown option"),
     }
 }
 

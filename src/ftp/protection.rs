@@ -140,6 +140,7 @@ impl Edge {
         self.say(200, "The data connection will go there").await
     }
 
+    /// `FEAT` (RFC 2389): what there is beyond RFC 959, one per line.
     pub(super) fn features(&self) -> Reply {
         let (mut auth, mut protection) = ("", "");
         if self.frontend.tls.is_some() {
@@ -150,8 +151,9 @@ impl Edge {
         } else {
             ""
         };
+        let hashes = self.hash_names();
         let text = format!(
-            "Features\n{auth}{eprt}EPSV\nMDTM\nMFMT\nMLST {FACTS}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
+            "Features\n{auth}{eprt}EPSV\nHASH {hashes}\nMDTM\nMFMT\nMLST {FACTS}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
         );
         Reply::new(211, text)
     }
