@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
-use super::{Integrity, LogFormat, OnInterrupt, Permissions, Provider, SignPayload, Sweep};
+use super::{Integrity, LogFormat, OnInterrupt, Provider, SignPayload, Sweep};
 
 /// What a parser returns.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -227,25 +227,6 @@ pub(super) fn log_level(text: &str) -> Parsed<String> {
         Ok(filter)
     } else {
         Err(format!("this is no log filter; {WANTED}"))
-    }
-}
-
-/// `R`, `W` or `RW`.
-pub(super) fn permissions(text: &str) -> Parsed<Permissions> {
-    match text.to_ascii_uppercase().as_str() {
-        "R" => Ok(Permissions {
-            read: true,
-            write: false,
-        }),
-        "W" => Ok(Permissions {
-            read: false,
-            write: true,
-        }),
-        "RW" => Ok(Permissions {
-            read: true,
-            write: true,
-        }),
-        _ => Err("write R (read), W (write) or RW (both)".into()),
     }
 }
 

@@ -11,7 +11,8 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
-    Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, memory, names, users,
+    Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, auth, memory, names,
+    users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
@@ -35,6 +36,8 @@ fn config(read: &mut Reader) -> Config {
     let passive = passive(read, &listen);
     admin_conflicts(read, &admin, &listen, &passive.ports);
     let storage = storage::resolve(read);
+    let auth = auth::resolve(read);
+    let (users, users_file) = users::resolve(read, storage.provider, auth.http.is_some());
     Config {
         greeting: read.value("greeting", parse::greeting),
         masquerade_address: read.optional("masquerade_address", names::masquerade_address),
@@ -44,7 +47,10 @@ fn config(read: &mut Reader) -> Config {
         drain: Drain {
             deadline: read.duration("drain.deadline"),
         },
-        users: users::resolve(read, storage.provider),
+        users,
+        users_file,
+        auth,
+        reload_interval: read.duration("reload.interval"),
         log: log(read),
         listen,
         passive,

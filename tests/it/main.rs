@@ -2,13 +2,17 @@
 
 mod support;
 
+mod auth_http;
 mod configuration;
 mod copies;
 mod directories;
 mod downloads;
+mod guessing;
 mod hostile;
 mod integrity;
 mod interruptions;
 mod sessions;
 mod store_failures;
 mod transfers;
+mod users;
+mod users_file;
