@@ -12,11 +12,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{Config, MasqueradeAddress, Permissions, Provider, StaticCredentials, User};
-use crate::ftp::auth::{HashError, Users, hash_password, random_password};
+use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
-use crate::ftp::tls::{Failing, Tls, TlsError};
+use crate::ftp::tls::{Tls, TlsError};
 use crate::masquerade::Masquerade;
+use crate::password::PasswordHash;
+use crate::reload::{Reload, Watched};
 use crate::store::Store;
 use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
@@ -63,6 +65,9 @@ pub enum StartError {
         "storage.endpoint = {0}: the embedded store listens on a loopback address such as http://127.0.0.1:9000"
     )]
     Endpoint(String),
+    /// The users can't be set up.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// No password could be made or hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -76,7 +81,10 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            StartError::Store(_) | StartError::Endpoint(_) | StartError::Tls(_)
+            StartError::Store(_)
+                | StartError::Endpoint(_)
+                | StartError::Tls(_)
+                | StartError::Users(UsersError::Endpoint(_))
         )
     }
 }
@@ -106,23 +114,29 @@ impl Gateway {
             None => None,
         };
         if let Some(tls) = &tls {
-            tokio::spawn(Arc::clone(tls).watch_files(stop.clone()));
+            tokio::spawn(Arc::clone(tls).follow_files(config.reload_interval, stop.clone()));
         }
         let embedded = start_embedded(&mut config).await?;
         let store = Store::new(&config.storage, &config.upload, &config.download).await?;
+        let users = Arc::new(Users::new(&config, store.clone())?);
+        let (swept, base) = (Arc::clone(&users), store.clone());
         tokio::spawn(janitor::run(
-            store.clone(),
-            config.storage.prefix.clone(),
+            move || swept.places(&base),
             config.upload.sweep,
             config.upload.stale_after,
             stop.clone(),
         ));
+        if let Some(file) = &config.users_file {
+            let watched = Watched::new(vec![file.path.clone()], config.reload_interval);
+            let (users, path, stop) = (Arc::clone(&users), file.path.clone(), stop.clone());
+            let watched = watched.seen(file.digest);
+            tokio::spawn(async move { users.follow(path, watched, stop).await });
+        }
         let frontend = Arc::new(Frontend {
-            users: Users::new(&config.users, &config.storage)?,
+            users,
             greeting: config.greeting,
             sessions: config.sessions,
             accept_timeout: config.passive.accept_timeout,
-            max_file_size: config.upload.max_file_size,
             upload_stall: config.upload.stall_timeout,
             download_stall: config.download.stall_timeout,
             store,
@@ -180,14 +194,19 @@ impl Gateway {
         self.embedded.as_ref()
     }
 
-    /// What is wrong with changed certificate files, while something is.
-    pub fn certificate_fault(&self) -> Option<Failing> {
-        self.frontend.tls.as_ref().and_then(|tls| tls.failing())
+    /// How things stand with the certificate files, if there is FTPS.
+    pub fn certificates(&self) -> Option<Reload> {
+        self.frontend.tls.as_ref().map(|tls| tls.state())
     }
 
     /// Sessions at this moment.
     pub fn sessions(&self) -> usize {
         self.frontend.census.sessions()
+    }
+
+    /// Who may log in.
+    pub fn users(&self) -> &Users {
+        &self.frontend.users
     }
 
     /// The store that uploads go to.
@@ -257,18 +276,24 @@ fn certificate_names(config: &Config) -> Vec<String> {
 
 /// Without users, the embedded store gets one with a random password.
 fn add_demo_user(config: &mut Config) -> Result<Option<SecretString>, HashError> {
-    if !config.users.is_empty() || config.storage.provider != Provider::Embedded {
+    let has_users =
+        !config.users.is_empty() || config.users_file.is_some() || config.auth.http.is_some();
+    if has_users || config.storage.provider != Provider::Embedded {
         return Ok(None);
     }
     let password = random_password()?;
     config.users.push(User {
         name: DEMO_USER.to_owned(),
-        password_hash: hash_password(&password)?,
+        password_hash: PasswordHash::parse(hash_password(&password)?.expose_secret()).ok(),
         home: "/".to_owned(),
-        permissions: Permissions {
-            read: true,
-            write: true,
-        },
+        permissions: Permissions::ALL,
+        bucket: None,
+        credentials: None,
+        allow_from: Vec::new(),
+        max_sessions: None,
+        max_file_size: None,
+        require_tls: false,
+        client_cert_cn: None,
     });
     Ok(Some(password))
 }

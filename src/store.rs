@@ -22,6 +22,7 @@ mod range;
 pub mod rename;
 pub mod requests;
 pub mod resume;
+pub mod tenants;
 #[cfg(test)]
 mod testing;
 pub mod upload;

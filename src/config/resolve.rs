@@ -11,8 +11,8 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
-    Active, Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, memory,
-    names, tls, users,
+    Active, Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, auth,
+    memory, names, tls, users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
@@ -40,6 +40,9 @@ fn config(read: &mut Reader) -> Config {
         implicit_conflicts(read, &tls.implicit_listen, &listen, &passive.ports, &admin);
     }
     let storage = storage::resolve(read);
+    let auth = auth::resolve(read);
+    let (users, users_file) = users::resolve(read, storage.provider, auth.http.is_some());
+    tls::check_users(read, tls.as_ref(), &users);
     Config {
         greeting: read.value("greeting", parse::greeting),
         masquerade_address: read.optional("masquerade_address", names::masquerade_address),
@@ -49,7 +52,10 @@ fn config(read: &mut Reader) -> Config {
         drain: Drain {
             deadline: read.duration("drain.deadline"),
         },
-        users: users::resolve(read, storage.provider),
+        users,
+        users_file,
+        auth,
+        reload_interval: read.duration("reload.interval"),
         log: log(read),
         active: Active {
             enabled: read.value("active.enabled", parse::switch),

@@ -4,7 +4,6 @@
 //! the text that was written, with a figment tag that tells its origin.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Map, Value};
@@ -15,6 +14,7 @@ use super::error::{DEFAULT, Problem, printable};
 use super::keys::{self, CONFIG_VARIABLE, FILE_SUFFIX, Key, Kind, PREFIX};
 use super::links::is_foreign;
 use super::yaml::{self, Node};
+use crate::reload;
 
 /// All sources, merged, and what was wrong with them.
 pub(super) struct Sources {
@@ -98,7 +98,7 @@ impl Sources {
             }
         };
         let tree = yaml::parse(&text, "");
-        let file = YamlFile::new(&subject, text);
+        let file = YamlFile::new(&subject, "", text);
         match tree {
             Ok(tree) => {
                 let value = Check::of_file(&file, &mut self.problems).value("", tree);
@@ -204,11 +204,11 @@ impl Sources {
 }
 
 /// One source, as figment wants it.
-struct Layer {
+pub(super) struct Layer {
     /// What a report says after "from".
-    name: String,
-    file: Option<PathBuf>,
-    value: Option<Value>,
+    pub name: String,
+    pub file: Option<PathBuf>,
+    pub value: Option<Value>,
 }
 
 impl figment::Provider for Layer {
@@ -288,15 +288,7 @@ fn secret_of(name: &str) -> Option<&'static Key> {
 }
 
 /// The text of a file, or why there is none.
-fn read(path: &Path) -> Result<String, String> {
-    // Far above any real configuration; keeps a path such as /dev/zero from filling memory.
-    const MAX_BYTES: u64 = 16 << 20;
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err("is larger than 16 MiB".to_string());
-    }
+pub(super) fn read(path: &Path) -> Result<String, String> {
+    let bytes = reload::read_bounded(path)?;
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_string())
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::config::TlsRequired;
-use crate::ftp::auth::{LoginError, random_password};
+use crate::ftp::auth::{LoginError, Peer, Right, Seat, random_password};
 use crate::ftp::backend::Backend;
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, Epsv};
@@ -33,9 +33,6 @@ use crate::store::{Algorithm, Chain, EntryKind, NameError, StoreError, VirtualPa
 
 /// Failed logins that a connection may have; then it is closed.
 const LOGIN_ATTEMPTS: u32 = 3;
-
-/// Pause before the reply to a failed login, so that one connection can't try many passwords a second.
-const FAILED_LOGIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long PASV waits for a port that is free for this client.
 const PORT_WITHIN: Duration = Duration::from_secs(5);
@@ -101,6 +98,8 @@ pub(super) struct Edge {
     pub(super) epsv_only: bool,
     /// The algorithm of `HASH`, once the client has chosen one.
     pub(super) algorithm: Option<Algorithm>,
+    /// The session's place among those of its user.
+    seat: Option<Seat>,
     /// The last command was an `RNFR` that the engine accepted.
     renaming: bool,
 }
@@ -155,6 +154,7 @@ pub async fn run(
         log_in_by,
         user_name: None,
         failed_logins: 0,
+        seat: None,
         epsv_only: false,
         algorithm: None,
         renaming: false,
@@ -314,6 +314,9 @@ impl Edge {
                 self.on_path("DELE", &path, |_, _| Reply::new(250, "File deleted"))
                     .await
             }
+            Command::Rnfr(_) if self.permitted(Right::Rename).is_err() => {
+                self.send(Reply::from(&StoreError::Forbidden)).await
+            }
             Command::Rnfr(path) => {
                 self.on_path("RNFR", &path, |_, _| Reply::new(350, "Ready for RNTO"))
                     .await?;
@@ -334,7 +337,10 @@ impl Edge {
                     .await
             }
             // libunftp's own MLST and STAT ignore the working directory; SIZE asks the storage the same question
-            Command::Mlst(path) => self.on_path("SIZE", &path, facts_reply).await,
+            Command::Mlst(path) => match self.permitted(Right::List) {
+                Ok(()) => self.on_path("SIZE", &path, facts_reply).await,
+                Err(error) => self.send(Reply::from(&error)).await,
+            },
             Command::StatPath(path) => self.list_in_reply(&path).await,
             Command::Retr(path) => self.download(&path).await,
             Command::Stor(path) => self.upload(&path, "STOR").await,
@@ -372,36 +378,60 @@ impl Edge {
             return self.say(503, "USER must come first").await;
         };
         let (id, client) = (self.session.id, self.session.peer);
-        let user = match self.frontend.users.login(&name, password).await {
-            Ok(user) => user,
-            Err(reason) => {
-                warn!(event = "login_failed", session = id, user = name, %client, %reason, "login refused");
-                return self.refuse_login(reason).await;
-            }
+        let peer = Peer {
+            address: client.ip(),
+            tls: self.secured.is_some(),
+            client_cert_cn: self
+                .secured
+                .as_ref()
+                .and_then(|secured| secured.client_name.clone()),
         };
-        self.session.log_in(user);
-        let backend = Backend::new(
-            self.session.clone(),
-            self.frontend.store.clone(),
-            self.frontend.max_file_size,
-        );
+        let users = Arc::clone(&self.frontend.users);
+        let login = tokio::select! {
+            login = users.login(id, &name, password, &peer) => login,
+            () = self.frontend.drain.cancelled() => return Err(Close::with(421, "The server is stopping, try again later")),
+        };
+        let login = match login {
+            Ok(login) => login,
+            Err(reason) => return self.refuse_login(reason).await,
+        };
+        let max_file_size = login.user.max_file_size;
+        self.session.log_in(login.user);
+        self.seat = Some(login.seat);
+        let backend = Backend::new(self.session.clone(), login.store, max_file_size);
         let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
         self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);
         info!(event = "login", session = id, user = name, %client, "logged in");
         self.say(230, "Logged in").await
     }
 
+    /// What a client hears whose login failed; the pause for it is over.
     async fn refuse_login(&mut self, reason: LoginError) -> Step {
         self.failed_logins += 1;
-        tokio::time::sleep(FAILED_LOGIN_PAUSE).await;
         match reason {
+            LoginError::Wrong if self.failed_logins < LOGIN_ATTEMPTS => {
+                self.say(530, "Login incorrect").await
+            }
+            LoginError::Wrong | LoginError::Locked => {
+                Err(Close::with(421, "Too many failed logins, try again later"))
+            }
             LoginError::Busy => Err(Close::with(421, "Too many logins at once, try again later")),
-            LoginError::Wrong if self.failed_logins >= LOGIN_ATTEMPTS => Err(Close::with(
+            LoginError::Unavailable => Err(Close::with(
                 421,
-                "Too many failed logins, closing the connection",
+                "Logins can't be checked at the moment, try again later",
             )),
-            LoginError::Wrong => self.say(530, "Login incorrect").await,
+            // 530 would tell a client that its password is wrong; this passes when another session ends (RFC 959, 4.2.1)
+            LoginError::TooManySessions => Err(Close::with(
+                421,
+                "Too many sessions of this user, try again later",
+            )),
         }
+    }
+
+    /// Refuses what the user may not do, where the storage can't tell by itself.
+    fn permitted(&self, right: Right) -> Result<(), StoreError> {
+        let user = self.session.user().ok_or(StoreError::Forbidden)?;
+        user.may(right)
     }
 
     async fn pasv(&mut self) -> Step {

@@ -3,10 +3,12 @@
 mod support;
 
 mod active;
+mod auth_http;
 mod configuration;
 mod copies;
 mod directories;
 mod downloads;
+mod guessing;
 mod hostile;
 mod integrity;
 mod interruptions;
@@ -14,3 +16,5 @@ mod protection;
 mod sessions;
 mod store_failures;
 mod transfers;
+mod users;
+mod users_file;
