@@ -15,12 +15,13 @@ use crate::config::{Config, Permissions, Provider, StaticCredentials, User};
 use crate::ftp::auth::{HashError, Users, hash_password, random_password};
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
+use crate::kubernetes::ClientError;
 use crate::masquerade::Masquerade;
 use crate::store::Store;
 use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
 use crate::store::janitor;
-use crate::{admin, store};
+use crate::{admin, kubernetes, store};
 
 /// A running gateway.
 pub struct Gateway {
@@ -62,6 +63,9 @@ pub enum StartError {
     /// No password could be made or hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Kubernetes(#[from] ClientError),
     /// No loopback socket for the engine.
     #[error("loopback socket")]
     Loopback(#[source] io::Error),
@@ -70,7 +74,10 @@ pub enum StartError {
 impl StartError {
     /// True if another configuration would help, rather than another state of the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, StartError::Store(_) | StartError::Endpoint(_))
+        matches!(
+            self,
+            StartError::Store(_) | StartError::Endpoint(_) | StartError::Kubernetes(_)
+        )
     }
 }
 
@@ -80,6 +87,7 @@ const DEMO_USER: &str = "demo";
 impl Gateway {
     /// Builds, binds and serves, in this order: nothing is accepted before everything is there.
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        crate::install_crypto_provider();
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         // if anything below fails, this stops what was started before it
         let undo = stop.clone().drop_guard();
@@ -94,6 +102,21 @@ impl Gateway {
             ),
             None => None,
         };
+        let watch = match &config.kubernetes.service {
+            Some(service) => {
+                Some(kubernetes::watch(service, &config.kubernetes, stop.clone()).await?)
+            }
+            None => None,
+        };
+        let masquerade = Masquerade::start(
+            &config.masquerade,
+            config.kubernetes.in_cluster,
+            watch.as_ref().map(|watch| watch.status.clone()),
+            stop.clone(),
+        );
+        if let Some(watch) = watch {
+            tokio::spawn(watch.announce(masquerade.subscribe(), stop.clone()));
+        }
         let embedded = start_embedded(&mut config).await?;
         let store = Store::new(&config.storage, &config.upload, &config.download).await?;
         tokio::spawn(janitor::run(
@@ -112,7 +135,7 @@ impl Gateway {
             upload_stall: config.upload.stall_timeout,
             download_stall: config.download.stall_timeout,
             store,
-            masquerade: Masquerade::start(config.masquerade_address.as_ref(), stop.clone()),
+            masquerade,
             loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
             drain,
             stop,
