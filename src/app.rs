@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub struct Gateway {
     frontend: Arc<Frontend>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
+    passive_ports: RangeInclusive<u16>,
     drain_deadline: Duration,
     demo_password: Option<SecretString>,
     /// Outlives the sessions, since they store into it.
@@ -93,15 +95,6 @@ impl Gateway {
         let undo = stop.clone().drop_guard();
 
         let demo_password = add_demo_user(&mut config)?;
-        let listeners = Listeners::bind(&config, &stop)?;
-        let admin = match config.admin.listen {
-            Some(address) => Some(
-                admin::bind(address)
-                    .await
-                    .map_err(|source| StartError::Admin { address, source })?,
-            ),
-            None => None,
-        };
         let watch = match &config.kubernetes.service {
             Some(service) => {
                 Some(kubernetes::watch(service, &config.kubernetes, stop.clone()).await?)
@@ -117,6 +110,15 @@ impl Gateway {
         if let Some(watch) = watch {
             tokio::spawn(watch.announce(masquerade.subscribe(), stop.clone()));
         }
+        let listeners = Listeners::bind(&config, &stop)?;
+        let admin = match config.admin.listen {
+            Some(address) => Some(
+                admin::bind(address)
+                    .await
+                    .map_err(|source| StartError::Admin { address, source })?,
+            ),
+            None => None,
+        };
         let embedded = start_embedded(&mut config).await?;
         let store = Store::new(&config.storage, &config.upload, &config.download).await?;
         tokio::spawn(janitor::run(
@@ -161,6 +163,7 @@ impl Gateway {
             frontend,
             addresses,
             admin_address,
+            passive_ports: config.passive.ports,
             drain_deadline,
             demo_password,
             embedded,
@@ -175,6 +178,11 @@ impl Gateway {
     /// The admin port's address, if it is on.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// The passive ports that are bound on each address.
+    pub fn passive_ports(&self) -> RangeInclusive<u16> {
+        self.passive_ports.clone()
     }
 
     /// The password of the user `demo`, if there is one.

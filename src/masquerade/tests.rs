@@ -216,7 +216,9 @@ proptest! {
 
 /// A resolver that answers what the test says.
 #[derive(Clone, Default)]
-struct Names(Arc<Mutex<HashMap<String, Result<Vec<Ipv4Addr>, String>>>>);
+struct Names(Arc<Mutex<HashMap<String, Answer>>>);
+
+type Answer = Result<Vec<Ipv4Addr>, String>;
 
 impl Names {
     fn set(&self, name: &str, addresses: &[Ipv4Addr]) {

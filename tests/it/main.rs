@@ -9,6 +9,7 @@ mod downloads;
 mod hostile;
 mod integrity;
 mod interruptions;
+mod masquerade;
 mod sessions;
 mod store_failures;
 mod transfers;

@@ -3,10 +3,12 @@
 pub mod cos;
 pub mod ftp;
 pub mod gateway;
+pub mod kube_api;
 pub mod proxy;
 
 pub use ftp::Ftp;
 pub use gateway::TestGateway;
+pub use kube_api::KubeApi;
 
 use std::time::Duration;
 
