@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::edge)
-//!      │  USER, PASS: ftp::auth        PASV: ftp::passive, masquerade
+//!      │  USER, PASS: ftp::auth        PASV: ftp::passive, masquerade <── kubernetes (watches one Service)
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
 //!              └─> storage backend (ftp::backend) ── the client's data connection comes in the session's order
 //!                      └─> store: upload, download, listing, copy ──> aws-sdk-s3 ──> COS, S3, or the embedded store

@@ -312,6 +312,9 @@ fn log(last: Option<&Published>, new: &Published) {
         (Decision::Known { address, origin }, _) => {
             info!(%address, source = %origin, "masquerade address known");
         }
+        (Decision::Unknown(reason), _) if last.is_none() => {
+            info!(%reason, "masquerade address not known yet");
+        }
         (Decision::Unknown(reason), _) => {
             warn!(%reason, "masquerade address unknown, PASV is refused");
         }
