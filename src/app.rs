@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_passw
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
 use crate::ftp::tls::{Tls, TlsError};
+use crate::kubernetes::ClientError;
 use crate::masquerade::Masquerade;
 use crate::password::PasswordHash;
 use crate::reload::{Reload, Watched};
@@ -23,13 +25,14 @@ use crate::store::Store;
 use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
 use crate::store::janitor;
-use crate::{admin, store};
+use crate::{admin, kubernetes, store};
 
 /// A running gateway.
 pub struct Gateway {
     frontend: Arc<Frontend>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
+    passive_ports: RangeInclusive<u16>,
     drain_deadline: Duration,
     demo_password: Option<SecretString>,
     /// Outlives the sessions, since they store into it.
@@ -71,6 +74,9 @@ pub enum StartError {
     /// No password could be made or hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Kubernetes(#[from] ClientError),
     /// No loopback socket for the engine.
     #[error("loopback socket")]
     Loopback(#[source] io::Error),
@@ -85,6 +91,7 @@ impl StartError {
                 | StartError::Endpoint(_)
                 | StartError::Tls(_)
                 | StartError::Users(UsersError::Endpoint(_))
+                | StartError::Kubernetes(_)
         )
     }
 }
@@ -95,11 +102,27 @@ const DEMO_USER: &str = "demo";
 impl Gateway {
     /// Builds, binds and serves, in this order: nothing is accepted before everything is there.
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        crate::install_crypto_provider();
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         // if anything below fails, this stops what was started before it
         let undo = stop.clone().drop_guard();
 
         let demo_password = add_demo_user(&mut config)?;
+        let watch = match &config.kubernetes.service {
+            Some(service) => {
+                Some(kubernetes::watch(service, &config.kubernetes, stop.clone()).await?)
+            }
+            None => None,
+        };
+        let masquerade = Masquerade::start(
+            &config.masquerade,
+            config.kubernetes.in_cluster,
+            watch.as_ref().map(|watch| watch.status.clone()),
+            stop.clone(),
+        );
+        if let Some(watch) = watch {
+            tokio::spawn(watch.announce(masquerade.subscribe(), stop.clone()));
+        }
         let listeners = Listeners::bind(&config, &stop)?;
         let admin = match config.admin.listen {
             Some(address) => Some(
@@ -142,7 +165,7 @@ impl Gateway {
             store,
             tls,
             active: config.active,
-            masquerade: Masquerade::start(config.masquerade_address.as_ref(), stop.clone()),
+            masquerade,
             loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
             drain,
             stop,
@@ -168,6 +191,7 @@ impl Gateway {
             frontend,
             addresses,
             admin_address,
+            passive_ports: config.passive.ports,
             drain_deadline,
             demo_password,
             embedded,
@@ -182,6 +206,11 @@ impl Gateway {
     /// The admin port's address, if it is on.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// The passive ports that are bound on each address.
+    pub fn passive_ports(&self) -> RangeInclusive<u16> {
+        self.passive_ports.clone()
     }
 
     /// The password of the user `demo`, if there is one.
@@ -266,7 +295,7 @@ fn certificate_names(config: &Config) -> Vec<String> {
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
     ];
-    match &config.masquerade_address {
+    match &config.masquerade.address {
         Some(MasqueradeAddress::Ipv4(address)) => names.push(address.to_string()),
         Some(MasqueradeAddress::Dns(name)) => names.push(name.clone()),
         None => {}

@@ -32,6 +32,7 @@
 
 mod auth;
 mod check;
+mod cluster;
 mod endpoint;
 mod error;
 mod keys;
@@ -39,6 +40,7 @@ mod links;
 mod memory;
 mod names;
 mod parse;
+mod passive;
 mod print;
 mod reader;
 mod resolve;
@@ -79,6 +81,8 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
 }
 
 /// As [`load`], with `env` in the place of the process's environment.
+///
+/// `KUBERNETES_SERVICE_HOST` in it means that this process runs in a pod.
 pub fn load_from(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
@@ -90,6 +94,16 @@ pub fn load_from(
     ))
 }
 
+/// An IPv4 address or a DNS name that clients can connect to, or what is wrong with it.
+pub fn parse_masquerade_address(text: &str) -> Result<MasqueradeAddress, String> {
+    names::masquerade_address(text)
+}
+
+/// A port or a range `FROM-TO`, never 0, or what is wrong with it.
+pub fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    parse::ports(text)
+}
+
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -97,8 +111,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Text of the 220 greeting; one line of at most 200 bytes.
     pub greeting: String,
-    /// What PASV replies tell the client to connect to, when it is set by hand.
-    pub masquerade_address: Option<MasqueradeAddress>,
+    /// What PASV replies tell the client to connect to.
+    pub masquerade: Masquerade,
     /// Passive data connections.
     pub passive: Passive,
     /// Active data connections.
@@ -123,10 +137,51 @@ pub struct Config {
     pub auth: Auth,
     /// How often files are looked at that may change at run time; 1 ms to 7 days.
     pub reload_interval: Duration,
+    /// The cluster around this process, if any.
+    pub kubernetes: Kubernetes,
     /// The HTTP probes.
     pub admin: Admin,
     /// Log output.
     pub log: Log,
+}
+
+/// Where the public address comes from.
+#[derive(Debug, Clone)]
+pub struct Masquerade {
+    /// The address, when it is set by hand (`masquerade_address`).
+    pub address: Option<MasqueradeAddress>,
+    /// A file that says which public port leads to which passive port.
+    pub mapping_file: Option<PathBuf>,
+    /// What is told when a name has several IPv4 addresses.
+    pub multiple: Multiple,
+    /// Clients from here are told the control connection's own address.
+    pub internal_cidrs: Vec<IpNet>,
+    /// An unknown address keeps the gateway from being ready for this long; 1 ms to 7 days.
+    pub grace: Duration,
+}
+
+/// What is told when a name has several IPv4 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Multiple {
+    /// One of them, the same as long as it is among them.
+    First,
+    /// 0.0.0.0: many clients take it as "where the control connection goes".
+    Zero,
+}
+
+/// The cluster around this process.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// Whether this process runs in a pod, the address of which is of no use to clients outside.
+    pub in_cluster: bool,
+    /// The Service of type LoadBalancer whose address is told; a name of RFC 1123.
+    pub service: Option<String>,
+    /// Its namespace; none: the pod's own, or the kubeconfig's.
+    pub namespace: Option<String>,
+    /// This pod's name.
+    pub pod_name: Option<String>,
+    /// How to reach an API server from outside of a pod.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// The public address that is told to clients.
@@ -141,7 +196,8 @@ pub enum MasqueradeAddress {
 /// Passive data connections.
 #[derive(Debug, Clone)]
 pub struct Passive {
-    /// Ports to listen on; never a port of [`Config::listen`] or [`Admin::listen`].
+    /// Ports to listen on: all of `passive.ports`, or this replica's slice; never a port of [`Config::listen`] or
+    /// [`Admin::listen`].
     pub ports: RangeInclusive<u16>,
     /// How long a client may take to connect to its passive port; 1 ms to 7 days.
     pub accept_timeout: Duration,

@@ -58,6 +58,7 @@ impl Reader {
             figment,
             file,
             mut problems,
+            in_pod: _,
         } = sources;
         let root = figment.find_value("").unwrap_or_else(|error| {
             // Our layers give no errors; if figment has one of its own, it must not be lost.
@@ -104,26 +105,6 @@ impl Reader {
             .ok()
     }
 
-    /// The values of the list `path`; none where it is not set.
-    pub fn optional_list<T>(
-        &mut self,
-        path: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Vec<T> {
-        if self.is_set(path) {
-            return self.list(path, parse);
-        }
-        let origin = Origin::Default.to_string();
-        self.settings.insert(
-            path,
-            Setting {
-                value: None,
-                origin,
-            },
-        );
-        Vec::new()
-    }
-
     /// The values of the list `path`.
     pub fn list<T>(
         &mut self,
@@ -167,6 +148,23 @@ impl Reader {
             }
         }
         values
+    }
+
+    /// The values of the list `path`; none where it is not set.
+    pub fn optional_list<T>(
+        &mut self,
+        path: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        if self.given(path).is_some() {
+            return self.list(path, parse);
+        }
+        let setting = Setting {
+            value: None,
+            origin: DEFAULT.to_string(),
+        };
+        self.settings.insert(path, setting);
+        Vec::new()
     }
 
     /// The entries of a list of sections, as paths to ask [`Reader::entry`] for.

@@ -21,6 +21,8 @@ pub(super) struct Sources {
     pub figment: Figment,
     pub file: Option<YamlFile>,
     pub problems: Vec<Problem>,
+    /// Whether Kubernetes started this process.
+    pub in_pod: bool,
 }
 
 /// Reads every source; with `file` or else `COSGATE_CONFIG` as the YAML file.
@@ -29,6 +31,9 @@ pub(super) fn collect(
     env: Vec<(String, String)>,
     problems: Vec<Problem>,
 ) -> Sources {
+    let in_pod = env
+        .iter()
+        .any(|(name, value)| name == POD_VARIABLE && !value.is_empty());
     // Sorted, so that the same environment gives the same report.
     let env: BTreeMap<String, String> = env
         .into_iter()
@@ -38,6 +43,7 @@ pub(super) fn collect(
         figment: Figment::from(defaults()),
         file: None,
         problems,
+        in_pod,
     };
     sources.add_file(
         file,
@@ -286,6 +292,9 @@ fn secret_of(name: &str) -> Option<&'static Key> {
         .iter()
         .find(|key| key.file_variable().as_deref() == Some(name))
 }
+
+/// Kubernetes sets it in each container.
+const POD_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
 
 /// The text of a file, or why there is none.
 pub(super) fn read(path: &Path) -> Result<String, String> {

@@ -147,6 +147,7 @@ pub fn users_of_file(
         figment: Figment::from(layer),
         file: Some(file),
         problems,
+        in_pod: false,
     });
     let users = entries(&mut read, provider, Authority::Hash);
     read.finish()?;
@@ -187,6 +188,7 @@ pub fn answered_user(body: &str, provider: Option<Provider>) -> Result<User, Con
         figment: Figment::from(layer),
         file: None,
         problems,
+        in_pod: false,
     });
     let users = entries(&mut read, provider, Authority::Endpoint);
     read.finish()?;

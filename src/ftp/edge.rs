@@ -29,6 +29,7 @@ use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::{Done, Session};
 use crate::ftp::tls::Secured;
+use crate::masquerade::{Ports, Told};
 use crate::store::{Algorithm, Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
@@ -441,19 +442,16 @@ impl Edge {
         if let Some(refusal) = self.unprotected_data() {
             return self.send(refusal).await;
         }
-        let address = match self.frontend.masquerade.address(self.session.local.ip()) {
-            Ok(address) => address,
+        let told = self.told();
+        let address = match &told.address {
+            Ok(address) => *address,
             Err(reason) => {
-                return self
-                    .send(Reply::new(
-                        425,
-                        format!("Can't open a data connection: {reason}"),
-                    ))
-                    .await;
+                let text = format!("Can't open a data connection: {reason}");
+                return self.send(Reply::new(425, text)).await;
             }
         };
-        let Some(port) = self.reserve_port().await else {
-            return self.no_port().await;
+        let Some(port) = self.reserve_port(&told).await else {
+            return self.no_port(&told).await;
         };
         let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
         self.send(Reply::new(
@@ -485,8 +483,9 @@ impl Edge {
         if let Some(refusal) = self.unprotected_data() {
             return self.send(refusal).await;
         }
-        let Some(port) = self.reserve_port().await else {
-            return self.no_port().await;
+        let told = self.told();
+        let Some(port) = self.reserve_port(&told).await else {
+            return self.no_port(&told).await;
         };
         self.send(Reply::new(
             229,
@@ -495,19 +494,35 @@ impl Edge {
         .await
     }
 
-    async fn reserve_port(&mut self) -> Option<u16> {
-        // a new PASV takes the place of the old one
-        self.data = None;
-        let reservation = self
-            .pool
-            .reserve(self.session.peer.ip(), PORT_WITHIN)
-            .await?;
-        let port = reservation.port();
-        self.data = Some(DataChannel::Passive(reservation));
-        Some(port)
+    /// The address and ports that this client is told at this moment.
+    fn told(&self) -> Told {
+        let (local, peer) = (self.session.local.ip(), self.session.peer.ip());
+        self.frontend.masquerade.told(local, peer)
     }
 
-    async fn no_port(&mut self) -> Step {
+    /// Reserves a passive port and gives the public port that leads to it.
+    async fn reserve_port(&mut self, told: &Told) -> Option<u16> {
+        // a new PASV takes the place of the old one
+        self.data = None;
+        let usable = |port| told.port(port).is_some();
+        let reserved = self
+            .pool
+            .reserve(self.session.peer.ip(), PORT_WITHIN, usable)
+            .await?;
+        let public = told.port(reserved.port());
+        self.data = Some(DataChannel::Passive(reserved));
+        public
+    }
+
+    async fn no_port(&mut self, told: &Told) -> Step {
+        if let Ports::Unknown(_) = told.ports {
+            return self
+                .say(
+                    425,
+                    "Can't open a data connection: the public ports are not known yet",
+                )
+                .await;
+        }
         warn!(session = self.session.id, client = %self.session.peer, "no passive port is free for this client");
         self.say(425, "No data port is free, try again later").await
     }

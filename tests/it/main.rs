@@ -12,6 +12,7 @@ mod guessing;
 mod hostile;
 mod integrity;
 mod interruptions;
+mod masquerade;
 mod protection;
 mod sessions;
 mod store_failures;

@@ -3,12 +3,14 @@
 pub mod cos;
 pub mod ftp;
 pub mod gateway;
+pub mod kube_api;
 pub mod proxy;
 pub mod tls;
 
 pub use ftp::Ftp;
 pub use ftp::Reply;
 pub use gateway::{TestGateway, cheap_hash, users};
+pub use kube_api::KubeApi;
 
 use std::time::Duration;
 
