@@ -21,7 +21,18 @@ pub(super) struct Sources {
     pub figment: Figment,
     pub file: Option<YamlFile>,
     pub problems: Vec<Problem>,
+    /// Variables that are no keys, but tell where this process runs.
+    pub surroundings: BTreeMap<String, String>,
 }
+
+/// Variables that the platform sets: TKE's pod identity, and the name of the pod.
+const SURROUNDINGS: [&str; 5] = [
+    "HOSTNAME",
+    "TKE_PROVIDER_ID",
+    "TKE_REGION",
+    "TKE_ROLE_ARN",
+    "TKE_WEB_IDENTITY_TOKEN_FILE",
+];
 
 /// Reads every source; with `file` or else `COSGATE_CONFIG` as the YAML file.
 pub(super) fn collect(
@@ -30,14 +41,18 @@ pub(super) fn collect(
     problems: Vec<Problem>,
 ) -> Sources {
     // Sorted, so that the same environment gives the same report.
-    let env: BTreeMap<String, String> = env
+    let (env, others): (BTreeMap<_, _>, BTreeMap<_, _>) = env
         .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX))
+        .partition(|(name, _)| name.starts_with(PREFIX));
+    let surroundings = others
+        .into_iter()
+        .filter(|(name, value)| SURROUNDINGS.contains(&name.as_str()) && !value.is_empty())
         .collect();
     let mut sources = Sources {
         figment: Figment::from(defaults()),
         file: None,
         problems,
+        surroundings,
     };
     sources.add_file(
         file,

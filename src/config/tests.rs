@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::*;
 
+mod credentials;
 mod properties;
 mod secrets;
 mod values;

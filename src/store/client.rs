@@ -7,13 +7,12 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation,
+    BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
-use secrecy::ExposeSecret;
 
 use crate::config::{self, Addressing, Provider};
 use crate::store::budget::Budget;
+use crate::store::credentials;
 use crate::store::error::StoreError;
 use crate::store::integrity::{Integrity, Method};
 use crate::store::parts::{DoesNotFit, PartPlan};
@@ -262,25 +261,15 @@ impl Store {
 }
 
 async fn sdk_config(storage: &config::Storage) -> Config {
-    let mut builder = match (storage.provider, &storage.credentials) {
-        // The SDK's own chain reads the standard AWS variables and files. Only there: an AWS_ENDPOINT_URL that happens to
-        // be set must not send the embedded store's or COS's requests elsewhere.
-        (Provider::S3, None) => {
-            let shared = aws_config::defaults(BehaviorVersion::latest()).load().await;
-            aws_sdk_s3::config::Builder::from(&shared)
-        }
+    let chain = credentials::aws_chain(storage).await;
+    let mut builder = match (storage.provider, &chain) {
+        // AWS's chain comes with the other settings of the standard variables and files. Only here: an AWS_ENDPOINT_URL
+        // that happens to be set must not send the embedded store's or COS's requests elsewhere.
+        (Provider::S3, Some(chain)) => aws_sdk_s3::config::Builder::from(chain),
         _ => Config::builder().behavior_version(BehaviorVersion::latest()),
     };
-    if let Some(keys) = &storage.credentials {
-        builder = builder.credentials_provider(Credentials::new(
-            keys.access_key_id.clone(),
-            keys.secret_access_key.expose_secret().to_owned(),
-            keys.session_token
-                .as_ref()
-                .map(|token| token.expose_secret().to_owned()),
-            None,
-            "configuration",
-        ));
+    if let Some(provider) = credentials::provider(storage, chain.as_ref()) {
+        builder = builder.credentials_provider(provider);
     }
     if let Some(endpoint) = &storage.endpoint {
         builder = builder.endpoint_url(endpoint);
@@ -292,6 +281,7 @@ async fn sdk_config(storage: &config::Storage) -> Config {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     }
     builder
+        .identity_cache(credentials::cache())
         .region(Region::new(storage.region.clone()))
         .force_path_style(matches!(storage.addressing, Addressing::Path))
         .retry_config(
