@@ -13,6 +13,8 @@
 mod cvm;
 mod http;
 mod renewed;
+#[cfg(test)]
+mod tests;
 mod tke;
 
 use std::time::Duration;

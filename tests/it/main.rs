@@ -4,6 +4,7 @@ mod support;
 
 mod configuration;
 mod copies;
+mod credentials;
 mod directories;
 mod downloads;
 mod hostile;

@@ -1,9 +1,11 @@
 //! What the scenarios are made of.
 
+pub mod cloud;
 pub mod cos;
 pub mod ftp;
 pub mod gateway;
 pub mod proxy;
+pub mod sigv4;
 
 pub use ftp::Ftp;
 pub use gateway::TestGateway;
