@@ -13,10 +13,11 @@
 //!    │
 //! reader.rs   one key at a time: text -> value (parse.rs, names.rs), or a Problem (error.rs)
 //!    │
-//! resolve.rs  all keys and what holds between them (storage.rs, endpoint.rs,
+//! resolve.rs  all keys and what holds between them (storage.rs, credentials.rs, endpoint.rs,
 //!    │        users.rs, memory.rs) ──> Config
 //!    │
 //! print.rs    what `cosgate check-config` prints
+//! import.rs   the configuration of COS FTP Server, turned into one for cosgate
 //! ```
 //!
 //! Invariants:
@@ -34,6 +35,7 @@ mod check;
 mod credentials;
 mod endpoint;
 mod error;
+pub mod import;
 mod keys;
 mod links;
 mod memory;

@@ -317,7 +317,7 @@ fn usage_errors_are_64_and_help_is_0() {
     assert_eq!(run(&["--nonsense"], &[], "").0, Some(64));
     let (code, help, _) = run(&["--help"], &[], "");
     assert_eq!(code, Some(0));
-    for command in ["serve", "check-config", "hash-password"] {
+    for command in ["serve", "check-config", "hash-password", "import"] {
         assert!(help.contains(command), "{help}");
     }
 }

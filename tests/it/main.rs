@@ -8,6 +8,7 @@ mod credentials;
 mod directories;
 mod downloads;
 mod hostile;
+mod import;
 mod integrity;
 mod interruptions;
 mod sessions;

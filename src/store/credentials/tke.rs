@@ -214,7 +214,7 @@ fn fix(code: &str) -> &'static str {
     } else if is("InternalError.GetRoleError") || is("ResourceNotFound.RoleNotFound") {
         "; check TKE_ROLE_ARN: the role does not exist"
     } else if is("AuthFailure") || is("UnauthorizedOperation") || is("FailedOperation") {
-        "; the role's trust policy must name the cluster's OIDC provider and this service account"
+        "; the role's trust policy must name the cluster's OIDC provider and the token's audience"
     } else if is("RequestLimitExceeded") {
         "; the next attempt follows by itself"
     } else {

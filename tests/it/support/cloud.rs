@@ -201,7 +201,7 @@ fn tencent(issuer: &Issuer, headers: &HeaderMap, body: &[u8]) -> Response {
     let timestamp = given
         .remove("x-tc-timestamp")
         .and_then(|text| text.parse::<u64>().ok());
-    if !timestamp.is_some_and(|time| time.abs_diff(now()) < 300) {
+    if timestamp.is_none_or(|time| time.abs_diff(now()) >= 300) {
         return issuer.complain(format!("timestamp {timestamp:?}"));
     }
     for name in ["host", "content-length"] {
