@@ -4,10 +4,11 @@ use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
 
 use crate::app::{Gateway, StartError};
+use crate::config::import::{self, ImportError};
 use crate::config::{self, ConfigError};
 use crate::ftp::auth::{HashError, hash_password};
 use crate::store::Chain;
@@ -37,6 +38,33 @@ enum Command {
     CheckConfig(Source),
     /// Reads a password from standard input and prints its hash for users[].password_hash
     HashPassword,
+    /// Turns conf/vsftpd.conf of Tencent's COS FTP Server into a configuration on standard output
+    Import(Import),
+}
+
+#[derive(Debug, Args)]
+struct Import {
+    /// The configuration of COS FTP Server
+    file: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value = "yaml")]
+    format: ImportFormat,
+    /// New file for keys and users, which only its owner may read
+    #[arg(long, value_name = "FILE")]
+    secrets_out: PathBuf,
+    /// Name of the Kubernetes Secret (helm-values)
+    #[arg(long, value_name = "NAME", default_value = "cosgate", value_parser = secret_name)]
+    secret_name: String,
+    /// Overwrite the file of the secrets
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ImportFormat {
+    Yaml,
+    Env,
+    HelmValues,
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +85,8 @@ enum Failure {
     Hash(#[from] HashError),
     #[error("standard input holds no password")]
     NoPassword,
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error("system")]
     Io(#[from] io::Error),
 }
@@ -78,6 +108,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(source)) => serve(source),
         Some(Command::CheckConfig(source)) => check_config(source),
         Some(Command::HashPassword) => print_hash(),
+        Some(Command::Import(import)) => run_import(&import),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,8 +116,11 @@ pub fn run() -> ExitCode {
             eprintln!("cosgate: {}", Chain(&failure));
             ExitCode::from(match failure {
                 Failure::Config(_) | Failure::NoPassword => EXIT_USAGE,
+                Failure::Import(ImportError::File { .. } | ImportError::Mistakes(_)) => EXIT_USAGE,
                 Failure::Start(ref error) if error.is_configuration() => EXIT_USAGE,
-                Failure::Start(_) | Failure::Hash(_) | Failure::Io(_) => EXIT_UNAVAILABLE,
+                Failure::Start(_) | Failure::Hash(_) | Failure::Import(_) | Failure::Io(_) => {
+                    EXIT_UNAVAILABLE
+                }
             })
         }
     }
@@ -115,6 +149,36 @@ fn check_config(source: Source) -> Result<(), Failure> {
         eprintln!("warning: {warning}");
     }
     Ok(())
+}
+
+fn run_import(wanted: &Import) -> Result<(), Failure> {
+    let format = match wanted.format {
+        ImportFormat::Yaml => import::Format::Yaml,
+        ImportFormat::Env => import::Format::Env,
+        ImportFormat::HelmValues => import::Format::HelmValues,
+    };
+    let text = import::read(&wanted.file)?;
+    let hash = |password: &_| hash_password(password).map_err(Into::into);
+    let imported = import::convert(&text, format, &wanted.secret_name, &hash)?;
+    import::write_secrets(&wanted.secrets_out, &imported.secrets, wanted.force)?;
+    print!("{}", imported.values);
+    for warning in &imported.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+/// A name as Kubernetes has it (RFC 1123): it goes into a manifest.
+fn secret_name(text: &str) -> Result<String, String> {
+    let sound =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let is_name = text.len() <= 253 && text.bytes().all(sound);
+    if is_name && ends(text.bytes().next()) && ends(text.bytes().last()) {
+        Ok(text.to_owned())
+    } else {
+        Err("write small letters, digits, - and .".to_owned())
+    }
 }
 
 fn print_hash() -> Result<(), Failure> {

@@ -13,10 +13,11 @@
 //!    │
 //! reader.rs   one key at a time: text -> value (parse.rs, names.rs), or a Problem (error.rs)
 //!    │
-//! resolve.rs  all keys and what holds between them (storage.rs, endpoint.rs,
+//! resolve.rs  all keys and what holds between them (storage.rs, credentials.rs, endpoint.rs,
 //!    │        users.rs, memory.rs) ──> Config
 //!    │
 //! print.rs    what `cosgate check-config` prints
+//! import.rs   the configuration of COS FTP Server, turned into one for cosgate
 //! ```
 //!
 //! Invariants:
@@ -33,8 +34,10 @@
 mod auth;
 mod check;
 mod cluster;
+mod credentials;
 mod endpoint;
 mod error;
+pub mod import;
 mod keys;
 mod links;
 mod memory;
@@ -67,6 +70,7 @@ use secrecy::SecretString;
 
 use crate::password::PasswordHash;
 
+pub(crate) use credentials::is_role_name;
 pub use error::{ConfigError, Problem};
 pub use keys::{Fallback, Key, Kind, markdown_rows, table};
 pub use print::Loaded;
@@ -346,8 +350,10 @@ pub struct Storage {
     /// Send and expect the SDK's checksums only where an operation demands them; stores other
     /// than Amazon's often refuse more.
     pub checksums_when_required: bool,
-    /// Fixed credentials; none: the SDK's own chain (environment, profile, roles).
+    /// Fixed credentials; none: [`Storage::credential_source`] has them.
     pub credentials: Option<StaticCredentials>,
+    /// Where credentials come from that are not set here.
+    pub credential_source: CredentialSource,
     /// Where the built-in store keeps its objects.
     pub data_dir: PathBuf,
     /// Time to connect to the store; 1 ms to 7 days.
@@ -406,6 +412,45 @@ pub enum Sweep {
     All,
     /// None.
     Off,
+}
+
+/// Who hands out credentials for the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// Nobody: they are set, or the built-in store makes its own.
+    Static,
+    /// AWS's chain: environment, profile, web identity, container, instance role.
+    Aws,
+    /// Tencent's security token service, for the identity of this pod.
+    Tke(TkeIdentity),
+    /// The metadata service of this CVM, for the role that is bound to it.
+    Cvm(CvmRole),
+}
+
+/// What TKE put into this pod's environment, and where it is exchanged for credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TkeIdentity {
+    /// Region that the token service is asked for.
+    pub region: String,
+    /// The cluster's OIDC provider in CAM.
+    pub provider_id: String,
+    /// The role to assume.
+    pub role_arn: String,
+    /// File with the pod's token; replaced by the kubelet before the token expires.
+    pub token_file: PathBuf,
+    /// How the session is named in CAM's audit log; 2 to 128 bytes of `[A-Za-z0-9_=,.@-]`.
+    pub session_name: String,
+    /// URL of the token service, without a slash at the end; https, or loopback.
+    pub sts_endpoint: String,
+}
+
+/// The role of this CVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CvmRole {
+    /// The role's name; none: the metadata service knows it.
+    pub name: Option<String>,
+    /// URL of the metadata service, without a slash at the end.
+    pub metadata_endpoint: String,
 }
 
 /// A fixed key pair.
@@ -616,6 +661,17 @@ impl fmt::Debug for StaticCredentials {
     // The key id authenticates nobody by itself, but it names an account: it stays out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StaticCredentials").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Static => "static",
+            Self::Aws => "aws",
+            Self::Tke(_) => "tke",
+            Self::Cvm(_) => "cvm",
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod client;
 pub mod copy;
+mod credentials;
 pub mod download;
 pub mod embedded;
 pub mod error;

@@ -50,6 +50,7 @@ pub(super) struct Reader {
     problems: Vec<Problem>,
     warnings: Vec<String>,
     settings: BTreeMap<&'static str, Setting>,
+    surroundings: BTreeMap<String, String>,
 }
 
 impl Reader {
@@ -59,6 +60,7 @@ impl Reader {
             file,
             mut problems,
             in_pod: _,
+            surroundings,
         } = sources;
         let root = figment.find_value("").unwrap_or_else(|error| {
             // Our layers give no errors; if figment has one of its own, it must not be lost.
@@ -73,7 +75,13 @@ impl Reader {
             problems,
             warnings,
             settings,
+            surroundings,
         }
+    }
+
+    /// What the platform set as the variable `name`, which is no key; never empty.
+    pub fn surrounding(&self, name: &str) -> Option<String> {
+        self.surroundings.get(name).cloned()
     }
 
     /// The value of `path`; the default where it is not set or was refused.

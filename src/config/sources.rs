@@ -23,7 +23,18 @@ pub(super) struct Sources {
     pub problems: Vec<Problem>,
     /// Whether Kubernetes started this process.
     pub in_pod: bool,
+    /// Variables that are no keys, but tell where this process runs.
+    pub surroundings: BTreeMap<String, String>,
 }
+
+/// Variables that the platform sets: TKE's pod identity, and the name of the pod.
+const SURROUNDINGS: [&str; 5] = [
+    "HOSTNAME",
+    "TKE_PROVIDER_ID",
+    "TKE_REGION",
+    "TKE_ROLE_ARN",
+    "TKE_WEB_IDENTITY_TOKEN_FILE",
+];
 
 /// Reads every source; with `file` or else `COSGATE_CONFIG` as the YAML file.
 pub(super) fn collect(
@@ -35,15 +46,19 @@ pub(super) fn collect(
         .iter()
         .any(|(name, value)| name == POD_VARIABLE && !value.is_empty());
     // Sorted, so that the same environment gives the same report.
-    let env: BTreeMap<String, String> = env
+    let (env, others): (BTreeMap<_, _>, BTreeMap<_, _>) = env
         .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX))
+        .partition(|(name, _)| name.starts_with(PREFIX));
+    let surroundings = others
+        .into_iter()
+        .filter(|(name, value)| SURROUNDINGS.contains(&name.as_str()) && !value.is_empty())
         .collect();
     let mut sources = Sources {
         figment: Figment::from(defaults()),
         file: None,
         problems,
         in_pod,
+        surroundings,
     };
     sources.add_file(
         file,

@@ -9,7 +9,7 @@ use super::endpoint::Endpoint;
 use super::parse::{self, Parsed};
 use super::reader::Reader;
 use super::{Addressing, ListVersion, Provider, Retry, StaticCredentials, Storage};
-use super::{keys, names};
+use super::{credentials as sources, keys, names};
 
 /// What a store takes.
 pub(super) struct Limits {
@@ -57,6 +57,7 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
     let limits = Limits::of(provider);
     let url = endpoint.as_ref().map(|endpoint| endpoint.url.clone());
     let url = url.or_else(|| cos_url(read, known, &region));
+    let credentials = credentials(read);
     Storage {
         provider,
         bucket: bucket(read, known),
@@ -68,9 +69,10 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
             Provider::S3 => endpoint.is_some_and(|endpoint| !endpoint.is_amazon()),
             Provider::Embedded => false,
         },
+        credential_source: sources::resolve(read, known, credentials.is_some(), &region),
         region,
         endpoint: url,
-        credentials: credentials(read, known),
+        credentials,
         data_dir: data_dir(read, known),
         connect_timeout: read.duration("storage.connect_timeout"),
         request_timeout: read.duration("storage.request_timeout"),
@@ -311,7 +313,7 @@ fn list_version(read: &mut Reader, provider: Option<Provider>) -> ListVersion {
     })
 }
 
-fn credentials(read: &mut Reader, provider: Option<Provider>) -> Option<StaticCredentials> {
+fn credentials(read: &mut Reader) -> Option<StaticCredentials> {
     let access_key_id = read.optional(ID, parse::credential);
     let secret_access_key = read
         .optional(SECRET, parse::credential)
@@ -336,10 +338,6 @@ fn credentials(read: &mut Reader, provider: Option<Provider>) -> Option<StaticCr
             let advice =
                 format!("a session token goes with {ID} and {SECRET}; set them too, or remove it");
             read.refuse(TOKEN, advice);
-        }
-        (None, None) if provider == Some(Provider::Cos) => {
-            require(read, ID, "the SecretId of Tencent Cloud");
-            require(read, SECRET, "the SecretKey that goes with it");
         }
         (None, None) => {}
     }
@@ -375,7 +373,7 @@ fn data_dir(read: &mut Reader, provider: Option<Provider>) -> PathBuf {
 }
 
 /// Reports a key that is missing, unless it is so because it was refused.
-fn require(read: &mut Reader, key: &'static str, what: &str) -> String {
+pub(super) fn require(read: &mut Reader, key: &'static str, what: &str) -> String {
     if read.is_sound(key) {
         let variable = keys::variable(key);
         read.refuse(
@@ -386,9 +384,9 @@ fn require(read: &mut Reader, key: &'static str, what: &str) -> String {
     String::new()
 }
 
-const ID: &str = "storage.access_key_id";
-const SECRET: &str = "storage.secret_access_key";
-const TOKEN: &str = "storage.session_token";
+pub(super) const ID: &str = "storage.access_key_id";
+pub(super) const SECRET: &str = "storage.secret_access_key";
+pub(super) const TOKEN: &str = "storage.session_token";
 const EMBEDDED_BUCKET: &str = "cosgate";
 /// What SDKs sign for where a store has no regions.
 const DEFAULT_REGION: &str = "us-east-1";

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret as _;
 use super::*;
 
 mod cluster;
+mod credentials;
 mod properties;
 mod secrets;
 mod values;

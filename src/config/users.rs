@@ -1,6 +1,6 @@
 //! Users: the `users` list, the users file, and what an authentication endpoint answers. All are made of the same keys.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -148,6 +148,7 @@ pub fn users_of_file(
         file: Some(file),
         problems,
         in_pod: false,
+        surroundings: BTreeMap::new(),
     });
     let users = entries(&mut read, provider, Authority::Hash);
     read.finish()?;
@@ -189,6 +190,7 @@ pub fn answered_user(body: &str, provider: Option<Provider>) -> Result<User, Con
         file: None,
         problems,
         in_pod: false,
+        surroundings: BTreeMap::new(),
     });
     let users = entries(&mut read, provider, Authority::Endpoint);
     read.finish()?;

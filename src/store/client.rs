@@ -7,13 +7,12 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation,
+    BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
-use secrecy::ExposeSecret;
 
 use crate::config::{self, Addressing, Provider};
 use crate::store::budget::Budget;
+use crate::store::credentials;
 use crate::store::error::StoreError;
 use crate::store::integrity::{Integrity, Method};
 use crate::store::parts::{DoesNotFit, PartPlan};
@@ -235,7 +234,11 @@ impl Store {
             None => inner.client.clone(),
             Some(keys) => {
                 let config = inner.client.config().to_builder();
-                Client::from_conf(config.credentials_provider(fixed(keys)).build())
+                Client::from_conf(
+                    config
+                        .credentials_provider(credentials::fixed(keys))
+                        .build(),
+                )
             }
         };
         let mut options = inner.options.clone();
@@ -318,17 +321,15 @@ impl From<Arc<Inner>> for Store {
 }
 
 async fn sdk_config(storage: &config::Storage) -> Config {
-    let mut builder = match (storage.provider, &storage.credentials) {
-        // The SDK's own chain reads the standard AWS variables and files. Only there: an AWS_ENDPOINT_URL that happens to
-        // be set must not send the embedded store's or COS's requests elsewhere.
-        (Provider::S3, None) => {
-            let shared = aws_config::defaults(BehaviorVersion::latest()).load().await;
-            aws_sdk_s3::config::Builder::from(&shared)
-        }
+    let chain = credentials::aws_chain(storage).await;
+    let mut builder = match (storage.provider, &chain) {
+        // AWS's chain comes with the other settings of the standard variables and files. Only here: an AWS_ENDPOINT_URL
+        // that happens to be set must not send the embedded store's or COS's requests elsewhere.
+        (Provider::S3, Some(chain)) => aws_sdk_s3::config::Builder::from(chain),
         _ => Config::builder().behavior_version(BehaviorVersion::latest()),
     };
-    if let Some(keys) = &storage.credentials {
-        builder = builder.credentials_provider(fixed(keys));
+    if let Some(provider) = credentials::provider(storage, chain.as_ref()) {
+        builder = builder.credentials_provider(provider);
     }
     if let Some(endpoint) = &storage.endpoint {
         builder = builder.endpoint_url(endpoint);
@@ -340,6 +341,7 @@ async fn sdk_config(storage: &config::Storage) -> Config {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     }
     builder
+        .identity_cache(credentials::cache())
         .region(Region::new(storage.region.clone()))
         .force_path_style(matches!(storage.addressing, Addressing::Path))
         .retry_config(
@@ -356,18 +358,6 @@ async fn sdk_config(storage: &config::Storage) -> Config {
                 .build(),
         )
         .build()
-}
-
-fn fixed(keys: &config::StaticCredentials) -> Credentials {
-    Credentials::new(
-        keys.access_key_id.clone(),
-        keys.secret_access_key.expose_secret().to_owned(),
-        keys.session_token
-            .as_ref()
-            .map(|token| token.expose_secret().to_owned()),
-        None,
-        "configuration",
-    )
 }
 
 /// What the store is known to offer; `None` if that shows only with its first answer.

@@ -1,9 +1,11 @@
 //! The program as its user starts it: configuration in, exit codes and output out.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
@@ -18,7 +20,7 @@ fn cosgate(arguments: &[&str], env: &[(&str, &str)]) -> Command {
 }
 
 /// Exit code, standard output, standard error.
-fn run(arguments: &[&str], env: &[(&str, &str)], input: &str) -> (Option<i32>, String, String) {
+pub fn run(arguments: &[&str], env: &[(&str, &str)], input: &str) -> (Option<i32>, String, String) {
     let mut command = cosgate(arguments, env);
     let mut child = command
         .stdin(Stdio::piped())
@@ -46,6 +48,8 @@ pub struct Program {
     pub address: SocketAddr,
     pub password: String,
     child: Child,
+    output: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
     _directory: TempDir,
 }
 
@@ -78,10 +82,12 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
+        let output = Arc::new(Mutex::new(String::new()));
         let mut log = BufReader::new(child.stdout.take().expect("piped")).lines();
         let serving = log
             .by_ref()
             .map_while(Result::ok)
+            .inspect(|line| append(&output, line))
             .find(|line| line.contains("is serving"));
         let Some(serving) = serving else {
             let _ = child.wait();
@@ -92,7 +98,11 @@ impl Program {
             .nth(1)
             .and_then(|rest| rest.split(']').next());
         let address = address.expect("an address").parse().expect("an address");
-        std::thread::spawn(move || log.for_each(drop));
+        let lines = Arc::clone(&output);
+        let log = std::thread::spawn(move || {
+            log.map_while(Result::ok)
+                .for_each(|line| append(&lines, &line));
+        });
         let mut hints = BufReader::new(child.stderr.take().expect("piped"));
         let mut password = String::new();
         // with users of its own the program prints none
@@ -108,8 +118,14 @@ impl Program {
                 .map_or("", |(_, password)| password);
             password = after.trim_end().to_owned();
         }
-        std::thread::spawn(move || hints.read_to_end(&mut Vec::new()));
+        let lines = Arc::clone(&output);
+        let hints = std::thread::spawn(move || {
+            let hints = hints.lines().map_while(Result::ok);
+            hints.for_each(|line| append(&lines, &line));
+        });
         Some(Program {
+            output,
+            readers: vec![log, hints],
             address,
             password,
             child,
@@ -132,12 +148,37 @@ impl Program {
             .expect("a number")
     }
 
+    /// What the program has written so far, without the password of the demo user.
+    pub fn output(&self) -> String {
+        self.output.lock().expect("no panic").clone()
+    }
+
+    /// SIGTERM, and all that the program has written.
+    pub fn end(mut self) -> String {
+        self.signal();
+        self.child.wait().expect("it ends");
+        for reader in std::mem::take(&mut self.readers) {
+            reader.join().expect("no panic");
+        }
+        self.output()
+    }
+
     /// SIGTERM, and the exit code.
     pub fn terminate(mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        self.signal();
         self.child.wait().expect("it ends").code()
     }
+
+    fn signal(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    }
+}
+
+fn append(output: &Mutex<String>, line: &str) {
+    let mut output = output.lock().expect("no panic");
+    output.push_str(line);
+    output.push('\n');
 }
 
 impl Drop for Program {
@@ -289,7 +330,7 @@ fn usage_errors_are_64_and_help_is_0() {
     assert_eq!(run(&["--nonsense"], &[], "").0, Some(64));
     let (code, help, _) = run(&["--help"], &[], "");
     assert_eq!(code, Some(0));
-    for command in ["serve", "check-config", "hash-password"] {
+    for command in ["serve", "check-config", "hash-password", "import"] {
         assert!(help.contains(command), "{help}");
     }
 }

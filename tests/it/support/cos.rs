@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use crc_fast::{CrcAlgorithm, checksum};
 use md5::{Digest, Md5};
 
+use super::cloud::Issuer;
+
 pub struct CosDouble {
     pub address: SocketAddr,
     pub state: Arc<CosState>,
@@ -21,13 +23,16 @@ pub struct CosDouble {
 #[derive(Default)]
 pub struct CosState {
     pub objects: Mutex<BTreeMap<String, Vec<u8>>>,
-    parts: Mutex<BTreeMap<u32, Vec<u8>>>,
+    /// By upload and number.
+    parts: Mutex<BTreeMap<(String, u32), Vec<u8>>>,
     /// Multipart uploads begun, completed and aborted.
     pub uploads: Mutex<[usize; 3]>,
     /// Answer with checksums of something else.
     pub lie: AtomicBool,
     /// Headers of the last write.
     pub last_headers: Mutex<HeaderMap>,
+    /// Whose credentials are taken; none: everybody is served.
+    pub guard: Mutex<Option<Arc<Issuer>>>,
 }
 
 impl CosDouble {
@@ -53,6 +58,11 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let guard = state.guard.lock().expect("not poisoned").clone();
+    if let Some(code) = guard.and_then(|it| it.refusal(&method, &uri, &headers, &body)) {
+        let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+        return (StatusCode::FORBIDDEN, xml(&body)).into_response();
+    }
     let key = uri.path().to_owned();
     for header in headers.keys() {
         // COS refuses trailers and ignores these; a client that sends them relies on what isn't there
@@ -78,15 +88,19 @@ async fn answer(
     let number = parameters
         .iter()
         .find_map(|parameter| parameter.strip_prefix("partNumber="));
-    let named = parameters
+    let upload = parameters
         .iter()
-        .any(|parameter| parameter.starts_with("uploadId="));
+        .find_map(|parameter| parameter.strip_prefix("uploadId="));
+    let upload = upload.unwrap_or_default().to_owned();
+    let named = !upload.is_empty();
     match (method.as_str(), begins, number, named) {
         ("POST", true, ..) => {
-            state.uploads.lock().expect("not poisoned")[0] += 1;
-            xml(
-                "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>",
-            )
+            let mut uploads = state.uploads.lock().expect("not poisoned");
+            uploads[0] += 1;
+            let nth = uploads[0];
+            xml(&format!(
+                "<InitiateMultipartUploadResult><UploadId>u{nth}</UploadId></InitiateMultipartUploadResult>",
+            ))
         }
         ("PUT", _, Some(number), _) => {
             let etag = hex(&body);
@@ -98,13 +112,14 @@ async fn answer(
                 .parts
                 .lock()
                 .expect("not poisoned")
-                .insert(number.parse().expect("a number"), body.to_vec());
+                .insert((upload, number.parse().expect("a number")), body.to_vec());
             answer.into_response()
         }
         ("POST", _, _, true) => {
             state.uploads.lock().expect("not poisoned")[1] += 1;
-            let whole = std::mem::take(&mut *state.parts.lock().expect("not poisoned"));
-            let whole: Vec<u8> = whole.into_values().flatten().collect();
+            let mut parts = state.parts.lock().expect("not poisoned");
+            let whole = parts.extract_if(.., |(of, _), _| *of == upload);
+            let whole: Vec<u8> = whole.flat_map(|(_, part)| part).collect();
             let header = [("x-cos-hash-crc64ecma", crc(&whole))];
             state
                 .objects
@@ -150,8 +165,33 @@ async fn answer(
             .into_response(),
             None => StatusCode::NOT_FOUND.into_response(),
         },
+        ("GET", ..) => match state.objects.lock().expect("not poisoned").get(&key) {
+            Some(bytes) => part_of(bytes, &headers),
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
         _ => StatusCode::NOT_IMPLEMENTED.into_response(),
     }
+}
+
+/// The range that is asked for, `bytes=FROM-TO` or `bytes=FROM-`, or all.
+fn part_of(bytes: &[u8], headers: &HeaderMap) -> Response {
+    let etag = ("etag", format!("\"{}\"", hex(bytes)));
+    let range = headers.get("range").and_then(|value| value.to_str().ok());
+    let range = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let Some((from, to)) = range else {
+        return ([etag], bytes.to_vec()).into_response();
+    };
+    let last = bytes.len() - 1;
+    let from: usize = from.parse().expect("a number");
+    let to = to.parse().map_or(last, |to: usize| to.min(last));
+    let content_range = format!("bytes {from}-{to}/{}", bytes.len());
+    let headers = [etag, ("content-range", content_range)];
+    (
+        StatusCode::PARTIAL_CONTENT,
+        headers,
+        bytes[from..=to].to_vec(),
+    )
+        .into_response()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,10 +1,12 @@
 //! What the scenarios are made of.
 
+pub mod cloud;
 pub mod cos;
 pub mod ftp;
 pub mod gateway;
 pub mod kube_api;
 pub mod proxy;
+pub mod sigv4;
 pub mod tls;
 
 pub use ftp::Ftp;

@@ -1,0 +1,217 @@
+//! The forms in which a plan is written.
+
+use std::fmt::Write as _;
+
+use secrecy::ExposeSecret as _;
+
+use super::Format;
+use super::plan::{Plan, Setting, User};
+use crate::config::keys;
+
+/// What may be seen.
+pub(super) fn values(plan: &Plan, format: Format, secret_name: &str) -> String {
+    let mut text = comment(
+        0,
+        "Made by `cosgate import` from the configuration of COS FTP Server.",
+    );
+    text += &comment(
+        0,
+        match format {
+            Format::Yaml => {
+                "Users and keys are in the file of the secrets, variables of the environment:\nset -a; . ./SECRETS; set +a; cosgate check-config --config THIS_FILE"
+            }
+            Format::Env => {
+                "Users and keys are in the file of the secrets:\nset -a; . ./THIS_FILE; . ./SECRETS; set +a; cosgate check-config"
+            }
+            Format::HelmValues => {
+                "Users and keys are in the Secret: kubectl apply -f SECRETS, before helm install."
+            }
+        },
+    );
+    for note in &plan.notes {
+        text += &comment(0, note);
+    }
+    match format {
+        Format::Yaml => text += &yaml(&plan.settings, 0),
+        Format::Env => {
+            for Setting {
+                path,
+                value,
+                comments,
+            } in &plan.settings
+            {
+                for words in comments {
+                    text += &comment(0, words);
+                }
+                text += &assignment(&keys::variable(path), value);
+            }
+        }
+        Format::HelmValues => {
+            text += &format!("existingSecret: {}\nconfig:\n", scalar(secret_name));
+            text += &format!("  users_file: {USERS_FILE}\n");
+            text += &yaml(&plan.settings, 2);
+        }
+    }
+    text
+}
+
+/// What must not be seen.
+pub(super) fn secrets(plan: &Plan, format: Format, secret_name: &str) -> String {
+    let pair = [
+        (
+            "COSGATE_STORAGE__ACCESS_KEY_ID",
+            plan.access_key_id.expose_secret(),
+        ),
+        (
+            "COSGATE_STORAGE__SECRET_ACCESS_KEY",
+            plan.secret_access_key.expose_secret(),
+        ),
+    ];
+    let mut text = comment(0, "Secrets: keep this file to yourself.");
+    match format {
+        Format::Yaml | Format::Env => {
+            for (name, value) in pair {
+                text += &assignment(name, value);
+            }
+            let users: Vec<String> = plan.users.iter().map(user_inline).collect();
+            text += &assignment("COSGATE_USERS", &format!("[{}]", users.join(", ")));
+        }
+        Format::HelmValues => {
+            text += "apiVersion: v1\nkind: Secret\nmetadata:\n";
+            text += &format!(
+                "  name: {}\ntype: Opaque\nstringData:\n",
+                scalar(secret_name)
+            );
+            for (name, value) in pair {
+                text += &format!("  {name}: {}\n", quoted(value));
+            }
+            text += "  users.yaml: |\n    users:\n";
+            for user in &plan.users {
+                text += &format!("      - {}\n", user_inline(user));
+            }
+        }
+    }
+    text
+}
+
+/// One user on one line, which is YAML and JSON at once.
+fn user_inline(user: &User) -> String {
+    let mut fields = vec![
+        ("name", quoted(&user.name)),
+        ("password_hash", quoted(user.password_hash.expose_secret())),
+        ("home", quoted("/")),
+    ];
+    let permissions = match user.permissions {
+        [one] => quoted(one),
+        several => {
+            let words: Vec<String> = several.iter().map(|word| quoted(word)).collect();
+            format!("[{}]", words.join(", "))
+        }
+    };
+    fields.push(("permissions", permissions));
+    fields.extend(
+        user.own
+            .iter()
+            .map(|(name, value)| (*name, quoted(value.expose_secret()))),
+    );
+    let fields: Vec<String> = fields
+        .into_iter()
+        .map(|(name, value)| format!("\"{name}\": {value}"))
+        .collect();
+    format!("{{{}}}", fields.join(", "))
+}
+
+/// The settings as nested sections.
+fn yaml(settings: &[Setting], indent: usize) -> String {
+    let mut text = String::new();
+    let mut open = "";
+    let plain = settings
+        .iter()
+        .filter(|setting| !setting.path.contains('.'));
+    let nested = settings.iter().filter(|setting| setting.path.contains('.'));
+    for Setting {
+        path,
+        value,
+        comments,
+    } in plain.chain(nested)
+    {
+        let (section, name) = path.split_once('.').unwrap_or(("", path));
+        if section != open {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{:indent$}{section}:", "");
+            open = section;
+        }
+        let depth = if section.is_empty() {
+            indent
+        } else {
+            indent + 2
+        };
+        for words in comments {
+            text += &comment(depth, words);
+        }
+        let _ = writeln!(text, "{:depth$}{name}: {}", "", scalar(value));
+    }
+    text
+}
+
+/// A value for a shell and for systemd: between single quotes nothing has a meaning but these.
+fn assignment(name: &str, value: &str) -> String {
+    format!("{name}='{}'\n", value.replace('\'', "'\\''"))
+}
+
+/// Lines of a comment; the words come from files, too.
+fn comment(indent: usize, words: &str) -> String {
+    let lines = words.lines().map(|line| {
+        let line: String = line
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        format!("{:indent$}# {line}\n", "")
+    });
+    lines.collect()
+}
+
+/// A value of YAML, with quotes where it might be read as something else.
+fn scalar(text: &str) -> String {
+    let starts_plain = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte));
+    let is_word = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
+        .contains(&text.to_ascii_lowercase().as_str());
+    let is_number = !text.is_empty()
+        && text.len() < 10
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && !text.starts_with('0');
+    if is_number || starts_plain && is_plain && !is_word {
+        text.to_owned()
+    } else {
+        quoted(text)
+    }
+}
+
+/// A string that JSON, YAML and a shell's single quotes take alike: ASCII, and no single quote.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            ' '..='~' if c != '\'' => out.push(c),
+            c if u32::from(c) > 0xffff => {
+                // YAML has these in one piece; JSON would want two
+                let _ = write!(out, "\\U{:08x}", u32::from(c));
+            }
+            c => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Where the chart mounts the Secret.
+const USERS_FILE: &str = "/etc/cosgate/secret/users.yaml";
