@@ -5,6 +5,7 @@
 //! and nothing in here knows FTP: a client appears only as a [`Source`] or a [`Sink`] of bytes.
 
 pub mod budget;
+pub mod buffer;
 pub mod client;
 pub mod copy;
 mod credentials;
@@ -17,11 +18,12 @@ pub mod janitor;
 pub mod key;
 pub mod listing;
 pub mod metadata;
+pub mod multipart;
 pub mod parts;
 pub mod path;
+pub mod put;
 mod range;
 pub mod rename;
-pub mod requests;
 pub mod resume;
 pub mod tenants;
 #[cfg(test)]
@@ -42,12 +44,12 @@ pub use upload::{Intent, Start, Stored};
 ///
 /// An upload ends by commit XOR interruption. The source holds that decision, since only it sees the client.
 pub trait Source: Send + Sync {
-    /// Appends what has arrived to `buffer`, at most its spare capacity, which is never empty.
+    /// Puts what has arrived at the beginning of `buffer`, which is never empty; returns how many bytes.
     ///
-    /// `Ok(0)` is a clean end of data. Cancel safe: bytes are either in `buffer` or still to come.
+    /// `Ok(0)` is a clean end of data. Cancel safe: a wait that is dropped has taken nothing.
     fn read(
         &mut self,
-        buffer: &mut Vec<u8>,
+        buffer: &mut [u8],
     ) -> impl Future<Output = Result<usize, Interruption>> + Send;
 
     /// Called once, right before the request that makes the object visible. After `Ok` no interruption can win.

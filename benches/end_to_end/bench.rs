@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use secrecy::ExposeSecret;
+use argon2::password_hash::rand_core::OsRng;
+use argon2::password_hash::{PasswordHasher, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
 
 use crate::child::{Daemon, Helper, Usage, reset_peak, usage};
 use crate::direct::Store;
@@ -283,11 +285,9 @@ fn start_gateway(
     options: &Options,
     port: &mut u16,
 ) -> io::Result<(Daemon, Account)> {
-    let hash =
-        cosgate::ftp::auth::hash_password(&PASSWORD.to_owned().into()).map_err(io::Error::other)?;
     let users = format!(
         "[{{name: {USER}, password_hash: '{}'}}]",
-        hash.expose_secret()
+        password_hash(options.hash_memory).map_err(io::Error::other)?
     );
     let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", binary.name));
     while *port < u16::MAX - 2 * PASSIVE_PORTS {
@@ -357,6 +357,16 @@ fn start_gateway(
         "{} does not start: {said}",
         binary.name
     )))
+}
+
+/// As `cosgate hash-password` makes it, but for its cost.
+fn password_hash(memory_kib: u32) -> Result<String, argon2::password_hash::Error> {
+    let params = Params::new(memory_kib, Params::DEFAULT_T_COST, 1, None)?;
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let salt = SaltString::generate(&mut OsRng);
+    Ok(hasher
+        .hash_password(PASSWORD.as_bytes(), &salt)?
+        .to_string())
 }
 
 fn is_up(gateway: &mut Daemon, port: u16) -> io::Result<bool> {

@@ -134,6 +134,10 @@ pub struct Options {
     /// `upload.memory_budget` of the gateway.
     #[arg(long, default_value = "256MiB")]
     memory_budget: ByteSize,
+    /// KiB of memory of the argon2 hash that the gateway checks at each login, 8 or more; with 8 a figure of memory shows
+    /// what transfers take.
+    #[arg(long, default_value_t = argon2::Params::DEFAULT_M_COST)]
+    hash_memory: u32,
     /// Another setting of the gateway: COSGATE_SECTION__KEY=VALUE.
     #[arg(long, value_name = "NAME=VALUE")]
     gateway_env: Vec<String>,

@@ -346,7 +346,7 @@ const TABLE: &[Key] = &[
     key("storage.integrity", Choice(&["auto", "off"]), Is("auto"),
         "Compare length and checksum with the store's before 226; `auto` takes the best that the store offers."),
     key("storage.sign_payload", Choice(&["auto", "always", "never"]), Is("auto"),
-        "Hash bodies for the request signature; `auto` leaves it out with AWS S3 over HTTPS and `embedded`, where a checksum proves the body."),
+        "Hash bodies for the request signature; `auto` leaves it out with `s3` over HTTPS or to the loopback, and with `embedded`, where a checksum proves the body."),
     key("upload.max_file_size", Size, Is("200GiB"),
         "Largest file a client may store; up to 5 TiB with `s3` and `embedded`, 48.82 TiB with `cos`."),
     key("upload.min_part_size", Size, Is("8MiB"),

@@ -11,6 +11,19 @@ use super::reader::Reader;
 use super::{Addressing, ListVersion, Provider, Retry, StaticCredentials, Storage};
 use super::{credentials as sources, keys, names};
 
+impl Storage {
+    /// True if nobody else can change what travels to the store: TLS, or the loopback. Without an endpoint it is
+    /// Amazon's, over HTTPS.
+    pub fn is_reached_in_private(&self) -> bool {
+        self.endpoint.as_deref().is_none_or(|url| {
+            Endpoint::parse(url).is_ok_and(|endpoint| {
+                let is_loopback = endpoint.ip().is_some_and(|ip| ip.is_loopback());
+                endpoint.is_tls || is_loopback || endpoint.host == "localhost"
+            })
+        })
+    }
+}
+
 /// What a store takes.
 pub(super) struct Limits {
     /// The store's name in messages.

@@ -208,7 +208,7 @@ struct GatedSource {
 }
 
 impl Source for GatedSource {
-    async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Interruption> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Interruption> {
         if let Some(gate) = self.gate.take() {
             self.data = gate.open().await;
         }

@@ -458,7 +458,8 @@ impl Edge {
             227,
             format!("Entering Passive Mode ({a},{b},{c},{d},{high},{low})"),
         ))
-        .await
+        .await?;
+        self.prepare_engine().await
     }
 
     async fn epsv(&mut self, argument: Epsv) -> Step {
@@ -491,7 +492,16 @@ impl Edge {
             229,
             format!("Entering Extended Passive Mode (|||{port}|)"),
         ))
-        .await
+        .await?;
+        self.prepare_engine().await
+    }
+
+    /// While the client connects, the engine gets ready for the transfer that will follow.
+    async fn prepare_engine(&mut self) -> Step {
+        let session = Arc::clone(&self.session);
+        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let prepared = engine.prepare().await;
+        prepared.map_err(|failure| Close::engine(&session, &failure))
     }
 
     /// The address and ports that this client is told at this moment.

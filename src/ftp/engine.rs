@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use libunftp::ServerBuilder;
@@ -105,7 +105,12 @@ pub struct Engine {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     session: Arc<Session>,
+    /// Opened ahead by [`Engine::prepare`], and when.
+    prepared: Option<(TcpStream, Instant)>,
 }
+
+/// How long a data connection that was opened ahead may wait; libunftp gives it up after five minutes.
+const PREPARED_FOR: Duration = Duration::from_secs(4 * 60);
 
 impl Engine {
     /// Starts an engine for the user who has logged in to `session`.
@@ -133,6 +138,7 @@ impl Engine {
             reader: BufReader::with_capacity(256, reader),
             writer,
             session,
+            prepared: None,
         };
         let greeting = engine.reply("greeting").await?;
         expect("greeting", &greeting, 220)?;
@@ -149,12 +155,24 @@ impl Engine {
 
     /// One command with a data connection; returns the code of the final reply.
     pub async fn transfer(&mut self, line: &str) -> Result<u16, EngineError> {
-        let _data = self.open_data().await?;
+        self.prepare().await?;
+        let _data = self.prepared.take();
         let first = self.send(line).await?;
         if first.code != 150 {
             return Ok(first.code);
         }
         Ok(self.reply(line).await?.code)
+    }
+
+    /// Opens the data connection of the next transfer, unless it stands. Done while the client answers to its own PASV,
+    /// it takes these round trips off the time of each small file.
+    pub async fn prepare(&mut self) -> Result<(), EngineError> {
+        let fresh = |(_, since): &(TcpStream, Instant)| since.elapsed() < PREPARED_FOR;
+        if !self.prepared.as_ref().is_some_and(fresh) {
+            self.prepared = None;
+            self.prepared = Some((self.open_data().await?, Instant::now()));
+        }
+        Ok(())
     }
 
     /// A data connection that will carry nothing; libunftp needs it to call the storage.

@@ -1,8 +1,9 @@
 //! One data transfer from the edge's side, from the command to its final reply.
 //!
 //! ```text
+//! PASV     227; engine: PASV, connect, while the client connects
 //! RETR x   the client's data connection is waited for (bounded)       none: 425, the engine never hears of it
-//!          engine: PASV, connect, RETR x -> storage opens the object   missing: 550, no 150 was sent
+//!          engine: RETR x -> storage opens the object                  missing: 550, no 150 was sent
 //!          storage is ready -> 150 -> the data connection is handed to the storage
 //!          bytes move between store and client                         ABOR, NOOP, STAT are answered meanwhile
 //!          storage is done -> engine's final reply -> the edge's final reply, made from the storage's own outcome

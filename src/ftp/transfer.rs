@@ -197,12 +197,12 @@ async fn bounded<T>(
 }
 
 impl Source for ClientData {
-    async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Interruption> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Interruption> {
         if self.closed {
             return Ok(0);
         }
         let stream = open(&mut self.stream);
-        let read = bounded(&self.transfer, self.stall, stream.read_buf(buffer)).await?;
+        let read = bounded(&self.transfer, self.stall, stream.read(buffer)).await?;
         if read == 0 {
             // Our end closes at once: Python's FTP_TLS waits for the answer to its close before it reads the reply, and a
             // store may need half a minute to complete a large object. All bytes are here, so it doesn't matter if the

@@ -59,6 +59,11 @@ impl Budget {
         })
     }
 
+    /// The most bytes that can be granted.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Bytes granted at this moment.
     pub fn used(&self) -> u64 {
         let free = (self.shared.available_permits() + self.reserve.available_permits()) as u64;
@@ -112,9 +117,9 @@ impl Budget {
 }
 
 impl Grant {
-    /// True while nothing is taken from the reserve.
-    pub fn is_shared(&self) -> bool {
-        self.reserve.is_none()
+    /// Bytes that may be held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn widen(&mut self, permit: OwnedSemaphorePermit, bytes: u64) {

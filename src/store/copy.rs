@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective, StorageClass};
+use aws_sdk_s3::types::{MetadataDirective, StorageClass};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -109,50 +109,6 @@ impl Store {
         to: &ObjectKey,
         head: Head,
     ) -> Result<String, StoreError> {
-        let request = self
-            .client()
-            .create_multipart_upload()
-            .bucket(self.bucket())
-            .key(to.as_str());
-        let request = request
-            .set_storage_class(from.storage_class.clone())
-            .set_server_side_encryption(self.encryption())
-            .set_ssekms_key_id(self.object_options().kms_key.clone())
-            .set_content_type(head.content_type)
-            .set_cache_control(head.cache_control)
-            .set_content_disposition(head.content_disposition)
-            .set_content_encoding(head.content_encoding)
-            .set_content_language(head.content_language)
-            .set_metadata(head.metadata);
-        let begun = request
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("CreateMultipartUpload", error))?;
-        let id = begun.upload_id.ok_or(StoreError::Integrity {
-            detail: "the store gave no upload id".to_owned(),
-        })?;
-
-        let copied = self.copy_all_parts(from, to, &id).await;
-        if copied.is_err() {
-            // the error that the caller gets says why; the janitor sweeps what this can't
-            let _ = self
-                .client()
-                .abort_multipart_upload()
-                .bucket(self.bucket())
-                .key(to.as_str())
-                .upload_id(id)
-                .send()
-                .await;
-        }
-        copied
-    }
-
-    async fn copy_all_parts(
-        &self,
-        from: &Original,
-        to: &ObjectKey,
-        id: &str,
-    ) -> Result<String, StoreError> {
         let settings = self.settings();
         // 10,000 parts of 512 MiB are 5 TB; larger objects need larger parts
         let least = settings
@@ -160,40 +116,20 @@ impl Store {
             .max(from.size.div_ceil(crate::store::parts::MAX_PARTS));
         // the janitor knows them by their size, as those of uploads
         let part_bytes = crate::store::parts::marked(least);
-        let parts = ranges(from.size, part_bytes, settings.min_part_bytes)
-            .into_iter()
-            .zip(1..);
-        let mut done: Vec<CompletedPart> = stream::iter(parts)
-            .map(|(range, number)| async move {
-                let etag = copy_part(self, &from.key, to, &from.etag, id, number, range).await?;
-                Ok::<_, StoreError>(
-                    CompletedPart::builder()
-                        .part_number(number)
-                        .e_tag(etag)
-                        .build(),
-                )
-            })
+        let ranges = ranges(from.size, part_bytes, settings.min_part_bytes);
+        let mut multipart = self.begin_copy(to, head).await?;
+        let copied = stream::iter(ranges.into_iter().zip(1..))
+            .map(|(range, number)| multipart.copy_part(&from.key, &from.etag, number, range))
             .buffer_unordered(settings.concurrency)
             .try_collect()
-            .await?;
-        done.sort_unstable_by_key(|part| part.part_number);
-        let parts = CompletedMultipartUpload::builder()
-            .set_parts(Some(done))
-            .build();
-        let request = self
-            .client()
-            .complete_multipart_upload()
-            .bucket(self.bucket())
-            .key(to.as_str());
-        let request = request.upload_id(id).multipart_upload(parts);
-        let sent = request
-            .customize()
-            .config_override(self.timeouts_for_copy(from.size))
-            .send()
             .await;
-        let answer =
-            sent.map_err(|error| StoreError::from_sdk("CompleteMultipartUpload", error))?;
-        Ok(answer.e_tag.unwrap_or_default())
+        match copied {
+            Ok(parts) => multipart.complete(parts).await,
+            Err(error) => {
+                multipart.abort().await;
+                Err(error)
+            }
+        }
     }
 
     async fn verify(&self, from: &Original, to: &ObjectKey, etag: &str) -> Result<(), StoreError> {
@@ -224,39 +160,6 @@ impl Store {
 fn is_md5(etag: &str) -> bool {
     let hex = etag.trim_matches('"');
     hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// One UploadPartCopy, pinned to the source's ETag; returns the part's ETag.
-pub(super) async fn copy_part(
-    store: &Store,
-    from: &ObjectKey,
-    to: &ObjectKey,
-    from_etag: &str,
-    upload_id: &str,
-    number: i32,
-    range: Range<u64>,
-) -> Result<String, StoreError> {
-    let request = store
-        .client()
-        .upload_part_copy()
-        .bucket(store.bucket())
-        .key(to.as_str())
-        .upload_id(upload_id);
-    let request = request
-        .part_number(number)
-        .copy_source(store.copy_source(from))
-        .copy_source_if_match(from_etag);
-    let request = request.copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
-    let sent = request
-        .customize()
-        .config_override(store.timeouts_for_copy(range.end - range.start))
-        .send()
-        .await;
-    let answer = sent.map_err(|error| StoreError::from_sdk("UploadPartCopy", error))?;
-    let etag = answer.copy_part_result.and_then(|result| result.e_tag);
-    etag.ok_or(StoreError::Integrity {
-        detail: "the store gave no ETag for a copied part".to_owned(),
-    })
 }
 
 /// Cuts `bytes` into ranges of at most `most`, none under `least` unless there is only one.
@@ -326,6 +229,40 @@ mod tests {
             store.file_entry(&home, &path("/a")).await,
             Err(StoreError::NotFound)
         ));
+        embedded.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_given_up_half_way_leaves_no_unfinished_upload() {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let (embedded, store) = testing::store(&data).await;
+        let home = Home::new("", &VirtualPath::root(), 1024);
+        let key = |text| {
+            let path = VirtualPath::resolve(&VirtualPath::root(), text).expect("a good path");
+            home.key(&path).expect("a key")
+        };
+        let bytes = bytes::Bytes::from(vec![b'x'; 6 << 20]);
+        store.put(&key("/a"), bytes).await.expect("stored");
+        let head = store.head(&key("/a")).await.expect("it is there");
+        let etag = head.etag.clone();
+
+        let multipart = store.begin_copy(&key("/b"), head).await.expect("begun");
+        let part = multipart.copy_part(&key("/a"), &etag, 1, 0..5 * MIB).await;
+        part.expect("copied");
+        let unfinished = || async {
+            let list = store.client().list_multipart_uploads().bucket("cosgate");
+            list.send().await.expect("an answer").uploads().len()
+        };
+        assert_eq!(unfinished().await, 1);
+        drop(multipart);
+        let gone = async {
+            while unfinished().await > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone)
+            .await
+            .expect("it is aborted");
         embedded.stop().await;
     }
 

@@ -1,10 +1,11 @@
 //! How large the next part of a multipart upload is.
 //!
 //! FTP never announces a length and a store allows 10,000 parts, so a fixed part size must be chosen for the largest file
-//! there may ever be, and every small file pays for it with memory. Here parts grow with the stream instead: the first has
-//! `upload.min_part_size`, and the size rises in a straight line to what the 10,000th needs so that the sum reaches
-//! `upload.max_file_size`. A straight line keeps the largest part near twice the average, which is the least a growing
-//! plan can do; a geometric one would end with parts of hundreds of MiB for the default 200 GiB.
+//! there may ever be, and every small file pays for it with memory. Here parts grow with the stream instead: the first
+//! 1,000 have `upload.min_part_size`, and from there the size rises in a straight line to what the 10,000th needs so that
+//! the sum reaches `upload.max_file_size`. A straight line keeps the largest part near twice the average, which is the
+//! least a growing plan can do; a geometric one would end with parts of hundreds of MiB for the default 200 GiB. The
+//! level stretch makes the largest part 8 % larger, and lets all files up to 8 GiB share buffers of one size.
 //!
 //! Every part but the last is a few bytes larger than a round number: the janitor knows this program's uploads by that, see
 //! [`is_marked`].
@@ -17,6 +18,9 @@ use std::ops::RangeInclusive;
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>,
 /// <https://www.tencentcloud.com/document/product/436/7750>).
 pub const MAX_PARTS: u64 = 10_000;
+
+/// Parts before the size begins to rise.
+const LEVEL_PARTS: u64 = MAX_PARTS / 10;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -67,8 +71,10 @@ impl PartPlan {
                 largest: *accepted.end(),
             });
         }
+        let rest = max_file.saturating_sub(LEVEL_PARTS * smallest);
+        let average_of_rest = rest.div_ceil(MAX_PARTS - LEVEL_PARTS);
         // a line from `smallest` has the right average if it ends at twice the average less `smallest`
-        let largest = (2 * average)
+        let largest = (2 * average_of_rest)
             .saturating_sub(smallest)
             .max(smallest)
             .max(average);
@@ -84,7 +90,9 @@ impl PartPlan {
     /// Bytes of the next part, after `parts` parts with `received` bytes in sum (`parts` < 10,000).
     pub fn next_bytes(&self, parts: u64, received: u64) -> u64 {
         let left = MAX_PARTS.saturating_sub(parts).max(1);
-        let line = self.smallest + (self.largest - self.smallest) * parts / MAX_PARTS;
+        let risen = parts.saturating_sub(LEVEL_PARTS);
+        let rise = self.largest - self.smallest;
+        let line = self.smallest + rise * risen / (MAX_PARTS - LEVEL_PARTS);
         // what the later parts can't take even at their largest has to go into this one
         let later = self.largest.saturating_mul(left - 1);
         let needed = self.max_file.saturating_sub(received).saturating_sub(later);
@@ -125,10 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn the_default_limit_starts_at_8_mib_and_ends_near_33() {
+    fn the_default_limit_stays_at_8_mib_for_8_gib_and_ends_near_36() {
         let plan = PartPlan::new(8 * MIB, 200 * GIB, &ACCEPTED).expect("fits");
-        assert_eq!(plan.next_bytes(0, 0), 8 * MIB + MARK);
-        assert!(plan.largest() < 34 * MIB, "{}", plan.largest());
+        let first = 8 * MIB + MARK;
+        assert!((0..1000).all(|part| plan.next_bytes(part, part * first) == first));
+        assert!(plan.next_bytes(1001, 1001 * first) > first);
+        assert!(plan.largest() < 37 * MIB, "{}", plan.largest());
         assert!(capacity(&plan) >= 200 * GIB);
     }
 

@@ -50,13 +50,7 @@ impl Store {
                     Err(error) => return Err(error),
                 }
                 let target = home.key(to)?;
-                if !self.object_options().overwrite {
-                    match self.head(&target).await {
-                        Err(StoreError::NotFound) => {}
-                        Ok(_) => return Err(StoreError::AlreadyExists),
-                        Err(error) => return Err(error),
-                    }
-                }
+                self.may_create(&target).await?;
                 self.copy(&head.original(&source), &target).await?;
                 // a copy may take minutes, and a client that stored the name meanwhile has its 226
                 if self.head(&source).await?.etag == head.etag {

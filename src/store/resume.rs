@@ -15,7 +15,7 @@ pub(super) async fn begin(
     source: &impl Source,
 ) -> Result<(), StoreError> {
     let (head, keep) = match start {
-        Start::New | Start::At(0) => return may_create(upload).await,
+        Start::New | Start::At(0) => return upload.store.may_create(&upload.key).await,
         Start::At(offset) => {
             let head = upload.store.head(&upload.key).await?;
             if offset > head.size {
@@ -48,23 +48,10 @@ pub(super) async fn begin(
     }
 }
 
-/// With `upload.overwrite: false` a taken name is refused before the client sends a byte. The store refuses it again at
-/// the end, for those who race.
-async fn may_create(upload: &Upload) -> Result<(), StoreError> {
-    if upload.store.object_options().overwrite {
-        return Ok(());
-    }
-    match upload.store.head(&upload.key).await {
-        Err(StoreError::NotFound) => Ok(()),
-        Ok(_) => Err(StoreError::AlreadyExists),
-        Err(error) => Err(error),
-    }
-}
-
 async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreError> {
     let store = upload.store.clone();
     let part_bytes = upload.first_part_bytes();
-    upload.filling.widen(&store, keep, part_bytes).await?;
+    upload.filling.widen(keep, part_bytes).await?;
     let request = store
         .client()
         .get_object()
@@ -82,12 +69,13 @@ async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreEr
         let bytes = bytes.map_err(|error| StoreError::Integrity {
             detail: format!("reading what is kept: {error}"),
         })?;
-        if upload.filling.len() + bytes.len() as u64 > keep {
+        let Some(room) = upload.filling.room().get_mut(..bytes.len()) else {
             return Err(StoreError::Integrity {
                 detail: "the store sent more than the kept range".to_owned(),
             });
-        }
-        upload.filling.bytes.extend_from_slice(&bytes);
+        };
+        room.copy_from_slice(&bytes);
+        upload.filling.fill(bytes.len());
     }
     if upload.filling.len() != keep {
         return Err(StoreError::Integrity {

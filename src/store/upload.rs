@@ -12,18 +12,19 @@
 //!                    └─clean end before the first part was full ─> commit? ─> PutObject ──> stored
 //! ```
 //!
-//! A part is read straight from the socket into the buffer that the SDK sends; when the store has acknowledged it, the
-//! same buffer takes the next part.
+//! A part is read straight from the socket into the buffer that the SDK sends. When the store has acknowledged it, the
+//! buffer is there for another part, of this upload or of any other; see [`buffer`](super::buffer).
 
-use bytes::Bytes;
+use std::time::{Duration, Instant};
+
 use tokio::task::JoinSet;
 
 use crate::config::OnInterrupt;
-use crate::store::budget::Grant;
+use crate::store::buffer::PartBuffer;
 use crate::store::client::Store;
 use crate::store::error::{Interruption, StoreError};
 use crate::store::key::ObjectKey;
-use crate::store::requests::{Acknowledged, Multipart, PartRequest};
+use crate::store::multipart::{Acknowledged, Multipart};
 use crate::store::{Source, resume};
 
 /// Where an upload begins.
@@ -58,8 +59,12 @@ pub struct Stored {
     pub size: u64,
 }
 
-/// The first allocation for a part; it doubles as bytes arrive, so that a small file holds little memory.
-const FIRST_BUFFER: usize = 64 * 1024;
+/// The first memory for a part; it doubles as bytes arrive, so that a small file or a slow client holds little.
+const FIRST_ROOM: u64 = 64 * 1024;
+
+/// A client that filled its last part within this time gets the memory of the whole next one at once, most likely a
+/// buffer whose pages are there already. A slower one would sit on memory that others could use.
+const SWIFT: Duration = Duration::from_secs(2);
 
 impl Store {
     /// Stores all bytes of `source` under `key`.
@@ -108,11 +113,13 @@ pub(super) struct Upload {
     /// Parts begun so far, copied ones included: the number of the last one.
     parts: u64,
     acknowledged: Vec<Acknowledged>,
-    running: JoinSet<Result<(Acknowledged, Part), StoreError>>,
+    running: JoinSet<Result<Acknowledged, StoreError>>,
     /// The part that is being filled.
-    pub(super) filling: Part,
-    /// An acknowledged part's buffer, to be filled again.
-    spare: Option<Part>,
+    pub(super) filling: PartBuffer,
+    /// When the first bytes of that part were to come.
+    filling_since: Instant,
+    /// The client filled the last part swiftly.
+    swift: bool,
     received: u64,
     /// Bytes of the object so far.
     pub(super) size: u64,
@@ -121,16 +128,10 @@ pub(super) struct Upload {
     max_bytes: u64,
 }
 
-/// One part's bytes and the leave to hold them.
-#[derive(Default)]
-pub(super) struct Part {
-    pub(super) bytes: Vec<u8>,
-    grant: Grant,
-}
-
 impl Upload {
     fn new(store: Store, key: ObjectKey, intent: Intent) -> Self {
         let least_part = store.settings().plan.for_announced(intent.announced);
+        let filling = store.buffers().part();
         Upload {
             store,
             key,
@@ -138,8 +139,9 @@ impl Upload {
             parts: 0,
             acknowledged: Vec::new(),
             running: JoinSet::new(),
-            filling: Part::default(),
-            spare: None,
+            filling,
+            filling_since: Instant::now(),
+            swift: false,
             received: 0,
             size: 0,
             least_part,
@@ -154,15 +156,15 @@ impl Upload {
             let sent = self.size - self.filling.len();
             let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
+                self.swift = self.filling_since.elapsed() < SWIFT;
                 self.begin().await?;
                 heeding(source, self.free_place()).await?;
                 self.ship().await?;
-                self.filling = self.spare.take().unwrap_or_default();
                 continue;
             }
             heeding(source, self.make_room(part_bytes)).await?;
             let read = tokio::select! {
-                read = source.read(&mut self.filling.bytes) => read,
+                read = source.read(self.filling.room()) => read,
                 // a part that failed ends the upload now, not after the client has sent everything
                 Some(done) = self.running.join_next() => {
                     self.collect(done)?;
@@ -172,6 +174,7 @@ impl Upload {
             match read.map_err(StoreError::Interrupted)? {
                 0 => return Ok(()),
                 bytes => {
+                    self.filling.fill(bytes);
                     self.received += bytes as u64;
                     self.size += bytes as u64;
                 }
@@ -188,18 +191,23 @@ impl Upload {
     ///
     /// Parts that the store acknowledges meanwhile are collected: the memory that is waited for may be theirs.
     async fn make_room(&mut self, part_bytes: u64) -> Result<(), StoreError> {
-        let capacity = self.filling.bytes.capacity();
-        if self.filling.bytes.len() < capacity {
+        if !self.filling.room().is_empty() {
             return Ok(());
         }
-        let target = (capacity * 2)
-            .max(FIRST_BUFFER)
-            .min(usize::try_from(part_bytes).unwrap_or(usize::MAX));
-        let store = self.store.clone();
+        let capacity = match self.filling.capacity() as u64 {
+            0 if self.swift => part_bytes,
+            capacity => (capacity * 2).clamp(FIRST_ROOM.min(part_bytes), part_bytes),
+        };
         loop {
             let done = tokio::select! {
                 biased;
-                widened = self.filling.widen(&store, target as u64, part_bytes) => return widened,
+                widened = self.filling.widen(capacity, part_bytes) => {
+                    if self.filling.len() == 0 {
+                        // what counts is the client's pace, not the wait for memory
+                        self.filling_since = Instant::now();
+                    }
+                    return widened;
+                }
                 Some(done) = self.running.join_next() => done,
             };
             self.collect(done)?;
@@ -220,10 +228,10 @@ impl Upload {
     async fn ship(&mut self) -> Result<(), StoreError> {
         self.free_place().await?;
         let number = self.next_number()?;
-        let part = std::mem::take(&mut self.filling);
-        let multipart = self.begin().await?;
-        let request = multipart.part(number);
-        self.running.spawn(send_part(request, part));
+        let empty = self.store.buffers().part();
+        let part = std::mem::replace(&mut self.filling, empty);
+        let request = self.begin().await?.part(number);
+        self.running.spawn(request.send(part.freeze()));
         Ok(())
     }
 
@@ -257,23 +265,12 @@ impl Upload {
 
     fn collect(
         &mut self,
-        done: Result<Result<(Acknowledged, Part), StoreError>, tokio::task::JoinError>,
+        done: Result<Result<Acknowledged, StoreError>, tokio::task::JoinError>,
     ) -> Result<(), StoreError> {
-        let (acknowledged, part) = done.map_err(|error| StoreError::Integrity {
+        let acknowledged = done.map_err(|error| StoreError::Integrity {
             detail: format!("upload task: {error}"),
         })??;
         self.note(acknowledged);
-        // Used at once or kept for the next part, unless the one in hand still grows: who waits for memory must not sit on
-        // some. A place in the reserve goes back at once, others may be waiting for it.
-        let grows = self.filling.bytes.capacity() < part.bytes.capacity();
-        if !part.grant.is_shared() {
-            return Ok(());
-        }
-        match (grows, self.filling.len()) {
-            (false, _) => self.spare = Some(part),
-            (true, 0) => self.filling = part,
-            (true, _) => {}
-        }
         Ok(())
     }
 
@@ -294,13 +291,13 @@ impl Upload {
         }
         match self.multipart.take() {
             Some(multipart) => {
-                multipart
-                    .complete(std::mem::take(&mut self.acknowledged))
-                    .await
+                let parts = std::mem::take(&mut self.acknowledged);
+                multipart.complete(parts).await.map(drop)
             }
             None => {
-                let bytes = Bytes::from(std::mem::take(&mut self.filling.bytes));
-                self.store.put(&self.key, bytes).await
+                let empty = self.store.buffers().part();
+                let whole = std::mem::replace(&mut self.filling, empty);
+                self.store.put(&self.key, whole.freeze()).await
             }
         }
     }
@@ -335,44 +332,6 @@ impl Upload {
     }
 }
 
-impl Part {
-    pub(super) fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    /// Makes the buffer hold `capacity` bytes, exactly. Large buffers grow by remapping pages, not by copying.
-    pub(super) async fn widen(
-        &mut self,
-        store: &Store,
-        capacity: u64,
-        part_bytes: u64,
-    ) -> Result<(), StoreError> {
-        store
-            .budget()
-            .grow(&mut self.grant, capacity, part_bytes)
-            .await?;
-        let capacity = usize::try_from(capacity).map_err(|_| StoreError::NoMemory)?;
-        self.bytes
-            .reserve_exact(capacity.saturating_sub(self.bytes.len()));
-        Ok(())
-    }
-}
-
-async fn send_part(request: PartRequest, part: Part) -> Result<(Acknowledged, Part), StoreError> {
-    let Part { bytes, grant } = part;
-    let bytes = Bytes::from(bytes);
-    let acknowledged = request.send(bytes.clone()).await?;
-    // The SDK has let go of the body by now; if it should not have, the part simply gets a new buffer.
-    let emptied = bytes.try_into_mut().map(|mut bytes| {
-        bytes.clear();
-        Part {
-            bytes: bytes.into(),
-            grant,
-        }
-    });
-    Ok((acknowledged, emptied.unwrap_or_default()))
-}
-
 /// Waits, unless the transfer is interrupted meanwhile. What is waited for must bear to be dropped.
 pub(super) async fn heeding<T>(
     source: &impl Source,
@@ -389,7 +348,7 @@ pub(super) async fn heeding<T>(
 struct NoSource;
 
 impl Source for NoSource {
-    async fn read(&mut self, _: &mut Vec<u8>) -> Result<usize, Interruption> {
+    async fn read(&mut self, _: &mut [u8]) -> Result<usize, Interruption> {
         Ok(0)
     }
 

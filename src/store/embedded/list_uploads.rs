@@ -69,22 +69,37 @@ pub(super) async fn uploads(
 }
 
 fn upload_entry(key: String, id: String, record: UploadRecord) -> MultipartUpload {
+    let (algorithm, kind) = checksum_names(&record);
     MultipartUpload {
         key: Some(key),
         upload_id: Some(id),
         initiated: Some(timestamp(record.initiated)),
         storage_class: Some(storage_class(record.attributes).into()),
-        checksum_algorithm: record
-            .checksum
-            .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
-        checksum_type: record
-            .checksum
-            .map(|(_, kind)| ChecksumType::from_static(kind.name())),
+        checksum_algorithm: algorithm,
+        checksum_type: kind,
         owner: Some(owner()),
-        initiator: Some(Initiator {
-            id: owner().id,
-            ..Default::default()
-        }),
+        initiator: Some(initiator()),
+    }
+}
+
+/// An upload's checksum in the words of the API.
+fn checksum_names(record: &UploadRecord) -> (Option<ChecksumAlgorithm>, Option<ChecksumType>) {
+    record
+        .checksum
+        .map(|(algorithm, kind)| {
+            (
+                ChecksumAlgorithm::from_static(algorithm.name()),
+                ChecksumType::from_static(kind.name()),
+            )
+        })
+        .unzip()
+}
+
+/// There is one account, so whoever began an upload is the owner.
+fn initiator() -> Initiator {
+    Initiator {
+        id: owner().id,
+        ..Default::default()
     }
 }
 
@@ -145,6 +160,7 @@ pub(super) async fn parts(
         })
         .await?;
     let next_marker = parts.last().map_or(marker, |(number, _)| *number);
+    let (algorithm, kind) = checksum_names(&upload);
     Ok(ListPartsOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
@@ -160,17 +176,10 @@ pub(super) async fn parts(
                 .collect(),
         ),
         storage_class: Some(storage_class(upload.attributes).into()),
-        checksum_algorithm: upload
-            .checksum
-            .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
-        checksum_type: upload
-            .checksum
-            .map(|(_, kind)| ChecksumType::from_static(kind.name())),
+        checksum_algorithm: algorithm,
+        checksum_type: kind,
         owner: Some(owner()),
-        initiator: Some(Initiator {
-            id: owner().id,
-            ..Default::default()
-        }),
+        initiator: Some(initiator()),
         ..Default::default()
     })
 }

@@ -1,4 +1,4 @@
-//! The requests of an upload, each with its proof: one PutObject, or a multipart upload from its beginning to its end.
+//! A multipart upload from its beginning to its end, each request with its proof.
 //!
 //! Invariant: a [`Multipart`] that was begun is completed or aborted, also when its owner is dropped.
 
@@ -6,20 +6,19 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadOutput;
-use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
-    ServerSideEncryption, StorageClass,
+    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass,
 };
 use bytes::Bytes;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-use crate::config::Provider;
 use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::{Answer, CosChecksum, Digest, Method, composite_etag};
 use crate::store::key::ObjectKey;
+use crate::store::metadata::Head;
+use crate::store::put::{content_type, forbid_overwrite};
 
 /// How long to try to abort a multipart upload; the janitor sweeps what remains.
 const ABORT_WITHIN: Duration = Duration::from_secs(20);
@@ -31,6 +30,9 @@ pub(super) struct Multipart {
     /// Taken when it is completed or aborted.
     id: Option<String>,
     method: Method,
+    /// Whether what it makes may take the place of an object in spite of `upload.overwrite: false`: a copy onto itself
+    /// does.
+    replaces: bool,
 }
 
 /// A part that the store has acknowledged, and whose acknowledgement was compared.
@@ -42,125 +44,13 @@ pub(super) struct Acknowledged {
 }
 
 impl Store {
-    /// Stores `bytes` as one object with one request.
-    pub(super) async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {
-        let known = self.integrity().method();
-        match self.put_with(key, bytes.clone(), known).await {
-            // a store of which nothing was known may not understand the checksum: once more with what all understand
-            Err(StoreError::Refused { .. }) if known.is_none() => {
-                let method = self.integrity().learn(false);
-                self.put_with(key, bytes, Some(method)).await
-            }
-            done => done,
-        }
-    }
-
-    async fn put_with(
-        &self,
-        key: &ObjectKey,
-        bytes: Bytes,
-        method: Option<Method>,
-    ) -> Result<(), StoreError> {
-        let mut digest = Digest::of(&bytes, method);
-        if method == Some(Method::CosCrc64) {
-            // COS tells its CRC only after the object is visible; it looks at the MD5 before
-            digest = digest.with_md5(&bytes);
-        }
-        let options = self.object_options();
-        let request = self
-            .client()
-            .put_object()
-            .bucket(self.bucket())
-            .key(key.as_str());
-        let request = request
-            .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
-            .content_type(content_type(key))
-            .set_content_md5(digest.content_md5())
-            .set_checksum_crc64_nvme(digest.crc64_nvme(method))
-            .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
-            .set_server_side_encryption(self.encryption())
-            .set_ssekms_key_id(options.kms_key.clone())
-            .set_if_none_match(self.if_none_match())
-            .body(ByteStream::from(bytes));
-        let cos = CosChecksum::default();
-        let mut request = request
-            .customize()
-            .config_override(self.timeouts_for(digest.bytes))
-            .interceptor(cos.clone());
-        if self.unsigned_payload() {
-            request = request.disable_payload_signing();
-        }
-        if self.forbids_overwrite() {
-            request = request.mutate_request(forbid_overwrite);
-        }
-        let answer = match request
-            .send()
-            .await
-            .map_err(|error| self.refused_write("PutObject", error))
-        {
-            Ok(answer) => answer,
-            // the answer to the first attempt may be lost, and a second one then meets the object of the first
-            Err(StoreError::AlreadyExists) if self.holds(key, &digest, digest.etag()).await => {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        if method.is_none() {
-            self.integrity()
-                .learn(answer.checksum_crc64_nvme().is_some());
-        }
-        let compared = digest.compare(&"the object", &put_answer(&answer, &cos));
-        if compared.is_err() {
-            self.take_back(key, answer.e_tag()).await;
-        }
-        compared
-    }
-
-    /// Asks whether the object is just what `digest` describes, by the best proof that the store gives; `etag` is what
-    /// it would have without one.
-    async fn holds(&self, key: &ObjectKey, digest: &Digest, etag: Option<String>) -> bool {
-        let request = self
-            .client()
-            .head_object()
-            .bucket(self.bucket())
-            .key(key.as_str());
-        let cos = CosChecksum::default();
-        let request = request
-            .checksum_mode(ChecksumMode::Enabled)
-            .customize()
-            .interceptor(cos.clone());
-        let Ok(head) = request.send().await else {
-            return false;
-        };
-        let size = head
-            .content_length()
-            .and_then(|bytes| u64::try_from(bytes).ok());
-        if size != Some(digest.bytes) {
-            return false;
-        }
-        let nvme = head
-            .checksum_crc64_nvme()
-            .zip(digest.crc64_nvme(Some(Method::Crc64Nvme)));
-        if let (Some((told, ours)), Some(Method::Crc64Nvme)) = (nvme, self.integrity().method()) {
-            return told == ours;
-        }
-        if let (Some(same), Some(Method::CosCrc64)) = (
-            cos.get().and_then(|crc| digest.has_crc(crc)),
-            self.integrity().method(),
-        ) {
-            return same;
-        }
-        let told = head.e_tag().map(|etag| etag.trim_matches('"'));
-        told.is_some() && told == etag.as_deref()
-    }
-
     /// Begins a multipart upload.
     pub(super) async fn begin_multipart(&self, key: &ObjectKey) -> Result<Multipart, StoreError> {
         let known = self.integrity().method();
-        let answer = match self.create_multipart(key, known).await {
+        let answer = match self.create_multipart(key, known, None).await {
             Err(StoreError::Refused { .. }) if known.is_none() => {
-                self.create_multipart(key, Some(self.integrity().learn(false)))
-                    .await?
+                let method = self.integrity().learn(false);
+                self.create_multipart(key, Some(method), None).await?
             }
             answer => answer?,
         };
@@ -168,6 +58,29 @@ impl Store {
             self.integrity()
                 .learn(answer.checksum_algorithm().is_some())
         });
+        self.begun(key, answer, method, false)
+    }
+
+    /// Begins a multipart upload that [`Multipart::copy_part`] is to fill with an object's bytes; what else belongs to
+    /// the object comes from `head`.
+    pub(super) async fn begin_copy(
+        &self,
+        key: &ObjectKey,
+        head: Head,
+    ) -> Result<Multipart, StoreError> {
+        // no byte of a copy passes through here, so there is nothing to compare a checksum with
+        let method = Method::Off;
+        let answer = self.create_multipart(key, Some(method), Some(head)).await?;
+        self.begun(key, answer, method, true)
+    }
+
+    fn begun(
+        &self,
+        key: &ObjectKey,
+        answer: CreateMultipartUploadOutput,
+        method: Method,
+        replaces: bool,
+    ) -> Result<Multipart, StoreError> {
         let id = answer.upload_id.filter(|id| !id.is_empty());
         let id = id.ok_or(StoreError::Integrity {
             detail: "the store gave no upload id".to_owned(),
@@ -178,6 +91,7 @@ impl Store {
             key: key.clone(),
             id: Some(id),
             method,
+            replaces,
         })
     }
 
@@ -185,6 +99,7 @@ impl Store {
         &self,
         key: &ObjectKey,
         method: Option<Method>,
+        copied: Option<Head>,
     ) -> Result<CreateMultipartUploadOutput, StoreError> {
         let options = self.object_options();
         let nvme = matches!(method, None | Some(Method::Crc64Nvme));
@@ -194,71 +109,27 @@ impl Store {
             .bucket(self.bucket())
             .key(key.as_str());
         let request = request
-            .content_type(content_type(key))
             .set_checksum_algorithm(nvme.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(nvme.then_some(ChecksumType::FullObject))
-            .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone());
+        let request = match copied {
+            None => request
+                .content_type(content_type(key))
+                .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
+            Some(head) => request
+                .set_storage_class(head.storage_class)
+                .set_content_type(head.content_type)
+                .set_cache_control(head.cache_control)
+                .set_content_disposition(head.content_disposition)
+                .set_content_encoding(head.content_encoding)
+                .set_content_language(head.content_language)
+                .set_metadata(head.metadata),
+        };
         request
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("CreateMultipartUpload", error))
-    }
-
-    /// A write that must not replace anything fails with 412 (S3) or 409 (COS) if the name is taken.
-    fn refused_write<E, R>(
-        &self,
-        operation: &'static str,
-        error: aws_sdk_s3::error::SdkError<E, R>,
-    ) -> StoreError
-    where
-        E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-        R: crate::store::error::HttpStatus + std::fmt::Debug + Send + Sync + 'static,
-    {
-        let status = error
-            .raw_response()
-            .map(crate::store::error::HttpStatus::status);
-        match status {
-            Some(409 | 412) if !self.object_options().overwrite => StoreError::AlreadyExists,
-            _ => StoreError::from_sdk(operation, error),
-        }
-    }
-
-    /// The configured server-side encryption, for every request that makes an object.
-    pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
-        self.object_options()
-            .encryption
-            .as_deref()
-            .map(ServerSideEncryption::from)
-    }
-
-    fn if_none_match(&self) -> Option<String> {
-        let options = self.object_options();
-        (!options.overwrite && options.provider != Provider::Cos).then(|| "*".to_owned())
-    }
-
-    fn forbids_overwrite(&self) -> bool {
-        let options = self.object_options();
-        !options.overwrite && options.provider == Provider::Cos
-    }
-
-    /// Removes an object that turned out not to be what was sent, unless somebody has replaced it since.
-    async fn take_back(&self, key: &ObjectKey, etag: Option<&str>) {
-        match self.head(key).await {
-            Ok(head) if etag.is_none_or(|etag| etag == head.etag) => {
-                match self.delete_key(key).await {
-                    Ok(()) => error!(%key, "an object that differs from what was sent was removed"),
-                    Err(failure) => {
-                        error!(%key, error = %Chain(&failure), "an object differs from what was sent and could not be removed")
-                    }
-                }
-            }
-            Ok(_) | Err(StoreError::NotFound) => {}
-            Err(failure) => {
-                error!(%key, error = %Chain(&failure), "an object differs from what was sent and could not be removed")
-            }
-        }
     }
 }
 
@@ -268,22 +139,25 @@ impl Multipart {
         self.id.as_deref().unwrap_or_default()
     }
 
-    /// Completes the upload: the object becomes visible, whole and compared.
-    pub(super) async fn complete(mut self, mut parts: Vec<Acknowledged>) -> Result<(), StoreError> {
+    /// Completes the upload: the object becomes visible, whole and compared. Returns its ETag.
+    pub(super) async fn complete(
+        mut self,
+        mut parts: Vec<Acknowledged>,
+    ) -> Result<String, StoreError> {
         parts.sort_unstable_by_key(|part| part.number);
         let method = Some(self.method);
         let whole = parts.iter().fold(Digest::empty(), |sum, part| {
             sum.followed_by(&part.digest, method)
         });
-        match self.send_complete(&parts, &whole).await {
-            Ok(()) => {}
+        let etag = match self.send_complete(&parts, &whole).await {
+            Ok(etag) => etag,
             // The answer may be lost and the work be done: a retry then finds no such upload. Ask instead of guessing.
             Err(
                 error @ (StoreError::NotFound
                 | StoreError::AlreadyExists
                 | StoreError::Unavailable { .. }),
             ) => {
-                if !self.is_complete(&parts, &whole).await {
+                let Some(etag) = self.is_complete(&parts, &whole).await else {
                     self.abort().await;
                     return Err(match error {
                         StoreError::NotFound => StoreError::Integrity {
@@ -291,23 +165,24 @@ impl Multipart {
                         },
                         error => error,
                     });
-                }
+                };
                 info!(key = %self.key, "the answer to CompleteMultipartUpload was lost, the object is there");
+                etag
             }
             Err(error) => {
                 self.abort().await;
                 return Err(error);
             }
-        }
+        };
         self.id = None;
-        Ok(())
+        Ok(etag)
     }
 
     async fn send_complete(
         &self,
         parts: &[Acknowledged],
         whole: &Digest,
-    ) -> Result<(), StoreError> {
+    ) -> Result<String, StoreError> {
         let list = parts.iter().map(|part| {
             let builder = CompletedPart::builder()
                 .part_number(part.number)
@@ -331,7 +206,7 @@ impl Multipart {
             .multipart_upload(list)
             .set_checksum_type(crc.is_some().then_some(ChecksumType::FullObject))
             .set_checksum_crc64_nvme(crc)
-            .set_if_none_match(self.store.if_none_match());
+            .set_if_none_match(self.store.if_none_match().filter(|_| !self.replaces));
         let cos = CosChecksum::default();
         // the store may take its time to assemble a large object
         let timeouts = self.store.timeouts_for_copy(whole.bytes);
@@ -339,7 +214,7 @@ impl Multipart {
             .customize()
             .config_override(timeouts)
             .interceptor(cos.clone());
-        if self.store.forbids_overwrite() {
+        if self.store.forbids_overwrite() && !self.replaces {
             request = request.mutate_request(forbid_overwrite);
         }
         let answer = request.send().await;
@@ -354,11 +229,11 @@ impl Multipart {
         if compared.is_err() {
             self.store.take_back(&self.key, answer.e_tag()).await;
         }
-        compared
+        compared.map(|()| answer.e_tag.unwrap_or_default())
     }
 
-    /// Is the object there, just as this upload would have made it?
-    async fn is_complete(&self, parts: &[Acknowledged], whole: &Digest) -> bool {
+    /// The object's ETag, if it is there just as this upload would have made it.
+    async fn is_complete(&self, parts: &[Acknowledged], whole: &Digest) -> Option<String> {
         let etags = parts
             .iter()
             .map(|part| part.etag.as_deref().unwrap_or_default());
@@ -487,30 +362,6 @@ impl PartRequest {
             digest,
         })
     }
-}
-
-fn put_answer<'a>(answer: &'a PutObjectOutput, cos: &CosChecksum) -> Answer<'a> {
-    Answer {
-        crc64_nvme: answer.checksum_crc64_nvme(),
-        cos_crc64: cos.get(),
-        etag: answer.e_tag(),
-        encrypted: answer.server_side_encryption().is_some(),
-    }
-}
-
-/// COS's own way to say that nothing may be replaced
-/// (<https://www.tencentcloud.com/document/product/436/7749>).
-fn forbid_overwrite(request: &mut aws_sdk_s3::config::http::HttpRequest) {
-    request
-        .headers_mut()
-        .insert("x-cos-forbid-overwrite", "true");
-}
-
-/// By the ending of the name, as web servers do.
-fn content_type(key: &ObjectKey) -> &'static str {
-    mime_guess::from_path(key.as_str())
-        .first_raw()
-        .unwrap_or("application/octet-stream")
 }
 
 async fn abort(store: Store, key: ObjectKey, upload_id: String) {
