@@ -10,11 +10,15 @@ use secrecy::ExposeSecret;
 use crate::app::{Gateway, StartError};
 use crate::config::{self, ConfigError};
 use crate::ftp::auth::{HashError, hash_password};
+use crate::health::{self, HealthError, Question};
 use crate::store::Chain;
 use crate::telemetry;
 
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).
 const EXIT_USAGE: u8 = 64;
+
+/// `cosgate health`: not well. Docker knows 0 and 1 only.
+const EXIT_UNWELL: u8 = 1;
 
 /// Something that is needed can't be had: a port, the data directory (EX_UNAVAILABLE).
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -35,6 +39,14 @@ enum Command {
     Serve(Source),
     /// Checks the configuration and prints it, with the origin of each value and without secrets
     CheckConfig(Source),
+    /// Asks the gateway on this host, at admin.listen of the same configuration, whether it lives; exit code 1 if not
+    Health {
+        /// Asks whether clients should be sent here, too (/readyz instead of /livez)
+        #[arg(long)]
+        ready: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Reads a password from standard input and prints its hash for users[].password_hash
     HashPassword,
 }
@@ -55,6 +67,8 @@ enum Failure {
     Start(#[from] StartError),
     #[error(transparent)]
     Hash(#[from] HashError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("standard input holds no password")]
     NoPassword,
     #[error("system")]
@@ -76,6 +90,7 @@ pub fn run() -> ExitCode {
         None => serve(cli.source),
         Some(Command::Serve(source)) => serve(source),
         Some(Command::CheckConfig(source)) => check_config(source),
+        Some(Command::Health { ready, source }) => print_health(source, ready),
         Some(Command::HashPassword) => print_hash(),
     };
     match done {
@@ -84,6 +99,8 @@ pub fn run() -> ExitCode {
             eprintln!("cosgate: {}", Chain(&failure));
             ExitCode::from(match failure {
                 Failure::Config(_) | Failure::NoPassword => EXIT_USAGE,
+                Failure::Health(HealthError::Off) => EXIT_USAGE,
+                Failure::Health(_) => EXIT_UNWELL,
                 Failure::Start(ref error) if error.is_configuration() => EXIT_USAGE,
                 Failure::Start(_) | Failure::Hash(_) | Failure::Io(_) => EXIT_UNAVAILABLE,
             })
@@ -113,6 +130,23 @@ fn check_config(source: Source) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
+    Ok(())
+}
+
+fn print_health(source: Source, ready: bool) -> Result<(), Failure> {
+    let loaded = config::load(source.config.as_deref())?;
+    let question = if ready {
+        Question::Ready
+    } else {
+        Question::Alive
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    println!(
+        "{}",
+        runtime.block_on(health::ask(loaded.config.admin.listen, question))?
+    );
     Ok(())
 }
 

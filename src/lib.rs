@@ -27,6 +27,7 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod ftp;
+pub mod health;
 pub mod masquerade;
 pub mod store;
 pub mod telemetry;

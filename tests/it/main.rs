@@ -7,6 +7,7 @@ mod configuration;
 mod copies;
 mod directories;
 mod downloads;
+mod health;
 mod hostile;
 mod integrity;
 mod interruptions;
