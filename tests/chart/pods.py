@@ -1,6 +1,9 @@
 """What a pod may, what it is given, and how it ends."""
 
+import base64
 import re
+
+import yaml
 
 from chart import BUCKET, CHART, PRESETS, ROOT, name, over
 
@@ -73,14 +76,10 @@ def test_every_secret_of_the_configuration_can_come_from_the_secret(helm):
 
 
 def test_a_secret_made_by_the_chart_holds_users_and_keys(helm):
-    import base64
-
     users = [{"name": "camera-7", "password_hash": "$argon2id$x", "permissions": "W"}]
     env = {"COSGATE_STORAGE__ACCESS_KEY_ID": "AKID", "COSGATE_STORAGE__SECRET_ACCESS_KEY": "0123"}
     render = helm.render({"secret": {"users": users, "env": env}})
     data = {key: base64.b64decode(value).decode() for key, value in render.one("Secret")["data"].items()}
-    import yaml
-
     assert yaml.safe_load(data.pop("users.yaml")) == users
     assert data == env
     assert "$argon2id$x" not in render.text and "AKID" not in render.config_text

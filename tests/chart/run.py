@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True  # a checkout stays clean
 import argparse
 import inspect
 import subprocess
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_everything_is_valid_for_the_oldest_and_the_newest_kubernetes(helm, vali
             file = Path(directory) / f"{name}.yaml"
             file.write_text(helm.text(values, preset, version=version))
             files.append(file)
-        done = subprocess.run([validate, "-k", version, "--strict", *files], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([validate, "-k", version, "--strict", "--quiet", *files], capture_output=True, text=True, timeout=300)
         said = done.stdout + done.stderr
         assert done.returncode == 0, f"{version}: {said}"
         unknown = [line for line in said.splitlines() if "find schema" in line and not any(f"kind {one} " in line for one in FOREIGN)]
@@ -89,8 +90,6 @@ def main():
     parser.add_argument("--validate", default="kubernetes-validate", help="the program kubernetes-validate")
     parser.add_argument("--cosgate", required=True, help="the gateway's program")
     options = parser.parse_args()
-    import tempfile
-
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="cosgate-chart-") as directory:
         offered = {"helm": Helm(options.helm), "kubectl": options.kubectl, "validate": options.validate,
