@@ -35,6 +35,8 @@ def check(cosgate, render, ordinal, without=()):
             path.mkdir(parents=True)
         if "users" in mounts:
             (mounts["users"] / "users.yaml").write_text(USERS)
+        if "tls" in mounts:
+            certificate(mounts["tls"])
         file = mounts["config"] / "cosgate.yaml"
         file.write_text(render.config_text.replace("/etc/cosgate/", f"{directory}/etc/cosgate/"))
         for variable in without:
@@ -42,6 +44,14 @@ def check(cosgate, render, ordinal, without=()):
         command = [cosgate, "check-config", "--config", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=directory)
     return done.returncode, done.stdout + done.stderr
+
+
+def certificate(directory):
+    """A certificate and its key, as in a Secret of type kubernetes.io/tls."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+               "-subj", "/CN=ftp.example.com", "-addext", "subjectAltName=DNS:ftp.example.com",
+               "-keyout", directory / "tls.key", "-out", directory / "tls.crt"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 def renders(helm):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Tests of the chart: its logic, its schema, the manifests in k8s/, and what the program says of its configuration.
 
-Prints a line per failure and `N passed, N failed` at the end; the exit code is 0 only if none failed. Needs helm and kubectl,
-and of PyPI the packages PyYAML and kubernetes-validate; the gateway's program for what it says of its configuration.
+Prints a line per failure and `N passed, N failed` at the end; the exit code is 0 only if none failed. Needs helm, kubectl
+and openssl, and of PyPI the packages PyYAML and kubernetes-validate; the gateway's program for what it says of its configuration.
 """
 
 import sys
