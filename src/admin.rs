@@ -58,14 +58,14 @@ async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
     if admin.frontend.drain.is_cancelled() {
         reasons.push("the gateway is stopping".to_owned());
     }
-    if !admin.frontend.masquerade.is_known() {
-        reasons.push("the masquerade address is not known yet".to_owned());
-    }
+    reasons.extend(admin.frontend.masquerade.not_ready());
     if let Err(reason) = admin.store_answer().await {
         reasons.push(reason);
     }
     if reasons.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        let notes = admin.frontend.masquerade.notes();
+        let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+        (StatusCode::OK, format!("ready\n{notes}"))
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,22 +13,26 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{Config, MasqueradeAddress, Permissions, Provider, StaticCredentials, User};
-use crate::ftp::auth::{HashError, Users, hash_password, random_password};
+use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
-use crate::ftp::tls::{Failing, Tls, TlsError};
+use crate::ftp::tls::{Tls, TlsError};
+use crate::kubernetes::ClientError;
 use crate::masquerade::Masquerade;
+use crate::password::PasswordHash;
+use crate::reload::{Reload, Watched};
 use crate::store::Store;
 use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
 use crate::store::janitor;
-use crate::{admin, store};
+use crate::{admin, kubernetes, store};
 
 /// A running gateway.
 pub struct Gateway {
     frontend: Arc<Frontend>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
+    passive_ports: RangeInclusive<u16>,
     drain_deadline: Duration,
     demo_password: Option<SecretString>,
     /// Outlives the sessions, since they store into it.
@@ -63,9 +68,15 @@ pub enum StartError {
         "storage.endpoint = {0}: the embedded store listens on a loopback address such as http://127.0.0.1:9000"
     )]
     Endpoint(String),
+    /// The users can't be set up.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// No password could be made or hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Kubernetes(#[from] ClientError),
     /// No loopback socket for the engine.
     #[error("loopback socket")]
     Loopback(#[source] io::Error),
@@ -76,7 +87,11 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            StartError::Store(_) | StartError::Endpoint(_) | StartError::Tls(_)
+            StartError::Store(_)
+                | StartError::Endpoint(_)
+                | StartError::Tls(_)
+                | StartError::Users(UsersError::Endpoint(_))
+                | StartError::Kubernetes(_)
         )
     }
 }
@@ -87,11 +102,27 @@ const DEMO_USER: &str = "demo";
 impl Gateway {
     /// Builds, binds and serves, in this order: nothing is accepted before everything is there.
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        crate::install_crypto_provider();
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         // if anything below fails, this stops what was started before it
         let undo = stop.clone().drop_guard();
 
         let demo_password = add_demo_user(&mut config)?;
+        let watch = match &config.kubernetes.service {
+            Some(service) => {
+                Some(kubernetes::watch(service, &config.kubernetes, stop.clone()).await?)
+            }
+            None => None,
+        };
+        let masquerade = Masquerade::start(
+            &config.masquerade,
+            config.kubernetes.in_cluster,
+            watch.as_ref().map(|watch| watch.status.clone()),
+            stop.clone(),
+        );
+        if let Some(watch) = watch {
+            tokio::spawn(watch.announce(masquerade.subscribe(), stop.clone()));
+        }
         let listeners = Listeners::bind(&config, &stop)?;
         let admin = match config.admin.listen {
             Some(address) => Some(
@@ -106,29 +137,35 @@ impl Gateway {
             None => None,
         };
         if let Some(tls) = &tls {
-            tokio::spawn(Arc::clone(tls).watch_files(stop.clone()));
+            tokio::spawn(Arc::clone(tls).follow_files(config.reload_interval, stop.clone()));
         }
         let embedded = start_embedded(&mut config).await?;
         let store = Store::new(&config.storage, &config.upload, &config.download).await?;
+        let users = Arc::new(Users::new(&config, store.clone())?);
+        let (swept, base) = (Arc::clone(&users), store.clone());
         tokio::spawn(janitor::run(
-            store.clone(),
-            config.storage.prefix.clone(),
+            move || swept.places(&base),
             config.upload.sweep,
             config.upload.stale_after,
             stop.clone(),
         ));
+        if let Some(file) = &config.users_file {
+            let watched = Watched::new(vec![file.path.clone()], config.reload_interval);
+            let (users, path, stop) = (Arc::clone(&users), file.path.clone(), stop.clone());
+            let watched = watched.seen(file.digest);
+            tokio::spawn(async move { users.follow(path, watched, stop).await });
+        }
         let frontend = Arc::new(Frontend {
-            users: Users::new(&config.users, &config.storage)?,
+            users,
             greeting: config.greeting,
             sessions: config.sessions,
             accept_timeout: config.passive.accept_timeout,
-            max_file_size: config.upload.max_file_size,
             upload_stall: config.upload.stall_timeout,
             download_stall: config.download.stall_timeout,
             store,
             tls,
             active: config.active,
-            masquerade: Masquerade::start(config.masquerade_address.as_ref(), stop.clone()),
+            masquerade,
             loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
             drain,
             stop,
@@ -154,6 +191,7 @@ impl Gateway {
             frontend,
             addresses,
             admin_address,
+            passive_ports: config.passive.ports,
             drain_deadline,
             demo_password,
             embedded,
@@ -170,6 +208,11 @@ impl Gateway {
         self.admin_address
     }
 
+    /// The passive ports that are bound on each address.
+    pub fn passive_ports(&self) -> RangeInclusive<u16> {
+        self.passive_ports.clone()
+    }
+
     /// The password of the user `demo`, if there is one.
     pub fn demo_password(&self) -> Option<&SecretString> {
         self.demo_password.as_ref()
@@ -180,14 +223,19 @@ impl Gateway {
         self.embedded.as_ref()
     }
 
-    /// What is wrong with changed certificate files, while something is.
-    pub fn certificate_fault(&self) -> Option<Failing> {
-        self.frontend.tls.as_ref().and_then(|tls| tls.failing())
+    /// How things stand with the certificate files, if there is FTPS.
+    pub fn certificates(&self) -> Option<Reload> {
+        self.frontend.tls.as_ref().map(|tls| tls.state())
     }
 
     /// Sessions at this moment.
     pub fn sessions(&self) -> usize {
         self.frontend.census.sessions()
+    }
+
+    /// Who may log in.
+    pub fn users(&self) -> &Users {
+        &self.frontend.users
     }
 
     /// The store that uploads go to.
@@ -247,7 +295,7 @@ fn certificate_names(config: &Config) -> Vec<String> {
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
     ];
-    match &config.masquerade_address {
+    match &config.masquerade.address {
         Some(MasqueradeAddress::Ipv4(address)) => names.push(address.to_string()),
         Some(MasqueradeAddress::Dns(name)) => names.push(name.clone()),
         None => {}
@@ -257,18 +305,24 @@ fn certificate_names(config: &Config) -> Vec<String> {
 
 /// Without users, the embedded store gets one with a random password.
 fn add_demo_user(config: &mut Config) -> Result<Option<SecretString>, HashError> {
-    if !config.users.is_empty() || config.storage.provider != Provider::Embedded {
+    let has_users =
+        !config.users.is_empty() || config.users_file.is_some() || config.auth.http.is_some();
+    if has_users || config.storage.provider != Provider::Embedded {
         return Ok(None);
     }
     let password = random_password()?;
     config.users.push(User {
         name: DEMO_USER.to_owned(),
-        password_hash: hash_password(&password)?,
+        password_hash: PasswordHash::parse(hash_password(&password)?.expose_secret()).ok(),
         home: "/".to_owned(),
-        permissions: Permissions {
-            read: true,
-            write: true,
-        },
+        permissions: Permissions::ALL,
+        bucket: None,
+        credentials: None,
+        allow_from: Vec::new(),
+        max_sessions: None,
+        max_file_size: None,
+        require_tls: false,
+        client_cert_cn: None,
     });
     Ok(Some(password))
 }

@@ -3,9 +3,6 @@
 //! Invariant: a [`Pair`] is whole. Its key fits its certificate, and the certificate was valid when it was read; so a
 //! reload that finds half a pair, or the old key beside the new certificate, is an error and never a broken listener.
 
-use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::reload;
 
 /// A certificate chain, its key, and until when it is valid.
 #[derive(Debug, Clone)]
@@ -57,13 +56,16 @@ impl CertificateError {
 }
 
 impl Pair {
-    /// Reads a chain and a key, both PEM, and holds one against the other.
+    /// Reads a chain and a key from files.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let chain = certificates(
-            Part::Certificate,
-            &contents(Part::Certificate, certificate)?,
-        )?;
-        let key = PrivateKeyDer::from_pem_slice(&contents(Part::Key, key)?).map_err(|_| {
+        let chain = contents(Part::Certificate, certificate)?;
+        Pair::from_pem(&chain, &contents(Part::Key, key)?)
+    }
+
+    /// A chain and a key, both PEM, held one against the other.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
+        let chain = certificates(Part::Certificate, chain)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
             CertificateError::new(
                 Part::Key,
                 "there is no private key in the file; write one in PEM form (PKCS#8, PKCS#1 or SEC1) without a passphrase",
@@ -123,9 +125,14 @@ impl Pair {
 
 /// The authorities whose client certificates are taken.
 pub fn client_authorities(file: &Path) -> Result<RootCertStore, CertificateError> {
+    authorities_from_pem(&contents(Part::ClientAuthorities, file)?)
+}
+
+/// The same from the contents of the file.
+pub fn authorities_from_pem(pem: &[u8]) -> Result<RootCertStore, CertificateError> {
     const PART: Part = Part::ClientAuthorities;
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(PART, &contents(PART, file)?)? {
+    for certificate in certificates(PART, pem)? {
         roots.add(certificate).map_err(|error| {
             CertificateError::new(
                 PART,
@@ -134,13 +141,6 @@ pub fn client_authorities(file: &Path) -> Result<RootCertStore, CertificateError
         })?;
     }
     Ok(roots)
-}
-
-/// A hash of a file's contents, to see that it changed; none if it can't be read.
-pub fn fingerprint(file: &Path) -> Option<u64> {
-    let mut hasher = DefaultHasher::new();
-    contents(Part::Certificate, file).ok()?.hash(&mut hasher);
-    Some(hasher.finish())
 }
 
 /// The common name of a certificate's subject, as users are matched against it; none if it has none.
@@ -160,7 +160,7 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<SystemTime, CertificateE
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| {
         CertificateError::new(
             Part::Certificate,
-            format!("the first certificate can't be read: {error}"),
+            format!("the first certificate cannot be read: {error}"),
         )
     })?;
     let validity = parsed.validity();
@@ -194,29 +194,15 @@ fn certificates(part: Part, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-fn contents(part: Part, file: &Path) -> Result<Vec<u8>, CertificateError> {
-    let mut contents = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut contents));
-    match read {
-        Ok(_) if contents.len() as u64 > MAX_FILE => {
-            let advice =
-                format!("the file has over {MAX_FILE} bytes, so it is no certificate or key");
-            Err(CertificateError::new(part, advice))
-        }
-        Ok(_) => Ok(contents),
-        Err(error) => {
-            let advice = format!(
-                "the file can't be read: {error}; check the path, the mount and its rights"
-            );
-            Err(CertificateError::new(part, advice))
-        }
-    }
+/// The bytes of a file.
+pub fn contents(part: Part, file: &Path) -> Result<Vec<u8>, CertificateError> {
+    reload::read_bounded(file).map_err(|reason| {
+        let advice = format!("the file {reason}; check the path, the mount and its rights");
+        CertificateError::new(part, advice)
+    })
 }
 
 const NO_CERTIFICATE: &str = "there is no certificate in the file; write the server's own certificate and those of its authorities in PEM form";
-
-/// Chains have a few KiB and bundles of authorities some hundred; Kubernetes keeps no Secret over 1 MiB.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// For trials only; each start makes a new one.
 pub const SELF_SIGNED_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -283,7 +269,7 @@ mod tests {
             "no private key",
         );
         let missing = good.key.with_extension("missing");
-        refused(&good.certificate, &missing, Part::Key, "can't be read");
+        refused(&good.certificate, &missing, Part::Key, "cannot be read");
         let expired = files(-30, -1);
         refused(
             &expired.certificate,
@@ -298,8 +284,8 @@ mod tests {
             Part::Certificate,
             "valid from",
         );
-        std::fs::write(&good.key, vec![b'x'; 2 << 20]).expect("writes");
-        refused(&good.certificate, &good.key, Part::Key, "over");
+        std::fs::write(&good.key, b"rubbish").expect("writes");
+        refused(&good.certificate, &good.key, Part::Key, "no private key");
     }
 
     #[test]

@@ -77,6 +77,7 @@ enum Failure {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
+    crate::install_crypto_provider();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

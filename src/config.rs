@@ -30,7 +30,9 @@
 //! unknown-key check, the environment name, the README table and the printing follow from the
 //! row; a test fails when a row is never read.
 
+mod auth;
 mod check;
+mod cluster;
 mod endpoint;
 mod error;
 mod keys;
@@ -38,9 +40,11 @@ mod links;
 mod memory;
 mod names;
 mod parse;
+mod passive;
 mod print;
 mod reader;
 mod resolve;
+mod rights;
 mod sources;
 mod storage;
 mod tls;
@@ -49,6 +53,8 @@ mod yaml;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::HASH as HASH_FOR_TESTS;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,11 +62,15 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
+
+use crate::password::PasswordHash;
 
 pub use error::{ConfigError, Problem};
 pub use keys::{Fallback, Key, Kind, markdown_rows, table};
 pub use print::Loaded;
+pub use users::{answered_user, users_of_file};
 
 /// Reads the configuration from `file`, if any, and this process's environment.
 ///
@@ -71,6 +81,8 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
 }
 
 /// As [`load`], with `env` in the place of the process's environment.
+///
+/// `KUBERNETES_SERVICE_HOST` in it means that this process runs in a pod.
 pub fn load_from(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
@@ -82,6 +94,16 @@ pub fn load_from(
     ))
 }
 
+/// An IPv4 address or a DNS name that clients can connect to, or what is wrong with it.
+pub fn parse_masquerade_address(text: &str) -> Result<MasqueradeAddress, String> {
+    names::masquerade_address(text)
+}
+
+/// A port or a range `FROM-TO`, never 0, or what is wrong with it.
+pub fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    parse::ports(text)
+}
+
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -89,8 +111,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Text of the 220 greeting; one line of at most 200 bytes.
     pub greeting: String,
-    /// What PASV replies tell the client to connect to, when it is set by hand.
-    pub masquerade_address: Option<MasqueradeAddress>,
+    /// What PASV replies tell the client to connect to.
+    pub masquerade: Masquerade,
     /// Passive data connections.
     pub passive: Passive,
     /// Active data connections.
@@ -107,12 +129,59 @@ pub struct Config {
     pub download: Download,
     /// The end of the process.
     pub drain: Drain,
-    /// Who may log in; empty only with [`Provider::Embedded`]. No name occurs twice.
+    /// Who may log in. No name occurs twice, here and in [`Config::users_file`] together.
     pub users: Vec<User>,
+    /// More users, in a file of their own.
+    pub users_file: Option<UsersFile>,
+    /// How logins are checked besides.
+    pub auth: Auth,
+    /// How often files are looked at that may change at run time; 1 ms to 7 days.
+    pub reload_interval: Duration,
+    /// The cluster around this process, if any.
+    pub kubernetes: Kubernetes,
     /// The HTTP probes.
     pub admin: Admin,
     /// Log output.
     pub log: Log,
+}
+
+/// Where the public address comes from.
+#[derive(Debug, Clone)]
+pub struct Masquerade {
+    /// The address, when it is set by hand (`masquerade_address`).
+    pub address: Option<MasqueradeAddress>,
+    /// A file that says which public port leads to which passive port.
+    pub mapping_file: Option<PathBuf>,
+    /// What is told when a name has several IPv4 addresses.
+    pub multiple: Multiple,
+    /// Clients from here are told the control connection's own address.
+    pub internal_cidrs: Vec<IpNet>,
+    /// An unknown address keeps the gateway from being ready for this long; 1 ms to 7 days.
+    pub grace: Duration,
+}
+
+/// What is told when a name has several IPv4 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Multiple {
+    /// One of them, the same as long as it is among them.
+    First,
+    /// 0.0.0.0: many clients take it as "where the control connection goes".
+    Zero,
+}
+
+/// The cluster around this process.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// Whether this process runs in a pod, the address of which is of no use to clients outside.
+    pub in_cluster: bool,
+    /// The Service of type LoadBalancer whose address is told; a name of RFC 1123.
+    pub service: Option<String>,
+    /// Its namespace; none: the pod's own, or the kubeconfig's.
+    pub namespace: Option<String>,
+    /// This pod's name.
+    pub pod_name: Option<String>,
+    /// How to reach an API server from outside of a pod.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// The public address that is told to clients.
@@ -127,7 +196,8 @@ pub enum MasqueradeAddress {
 /// Passive data connections.
 #[derive(Debug, Clone)]
 pub struct Passive {
-    /// Ports to listen on; never a port of [`Config::listen`] or [`Admin::listen`].
+    /// Ports to listen on: all of `passive.ports`, or this replica's slice; never a port of [`Config::listen`] or
+    /// [`Admin::listen`].
     pub ports: RangeInclusive<u16>,
     /// How long a client may take to connect to its passive port; 1 ms to 7 days.
     pub accept_timeout: Duration,
@@ -159,8 +229,6 @@ pub struct Tls {
     pub session_reuse: SessionReuse,
     /// Time for one handshake; 1 ms to 7 days.
     pub handshake_timeout: Duration,
-    /// How often the files are looked at for changes; 1 ms to 7 days.
-    pub reload_interval: Duration,
 }
 
 /// Where the server's certificate comes from.
@@ -416,21 +484,107 @@ pub struct Download {
 pub struct User {
     /// Login name, 1 to 128 bytes without control characters.
     pub name: String,
-    /// argon2id hash in PHC form; it parses.
-    pub password_hash: SecretString,
+    /// What the password is checked against; none: somebody else has checked it ([`HttpAuth`]).
+    pub password_hash: Option<PasswordHash>,
     /// What the user sees as `/`: absolute, no `.`, `..`, `//` or trailing `/` (but `/` itself).
     pub home: String,
     /// What the user may do.
     pub permissions: Permissions,
+    /// Bucket of the user's own; none: [`Storage::bucket`].
+    pub bucket: Option<String>,
+    /// Credentials of the user's own; none: the gateway's.
+    pub credentials: Option<StaticCredentials>,
+    /// Networks that the user may come from; empty: any.
+    pub allow_from: Vec<IpNet>,
+    /// Sessions at a time; at least 1. None: no limit but [`Sessions`].
+    pub max_sessions: Option<usize>,
+    /// Largest file in bytes; [`Upload::max_file_size`] holds besides.
+    pub max_file_size: Option<u64>,
+    /// Logins on a connection without TLS are refused.
+    pub require_tls: bool,
+    /// Common name that the client's certificate must have.
+    pub client_cert_cn: Option<String>,
 }
 
 /// What a user may do; never nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Permissions {
-    /// Download and list.
+    /// Download.
     pub read: bool,
-    /// Upload, delete, rename, make directories.
+    /// Store new files, make directories, set times.
     pub write: bool,
+    /// Delete files and directories.
+    pub delete: bool,
+    /// List directories.
+    pub list: bool,
+    /// Rename files and directories.
+    pub rename: bool,
+    /// Replace or continue a file that is there.
+    pub overwrite: bool,
+}
+
+impl Permissions {
+    /// Everything: `RW`.
+    pub const ALL: Self = Self {
+        read: true,
+        write: true,
+        delete: true,
+        list: true,
+        rename: true,
+        overwrite: true,
+    };
+}
+
+/// Users in a file that is read again when it changes.
+#[derive(Debug, Clone)]
+pub struct UsersFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it held; at least one.
+    pub users: Vec<User>,
+    /// Of its content when it was read.
+    pub digest: crate::reload::Digest,
+}
+
+/// How logins are checked, besides the users' own password hashes.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The endpoint that is asked for users that are not configured.
+    pub http: Option<HttpAuth>,
+    /// The guard against guessing.
+    pub lockout: Lockout,
+}
+
+/// An HTTP endpoint that checks passwords and tells what a user may do.
+#[derive(Debug, Clone)]
+pub struct HttpAuth {
+    /// `https://...`, or `http://` to a loopback address or where that was allowed explicitly.
+    pub url: String,
+    /// Goes into the Authorization header as a bearer token.
+    pub token: Option<SecretString>,
+    /// PEM file with the only certificate authorities to trust; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time for a whole request; 1 ms to 7 days.
+    pub timeout: Duration,
+    /// How long a success holds; none: each login asks.
+    pub cache: Option<Duration>,
+}
+
+/// The guard against guessing.
+#[derive(Debug, Clone)]
+pub struct Lockout {
+    /// Failed logins after which an address is locked out; 0: never.
+    pub per_address: u32,
+    /// Failed logins for one user after which an address is locked out for that user; 0: never.
+    pub per_user: u32,
+    /// Failures are forgotten when none has come for this time; 1 ms to 7 days.
+    pub window: Duration,
+    /// How long a lockout holds; 1 ms to 7 days.
+    pub duration: Duration,
+    /// Pause before the first failure is answered; doubles with each further one. 1 ms to 7 days.
+    pub delay: Duration,
+    /// Longest pause; at least [`Lockout::delay`].
+    pub max_delay: Duration,
 }
 
 /// The HTTP probes.
@@ -498,17 +652,6 @@ impl fmt::Display for ListVersion {
         f.write_str(match self {
             Self::V1 => "v1",
             Self::V2 => "v2",
-        })
-    }
-}
-
-impl fmt::Display for Permissions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.read, self.write) {
-            (true, true) => "RW",
-            (true, false) => "R",
-            (false, true) => "W",
-            (false, false) => "-",
         })
     }
 }

@@ -30,6 +30,7 @@ pub mod command;
 pub mod edge;
 pub mod engine;
 pub mod exchange;
+pub mod facts;
 pub mod listener;
 pub mod listformat;
 pub mod net;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::edge)
-//!      │  AUTH, PROT: ftp::protection, ftp::tls    USER, PASS: ftp::auth    PASV: ftp::passive, masquerade
+//!      │  AUTH, PROT: ftp::protection, ftp::tls    USER, PASS: ftp::auth
+//!      │  PASV: ftp::passive, masquerade <── kubernetes (watches one Service)
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
 //!              └─> storage backend (ftp::backend) ── the client's data connection comes in the session's order
 //!                      └─> store: upload, download, listing, copy ──> aws-sdk-s3 ──> COS, S3, or the embedded store
@@ -18,8 +19,9 @@
 //! 5. A path never leaves the user's home.
 //! 6. Nothing is ever logged that authenticates: passwords, keys, tokens.
 //! 7. Every number that bounds something is configurable, or a named constant with its reason.
+//! 8. In a cluster no client is told a pod's address, unless it comes from `masquerade.internal_cidrs` (see [`masquerade`]).
 //!
-//! Types of the SDK stay in [`store`], libunftp's in [`ftp`]; `store` never imports `ftp`. [`app`] alone knows every module.
+//! Types of the SDK stay in [`store`], libunftp's in [`ftp`], kube's in [`kubernetes`]; `store` never imports `ftp`. [`app`] alone knows every module.
 
 pub mod admin;
 pub mod app;
@@ -28,6 +30,15 @@ pub mod cli;
 pub mod config;
 pub mod ftp;
 pub mod health;
+pub mod kubernetes;
 pub mod masquerade;
+pub mod password;
+pub mod reload;
 pub mod store;
 pub mod telemetry;
+
+/// Makes aws-lc-rs the process's provider of TLS's cryptography, before anything speaks TLS. Does nothing the second time.
+pub fn install_crypto_provider() {
+    // an error means that there is one already
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

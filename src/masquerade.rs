@@ -1,168 +1,323 @@
-//! The address that PASV tells clients, and where it comes from.
+//! The public address and ports that clients are told for their data connections, and where they come from.
 //!
-//! One value is published here and read at every PASV, so that a change reaches open sessions too. Sources: the configured
-//! IPv4 address; the configured DNS name, resolved again and again; without either, the address on which the client
-//! reached the control connection.
+//! One value is published here and read at every PASV and EPSV, so that a change reaches open sessions too.
+//!
+//! ```text
+//! masquerade_address ───────────┐
+//! masquerade.mapping_file ──────┤  (mapping)
+//! Service's status ─────────────┼─> decision ──> published value ──> PASV, EPSV, readiness, log, Event
+//!   (crate::kubernetes)         │      │  ▲
+//! none of these ────────────────┘      ▼  │
+//!                                    lookup: names to addresses, every 30 s
+//! ```
+//!
+//! The order: `masquerade_address`, an IPv4 address or a name; the address in the mapping file; the first IPv4 address of the
+//! watched Service's load balancer; its host name; and only outside of a cluster the address that the client connected to.
+//! Clients inside (`masquerade.internal_cidrs`) are told the address they connected to, with the bound port, always.
+//!
+//! Invariants:
+//! - In a cluster no client is told the address that its control connection reached, a pod's, unless it comes from
+//!   `masquerade.internal_cidrs`, or a source says that very address.
+//! - An address that was known stays until a source says another: lost watches, names that don't resolve, a deleted
+//!   Service change nothing.
+//! - As long as no address is known PASV is refused with the reason. EPSV, which tells none, works, unless the ports are
+//!   mapped and the mapping is not known.
+
+mod decision;
+mod lookup;
+pub mod mapping;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::MasqueradeAddress;
+pub(crate) use decision::is_usable;
+pub use decision::{Decision, Origin, Ports, ServiceStatus};
+use decision::{Sources, Wanted, decide, ports, wanted};
 
-/// The published address. Cheap to clone.
+use crate::config;
+
+/// The published address and ports. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Masquerade(watch::Receiver<Source>);
+pub struct Masquerade {
+    published: watch::Receiver<Published>,
+    internal: Arc<[IpNet]>,
+    /// When an unknown address stops being a reason not to be ready.
+    grace_ends: Instant,
+}
 
-/// Where the address comes from at this moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// This address, whatever the client connected to.
-    Known(Ipv4Addr),
-    /// A name that hasn't been resolved yet: nothing can be told.
-    Unknown,
-    /// Nothing is configured: the control connection's own address.
-    ControlConnection,
+/// What is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The address for clients from outside.
+    pub decision: Decision,
+    /// The ports for clients from outside.
+    pub ports: Ports,
+    /// How often one address took the place of another.
+    pub changes: u64,
+    /// Why the Service can't be watched at present; the address above still holds.
+    pub trouble: Option<String>,
+}
+
+/// What one client is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The address for PASV.
+    pub address: Result<Ipv4Addr, NoAddress>,
+    /// The ports for PASV and EPSV.
+    pub ports: Ports,
 }
 
 /// No address can be told now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAddress {
-    /// The configured name has not been resolved yet.
-    #[error("the public address is not known yet")]
-    Unresolved,
+    /// No source has said one yet.
+    #[error("the public address is not known yet, use EPSV")]
+    Unknown,
     /// The 227 reply has room for IPv4 only (RFC 959); RFC 2428's EPSV is for the rest.
     #[error("PASV has no room for an IPv6 address, use EPSV")]
     Ipv6,
 }
 
-/// A name is resolved again this often, since load balancers change their addresses behind it.
-const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-
-/// One look-up takes no longer than this.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
-
 impl Masquerade {
-    /// Publishes what is configured; a name is looked up in the background until `stop`.
-    pub fn start(configured: Option<&MasqueradeAddress>, stop: CancellationToken) -> Self {
-        let first = match configured {
-            None => Source::ControlConnection,
-            Some(MasqueradeAddress::Ipv4(address)) => Source::Known(*address),
-            Some(MasqueradeAddress::Dns(_)) => Source::Unknown,
+    /// Publishes what the sources say, until `stop`. `service` is the watched Service's status, if one is watched.
+    pub fn start(
+        config: &config::Masquerade,
+        in_cluster: bool,
+        service: Option<watch::Receiver<ServiceStatus>>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self::start_with(config, in_cluster, service, stop, lookup::by_system)
+    }
+
+    fn start_with<R, F>(
+        config: &config::Masquerade,
+        in_cluster: bool,
+        service: Option<watch::Receiver<ServiceStatus>>,
+        stop: CancellationToken,
+        resolve: R,
+    ) -> Self
+    where
+        R: Fn(String) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<Ipv4Addr>, String>> + Send,
+    {
+        let sources = Sources {
+            configured: config.address.clone(),
+            mapping: config.mapping_file.as_ref().map(|path| {
+                let path = path.display();
+                Err(format!(
+                    "masquerade.mapping_file {path} has not been read yet"
+                ))
+            }),
+            service: service.as_ref().map(|status| status.borrow().clone()),
+            in_cluster,
+            multiple: config.multiple,
+            looked_up: None,
         };
-        let (sender, receiver) = watch::channel(first);
-        if let Some(MasqueradeAddress::Dns(name)) = configured {
-            tokio::spawn(keep_resolving(name.clone(), sender, stop));
-        }
-        Masquerade(receiver)
-    }
-
-    /// What a client is told whose control connection ends at `local`.
-    pub fn address(&self, local: IpAddr) -> Result<Ipv4Addr, NoAddress> {
-        let IpAddr::V4(local) = local.to_canonical() else {
-            return Err(NoAddress::Ipv6);
+        let nothing = Published {
+            decision: Decision::Unknown("nothing has been decided yet".into()),
+            ports: Ports::AsBound,
+            changes: 0,
+            trouble: None,
         };
-        match *self.0.borrow() {
-            Source::Known(address) => Ok(address),
-            Source::Unknown => Err(NoAddress::Unresolved),
-            Source::ControlConnection => Ok(local),
-        }
-    }
-
-    /// True unless an address is configured and not known yet.
-    pub fn is_known(&self) -> bool {
-        *self.0.borrow() != Source::Unknown
-    }
-}
-
-async fn keep_resolving(name: String, sender: watch::Sender<Source>, stop: CancellationToken) {
-    let look_up_until_stopped = async {
-        loop {
-            match resolve(&name).await {
-                Ok(address) => {
-                    let changed = sender.send_if_modified(|current| {
-                        let new = Source::Known(address);
-                        std::mem::replace(current, new) != new
-                    });
-                    if changed {
-                        info!(%name, %address, "masquerade address resolved");
-                    }
+        let (publish, published) = watch::channel(next(&sources, &nothing));
+        let mapping_file = config.mapping_file.clone();
+        tokio::spawn(async move {
+            let (name, names) = watch::channel(None);
+            let (answer, answers) = watch::channel(None);
+            let (mapping, mappings) = watch::channel(None);
+            let reading = async {
+                match mapping_file {
+                    Some(path) => mapping::keep_reading(path, mapping).await,
+                    // keeps the channel open
+                    None => mapping.closed().await,
                 }
-                // the last known address stays
-                Err(error) => warn!(%name, error, "masquerade address can't be resolved"),
+            };
+            let deciding = keep_deciding(sources, publish, name, answers, mappings, service);
+            tokio::select! {
+                () = lookup::keep_resolving(names, answer, resolve) => {}
+                () = reading => {}
+                () = deciding => {}
+                () = stop.cancelled() => {}
             }
-            tokio::time::sleep(RESOLVE_EVERY).await;
+        });
+        Masquerade {
+            published,
+            internal: config.internal_cidrs.as_slice().into(),
+            grace_ends: Instant::now() + config.grace,
         }
+    }
+
+    /// What a client at `peer` is told whose control connection ends at `local`.
+    pub fn told(&self, local: IpAddr, peer: IpAddr) -> Told {
+        let (local, peer) = (local.to_canonical(), peer.to_canonical());
+        let own = match local {
+            IpAddr::V4(local) => Ok(local),
+            IpAddr::V6(_) => Err(NoAddress::Ipv6),
+        };
+        if self.internal.iter().any(|network| network.contains(&peer)) {
+            return Told {
+                address: own,
+                ports: Ports::AsBound,
+            };
+        }
+        let published = self.published.borrow();
+        let address = own.and_then(|own| match published.decision {
+            Decision::Known { address, .. } => Ok(address),
+            Decision::ControlConnection => Ok(own),
+            Decision::Unknown(_) => Err(NoAddress::Unknown),
+        });
+        Told {
+            address,
+            ports: published.ports.clone(),
+        }
+    }
+
+    /// Why the gateway is not ready yet, if it isn't. After `masquerade.grace` it is, whatever is known.
+    pub fn not_ready(&self) -> Option<String> {
+        self.unknown()
+            .filter(|_| Instant::now() < self.grace_ends)
+            .map(|reason| format!("masquerade address unknown: {reason}"))
+    }
+
+    /// What a ready gateway still has to say.
+    pub fn notes(&self) -> Vec<String> {
+        let unknown = self
+            .unknown()
+            .map(|reason| format!("masquerade address unknown, PASV is refused: {reason}"));
+        let trouble = self.published.borrow().trouble.clone();
+        let trouble = trouble.map(|trouble| {
+            format!("the Service is not watched, its last known address holds: {trouble}")
+        });
+        unknown.or(trouble).into_iter().collect()
+    }
+
+    /// Each value from now on, the present one first.
+    pub fn subscribe(&self) -> watch::Receiver<Published> {
+        self.published.clone()
+    }
+
+    fn unknown(&self) -> Option<Arc<str>> {
+        let published = self.published.borrow();
+        match (&published.decision, &published.ports) {
+            (Decision::Unknown(reason), _) | (_, Ports::Unknown(reason)) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Told {
+    /// The public port of the passive port `bound`; none if clients can't reach it.
+    pub fn port(&self, bound: u16) -> Option<u16> {
+        match &self.ports {
+            Ports::AsBound => Some(bound),
+            Ports::Mapped(map) => map.get(&bound).copied(),
+            Ports::Unknown(_) => None,
+        }
+    }
+}
+
+/// Decides whenever a source has news, and says which name is to be looked up.
+async fn keep_deciding(
+    mut sources: Sources,
+    publish: watch::Sender<Published>,
+    name: watch::Sender<Option<String>>,
+    mut answers: watch::Receiver<Option<decision::LookUp>>,
+    mut mappings: watch::Receiver<Option<Result<Arc<mapping::Mapping>, String>>>,
+    mut service: Option<watch::Receiver<ServiceStatus>>,
+) {
+    log(None, &publish.borrow());
+    loop {
+        let new_name = match wanted(&sources) {
+            Wanted::Name(name, _) => Some(name),
+            _ => None,
+        };
+        name.send_if_modified(|name| std::mem::replace(name, new_name.clone()) != new_name);
+        let service_news = async {
+            match &mut service {
+                Some(service) => match service.changed().await {
+                    Ok(()) => service.borrow_and_update().clone(),
+                    // the watcher has stopped, so the gateway has, too
+                    Err(_) => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = service_news => sources.service = Some(status),
+            Ok(()) = answers.changed() => sources.looked_up = answers.borrow_and_update().clone(),
+            Ok(()) = mappings.changed() => {
+                let new = mappings.borrow_and_update().clone();
+                // a mapping that was good stays while the file is not
+                if !matches!((&sources.mapping, &new), (Some(Ok(_)), Some(Err(_)))) {
+                    sources.mapping = new;
+                }
+            }
+            else => return,
+        }
+        publish.send_if_modified(|published| {
+            let new = next(&sources, published);
+            log(Some(published), &new);
+            let changed = *published != new;
+            *published = new;
+            changed
+        });
+    }
+}
+
+/// What is to be published after `last`.
+fn next(sources: &Sources, last: &Published) -> Published {
+    let decision = decide(sources, &last.decision);
+    let changed = match (last.decision.address(), decision.address()) {
+        (Some(last), Some(new)) => last != new,
+        _ => false,
     };
-    tokio::select! {
-        () = look_up_until_stopped => {}
-        () = stop.cancelled() => {}
+    Published {
+        ports: ports(sources),
+        changes: last.changes + u64::from(changed),
+        trouble: sources
+            .service
+            .as_ref()
+            .and_then(|service| service.trouble.clone()),
+        decision,
     }
 }
 
-/// The lowest IPv4 address of a name: a name with several keeps giving the same one.
-async fn resolve(name: &str) -> Result<Ipv4Addr, String> {
-    let looked_up = tokio::time::timeout(RESOLVE_WITHIN, tokio::net::lookup_host((name, 0))).await;
-    let addresses = looked_up
-        .map_err(|_| "no answer in time".to_owned())?
-        .map_err(|error| error.to_string())?;
-    let v4 = addresses.filter_map(|address| match address.ip() {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    });
-    v4.min()
-        .ok_or_else(|| "the name has no IPv4 address".to_owned())
+impl Decision {
+    /// The address, if it is known.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        match self {
+            Decision::Known { address, .. } => Some(*address),
+            Decision::ControlConnection | Decision::Unknown(_) => None,
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv6Addr;
-
-    use super::*;
-
-    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
-
-    #[tokio::test]
-    async fn the_configured_address_wins_over_the_control_connections() {
-        let public = Ipv4Addr::new(203, 0, 113, 7);
-        let configured = MasqueradeAddress::Ipv4(public);
-        let masquerade = Masquerade::start(Some(&configured), CancellationToken::new());
-        assert_eq!(masquerade.address(LOCAL), Ok(public));
-        let masquerade = Masquerade::start(None, CancellationToken::new());
-        assert_eq!(masquerade.address(LOCAL), Ok(Ipv4Addr::new(10, 0, 0, 7)));
-        assert_eq!(
-            masquerade.address(Ipv6Addr::LOCALHOST.into()),
-            Err(NoAddress::Ipv6)
-        );
-        assert_eq!(
-            masquerade.address("::ffff:10.0.0.7".parse().expect("an address")),
-            Ok(Ipv4Addr::new(10, 0, 0, 7))
-        );
+fn log(last: Option<&Published>, new: &Published) {
+    if last.is_some_and(|last| last.decision == new.decision) {
+        return;
     }
-
-    #[tokio::test]
-    async fn a_name_is_unknown_until_it_is_resolved() {
-        let stop = CancellationToken::new();
-        let masquerade = Masquerade::start(
-            Some(&MasqueradeAddress::Dns("localhost".into())),
-            stop.clone(),
-        );
-        let mut changes = masquerade.0.clone();
-        let resolved = changes.wait_for(|source| *source != Source::Unknown);
-        tokio::time::timeout(Duration::from_secs(10), resolved)
-            .await
-            .expect("in time")
-            .expect("still looking up");
-        assert_eq!(masquerade.address(LOCAL), Ok(Ipv4Addr::LOCALHOST));
-        stop.cancel();
-        let nowhere = Masquerade::start(
-            Some(&MasqueradeAddress::Dns("name.invalid".into())),
-            CancellationToken::new(),
-        );
-        assert_eq!(nowhere.address(LOCAL), Err(NoAddress::Unresolved));
-        assert!(!nowhere.is_known());
+    let previous = last.and_then(|last| last.decision.address());
+    match (&new.decision, previous) {
+        (Decision::Known { address, origin }, Some(previous)) if *address != previous => {
+            info!(%address, %previous, source = %origin, "masquerade address changed");
+        }
+        (Decision::Known { address, origin }, _) => {
+            info!(%address, source = %origin, "masquerade address known");
+        }
+        (Decision::Unknown(reason), _) if last.is_none() => {
+            info!(%reason, "masquerade address not known yet");
+        }
+        (Decision::Unknown(reason), _) => {
+            warn!(%reason, "masquerade address unknown, PASV is refused");
+        }
+        (Decision::ControlConnection, _) => {}
     }
 }

@@ -10,6 +10,7 @@ pub mod copy;
 pub mod download;
 pub mod embedded;
 pub mod error;
+pub mod hashes;
 pub mod integrity;
 pub mod janitor;
 pub mod key;
@@ -21,6 +22,7 @@ mod range;
 pub mod rename;
 pub mod requests;
 pub mod resume;
+pub mod tenants;
 #[cfg(test)]
 mod testing;
 pub mod upload;
@@ -29,6 +31,7 @@ use std::future::Future;
 
 pub use client::Store;
 pub use error::{Chain, Interruption, StoreError};
+pub use hashes::{Algorithm, Hashes};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};

@@ -11,13 +11,16 @@ use crate::config::{Log, LogFormat};
 
 /// What others log at the level that is configured for cosgate would drown it, and libunftp's spans print its users: these
 /// say more only when they are named in `log.level`.
-const QUIET: [&str; 7] = [
+const QUIET: [&str; 9] = [
     "libunftp=error",
     "aws_config=warn",
     "aws_smithy_runtime=warn",
     "aws_smithy_http_client=warn",
     "aws_sdk_s3=warn",
     "hyper=warn",
+    // the watcher says what fails itself, once per change and not with every try
+    "kube_client=off",
+    "kube_runtime=off",
     "s3s=off",
 ];
 

@@ -163,15 +163,18 @@ fn unknown_key(path: &str) -> String {
 /// The YAML file, kept to find the lines of keys.
 pub(super) struct YamlFile {
     name: String,
+    /// The key whose value the whole file is; `""`: it is the configuration.
+    root: &'static str,
     text: String,
     lookups: Cell<usize>,
 }
 
 impl YamlFile {
-    /// The file `name` and its content.
-    pub fn new(name: &str, text: String) -> Self {
+    /// The file `name` and its content, which is the value of `root`.
+    pub fn new(name: &str, root: &'static str, text: String) -> Self {
         Self {
             name: name.to_string(),
+            root,
             text,
             lookups: Cell::new(0),
         }
@@ -186,7 +189,8 @@ impl YamlFile {
         let line = (self.lookups.get() <= MAX_LOOKUPS).then(|| {
             // A key that is missed has no line, but its section has.
             let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-            yaml::line_of(&self.text, key).or_else(|| yaml::line_of(&self.text, section))
+            let line_of = |key| yaml::line_of(&self.text, self.root, key);
+            line_of(key).or_else(|| line_of(section))
         });
         match line.flatten() {
             Some(line) => format!("{name}, line {line}"),

@@ -11,8 +11,8 @@ use bytesize::ByteSize;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    Integrity, LogFormat, OnInterrupt, Permissions, Provider, SessionReuse, SignPayload, Sweep,
-    TlsRequired, TlsVersion,
+    Integrity, LogFormat, OnInterrupt, Provider, SessionReuse, SignPayload, Sweep, TlsRequired,
+    TlsVersion,
 };
 
 /// What a parser returns.
@@ -268,25 +268,6 @@ pub(super) fn log_level(text: &str) -> Parsed<String> {
         Ok(filter)
     } else {
         Err(format!("this is no log filter; {WANTED}"))
-    }
-}
-
-/// `R`, `W` or `RW`.
-pub(super) fn permissions(text: &str) -> Parsed<Permissions> {
-    match text.to_ascii_uppercase().as_str() {
-        "R" => Ok(Permissions {
-            read: true,
-            write: false,
-        }),
-        "W" => Ok(Permissions {
-            read: false,
-            write: true,
-        }),
-        "RW" => Ok(Permissions {
-            read: true,
-            write: true,
-        }),
-        _ => Err("write R (read), W (write) or RW (both)".into()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::error::{REDACTED, printable};
-use super::keys::{Kind, table};
+use super::keys::table;
+use super::parse::size_text;
 use super::reader::Setting;
 use super::{Config, User};
 
@@ -29,9 +30,18 @@ impl Loaded {
                 .unwrap_or("(not set)");
             let origin = setting.map_or("", |setting| setting.origin.as_str());
             lines.push((format!("{} = {value}", key.path), origin));
-            if key.kind == Kind::Sections {
-                let users = self.config.users.iter().enumerate().flat_map(user_lines);
-                lines.extend(users.map(|line| (line, "")));
+            let users = match key.path {
+                "users" => self.config.users.as_slice(),
+                "users_file" => self
+                    .config
+                    .users_file
+                    .as_ref()
+                    .map_or(&[][..], |file| &file.users),
+                _ => &[],
+            };
+            for (index, user) in users.iter().enumerate() {
+                let of_user = user_lines(key.path, index, user);
+                lines.extend(of_user.into_iter().map(|line| (line, "")));
             }
         }
         // Long values stand out of the column instead of moving it away from all the others.
@@ -52,14 +62,46 @@ impl Loaded {
     }
 }
 
-/// The lines of one user; where they come from stands beside `users`.
-fn user_lines((index, user): (usize, &User)) -> [String; 4] {
-    [
-        format!("users[{index}].name = {}", printable(&user.name)),
-        format!("users[{index}].password_hash = {REDACTED}"),
-        format!("users[{index}].home = {}", printable(&user.home)),
-        format!("users[{index}].permissions = {}", user.permissions),
-    ]
+/// The lines of one user, with what is set; where they come from stands beside `users` or `users_file`.
+fn user_lines(list: &str, index: usize, user: &User) -> Vec<String> {
+    let mut keys = vec![("name", printable(&user.name))];
+    if user.password_hash.is_some() {
+        keys.push(("password_hash", REDACTED.to_string()));
+    }
+    keys.push(("home", printable(&user.home)));
+    keys.push(("permissions", user.permissions.to_string()));
+    keys.extend(user.bucket.iter().map(|name| ("bucket", printable(name))));
+    if let Some(credentials) = &user.credentials {
+        keys.push(("access_key_id", REDACTED.to_string()));
+        keys.push(("secret_access_key", REDACTED.to_string()));
+        if credentials.session_token.is_some() {
+            keys.push(("session_token", REDACTED.to_string()));
+        }
+    }
+    if !user.allow_from.is_empty() {
+        let networks: Vec<String> = user.allow_from.iter().map(ToString::to_string).collect();
+        keys.push(("allow_from", networks.join(", ")));
+    }
+    keys.extend(
+        user.max_sessions
+            .map(|count| ("max_sessions", count.to_string())),
+    );
+    keys.extend(
+        user.max_file_size
+            .map(|bytes| ("max_file_size", size_text(bytes))),
+    );
+    if user.require_tls {
+        keys.push(("require_tls", "true".to_string()));
+    }
+    keys.extend(
+        user.client_cert_cn
+            .iter()
+            .map(|name| ("client_cert_cn", printable(name))),
+    );
+    let lines = keys.into_iter();
+    lines
+        .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
+        .collect()
 }
 
 const MAX_COLUMN: usize = 60;

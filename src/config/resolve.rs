@@ -11,14 +11,15 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
-    Active, Admin, Config, Download, Drain, Log, LogFormat, Passive, Sessions, Upload, memory,
-    names, tls, users,
+    Active, Admin, Config, Download, Drain, Log, LogFormat, Sessions, Upload, auth, cluster,
+    memory, passive, tls, users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
 pub(super) fn resolve(sources: Sources) -> Result<Loaded, ConfigError> {
+    let in_pod = sources.in_pod;
     let mut read = Reader::new(sources);
-    let config = config(&mut read);
+    let config = config(&mut read, in_pod);
     let (warnings, settings) = read.finish()?;
     Ok(Loaded {
         config,
@@ -28,28 +29,35 @@ pub(super) fn resolve(sources: Sources) -> Result<Loaded, ConfigError> {
 }
 
 /// Of use only if the reader has found no problem: then no default stands for a refused value.
-fn config(read: &mut Reader) -> Config {
+fn config(read: &mut Reader, in_pod: bool) -> Config {
     let listen = listen(read);
     let admin = Admin {
         listen: read.value("admin.listen", parse::admin_address),
     };
-    let passive = passive(read, &listen);
-    admin_conflicts(read, &admin, &listen, &passive.ports);
+    let kubernetes = cluster::kubernetes(read, in_pod);
+    let (passive, range) = passive::resolve(read, &listen, kubernetes.pod_name.as_deref());
+    admin_conflicts(read, &admin, &listen, &range);
     let tls = tls::resolve(read);
     if let Some(tls) = &tls {
-        implicit_conflicts(read, &tls.implicit_listen, &listen, &passive.ports, &admin);
+        implicit_conflicts(read, &tls.implicit_listen, &listen, &range, &admin);
     }
     let storage = storage::resolve(read);
+    let auth = auth::resolve(read);
+    let (users, users_file) = users::resolve(read, storage.provider, auth.http.is_some());
+    tls::check_users(read, tls.as_ref(), &users);
     Config {
         greeting: read.value("greeting", parse::greeting),
-        masquerade_address: read.optional("masquerade_address", names::masquerade_address),
+        masquerade: cluster::masquerade(read),
         sessions: sessions(read),
         upload: upload(read, &Limits::of(storage.provider)),
         download: download(read),
         drain: Drain {
             deadline: read.duration("drain.deadline"),
         },
-        users: users::resolve(read, storage.provider),
+        users,
+        users_file,
+        auth,
+        reload_interval: read.duration("reload.interval"),
         log: log(read),
         active: Active {
             enabled: read.value("active.enabled", parse::switch),
@@ -58,6 +66,7 @@ fn config(read: &mut Reader) -> Config {
         listen,
         passive,
         tls,
+        kubernetes,
         storage,
         admin,
     }
@@ -84,33 +93,6 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && one.port() != 0
         && one.is_ipv4() == other.is_ipv4()
         && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
-}
-
-fn passive(read: &mut Reader, listen: &[SocketAddr]) -> Passive {
-    let ports = read.value("passive.ports", parse::ports);
-    if let Some(taken) = listen
-        .iter()
-        .find(|address| ports.contains(&address.port()))
-    {
-        let port = taken.port();
-        read.refuse(
-            "passive.ports",
-            format!("{port} is the control port (listen); choose a range without it"),
-        );
-    }
-    if *ports.start() <= *EPHEMERAL_PORTS.end() && *ports.end() >= *EPHEMERAL_PORTS.start() {
-        read.warn(
-            "passive.ports",
-            "Linux gives ports 32768 to 60999 to outgoing connections \
-             (net.ipv4.ip_local_port_range), \
-             so one of these may be taken at start; choose ports below 32768 or reserve them \
-             (net.ipv4.ip_local_reserved_ports)",
-        );
-    }
-    Passive {
-        ports,
-        accept_timeout: read.duration("passive.accept_timeout"),
-    }
 }
 
 fn admin_conflicts(
@@ -278,6 +260,3 @@ fn as_usize(count: u64) -> usize {
 
 /// What a chunk may have: under the lower end requests cost more than they bring, and a chunk must fit into memory.
 const CHUNK_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
-
-/// Linux's default of net.ipv4.ip_local_port_range.
-const EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;

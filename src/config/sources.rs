@@ -4,7 +4,6 @@
 //! the text that was written, with a figment tag that tells its origin.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Map, Value};
@@ -15,12 +14,15 @@ use super::error::{DEFAULT, Problem, printable};
 use super::keys::{self, CONFIG_VARIABLE, FILE_SUFFIX, Key, Kind, PREFIX};
 use super::links::is_foreign;
 use super::yaml::{self, Node};
+use crate::reload;
 
 /// All sources, merged, and what was wrong with them.
 pub(super) struct Sources {
     pub figment: Figment,
     pub file: Option<YamlFile>,
     pub problems: Vec<Problem>,
+    /// Whether Kubernetes started this process.
+    pub in_pod: bool,
 }
 
 /// Reads every source; with `file` or else `COSGATE_CONFIG` as the YAML file.
@@ -29,6 +31,9 @@ pub(super) fn collect(
     env: Vec<(String, String)>,
     problems: Vec<Problem>,
 ) -> Sources {
+    let in_pod = env
+        .iter()
+        .any(|(name, value)| name == POD_VARIABLE && !value.is_empty());
     // Sorted, so that the same environment gives the same report.
     let env: BTreeMap<String, String> = env
         .into_iter()
@@ -38,6 +43,7 @@ pub(super) fn collect(
         figment: Figment::from(defaults()),
         file: None,
         problems,
+        in_pod,
     };
     sources.add_file(
         file,
@@ -98,7 +104,7 @@ impl Sources {
             }
         };
         let tree = yaml::parse(&text, "");
-        let file = YamlFile::new(&subject, text);
+        let file = YamlFile::new(&subject, "", text);
         match tree {
             Ok(tree) => {
                 let value = Check::of_file(&file, &mut self.problems).value("", tree);
@@ -204,11 +210,11 @@ impl Sources {
 }
 
 /// One source, as figment wants it.
-struct Layer {
+pub(super) struct Layer {
     /// What a report says after "from".
-    name: String,
-    file: Option<PathBuf>,
-    value: Option<Value>,
+    pub name: String,
+    pub file: Option<PathBuf>,
+    pub value: Option<Value>,
 }
 
 impl figment::Provider for Layer {
@@ -287,16 +293,11 @@ fn secret_of(name: &str) -> Option<&'static Key> {
         .find(|key| key.file_variable().as_deref() == Some(name))
 }
 
+/// Kubernetes sets it in each container.
+const POD_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
+
 /// The text of a file, or why there is none.
-fn read(path: &Path) -> Result<String, String> {
-    // Far above any real configuration; keeps a path such as /dev/zero from filling memory.
-    const MAX_BYTES: u64 = 16 << 20;
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err("is larger than 16 MiB".to_string());
-    }
+pub(super) fn read(path: &Path) -> Result<String, String> {
+    let bytes = reload::read_bounded(path)?;
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_string())
 }

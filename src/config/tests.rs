@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::*;
 
+mod cluster;
 mod properties;
 mod secrets;
 mod values;
@@ -170,7 +171,7 @@ fn an_empty_value_is_no_value() {
         &["LISTEN=", "STORAGE__SECRET_ACCESS_KEY_FILE=", "CONFIG="],
     ));
     assert_eq!(loaded.config.greeting, "cosgate ready");
-    assert!(loaded.config.masquerade_address.is_none());
+    assert!(loaded.config.masquerade.address.is_none());
     assert!(loaded.config.admin.listen.is_some());
 }
 

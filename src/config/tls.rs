@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::parse::{self, Parsed};
 use super::reader::Reader;
-use super::{CertificateSource, ClientCertificates, SessionReuse, Tls, TlsRequired, TlsVersion};
+use super::{
+    CertificateSource, ClientCertificates, SessionReuse, Tls, TlsRequired, TlsVersion, User,
+};
 use crate::certificates::{self, Pair, Part};
 
 /// Reads the section; none: no certificate is given, and nothing asks for one.
@@ -19,7 +21,6 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
     let session_reuse = read.value("tls.session_reuse", parse::session_reuse);
     let implicit_listen = read.optional_list("tls.implicit_listen", parse::socket_address);
     let handshake_timeout = read.duration("tls.handshake_timeout");
-    let reload_interval = read.duration("tls.reload_interval");
 
     if let Some(file) = &authorities
         && let Err(error) = certificates::client_authorities(file)
@@ -53,8 +54,28 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
         }),
         session_reuse,
         handshake_timeout,
-        reload_interval,
     })
+}
+
+/// Refuses users who could never log in.
+pub(super) fn check_users(read: &mut Reader, tls: Option<&Tls>, users: &[User]) {
+    let careful = users.iter().find(|user| user.require_tls);
+    if let (None, Some(user)) = (tls, careful) {
+        let name = &user.name;
+        let advice = format!(
+            "{name} has require_tls, which {}",
+            &NEEDS_CERTIFICATE["this ".len()..]
+        );
+        read.refuse("users", advice);
+    }
+    let known = users.iter().find(|user| user.client_cert_cn.is_some());
+    if let (None, Some(user)) = (tls.and_then(|tls| tls.clients.as_ref()), known) {
+        let name = &user.name;
+        let advice = format!(
+            "{name} has client_cert_cn, and nobody is asked for a certificate; set tls.client_ca"
+        );
+        read.refuse("users", advice);
+    }
 }
 
 fn source(
@@ -172,7 +193,7 @@ mod tests {
             &[
                 "tls.cert = /nowhere/tls.crt",
                 "COSGATE_TLS__CERT",
-                "can't be read",
+                "cannot be read",
             ],
         );
         refused(
@@ -180,8 +201,20 @@ mod tests {
                 ("TLS__SELF_SIGNED", "true"),
                 ("TLS__CLIENT_CA", "/nowhere/ca.crt"),
             ],
-            &["tls.client_ca = /nowhere/ca.crt", "can't be read"],
+            &["tls.client_ca = /nowhere/ca.crt", "cannot be read"],
         );
+    }
+
+    #[test]
+    fn users_who_could_never_log_in_are_refused() {
+        let hash = crate::config::tests::HASH;
+        for (key, words) in [
+            ("require_tls: true", "needs a certificate"),
+            ("client_cert_cn: alice", "tls.client_ca"),
+        ] {
+            let users = format!("[{{name: a, password_hash: '{hash}', {key}}}]");
+            refused(&[("USERS", &users)], &["users", words]);
+        }
     }
 
     #[test]

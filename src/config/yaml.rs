@@ -31,12 +31,12 @@ pub(super) fn parse(text: &str, root: &str) -> Result<Node, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The line, from 1, at which the key `path` (or the first key below it) stands in `text`.
-pub(super) fn line_of(text: &str, path: &str) -> Option<usize> {
+/// The line, from 1, at which the key `path` (or the first key below it) stands in `text`, the value of `root`.
+pub(super) fn line_of(text: &str, root: &str, path: &str) -> Option<usize> {
     // serde_yaml tells positions in errors only: fail at that key on purpose.
     let seed = Seed {
         wanted: Some(path.to_string()),
-        ..Seed::new("", Scalars::Typed)
+        ..Seed::new(root, Scalars::Typed)
     };
     let error = run(text, seed).err()?;
     error.location().map(|location| location.line())
@@ -328,7 +328,7 @@ mod tests {
             ("users[2]", None),
             ("greeting", None),
         ] {
-            assert_eq!(line_of(yaml, path), line, "{path}");
+            assert_eq!(line_of(yaml, "", path), line, "{path}");
         }
     }
 

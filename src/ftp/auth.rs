@@ -1,201 +1,397 @@
-//! Who may come in: users, their rights, and the check of a password.
+//! Who may come in: users, their rights, and the check of a login.
 //!
-//! Checking an argon2id hash costs some 20 MiB and tens of milliseconds by design, so a flood of logins must not run
-//! as many at once as there are connections: a few threads of their own take them in turn. They are not the runtime's
-//! blocking threads, of which there may be hundreds: each would keep the memory of its last check in an arena of the
-//! allocator. An unknown user costs the same as a wrong password, or the time would tell which names exist.
+//! ```text
+//! USER, PASS ─> guard: locked out?  ─> users of the configuration: password hash, in the pool of threads
+//!                 │ counts, delays      else: the endpoint of auth.http
+//!                 │                     else: a check that costs the same and fails
+//!                 └───────────────────> conditions (network, TLS, certificate) ─> max_sessions ─> in
+//! ```
+//!
+//! Whatever is wrong, a stranger hears the same: 530, after a pause that does not depend on the check. Only the log says
+//! why. So nobody learns which names exist, whether a password was right, or that an address is not allowed.
+
+pub mod guard;
+pub mod http;
+pub mod pool;
+mod seats;
+pub mod user;
 
 use std::collections::HashMap;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use argon2::Argon2;
-use argon2::password_hash::rand_core::OsRng;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
 
-use crate::config::{self, Permissions};
-use crate::store::{Home, VirtualPath};
+use crate::config::{self, Config, Provider};
+use crate::password::PasswordHash;
+pub use crate::password::{HashError, hash_password, random_password};
+use crate::reload::{Reload, Watched};
+use crate::store::Store;
+use crate::store::client::Tenant;
+use crate::store::tenants::Tenants;
+use guard::{Guard, Scope, Turned};
+use http::{Denied, Endpoint, EndpointError};
+use pool::Pool;
+pub use seats::Seat;
+use seats::Sessions;
+use user::Ground;
+pub use user::{Peer, Right, User};
 
-/// One FTP user.
-#[derive(Debug)]
-pub struct User {
-    /// As typed after `USER`.
-    pub name: String,
-    /// Where the user's `/` lies.
-    pub home: Home,
-    /// What the user may do.
-    pub permissions: Permissions,
-    password_hash: SecretString,
-}
-
-/// All users, and the threads that check passwords.
+/// All users, and what it takes to check a login.
 #[derive(Debug)]
 pub struct Users {
-    by_name: HashMap<String, Arc<User>>,
-    checks: SyncSender<Check>,
-    decoy: SecretString,
+    /// Of the configuration itself; they never change.
+    fixed: Vec<config::User>,
+    directory: RwLock<Arc<Directory>>,
+    endpoint: Option<Endpoint>,
+    guard: Arc<Guard>,
+    pool: Pool,
+    tenants: Tenants,
+    sessions: Arc<Sessions>,
+    ground: Ground,
+    provider: Provider,
+    reload: watch::Sender<Reload>,
 }
 
-/// One password to be checked.
+/// The users in force.
 #[derive(Debug)]
-struct Check {
-    hash: SecretString,
-    password: SecretString,
-    answer: oneshot::Sender<bool>,
+struct Directory {
+    by_name: HashMap<String, Arc<User>>,
+    /// What an unknown user's password is checked against: it costs what most checks cost, and the result is ignored.
+    decoy: PasswordHash,
 }
 
-/// A login failed. The client is told nothing more.
+/// Somebody has logged in.
+pub struct Login {
+    /// Who it is.
+    pub user: Arc<User>,
+    /// Where the user's files go.
+    pub store: Store,
+    /// To be kept for as long as the session lasts.
+    pub seat: Seat,
+}
+
+/// A login failed, and the pause for it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// Unknown user or wrong password.
-    #[error("user name or password is wrong")]
+    /// Unknown user, wrong password, or a condition that isn't met.
+    #[error("login incorrect")]
     Wrong,
+    /// Too many failures; the password was not looked at.
+    #[error("locked out after too many failed logins")]
+    Locked,
     /// Too many other logins are being checked.
     #[error("too many logins at once")]
     Busy,
+    /// The endpoint gives no usable answer.
+    #[error("logins can't be checked")]
+    Unavailable,
+    /// The user has as many sessions as allowed.
+    #[error("the user has too many sessions")]
+    TooManySessions,
 }
 
-/// Password checks at the same time. Each takes a core and 19 MiB; two leave room for transfers on small machines.
-const THREADS: usize = 2;
-
-/// Checks that may wait for a thread.
-const QUEUE: usize = 1000;
-
-/// How long a login waits for its answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The users can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersError {
+    /// No decoy could be made.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The endpoint's settings can't be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+}
 
 impl Users {
-    /// `storage` says where homes lie.
-    pub fn new(users: &[config::User], storage: &config::Storage) -> Result<Self, HashError> {
-        let by_name = users.iter().map(|user| {
-            let home = VirtualPath::resolve(&VirtualPath::root(), &user.home)
-                .unwrap_or_else(|_| VirtualPath::root());
-            let home = Home::new(&storage.prefix, &home, storage.max_key_bytes);
-            let (name, permissions) = (user.name.clone(), user.permissions);
-            let user = User {
-                name: name.clone(),
-                home,
-                permissions,
-                password_hash: user.password_hash.clone(),
-            };
-            (name, Arc::new(user))
-        });
+    /// The users of `config`, whose files go to `store` unless they have their own.
+    pub fn new(config: &Config, store: Store) -> Result<Self, UsersError> {
+        let ground = Ground {
+            prefix: config.storage.prefix.clone(),
+            max_key_bytes: config.storage.max_key_bytes,
+            max_file_size: config.upload.max_file_size,
+        };
+        let provider = config.storage.provider;
+        let endpoint = config.auth.http.as_ref();
+        let endpoint = endpoint.map(|settings| Endpoint::new(settings, provider, ground.clone()));
+        let of_file = config.users_file.iter().flat_map(|file| &file.users);
+        let directory = Directory::new(config.users.iter().chain(of_file), &ground)?;
         Ok(Users {
-            by_name: by_name.collect(),
-            checks: start_threads(),
-            decoy: hash_password(&random_password()?)?,
+            fixed: config.users.clone(),
+            directory: RwLock::new(Arc::new(directory)),
+            endpoint: endpoint.transpose()?,
+            guard: Guard::new(config.auth.lockout.clone()),
+            pool: Pool::start(),
+            tenants: Tenants::new(store),
+            sessions: Arc::default(),
+            ground,
+            provider,
+            reload: watch::channel(Reload::now()).0,
         })
     }
 
-    /// Checks a password in the pool.
-    pub async fn login(&self, name: &str, password: SecretString) -> Result<Arc<User>, LoginError> {
-        let user = self.by_name.get(name).cloned();
-        let hash = user
-            .as_ref()
-            .map_or(&self.decoy, |user| &user.password_hash)
-            .clone();
-        let (answer, answered) = oneshot::channel();
-        let check = Check {
-            hash,
-            password,
-            answer,
+    /// Checks a login. Returns after the pause that a failure costs.
+    ///
+    /// `session` names the session in the log.
+    pub async fn login(
+        &self,
+        session: u64,
+        name: &str,
+        password: SecretString,
+        peer: &Peer,
+    ) -> Result<Login, LoginError> {
+        let arrived = Instant::now();
+        let client = peer.address;
+        let attempt = match self.guard.admit(client, name).await {
+            Ok(attempt) => attempt,
+            Err(turned) => {
+                // the lockout itself was logged; a flood of attempts must not flood the log
+                debug!(session, %client, ?turned, "login not checked");
+                tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
+                return Err(match turned {
+                    Turned::Locked(_) => LoginError::Locked,
+                    Turned::Busy => LoginError::Busy,
+                });
+            }
         };
-        self.checks.try_send(check).map_err(|_| LoginError::Busy)?;
-        let right = tokio::time::timeout(ANSWER_WITHIN, answered).await;
-        match (right.map_err(|_| LoginError::Busy)?, user) {
-            (Ok(true), Some(user)) => Ok(user),
-            _ => Err(LoginError::Wrong),
+        tokio::time::sleep(attempt.wait).await;
+        let reason = match self.check(name, password, peer).await {
+            Ok(user) => {
+                let Some(seat) = self.sessions.take(&user) else {
+                    attempt.succeed();
+                    warn!(event = "login_refused", session, user = name, %client, "the user has too many sessions");
+                    return Err(LoginError::TooManySessions);
+                };
+                attempt.succeed();
+                let store = self.tenants.store(&user.tenant);
+                return Ok(Login { user, store, seat });
+            }
+            Err(Refusal::Busy) => {
+                debug!(session, %client, "too many logins at once");
+                tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
+                return Err(LoginError::Busy);
+            }
+            Err(Refusal::Unavailable(reason)) => {
+                error!(event = "login_unavailable", session, %client, reason, "a login could not be checked");
+                tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
+                return Err(LoginError::Unavailable);
+            }
+            Err(Refusal::Wrong(reason)) => reason,
+        };
+        let failed = attempt.fail();
+        // people type passwords into the wrong field: only names that exist go into the log
+        let known = self.find(name).map_or("(unknown)", |_| name);
+        warn!(event = "login_failed", session, user = known, %client, reason, "login refused");
+        debug!(session, typed = %Cut(name), "login refused");
+        if let Some(scope) = failed.locked {
+            let (seconds, scope) = (
+                self.guard.lockout().as_secs(),
+                match scope {
+                    Scope::Address => "address",
+                    Scope::User => "address and user",
+                },
+            );
+            warn!(event = "lockout", session, user = known, %client, scope, seconds, "locked out after too many failed logins");
         }
+        tokio::time::sleep_until(arrived + failed.pause).await;
+        Err(LoginError::Wrong)
     }
-}
 
-/// The threads end when the last sender is dropped.
-fn start_threads() -> SyncSender<Check> {
-    let (sender, receiver) = sync_channel::<Check>(QUEUE);
-    let receiver = Arc::new(Mutex::new(receiver));
-    for _ in 0..THREADS {
-        let receiver = Arc::clone(&receiver);
-        std::thread::spawn(move || {
-            loop {
-                let next = receiver
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .recv();
-                let Ok(check) = next else { return };
-                // nobody waits for those who have left
-                if !check.answer.is_closed() {
-                    let _ = check.answer.send(verify(&check.hash, &check.password));
+    async fn check(
+        &self,
+        name: &str,
+        password: SecretString,
+        peer: &Peer,
+    ) -> Result<Arc<User>, Refusal> {
+        let directory = self.directory();
+        let user = match (directory.by_name.get(name), &self.endpoint) {
+            (None, Some(endpoint)) => match endpoint.login(name, &password, peer).await {
+                Ok(user) => user,
+                Err(Denied::Wrong) => {
+                    return Err(Refusal::Wrong("the endpoint said no".to_owned()));
+                }
+                Err(Denied::Unusable(reason)) => return Err(Refusal::Unavailable(reason)),
+            },
+            (user, _) => {
+                let hash = user.and_then(|user| user.password_hash.clone());
+                let hash = hash.unwrap_or_else(|| directory.decoy.clone());
+                let right = self
+                    .pool
+                    .check(hash, password)
+                    .await
+                    .map_err(|_| Refusal::Busy)?;
+                match user {
+                    Some(user) if right && user.password_hash.is_some() => Arc::clone(user),
+                    Some(_) => return Err(Refusal::Wrong("wrong password".to_owned())),
+                    None => return Err(Refusal::Wrong("unknown user".to_owned())),
                 }
             }
-        });
-    }
-    sender
-}
-
-fn verify(hash: &SecretString, password: &SecretString) -> bool {
-    let Ok(hash) = PasswordHash::new(hash.expose_secret()) else {
-        return false;
-    };
-    Argon2::default()
-        .verify_password(password.expose_secret().as_bytes(), &hash)
-        .is_ok()
-}
-
-/// A password could not be hashed, or no random bytes could be had.
-#[derive(Debug, thiserror::Error)]
-#[error("a password could not be hashed: {0}")]
-pub struct HashError(String);
-
-/// The argon2id hash of a password with a fresh salt, in the PHC format that `users[].password_hash` takes.
-pub fn hash_password(password: &SecretString) -> Result<SecretString, HashError> {
-    let salt = SaltString::generate(&mut OsRng);
-    let hash = Argon2::default().hash_password(password.expose_secret().as_bytes(), &salt);
-    hash.map(|hash| hash.to_string().into())
-        .map_err(|error| HashError(error.to_string()))
-}
-
-/// A password of 20 letters and digits, none of which looks like another: about 116 bits.
-pub fn random_password() -> Result<SecretString, HashError> {
-    const ALPHABET: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
-    const LENGTH: usize = 20;
-    let mut password = String::with_capacity(LENGTH);
-    while password.len() < LENGTH {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|error| HashError(error.to_string()))?;
-        // bytes over the last whole multiple would make some letters likelier
-        let fair = random
-            .iter()
-            .filter(|byte| usize::from(**byte) < 256 / ALPHABET.len() * ALPHABET.len());
-        let letters = fair.map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]));
-        password.extend(letters.take(LENGTH - password.len()));
-    }
-    Ok(password.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hash_fits_its_password_only() {
-        let password: SecretString = "correct horse".to_owned().into();
-        let hash = hash_password(&password).expect("hashes");
-        assert!(hash.expose_secret().starts_with("$argon2id$"));
-        assert!(verify(&hash, &password));
-        assert!(!verify(&hash, &"wrong".to_owned().into()));
-        assert!(!verify(&"not a hash".to_owned().into(), &password));
+        };
+        match user.admits(peer) {
+            Ok(()) => Ok(user),
+            Err(unfit) => Err(Refusal::Wrong(unfit.to_string())),
+        }
     }
 
-    #[test]
-    fn random_passwords_differ() {
-        let (one, other) = (
-            random_password().expect("random"),
-            random_password().expect("random"),
-        );
-        assert_eq!(one.expose_secret().len(), 20);
-        assert_ne!(one.expose_secret(), other.expose_secret());
+    /// How the users file fares.
+    pub fn reload_state(&self) -> watch::Receiver<Reload> {
+        self.reload.subscribe()
+    }
+
+    /// What the janitor looks after: `base` with the prefix of all homes, and each bucket and account besides.
+    pub fn places(&self, base: &Store) -> Vec<(Store, String)> {
+        let mut places = vec![(base.clone(), self.ground.prefix.clone())];
+        let mut buckets = Vec::new();
+        for user in self.directory().by_name.values() {
+            let Tenant {
+                bucket,
+                credentials,
+                ..
+            } = &user.tenant;
+            let place = match (bucket, credentials) {
+                (None, None) => continue,
+                (Some(bucket), None) if buckets.contains(bucket) => continue,
+                (Some(bucket), None) => {
+                    buckets.push(bucket.clone());
+                    self.ground.prefix.clone()
+                }
+                // credentials of one's own often reach no further than the home
+                (_, Some(_)) => user.home.root().as_str().to_owned(),
+            };
+            places.push((self.tenants.store(&user.tenant), place));
+        }
+        places
+    }
+
+    /// Follows the users file until `stop`. Sessions go on as they began; the next login meets the new state.
+    pub async fn follow(&self, path: PathBuf, mut watched: Watched, stop: CancellationToken) {
+        loop {
+            let changed = tokio::select! {
+                changed = watched.changed() => changed,
+                () = stop.cancelled() => return,
+            };
+            let users = match changed {
+                Ok(mut contents) => {
+                    self.reread(path.clone(), contents.pop().unwrap_or_default())
+                        .await
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            match users {
+                Ok(directory) => {
+                    let users = directory.by_name.len();
+                    *self
+                        .directory
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+                    self.reload.send_replace(Reload::now());
+                    info!(event = "users_reloaded", file = %path.display(), users, "users file loaded");
+                }
+                Err(reason) => {
+                    self.reload
+                        .send_modify(|state| state.failed(reason.clone()));
+                    let since = self.reload.borrow().since.elapsed().unwrap_or_default();
+                    error!(
+                        event = "users_reload_failed", file = %path.display(), error = reason, in_force_for_seconds = since.as_secs(),
+                        "users file refused, the last good one stays in force"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn reread(&self, path: PathBuf, content: Vec<u8>) -> Result<Directory, String> {
+        let (fixed, ground, provider) = (self.fixed.clone(), self.ground.clone(), self.provider);
+        let reread = move || {
+            let text =
+                String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())?;
+            let users = config::users_of_file(&path, text, Some(provider))
+                .map_err(|error| error.to_string())?;
+            if let Some(user) = users
+                .iter()
+                .find(|user| fixed.iter().any(|other| other.name == user.name))
+            {
+                let name = Cut(&user.name);
+                return Err(format!(
+                    "the user {name} stands in `users` too; remove one of the two"
+                ));
+            }
+            Directory::new(fixed.iter().chain(&users), &ground).map_err(|error| error.to_string())
+        };
+        // thousands of users take a while to read
+        let reread = tokio::task::spawn_blocking(reread).await;
+        reread.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<User>> {
+        self.directory().by_name.get(name).cloned()
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(
+            &self
+                .directory
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+}
+
+/// Why a login is refused, with the reason for the log.
+enum Refusal {
+    Wrong(String),
+    Busy,
+    Unavailable(String),
+}
+
+impl Directory {
+    fn new<'a>(
+        users: impl Iterator<Item = &'a config::User>,
+        ground: &Ground,
+    ) -> Result<Self, HashError> {
+        let by_name: HashMap<String, Arc<User>> = users
+            .map(|user| (user.name.clone(), Arc::new(User::new(user.clone(), ground))))
+            .collect();
+        let decoy = match commonest(
+            by_name
+                .values()
+                .filter_map(|user| user.password_hash.as_ref()),
+        ) {
+            Some(hash) => hash.clone(),
+            None => {
+                let hash = hash_password(&random_password()?)?;
+                PasswordHash::parse(hash.expose_secret()).expect("our own hash is one")
+            }
+        };
+        Ok(Directory { by_name, decoy })
+    }
+}
+
+/// A hash of the kind and cost that most have.
+fn commonest<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Option<&'a PasswordHash> {
+    let mut by_cost: HashMap<&str, (usize, &PasswordHash)> = HashMap::new();
+    for hash in hashes {
+        by_cost.entry(hash.cost()).or_insert((0, hash)).0 += 1;
+    }
+    // by name as well, so that a tie is always decided the same way
+    let most = by_cost
+        .into_values()
+        .max_by_key(|(count, hash)| (*count, hash.cost()));
+    most.map(|(_, hash)| hash)
+}
+
+/// The first letters of what somebody typed: enough to recognise a name, for the debug log.
+struct Cut<'a>(&'a str);
+
+impl std::fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const LETTERS: usize = 32;
+        self.0
+            .chars()
+            .take(LETTERS)
+            .try_for_each(|letter| write!(f, "{letter}"))
     }
 }

@@ -17,12 +17,12 @@ use unftp_core::storage::{
     Error, ErrorKind, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
 };
 
-use crate::ftp::auth::User;
+use crate::ftp::auth::{Right, User};
 use crate::ftp::listformat::{Format, matches};
 use crate::ftp::session::{Done, Gate, Order, Session};
 use crate::ftp::transfer::ClientData;
 use crate::store::{
-    Entry, EntryKind, Intent, Interruption, Sink, Source, Store, StoreError, VirtualPath,
+    Entry, EntryKind, Home, Intent, Interruption, Sink, Source, Store, StoreError, VirtualPath,
 };
 
 /// The storage of one session.
@@ -71,24 +71,10 @@ impl Backend {
             .ok_or(StoreError::Forbidden)
     }
 
-    fn reader(&self) -> Result<&User, StoreError> {
-        self.user().and_then(|user| {
-            if user.permissions.read {
-                Ok(user)
-            } else {
-                Err(StoreError::Forbidden)
-            }
-        })
-    }
-
-    fn writer(&self) -> Result<&User, StoreError> {
-        self.user().and_then(|user| {
-            if user.permissions.write {
-                Ok(user)
-            } else {
-                Err(StoreError::Forbidden)
-            }
-        })
+    /// The home of a user who has this right.
+    fn home(&self, right: Right) -> Result<&Home, StoreError> {
+        let user = self.user()?;
+        user.may(right).map(|()| &user.home)
     }
 
     /// Waits for the store, unless the transfer is interrupted meanwhile.
@@ -104,7 +90,7 @@ impl Backend {
     }
 
     async fn upload(&self, path: &Path) -> Result<Done, StoreError> {
-        let key = self.writer()?.home.key(&resolve(path)?)?;
+        let key = self.home(Right::Write)?.key(&resolve(path)?)?;
         let Some(Order::Upload {
             start,
             announced,
@@ -130,7 +116,7 @@ impl Backend {
     }
 
     async fn download(&self, path: &Path) -> Result<Done, StoreError> {
-        let key = self.reader()?.home.key(&resolve(path)?)?;
+        let key = self.home(Right::Read)?.key(&resolve(path)?)?;
         let Some(Order::Download { offset, gate }) = self.session.take_order() else {
             return Err(no_order());
         };
@@ -148,7 +134,7 @@ impl Backend {
     }
 
     async fn list_directory(&self, path: &Path) -> Result<Done, StoreError> {
-        let home = &self.reader()?.home;
+        let home = self.home(Right::List)?;
         let path = resolve(path)?;
         let Some(Order::List {
             format,
@@ -345,15 +331,29 @@ impl StorageBackend<DefaultUser> for Backend {
         let mut found = None;
         let call = async {
             let path = resolve(&path)?;
-            let entry = match self.session.take_time() {
-                Some(time) => {
-                    let home = &self.writer()?.home;
-                    self.store.set_modified(home, &path, time).await?
+            let (entry, done) = match self.session.take_order_on_name() {
+                Some(Order::SetTime(time)) => {
+                    let home = self.home(Right::Write)?;
+                    let entry = self.store.set_modified(home, &path, time).await?;
+                    (entry.clone(), Done::Entry(entry))
                 }
-                None => self.store.entry(&self.user()?.home, &path).await?,
+                Some(Order::Hash) => {
+                    let hashes = self.store.hashes(self.home(Right::Read)?, &path).await?;
+                    let entry = Entry {
+                        name: path.name().to_owned(),
+                        kind: EntryKind::File,
+                        size: hashes.size,
+                        modified: None,
+                    };
+                    (entry, Done::Hashes(hashes))
+                }
+                _ => {
+                    let entry = self.store.entry(&self.user()?.home, &path).await?;
+                    (entry.clone(), Done::Entry(entry))
+                }
             };
-            found = Some(entry.clone());
-            Ok(Done::Entry(entry))
+            found = Some(entry);
+            Ok(done)
         };
         self.run(call).await?;
         found
@@ -405,7 +405,7 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let call = async {
             self.store
-                .delete(&self.writer()?.home, &resolve(&path)?)
+                .delete(self.home(Right::Delete)?, &resolve(&path)?)
                 .await?;
             Ok(Done::Plain)
         };
@@ -420,7 +420,7 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let call = async {
             self.store
-                .make_directory(&self.writer()?.home, &resolve(&path)?)
+                .make_directory(self.home(Right::Write)?, &resolve(&path)?)
                 .await?;
             Ok(Done::Plain)
         };
@@ -435,7 +435,7 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let call = async {
             self.store
-                .remove_directory(&self.writer()?.home, &resolve(&path)?)
+                .remove_directory(self.home(Right::Delete)?, &resolve(&path)?)
                 .await?;
             Ok(Done::Plain)
         };
@@ -450,7 +450,7 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let call = async {
-            let home = &self.writer()?.home;
+            let home = self.home(Right::Rename)?;
             self.store
                 .rename(home, &resolve(&from)?, &resolve(&to)?)
                 .await?;

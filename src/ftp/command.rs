@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::ftp::listformat::{Format, parse_timestamp};
 use crate::ftp::reply::Reply;
+use crate::store::Algorithm;
 
 /// One command with its argument. Paths are as the client typed them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,10 @@ pub enum Command {
     Mfmt(SystemTime, String),
     /// `SITE CHMOD mode path`
     Chmod,
+    /// `HASH path` (draft-bryan-ftpext-hash), `SITE SHA256 path` and the like: with this algorithm, or the one chosen
+    Hash(Option<Algorithm>, String),
+    /// `SITE HASH path`: all that is known
+    Hashes(String),
     /// `MLST path` (RFC 3659)
     Mlst(String),
     /// `RETR path`
@@ -196,10 +201,8 @@ impl Command {
                     _ => return Err(Reply::new(501, "MFMT takes YYYYMMDDHHMMSS and a name")),
                 }
             }
-            "SITE" => match word.split(' ').next() {
-                Some("CHMOD") => Command::Chmod,
-                _ => return Err(Reply::new(504, "SITE knows CHMOD only")),
-            },
+            "HASH" => Command::Hash(None, path()?),
+            "SITE" => site(argument)?,
             "MLST" => Command::Mlst(argument.to_owned()),
             "RETR" => Command::Retr(path()?),
             "STOR" => Command::Stor(path()?),
@@ -236,6 +239,22 @@ impl Command {
                 | Command::Stor(_)
                 | Command::Appe(_)
         )
+    }
+}
+
+fn site(argument: &str) -> Result<Command, Reply> {
+    let (word, path) = argument.split_once(' ').unwrap_or((argument, ""));
+    let algorithm = Algorithm::named(word);
+    match word.to_ascii_uppercase().as_str() {
+        "CHMOD" => Ok(Command::Chmod),
+        "HASH" if path.is_empty() => Err(Reply::new(501, "A name is missing")),
+        _ if algorithm.is_some() && path.is_empty() => Err(Reply::new(501, "A name is missing")),
+        "HASH" => Ok(Command::Hashes(path.to_owned())),
+        _ if algorithm.is_some() => Ok(Command::Hash(algorithm, path.to_owned())),
+        _ => Err(Reply::new(
+            504,
+            "SITE knows CHMOD, HASH, SHA256, SHA1, MD5, CRC32, CRC32C, CRC64NVME, CRC64XZ",
+        )),
     }
 }
 

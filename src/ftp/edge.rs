@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use socket2::SockRef;
@@ -16,26 +16,24 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::config::TlsRequired;
-use crate::ftp::auth::{LoginError, random_password};
+use crate::ftp::auth::{LoginError, Peer, Right, Seat, random_password};
 use crate::ftp::backend::Backend;
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, Epsv};
 use crate::ftp::engine::{Engine, EngineError};
 use crate::ftp::listener::Frontend;
-use crate::ftp::listformat::{FACTS, facts, timestamp};
+use crate::ftp::listformat::{facts, timestamp};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::session::{Done, Order, Session};
+use crate::ftp::session::{Done, Session};
 use crate::ftp::tls::Secured;
-use crate::store::{Chain, EntryKind, NameError, StoreError, VirtualPath};
+use crate::masquerade::{Ports, Told};
+use crate::store::{Algorithm, Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
 const LOGIN_ATTEMPTS: u32 = 3;
-
-/// Pause before the reply to a failed login, so that one connection can't try many passwords a second.
-const FAILED_LOGIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long PASV waits for a port that is free for this client.
 const PORT_WITHIN: Duration = Duration::from_secs(5);
@@ -99,6 +97,10 @@ pub(super) struct Edge {
     user_name: Option<String>,
     failed_logins: u32,
     pub(super) epsv_only: bool,
+    /// The algorithm of `HASH`, once the client has chosen one.
+    pub(super) algorithm: Option<Algorithm>,
+    /// The session's place among those of its user.
+    seat: Option<Seat>,
     /// The last command was an `RNFR` that the engine accepted.
     renaming: bool,
 }
@@ -153,7 +155,9 @@ pub async fn run(
         log_in_by,
         user_name: None,
         failed_logins: 0,
+        seat: None,
         epsv_only: false,
+        algorithm: None,
         renaming: false,
     };
     let end = loop {
@@ -253,7 +257,7 @@ impl Edge {
             Command::Noop => self.say(200, "OK").await,
             Command::Help => self.say(214, "See RFC 959, 2389, 2428 and 3659").await,
             Command::Feat => self.send(self.features()).await,
-            Command::Opts(option) => self.send(option_reply(&option)).await,
+            Command::Opts(option) => self.option(&option).await,
             Command::Syst => self.say(215, "UNIX Type: L8").await,
             Command::Setting(reply) => self.send(reply).await,
             Command::Auth(mechanism) => self.auth(&mechanism).await,
@@ -311,6 +315,9 @@ impl Edge {
                 self.on_path("DELE", &path, |_, _| Reply::new(250, "File deleted"))
                     .await
             }
+            Command::Rnfr(_) if self.permitted(Right::Rename).is_err() => {
+                self.send(Reply::from(&StoreError::Forbidden)).await
+            }
             Command::Rnfr(path) => {
                 self.on_path("RNFR", &path, |_, _| Reply::new(350, "Ready for RNTO"))
                     .await?;
@@ -324,12 +331,17 @@ impl Edge {
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
             Command::Mfmt(time, path) => self.set_time(time, &path).await,
+            Command::Hash(algorithm, path) => self.hash(algorithm, &path).await,
+            Command::Hashes(path) => self.hashes(&path).await,
             Command::Chmod => {
                 self.say(200, "Objects have no permissions, nothing was changed")
                     .await
             }
             // libunftp's own MLST and STAT ignore the working directory; SIZE asks the storage the same question
-            Command::Mlst(path) => self.on_path("SIZE", &path, facts_reply).await,
+            Command::Mlst(path) => match self.permitted(Right::List) {
+                Ok(()) => self.on_path("SIZE", &path, facts_reply).await,
+                Err(error) => self.send(Reply::from(&error)).await,
+            },
             Command::StatPath(path) => self.list_in_reply(&path).await,
             Command::Retr(path) => self.download(&path).await,
             Command::Stor(path) => self.upload(&path, "STOR").await,
@@ -367,36 +379,60 @@ impl Edge {
             return self.say(503, "USER must come first").await;
         };
         let (id, client) = (self.session.id, self.session.peer);
-        let user = match self.frontend.users.login(&name, password).await {
-            Ok(user) => user,
-            Err(reason) => {
-                warn!(event = "login_failed", session = id, user = name, %client, %reason, "login refused");
-                return self.refuse_login(reason).await;
-            }
+        let peer = Peer {
+            address: client.ip(),
+            tls: self.secured.is_some(),
+            client_cert_cn: self
+                .secured
+                .as_ref()
+                .and_then(|secured| secured.client_name.clone()),
         };
-        self.session.log_in(user);
-        let backend = Backend::new(
-            self.session.clone(),
-            self.frontend.store.clone(),
-            self.frontend.max_file_size,
-        );
+        let users = Arc::clone(&self.frontend.users);
+        let login = tokio::select! {
+            login = users.login(id, &name, password, &peer) => login,
+            () = self.frontend.drain.cancelled() => return Err(Close::with(421, "The server is stopping, try again later")),
+        };
+        let login = match login {
+            Ok(login) => login,
+            Err(reason) => return self.refuse_login(reason).await,
+        };
+        let max_file_size = login.user.max_file_size;
+        self.session.log_in(login.user);
+        self.seat = Some(login.seat);
+        let backend = Backend::new(self.session.clone(), login.store, max_file_size);
         let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
         self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);
         info!(event = "login", session = id, user = name, %client, "logged in");
         self.say(230, "Logged in").await
     }
 
+    /// What a client hears whose login failed; the pause for it is over.
     async fn refuse_login(&mut self, reason: LoginError) -> Step {
         self.failed_logins += 1;
-        tokio::time::sleep(FAILED_LOGIN_PAUSE).await;
         match reason {
+            LoginError::Wrong if self.failed_logins < LOGIN_ATTEMPTS => {
+                self.say(530, "Login incorrect").await
+            }
+            LoginError::Wrong | LoginError::Locked => {
+                Err(Close::with(421, "Too many failed logins, try again later"))
+            }
             LoginError::Busy => Err(Close::with(421, "Too many logins at once, try again later")),
-            LoginError::Wrong if self.failed_logins >= LOGIN_ATTEMPTS => Err(Close::with(
+            LoginError::Unavailable => Err(Close::with(
                 421,
-                "Too many failed logins, closing the connection",
+                "Logins can't be checked at the moment, try again later",
             )),
-            LoginError::Wrong => self.say(530, "Login incorrect").await,
+            // 530 would tell a client that its password is wrong; this passes when another session ends (RFC 959, 4.2.1)
+            LoginError::TooManySessions => Err(Close::with(
+                421,
+                "Too many sessions of this user, try again later",
+            )),
         }
+    }
+
+    /// Refuses what the user may not do, where the storage can't tell by itself.
+    fn permitted(&self, right: Right) -> Result<(), StoreError> {
+        let user = self.session.user().ok_or(StoreError::Forbidden)?;
+        user.may(right)
     }
 
     async fn pasv(&mut self) -> Step {
@@ -406,19 +442,16 @@ impl Edge {
         if let Some(refusal) = self.unprotected_data() {
             return self.send(refusal).await;
         }
-        let address = match self.frontend.masquerade.address(self.session.local.ip()) {
-            Ok(address) => address,
+        let told = self.told();
+        let address = match &told.address {
+            Ok(address) => *address,
             Err(reason) => {
-                return self
-                    .send(Reply::new(
-                        425,
-                        format!("Can't open a data connection: {reason}"),
-                    ))
-                    .await;
+                let text = format!("Can't open a data connection: {reason}");
+                return self.send(Reply::new(425, text)).await;
             }
         };
-        let Some(port) = self.reserve_port().await else {
-            return self.no_port().await;
+        let Some(port) = self.reserve_port(&told).await else {
+            return self.no_port(&told).await;
         };
         let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
         self.send(Reply::new(
@@ -450,8 +483,9 @@ impl Edge {
         if let Some(refusal) = self.unprotected_data() {
             return self.send(refusal).await;
         }
-        let Some(port) = self.reserve_port().await else {
-            return self.no_port().await;
+        let told = self.told();
+        let Some(port) = self.reserve_port(&told).await else {
+            return self.no_port(&told).await;
         };
         self.send(Reply::new(
             229,
@@ -460,19 +494,35 @@ impl Edge {
         .await
     }
 
-    async fn reserve_port(&mut self) -> Option<u16> {
-        // a new PASV takes the place of the old one
-        self.data = None;
-        let reservation = self
-            .pool
-            .reserve(self.session.peer.ip(), PORT_WITHIN)
-            .await?;
-        let port = reservation.port();
-        self.data = Some(DataChannel::Passive(reservation));
-        Some(port)
+    /// The address and ports that this client is told at this moment.
+    fn told(&self) -> Told {
+        let (local, peer) = (self.session.local.ip(), self.session.peer.ip());
+        self.frontend.masquerade.told(local, peer)
     }
 
-    async fn no_port(&mut self) -> Step {
+    /// Reserves a passive port and gives the public port that leads to it.
+    async fn reserve_port(&mut self, told: &Told) -> Option<u16> {
+        // a new PASV takes the place of the old one
+        self.data = None;
+        let usable = |port| told.port(port).is_some();
+        let reserved = self
+            .pool
+            .reserve(self.session.peer.ip(), PORT_WITHIN, usable)
+            .await?;
+        let public = told.port(reserved.port());
+        self.data = Some(DataChannel::Passive(reserved));
+        public
+    }
+
+    async fn no_port(&mut self, told: &Told) -> Step {
+        if let Ports::Unknown(_) = told.ports {
+            return self
+                .say(
+                    425,
+                    "Can't open a data connection: the public ports are not known yet",
+                )
+                .await;
+        }
         warn!(session = self.session.id, client = %self.session.peer, "no passive port is free for this client");
         self.say(425, "No data port is free, try again later").await
     }
@@ -535,28 +585,8 @@ impl Edge {
         self.send(reply).await
     }
 
-    /// `MFMT`. libunftp doesn't know it: SIZE brings the path to the storage, and the order says what is meant.
-    async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
-        let path = match VirtualPath::resolve(&self.working_directory, path) {
-            Ok(path) => path,
-            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
-        };
-        self.session.place(Order::SetTime(time));
-        let outcome = self.ask(&format!("SIZE {path}")).await;
-        self.session.take_order();
-        let reply = match outcome? {
-            Ok(_) => {
-                let (id, user) = (self.session.id, self.user_name());
-                info!(event = "mfmt", session = id, user, %path, "done");
-                Reply::new(213, format!("Modify={}; {path}", timestamp(time)))
-            }
-            Err(error) => self.refusal("MFMT", &path, &error),
-        };
-        self.send(reply).await
-    }
-
     /// One command to the engine, and what the storage made of it.
-    async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
+    pub(super) async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
         let session = Arc::clone(&self.session);
         session.take_outcome();
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
@@ -609,16 +639,6 @@ impl Edge {
 
     pub(super) fn user_name(&self) -> &str {
         self.session.user().map_or("", |user| user.name.as_str())
-    }
-}
-
-fn option_reply(option: &str) -> Reply {
-    match option.split(' ').next() {
-        Some("UTF8") if option == "UTF8 OFF" => Reply::new(504, "Names are always UTF-8"),
-        Some("UTF8") => Reply::new(200, "Names are always UTF-8"),
-        // the same facts whatever is asked for; the reply says so (RFC 3659, section 7.9)
-        Some("MLST") => Reply::new(200, format!("MLST OPTS {}", FACTS.replace('*', ""))),
-        _ => Reply::new(501, "Unknown option"),
     }
 }
 

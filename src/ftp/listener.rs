@@ -35,14 +35,12 @@ pub struct Frontend {
     pub sessions: config::Sessions,
     /// `passive.accept_timeout`
     pub accept_timeout: Duration,
-    /// `upload.max_file_size` in bytes
-    pub max_file_size: u64,
     /// `upload.stall_timeout`
     pub upload_stall: Duration,
     /// `download.stall_timeout`
     pub download_stall: Duration,
     /// Who may come in.
-    pub users: Users,
+    pub users: Arc<Users>,
     /// Where files go.
     pub store: Store,
     /// FTPS, if it is offered.

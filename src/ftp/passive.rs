@@ -97,11 +97,12 @@ impl PassivePool {
         Ok(pool)
     }
 
-    /// A port on which `client` has no reservation yet. Waits up to `within` for one to become free.
+    /// A port that is `usable` and on which `client` has no reservation yet. Waits up to `within` for one to become free.
     pub async fn reserve(
         self: &Arc<Self>,
         client: IpAddr,
         within: Duration,
+        usable: impl Fn(u16) -> bool,
     ) -> Option<Reservation> {
         let client = client.to_canonical();
         let deadline = Instant::now() + within;
@@ -109,9 +110,9 @@ impl PassivePool {
             // enabled first, so that a port that is freed right after the look isn't missed
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
-            let stale_at = match self.try_reserve(client) {
+            let stale_at = match self.try_reserve(client, &usable) {
                 Ok(reservation) => return Some(reservation),
-                Err(stale_at) => stale_at,
+                Err(stale_at) => stale_at?,
             };
             if Instant::now() >= deadline {
                 return None;
@@ -123,21 +124,28 @@ impl PassivePool {
         }
     }
 
-    /// A reservation, or when the first of those that are in the way will be stale.
-    fn try_reserve(self: &Arc<Self>, client: IpAddr) -> Result<Reservation, Instant> {
+    /// A reservation, or when the first of those that are in the way will be stale; none if no port is usable.
+    fn try_reserve(
+        self: &Arc<Self>,
+        client: IpAddr,
+        usable: impl Fn(u16) -> bool,
+    ) -> Result<Reservation, Option<Instant>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let candidates =
-            || (0..self.ports.len()).map(|i| (self.ports[(start + i) % self.ports.len()], client));
+        let candidates = || {
+            (0..self.ports.len())
+                .map(|i| (self.ports[(start + i) % self.ports.len()], client))
+                .filter(|(port, _)| usable(*port))
+        };
         let key = match candidates().find(|key| !waiting.contains_key(key)) {
             Some(free) => free,
             // A client that asked for a port and never came must not keep it from the others behind the same address.
             None => {
                 let oldest = candidates().filter_map(|key| Some((waiting.get(&key)?.since, key)));
-                let (since, key) = oldest.min().expect("a pool has at least one port");
+                let (since, key) = oldest.min().ok_or(None)?;
                 let stale_at = since + self.accept_timeout;
                 if stale_at > Instant::now() {
-                    return Err(stale_at);
+                    return Err(Some(stale_at));
                 }
                 key
             }
@@ -267,9 +275,12 @@ mod tests {
     #[tokio::test]
     async fn a_connection_reaches_the_session_that_reserved_its_port() {
         let (pool, _stop) = pool(2, Duration::from_secs(10));
-        let mut first = pool.reserve(LOCAL, Duration::ZERO).await.expect("a port");
+        let mut first = pool
+            .reserve(LOCAL, Duration::ZERO, |_| true)
+            .await
+            .expect("a port");
         let mut second = pool
-            .reserve(LOCAL, Duration::ZERO)
+            .reserve(LOCAL, Duration::ZERO, |_| true)
             .await
             .expect("another port");
         assert_ne!(first.port(), second.port());
@@ -293,7 +304,10 @@ mod tests {
         use tokio::io::AsyncReadExt;
         let (pool, _stop) = pool(1, Duration::from_secs(10));
         let other: IpAddr = "127.0.0.2".parse().expect("an address");
-        let reservation = pool.reserve(other, Duration::ZERO).await.expect("a port");
+        let reservation = pool
+            .reserve(other, Duration::ZERO, |_| true)
+            .await
+            .expect("a port");
         let mut stranger = TcpStream::connect((LOCAL, reservation.port()))
             .await
             .expect("connects");
@@ -304,15 +318,22 @@ mod tests {
     #[tokio::test]
     async fn the_last_port_is_waited_for_and_comes_back_on_drop() {
         let (pool, _stop) = pool(1, Duration::from_secs(10));
-        let held = pool.reserve(LOCAL, Duration::ZERO).await.expect("a port");
+        let held = pool
+            .reserve(LOCAL, Duration::ZERO, |_| true)
+            .await
+            .expect("a port");
         assert!(
-            pool.reserve(LOCAL, Duration::from_millis(20))
+            pool.reserve(LOCAL, Duration::from_millis(20), |_| true)
                 .await
                 .is_none()
         );
         let waiting = tokio::spawn({
             let pool = pool.clone();
-            async move { pool.reserve(LOCAL, Duration::from_secs(10)).await.is_some() }
+            async move {
+                pool.reserve(LOCAL, Duration::from_secs(10), |_| true)
+                    .await
+                    .is_some()
+            }
         });
         drop(held);
         assert!(waiting.await.expect("no panic"));
@@ -321,14 +342,34 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_never_comes_loses_its_port_to_one_that_needs_it() {
         let (pool, _stop) = pool(1, Duration::from_millis(50));
-        let mut stale = pool.reserve(LOCAL, Duration::ZERO).await.expect("a port");
+        let mut stale = pool
+            .reserve(LOCAL, Duration::ZERO, |_| true)
+            .await
+            .expect("a port");
         // asked for before it is stale, it is waited for
-        let fresh = pool.reserve(LOCAL, Duration::from_secs(10)).await;
+        let fresh = pool.reserve(LOCAL, Duration::from_secs(10), |_| true).await;
         assert!(fresh.is_some());
         assert!(stale.connection().await.is_none());
         // the stale one's end must not free the port of the fresh one
         drop(stale);
         assert!(pool.waiting.lock().expect("not poisoned").len() == 1);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_clients_cannot_reach_is_never_chosen() {
+        let (pool, _stop) = pool(3, Duration::from_secs(10));
+        let only = pool.ports[1];
+        let reserve = || pool.reserve(LOCAL, Duration::ZERO, |port| port == only);
+        let first = reserve().await.expect("a port");
+        assert_eq!(first.port(), only);
+        assert!(reserve().await.is_none(), "the others are not usable");
+        let at_once = std::time::Instant::now();
+        let none = pool.reserve(LOCAL, Duration::from_secs(10), |_| false);
+        assert!(none.await.is_none());
+        assert!(
+            at_once.elapsed() < Duration::from_secs(5),
+            "nothing to wait for"
+        );
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a client says about protection and data connections: AUTH, PBSZ, PROT (RFC 4217), PORT and EPRT.
 //!
-//! Invariant: where `tls.required` asks for protection, nothing goes without it, whatever the order of commands: USER
+//! Invariant: where `tls.required`, or a user's `require_tls`, asks for protection, nothing goes without it, whatever the order of commands: USER
 //! needs a protected control connection, and PASV, EPSV, PORT, EPRT and every transfer need `PROT P`.
 
 use std::io;
@@ -104,7 +104,8 @@ impl Edge {
     }
 
     fn data_must_be_private(&self) -> bool {
-        self.tls_required() == TlsRequired::All
+        let user = self.session.user();
+        self.tls_required() == TlsRequired::All || user.is_some_and(|user| user.require_tls)
     }
 
     /// The refusal of a data connection that would go in clear against the rules (RFC 4217, section 7).
@@ -140,6 +141,7 @@ impl Edge {
         self.say(200, "The data connection will go there").await
     }
 
+    /// `FEAT` (RFC 2389): what there is beyond RFC 959, one per line.
     pub(super) fn features(&self) -> Reply {
         let (mut auth, mut protection) = ("", "");
         if self.frontend.tls.is_some() {
@@ -150,8 +152,9 @@ impl Edge {
         } else {
             ""
         };
+        let hashes = self.hash_names();
         let text = format!(
-            "Features\n{auth}{eprt}EPSV\nMDTM\nMFMT\nMLST {FACTS}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
+            "Features\n{auth}{eprt}EPSV\nHASH {hashes}\nMDTM\nMFMT\nMLST {FACTS}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
         );
         Reply::new(211, text)
     }

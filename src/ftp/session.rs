@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::ftp::auth::User;
 use crate::ftp::listformat::Format;
 use crate::ftp::transfer::{ClientData, Transfer};
-use crate::store::{Entry, Interruption, Start, StoreError, Stored};
+use crate::store::{Entry, Hashes, Interruption, Start, StoreError, Stored};
 
 /// One control connection.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub enum Order {
     },
     /// `MFMT`
     SetTime(SystemTime),
+    /// `HASH`
+    Hash,
 }
 
 /// The storage says when it is ready, and then gets the client's data connection.
@@ -97,6 +99,8 @@ pub enum Done {
     Plain,
     /// What a name is.
     Entry(Entry),
+    /// What the store knows of a file's content, with the file's size.
+    Hashes(Hashes),
     /// An upload.
     Stored(Stored),
     /// A download, with its bytes.
@@ -177,14 +181,12 @@ impl Session {
         lock(&self.order).take()
     }
 
-    /// The time that is to be set, if that is the order. Others stay: they are for another storage call.
-    pub fn take_time(&self) -> Option<SystemTime> {
+    /// The order, if it is one about a name that the engine knows only as SIZE. Others stay: they are for another
+    /// storage call.
+    pub fn take_order_on_name(&self) -> Option<Order> {
         let mut order = lock(&self.order);
         match *order {
-            Some(Order::SetTime(time)) => {
-                *order = None;
-                Some(time)
-            }
+            Some(Order::SetTime(_) | Order::Hash) => order.take(),
             _ => None,
         }
     }

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
@@ -33,9 +33,11 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::certificates::{self, CertificateError, Pair, common_name};
-use crate::config::{self, CertificateSource, ClientCertificates, SessionReuse};
+use crate::certificates::{self, CertificateError, Pair, Part, common_name};
+use crate::config::{self, CertificateSource, SessionReuse};
 use crate::ftp::net::Stream;
+use crate::reload::{self, Digest, ReadError, Reload, Watched};
+use crate::store::Chain;
 
 /// The certificates in force, replaced when their files change.
 #[derive(Debug)]
@@ -43,18 +45,10 @@ pub struct Tls {
     settings: config::Tls,
     tickets: Arc<dyn ProducesTickets>,
     current: watch::Sender<Arc<Acceptors>>,
-    /// Hashes of what the files held at the last look; an unchanged mistake is not told twice.
-    seen: Mutex<Vec<Option<u64>>>,
-    failing: watch::Sender<Option<Failing>>,
-}
-
-/// The files hold something that can't be used; the last good pair stays in force.
-#[derive(Debug, Clone)]
-pub struct Failing {
-    /// When this was first seen.
-    pub since: SystemTime,
-    /// Why.
-    pub error: CertificateError,
+    /// How things stand with the files.
+    state: watch::Sender<Reload>,
+    /// Of the files as they were at the start.
+    digest: Digest,
 }
 
 /// What handshakes need; one for each state of the files.
@@ -140,6 +134,9 @@ pub enum TlsError {
     /// A certificate, a key or the client authorities.
     #[error("{} can't be used", key_of(&.0.part))]
     Certificate(#[from] CertificateError),
+    /// A file can't be read any more.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
     /// The library refuses.
     #[error("TLS can't be set up")]
     Library(#[from] rustls::Error),
@@ -149,11 +146,11 @@ pub enum TlsError {
 }
 
 /// The key of the configuration that names a file.
-fn key_of(part: &certificates::Part) -> &'static str {
+fn key_of(part: &Part) -> &'static str {
     match part {
-        certificates::Part::Certificate => "tls.cert",
-        certificates::Part::Key => "tls.key",
-        certificates::Part::ClientAuthorities => "tls.client_ca",
+        Part::Certificate => "tls.cert",
+        Part::Key => "tls.key",
+        Part::ClientAuthorities => "tls.client_ca",
     }
 }
 
@@ -161,26 +158,40 @@ impl Tls {
     /// Reads the certificates; `names` go into a self-signed one.
     pub fn new(settings: config::Tls, names: Vec<String>) -> Result<Arc<Self>, TlsError> {
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let (pair, seen) = match &settings.source {
-            CertificateSource::Files { cert, key } => {
-                let seen = look(&settings);
-                (Pair::read(cert, key)?, seen)
+        let (acceptors, digest) = match &settings.source {
+            CertificateSource::Files { .. } => {
+                let files = files(&settings);
+                let contents = files
+                    .iter()
+                    .map(|(part, file)| certificates::contents(*part, file));
+                let contents: Vec<Vec<u8>> = contents.collect::<Result<_, _>>()?;
+                let acceptors = Acceptors::from_files(&settings, &contents, &tickets)?;
+                (acceptors, reload::digest(&contents))
             }
-            CertificateSource::SelfSigned => (Pair::self_signed(names)?, Vec::new()),
+            CertificateSource::SelfSigned => {
+                let pair = Pair::self_signed(names)?;
+                let authorities = match &settings.clients {
+                    Some(clients) => Some(certificates::client_authorities(&clients.authorities)?),
+                    None => None,
+                };
+                (
+                    Acceptors::new(&settings, &pair, authorities, &tickets)?,
+                    Digest::default(),
+                )
+            }
         };
-        let acceptors = Acceptors::new(&settings, &pair, &tickets)?;
         Ok(Arc::new(Tls {
             settings,
             tickets,
             current: watch::Sender::new(Arc::new(acceptors)),
-            seen: Mutex::new(seen),
-            failing: watch::Sender::new(None),
+            state: watch::Sender::new(Reload::now()),
+            digest,
         }))
     }
 
-    /// The fault of the files, while there is one.
-    pub fn failing(&self) -> Option<Failing> {
-        self.failing.borrow().clone()
+    /// How things stand with the files.
+    pub fn state(&self) -> Reload {
+        self.state.borrow().clone()
     }
 
     /// When the certificate in force expires.
@@ -193,98 +204,77 @@ impl Tls {
         self.settings.required
     }
 
-    /// Looks at the files every `tls.reload_interval` until `stop`; returns at once where there are none.
-    pub async fn watch_files(self: Arc<Self>, stop: CancellationToken) {
+    /// Follows the files, looking every `interval`, until `stop`; returns at once where there are none.
+    pub async fn follow_files(self: Arc<Self>, interval: Duration, stop: CancellationToken) {
         if !matches!(self.settings.source, CertificateSource::Files { .. }) {
             return;
         }
-        let mut ticks = tokio::time::interval(self.settings.reload_interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let paths = files(&self.settings).into_iter().map(|(_, path)| path);
+        let mut files = Watched::new(paths.collect(), interval).seen(self.digest);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
+            let changed = tokio::select! {
+                changed = files.changed() => changed,
                 () = stop.cancelled() => return,
-            }
-            let tls = Arc::clone(&self);
-            // a mounted volume may hang; the runtime's threads must not
-            let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
-        }
-    }
-
-    /// Takes what the files hold now, if they changed and are whole; else the last good pair stays in force.
-    pub fn reload(&self) {
-        let now = look(&self.settings);
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if *seen == now {
-                return;
-            }
-            *seen = now;
-        }
-        let CertificateSource::Files { cert, key } = &self.settings.source else {
-            return;
-        };
-        let made = Pair::read(cert, key)
-            .map_err(TlsError::from)
-            .and_then(|pair| Acceptors::new(&self.settings, &pair, &self.tickets));
-        match made {
-            Ok(acceptors) => {
-                let expires = humantime::format_rfc3339_seconds(acceptors.not_after);
-                self.current.send_replace(Arc::new(acceptors));
-                self.failing.send_replace(None);
-                info!(event = "certificate", %expires, "new certificate in force");
-            }
-            Err(fault) => {
-                let error = match fault {
-                    TlsError::Certificate(error) => error,
-                    other => CertificateError {
-                        part: certificates::Part::Certificate,
-                        advice: other.to_string(),
-                    },
-                };
-                error!(
-                    event = "certificate", key = key_of(&error.part), %error,
-                    "the changed certificate files can't be used, the last good pair stays in force"
-                );
-                self.failing.send_modify(|failing| {
-                    let since = failing
-                        .as_ref()
-                        .map_or_else(SystemTime::now, |old| old.since);
-                    *failing = Some(Failing { since, error });
-                });
+            };
+            let made = match changed {
+                Ok(contents) => Acceptors::from_files(&self.settings, &contents, &self.tickets),
+                Err(error) => Err(error.into()),
+            };
+            match made {
+                Ok(acceptors) => {
+                    let expires = humantime::format_rfc3339_seconds(acceptors.not_after);
+                    self.current.send_replace(Arc::new(acceptors));
+                    self.state.send_replace(Reload::now());
+                    info!(event = "certificate", %expires, "new certificate in force");
+                }
+                Err(error) => {
+                    error!(
+                        event = "certificate_refused", error = %Chain(&error),
+                        "the changed certificate files can't be used, the last good ones stay in force"
+                    );
+                    let text = Chain(&error).to_string();
+                    self.state.send_modify(|state| state.failed(text));
+                }
             }
         }
     }
 }
 
-/// Hashes of the files; `None` for one that can't be read.
-fn look(settings: &config::Tls) -> Vec<Option<u64>> {
-    let mut files: Vec<&PathBuf> = Vec::new();
+/// The files that make one state together: the chain, its key, and the authorities of clients if there are any.
+fn files(settings: &config::Tls) -> Vec<(Part, PathBuf)> {
+    let mut files = Vec::new();
     if let CertificateSource::Files { cert, key } = &settings.source {
-        files.extend([cert, key]);
+        files.extend([(Part::Certificate, cert.clone()), (Part::Key, key.clone())]);
     }
-    if let Some(clients) = &settings.clients {
-        files.push(&clients.authorities);
-    }
+    let clients = settings.clients.iter();
+    files.extend(clients.map(|clients| (Part::ClientAuthorities, clients.authorities.clone())));
     files
-        .into_iter()
-        .map(|file| certificates::fingerprint(file))
-        .collect()
 }
 
 impl Acceptors {
+    /// From the contents of [`files`].
+    fn from_files(
+        settings: &config::Tls,
+        contents: &[Vec<u8>],
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, TlsError> {
+        let [chain, key, clients @ ..] = contents else {
+            unreachable!("files() names a chain and a key, and each has its contents");
+        };
+        let pair = Pair::from_pem(chain, key)?;
+        let authorities = match clients.first() {
+            Some(pem) => Some(certificates::authorities_from_pem(pem)?),
+            None => None,
+        };
+        Acceptors::new(settings, &pair, authorities, tickets)
+    }
+
     fn new(
         settings: &config::Tls,
         pair: &Pair,
+        authorities: Option<RootCertStore>,
         tickets: &Arc<dyn ProducesTickets>,
     ) -> Result<Self, TlsError> {
-        let authorities = match &settings.clients {
-            Some(clients) => Some((
-                certificates::client_authorities(&clients.authorities)?,
-                clients,
-            )),
-            None => None,
-        };
         let mut common = server_config(settings, pair, authorities)?;
         common.ticketer = Arc::clone(tickets);
         let mut upload = common.clone();
@@ -404,7 +394,7 @@ fn client_certificate(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'s
 fn server_config(
     settings: &config::Tls,
     pair: &Pair,
-    authorities: Option<(RootCertStore, &ClientCertificates)>,
+    authorities: Option<RootCertStore>,
 ) -> Result<ServerConfig, TlsError> {
     let versions = match settings.min_version {
         config::TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
@@ -414,12 +404,16 @@ fn server_config(
         .with_protocol_versions(versions)?;
     let builder = match authorities {
         None => builder.with_no_client_auth(),
-        Some((roots, clients)) => {
+        Some(roots) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(
                 Arc::new(roots),
                 certificates::provider(),
             );
-            let verifier = if clients.required {
+            let verifier = if settings
+                .clients
+                .as_ref()
+                .is_none_or(|clients| clients.required)
+            {
                 verifier
             } else {
                 verifier.allow_unauthenticated()

@@ -1,6 +1,6 @@
 //! SDK set-up per provider, and the settings that all operations share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
@@ -22,16 +22,27 @@ use crate::store::parts::{DoesNotFit, PartPlan};
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     client: Client,
     bucket: String,
     settings: Settings,
     options: ObjectOptions,
-    integrity: Integrity,
+    integrity: Arc<Integrity>,
     unsigned_payload: bool,
     budget: Arc<Budget>,
     /// For the chunks that downloads read ahead.
     read_ahead: Arc<Budget>,
+}
+
+/// How a user's store differs from the gateway's own.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Another bucket at the same endpoint.
+    pub bucket: Option<String>,
+    /// Other credentials.
+    pub credentials: Option<config::StaticCredentials>,
+    /// A new object may replace an old one, if `upload.overwrite` allows it too.
+    pub overwrite: bool,
 }
 
 /// What every new object gets.
@@ -158,7 +169,7 @@ impl Store {
                 encryption: upload.server_side_encryption.clone(),
                 kms_key: upload.kms_key_id.clone(),
             },
-            integrity: Integrity::new(integrity_method(storage)),
+            integrity: Arc::new(Integrity::new(integrity_method(storage))),
             unsigned_payload: unsigned_payload(storage),
             budget: Budget::new(upload.memory_budget, plan.largest(), upload.stall_timeout),
             read_ahead: Budget::undivided(download.memory_budget),
@@ -217,6 +228,34 @@ impl Store {
         self.0.unsigned_payload
     }
 
+    /// The store of a user; connections, budgets and settings are shared. See [`crate::store::tenants`].
+    pub(super) fn for_tenant(&self, tenant: &Tenant) -> Self {
+        let inner = &self.0;
+        let client = match &tenant.credentials {
+            None => inner.client.clone(),
+            Some(keys) => {
+                let config = inner.client.config().to_builder();
+                Client::from_conf(config.credentials_provider(fixed(keys)).build())
+            }
+        };
+        let mut options = inner.options.clone();
+        options.overwrite &= tenant.overwrite;
+        Store(Arc::new(Inner {
+            client,
+            bucket: tenant.bucket.clone().unwrap_or(inner.bucket.clone()),
+            settings: inner.settings.clone(),
+            options,
+            integrity: Arc::clone(&inner.integrity),
+            unsigned_payload: inner.unsigned_payload,
+            budget: Arc::clone(&inner.budget),
+            read_ahead: Arc::clone(&inner.read_ahead),
+        }))
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
     /// The same store with other settings, for tests of what no small object would reach.
     #[cfg(test)]
     pub(super) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -228,7 +267,7 @@ impl Store {
             bucket: inner.bucket.clone(),
             settings,
             options: inner.options.clone(),
-            integrity: Integrity::new(Some(Method::Crc64Nvme)),
+            integrity: Arc::new(Integrity::new(Some(Method::Crc64Nvme))),
             unsigned_payload: inner.unsigned_payload,
             budget: Arc::clone(&inner.budget),
             read_ahead: Arc::clone(&inner.read_ahead),
@@ -261,6 +300,23 @@ impl Store {
     }
 }
 
+impl Tenant {
+    /// True if `store` serves just as well.
+    pub(super) fn is_like(&self, store: &Store) -> bool {
+        self.bucket
+            .as_ref()
+            .is_none_or(|bucket| *bucket == store.0.bucket)
+            && self.credentials.is_none()
+            && (self.overwrite || !store.0.options.overwrite)
+    }
+}
+
+impl From<Arc<Inner>> for Store {
+    fn from(inner: Arc<Inner>) -> Self {
+        Store(inner)
+    }
+}
+
 async fn sdk_config(storage: &config::Storage) -> Config {
     let mut builder = match (storage.provider, &storage.credentials) {
         // The SDK's own chain reads the standard AWS variables and files. Only there: an AWS_ENDPOINT_URL that happens to
@@ -272,15 +328,7 @@ async fn sdk_config(storage: &config::Storage) -> Config {
         _ => Config::builder().behavior_version(BehaviorVersion::latest()),
     };
     if let Some(keys) = &storage.credentials {
-        builder = builder.credentials_provider(Credentials::new(
-            keys.access_key_id.clone(),
-            keys.secret_access_key.expose_secret().to_owned(),
-            keys.session_token
-                .as_ref()
-                .map(|token| token.expose_secret().to_owned()),
-            None,
-            "configuration",
-        ));
+        builder = builder.credentials_provider(fixed(keys));
     }
     if let Some(endpoint) = &storage.endpoint {
         builder = builder.endpoint_url(endpoint);
@@ -308,6 +356,18 @@ async fn sdk_config(storage: &config::Storage) -> Config {
                 .build(),
         )
         .build()
+}
+
+fn fixed(keys: &config::StaticCredentials) -> Credentials {
+    Credentials::new(
+        keys.access_key_id.clone(),
+        keys.secret_access_key.expose_secret().to_owned(),
+        keys.session_token
+            .as_ref()
+            .map(|token| token.expose_secret().to_owned()),
+        None,
+        "configuration",
+    )
 }
 
 /// What the store is known to offer; `None` if that shows only with its first answer.

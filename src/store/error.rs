@@ -26,7 +26,7 @@ pub enum StoreError {
     #[error("a directory can't be moved into itself")]
     IntoItself,
     /// The user's own rights don't allow it; the store was not asked.
-    #[error("permission denied")]
+    #[error("permission denied: this user may not do that")]
     Forbidden,
     /// The name can't be a key of this store.
     #[error(transparent)]

@@ -243,7 +243,8 @@ pub fn composite_etag<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String
     Some(format!("{}-{count}", hex(&all.finalize())))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two hexadecimal digits for each byte.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -25,9 +25,10 @@ use crate::store::parts;
 const MAX_PAGES: usize = 100;
 
 /// Sweeps now and then at intervals, until `stop`.
+///
+/// `places` tells, at each sweep, which stores and prefixes there are.
 pub async fn run(
-    store: Store,
-    prefix: String,
+    places: impl Fn() -> Vec<(Store, String)> + Send,
     sweep: Sweep,
     stale_after: Duration,
     stop: CancellationToken,
@@ -39,15 +40,18 @@ pub async fn run(
     let interval =
         (stale_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(6 * 3600));
     loop {
-        let swept = tokio::select! {
-            swept = sweep_once(&store, &prefix, sweep, stale_after) => swept,
-            () = stop.cancelled() => return,
-        };
-        match swept {
-            Ok(0) => debug!(prefix, "no stale multipart upload"),
-            Ok(aborted) => info!(prefix, aborted, "stale multipart uploads aborted"),
-            Err(error) => {
-                warn!(prefix, error = %Chain(&error), "stale multipart uploads could not be looked for")
+        for (store, prefix) in places() {
+            let swept = tokio::select! {
+                swept = sweep_once(&store, &prefix, sweep, stale_after) => swept,
+                () = stop.cancelled() => return,
+            };
+            let bucket = store.bucket();
+            match swept {
+                Ok(0) => debug!(bucket, prefix, "no stale multipart upload"),
+                Ok(aborted) => info!(bucket, prefix, aborted, "stale multipart uploads aborted"),
+                Err(error) => {
+                    warn!(bucket, prefix, error = %Chain(&error), "stale multipart uploads could not be looked for")
+                }
             }
         }
         tokio::select! {

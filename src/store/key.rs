@@ -39,6 +39,11 @@ impl Home {
         }
     }
 
+    /// The prefix of all keys of this home.
+    pub fn root(&self) -> &KeyPrefix {
+        &self.prefix
+    }
+
     /// The key of the file at `path`.
     ///
     /// Fails for the root and for a key over the store's limit.
@@ -174,6 +179,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn two_homes_share_no_key_and_neither_lists_into_the_other(
+            storage_prefix in "|ftp/|a/",
+            one in "[ab]{1,3}(/[ab]{1,2})?",
+            other in "[ab]{1,3}(/[ab]{1,2})?",
+            argument in "\\PC{0,20}|[ab./]{0,20}",
+        ) {
+            let nested = |outer: &str, inner: &str| format!("{inner}/").starts_with(&format!("{outer}/"));
+            prop_assume!(!nested(&one, &other) && !nested(&other, &one));
+            let [one, other] = [one, other].map(|home| Home::new(&storage_prefix, &path(&home), 1024));
+            if let Ok(path) = VirtualPath::resolve(&VirtualPath::root(), &argument) {
+                let foreign = other.root().as_str();
+                if let Ok(key) = one.key(&path) {
+                    prop_assert!(other.root().below(key.as_str()).is_none(), "{key} is below {foreign}");
+                }
+                if let Ok(directory) = one.directory(&path) {
+                    // a listing shows what begins with its prefix
+                    prop_assert!(!foreign.starts_with(directory.as_str()));
+                    prop_assert!(!directory.as_str().starts_with(foreign));
+                }
+            }
+        }
+
         #[test]
         fn no_input_leaves_the_home(home in "[ab]{1,3}", cwd in "(/[ab.]{1,2}){0,3}", argument in "\\PC{0,20}|[ab./]{0,20}") {
             let home_path = path(&home);

@@ -323,3 +323,49 @@ fn usage_errors_are_64_and_help_is_0() {
         assert!(help.contains(command), "{help}");
     }
 }
+
+#[test]
+fn a_replica_without_a_known_slice_does_not_start() {
+    let (code, _, error) = run(&[], &[("COSGATE_PASSIVE__SLICE_SIZE", "8")], "");
+    assert_eq!(code, Some(64), "{error}");
+    assert!(error.contains("passive.ordinal"), "{error}");
+    let beyond = [
+        ("COSGATE_PASSIVE__SLICE_SIZE", "8"),
+        ("COSGATE_KUBERNETES__POD_NAME", "cosgate-2"),
+    ];
+    let (code, _, error) = run(&[], &beyond, "");
+    assert_eq!(code, Some(64), "{error}");
+    assert!(
+        error.contains("widen passive.ports to 30000-30023"),
+        "{error}"
+    );
+}
+
+#[test]
+fn without_a_way_to_the_api_server_the_program_does_not_start() {
+    let missing = [
+        ("COSGATE_LISTEN", "127.0.0.1:0"),
+        ("COSGATE_ADMIN__LISTEN", "off"),
+        ("COSGATE_PASSIVE__PORTS", "18990"),
+        ("COSGATE_KUBERNETES__SERVICE", "control"),
+        ("COSGATE_KUBERNETES__KUBECONFIG", "/nowhere/kubeconfig"),
+    ];
+    let (code, _, error) = run(&[], &missing, "");
+    assert_eq!(code, Some(64), "{error}");
+    assert!(
+        error.contains("kubernetes.kubeconfig = /nowhere/kubeconfig"),
+        "{error}"
+    );
+    // a pod without its service account's token
+    let pod = [
+        ("KUBERNETES_SERVICE_HOST", "127.0.0.1"),
+        ("KUBERNETES_SERVICE_PORT", "1"),
+        ("COSGATE_LISTEN", "127.0.0.1:0"),
+        ("COSGATE_ADMIN__LISTEN", "off"),
+        ("COSGATE_PASSIVE__PORTS", "18991"),
+        ("COSGATE_KUBERNETES__SERVICE", "control"),
+    ];
+    let (code, _, error) = run(&[], &pod, "");
+    assert_eq!(code, Some(64), "{error}");
+    assert!(error.contains("automountServiceAccountToken"), "{error}");
+}

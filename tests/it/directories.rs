@@ -308,8 +308,8 @@ async fn two_homes_with_a_common_beginning_never_meet() {
     for line in ["DELE ab/secret", "MKD x", "RMD ab"] {
         assert_eq!(reader.command(line).await.code, 550, "{line}");
     }
-    reader.command("RNFR ab/secret").await;
-    assert_eq!(reader.command("RNTO ab/other").await.code, 550);
+    assert_eq!(reader.command("RNFR ab/secret").await.code, 550);
+    assert_eq!(reader.command("RNTO ab/other").await.code, 503);
     let mut writer = gateway.connect().await;
     writer.login("writer", "secret").await;
     assert_eq!(writer.store("STOR dropped", b"box").await.code, 226);

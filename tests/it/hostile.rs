@@ -98,7 +98,13 @@ async fn what_real_clients_send_is_answered() {
 /// Row 1: pipelined commands leaked sessions for ever.
 #[tokio::test]
 async fn pipelined_commands_are_answered_in_order_and_leak_no_session() {
-    let gateway = TestGateway::start().await;
+    // 20 wrong passwords would lock the address out
+    let gateway = TestGateway::with(&[
+        "AUTH__LOCKOUT__PER_USER=0",
+        "AUTH__LOCKOUT__DELAY=10ms",
+        "AUTH__LOCKOUT__MAX_DELAY=10ms",
+    ])
+    .await;
     gateway.put_object("f", b"x".to_vec()).await;
     for _ in 0..20 {
         let mut ftp = gateway.connect().await;

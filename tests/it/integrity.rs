@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 
 use secrecy::ExposeSecret;
 
+use md5::Digest;
+
 use crate::support::cos::CosDouble;
 use crate::support::{Ftp, TestGateway, gateway, pattern};
 
@@ -48,6 +50,65 @@ async fn cos_gets_what_it_takes_and_its_crc64_is_compared() {
     assert_eq!(*cos.state.uploads.lock().expect("not poisoned"), [1, 1, 0]);
     let headers = cos.state.last_headers.lock().expect("not poisoned");
     assert_eq!(headers.get("content-type").expect("by name"), "image/jpeg");
+}
+
+#[tokio::test]
+async fn hash_tells_what_cos_knows() {
+    let cos = CosDouble::start().await;
+    let (_gateway, mut ftp) = in_front_of(&cos, &[]).await;
+    let bytes = pattern(5 * MIB);
+    assert_eq!(ftp.store("STOR f", &bytes).await.code, 226);
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Xz, &bytes);
+    let reply = ftp.command("HASH f").await;
+    let expected = format!("213 CRC64XZ 0-{} {crc:016x} /f\r\n", bytes.len());
+    assert_eq!(reply.text, expected);
+}
+
+#[tokio::test]
+async fn hash_tells_what_the_store_knows_and_downloads_nothing() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&[]).await;
+    let mut ftp = gateway.login().await;
+    for bytes in [pattern(1000), pattern(20 * MIB)] {
+        assert_eq!(ftp.store("STOR f", &bytes).await.code, 226);
+        proxy.take_requests();
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes);
+        let reply = ftp.command("HASH f").await;
+        let expected = format!("213 CRC64NVME 0-{} {crc:016x} /f\r\n", bytes.len());
+        assert_eq!(reply.text, expected);
+        assert_eq!(proxy.take_requests().len(), 1);
+        let all = ftp.command("SITE HASH f").await;
+        assert!(all.text.contains(&format!("{crc:016x}")), "{all:?}");
+        // nobody knows a SHA-256 here, and the reply says what there is instead
+        let reply = ftp.command("SITE SHA256 f").await;
+        assert!(
+            reply.code == 550 && reply.text.contains("CRC64NVME"),
+            "{reply:?}"
+        );
+    }
+    let bytes = pattern(1000);
+    assert_eq!(ftp.store("STOR f", &bytes).await.code, 226);
+    assert_eq!(ftp.command("OPTS HASH MD5").await.text, "200 MD5\r\n");
+    assert!(ftp.command("FEAT").await.text.contains("MD5*;"));
+    let md5: String = md5::Md5::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        ftp.command("HASH f").await.text,
+        format!("213 MD5 0-1000 {md5} /f\r\n")
+    );
+    assert_eq!(ftp.command("OPTS HASH SHA-512").await.code, 504);
+    for (line, code) in [
+        ("HASH missing", 550),
+        ("HASH ../../f", 553),
+        ("HASH", 501),
+        ("SITE HASH", 501),
+    ] {
+        assert_eq!(ftp.command(line).await.code, code, "{line}");
+    }
+    assert_eq!(ftp.command("MKD d").await.code, 257);
+    assert_eq!(ftp.command("HASH d").await.code, 550);
+    gateway.stop().await;
 }
 
 #[tokio::test]

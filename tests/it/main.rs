@@ -3,15 +3,20 @@
 mod support;
 
 mod active;
+mod auth_http;
 mod configuration;
 mod copies;
 mod directories;
 mod downloads;
+mod guessing;
 mod health;
 mod hostile;
 mod integrity;
 mod interruptions;
+mod masquerade;
 mod protection;
 mod sessions;
 mod store_failures;
 mod transfers;
+mod users;
+mod users_file;

@@ -341,7 +341,7 @@ async fn new_certificates_are_taken_without_disturbing_anybody() {
     let gateway = TestGateway::with(&[
         &format!("TLS__CERT={}", mount.join("tls.crt").display()),
         &format!("TLS__KEY={}", mount.join("tls.key").display()),
-        "TLS__RELOAD_INTERVAL=20ms",
+        "RELOAD__INTERVAL=20ms",
     ])
     .await;
     let client = authority.client().forgetful();
@@ -361,12 +361,9 @@ async fn new_certificates_are_taken_without_disturbing_anybody() {
     authority.write_server_pair(&put("..3"), "third");
     std::fs::copy(mount.join("..2/tls.key"), mount.join("..3/tls.key")).expect("copies");
     swap("..3");
-    eventually("the fault is known", || async {
-        gateway.gateway.certificate_fault().is_some()
-    })
-    .await;
-    let fault = gateway.gateway.certificate_fault().expect("known");
-    assert!(fault.error.advice.contains("same pair"), "{fault:?}");
+    eventually("the fault is known", || async { fault(&gateway).is_some() }).await;
+    let known = fault(&gateway).expect("known");
+    assert!(known.error.contains("same pair"), "{known:?}");
     let ftp = gateway
         .connect()
         .await
@@ -378,7 +375,7 @@ async fn new_certificates_are_taken_without_disturbing_anybody() {
     authority.write_server_pair(&put("..4"), "fourth");
     swap("..4");
     eventually("the fault is mended", || async {
-        gateway.gateway.certificate_fault().is_none()
+        fault(&gateway).is_none()
     })
     .await;
     let ftp = gateway
@@ -389,6 +386,13 @@ async fn new_certificates_are_taken_without_disturbing_anybody() {
         .expect("a handshake");
     assert_eq!(name_of(&ftp), "fourth");
     gateway.stop().await;
+}
+
+fn fault(gateway: &TestGateway) -> Option<cosgate::reload::Failure> {
+    gateway
+        .gateway
+        .certificates()
+        .and_then(|state| state.failure)
 }
 
 /// The common name of the server's certificate.

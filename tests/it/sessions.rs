@@ -133,7 +133,7 @@ async fn the_admin_port_answers_probes_and_says_why_it_is_not_ready() {
     drop(proxy);
 }
 
-async fn get(address: std::net::SocketAddr, path: &str) -> String {
+pub async fn get(address: std::net::SocketAddr, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut socket = tokio::net::TcpStream::connect(address)
         .await

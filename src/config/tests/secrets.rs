@@ -62,13 +62,7 @@ fn users_are_read_from_file_and_environment() {
         (users[0].name.as_str(), users[0].home.as_str()),
         ("0123", "/in")
     );
-    assert_eq!(
-        users[0].permissions,
-        Permissions {
-            read: true,
-            write: false
-        }
-    );
+    assert_eq!(users[0].permissions.to_string(), "R");
     assert_eq!(
         (
             users[1].home.as_str(),
@@ -139,6 +133,8 @@ fn no_secret_is_ever_shown() {
         &format!("STORAGE__SECRET_ACCESS_KEY={SECRET}"),
         &file,
         &users(),
+        "AUTH__HTTP__URL=https://directory.example.com",
+        &format!("AUTH__HTTP__TOKEN={SECRET}"),
     ]));
     let shown = format!("{loaded:?}{:#?}{}", loaded.config, loaded.describe());
     assert!(
@@ -154,6 +150,11 @@ fn no_secret_is_ever_shown() {
         "STORAGE__SECRET=hunter2",
         "STORAGE__ENDPOINT=https://a:hunter2@host",
         "MASQUERADE_ADDRESS=ftp://a:hunter2@host",
+        "AUTH__HTTP__URL=https://a:hunter2@host",
+        "AUTH__HTTP__TOKEN=hunter2 x",
+        "AUTH__HTTP__TOKEN=hunter2",
+        "USERS=[{name: a, password_hash: $2b$99$hunter2}]",
+        "USERS=[{name: a, secret_access_key: hunter2}]",
         "USERS=alice:hunter2",
         "USERS=[alice: {hunter2",
         "USERS=[{name: a, password: hunter2}]",

@@ -145,6 +145,7 @@ async fn answer(
             Some(bytes) => [
                 ("content-length", bytes.len().to_string()),
                 ("etag", format!("\"{}\"", hex(bytes))),
+                ("x-cos-hash-crc64ecma", crc(bytes)),
             ]
             .into_response(),
             None => StatusCode::NOT_FOUND.into_response(),

@@ -1,10 +1,10 @@
 //! FTP on the wire: every byte that goes out and comes in is the scenario's.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::rustls::ClientConnection;
 
 use super::tls::{TlsClient, Wire};
@@ -95,6 +95,38 @@ impl Ftp {
             Some(client) => client.handshake(data).await,
             None => Ok(Wire::Plain(data)),
         }
+    }
+
+    /// Connects from the address `local` and reads the greeting.
+    pub async fn connect_from(local: [u8; 4], address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(SocketAddr::from((local, 0)))
+            .expect("a loopback address");
+        let socket = socket.connect(address).await.expect("the gateway listens");
+        let mut ftp = Ftp {
+            control: BufReader::new(Wire::Plain(socket)),
+            private: None,
+        };
+        assert_eq!(ftp.reply().await.code, 220);
+        ftp
+    }
+
+    /// PASV without connecting: the address and port of the reply, or the refusal.
+    pub async fn pasv(&mut self) -> Result<(Ipv4Addr, u16), Reply> {
+        let reply = self.command("PASV").await;
+        if reply.code != 227 {
+            return Err(reply);
+        }
+        let inside = reply.text.split(['(', ')']).nth(1).expect("parentheses");
+        let numbers: Vec<u8> = inside
+            .split(',')
+            .map(|number| number.parse().expect("a number up to 255"))
+            .collect();
+        let [a, b, c, d, high, low] = numbers[..] else {
+            panic!("six numbers: {reply:?}");
+        };
+        Ok((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
     }
 
     pub async fn login(&mut self, user: &str, password: &str) {

@@ -174,10 +174,21 @@ impl TestGateway {
 impl TestStore {
     /// The bytes of an object, read past the gateway.
     pub async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        self.object_in(BUCKET, key).await
+    }
+
+    /// A second bucket.
+    pub async fn create_bucket(&self, bucket: &str) {
+        let created = self.s3.create_bucket().bucket(bucket).send().await;
+        created.expect("created");
+    }
+
+    /// As [`Self::object`], in another bucket.
+    pub async fn object_in(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         let answer = self
             .s3
             .get_object()
-            .bucket(BUCKET)
+            .bucket(bucket)
             .key(key)
             .send()
             .await
@@ -214,15 +225,20 @@ impl TestStore {
 
     /// Begins a multipart upload past the gateway, with one part of `bytes` bytes, and leaves it.
     pub async fn begin_multipart(&self, key: &str, bytes: usize) {
+        self.begin_multipart_in(BUCKET, key, bytes).await;
+    }
+
+    /// As [`Self::begin_multipart`], in another bucket.
+    pub async fn begin_multipart_in(&self, bucket: &str, key: &str, bytes: usize) {
         let begun = self
             .s3
             .create_multipart_upload()
-            .bucket(BUCKET)
+            .bucket(bucket)
             .key(key)
             .send()
             .await
             .expect("begun");
-        let part = self.s3.upload_part().bucket(BUCKET).key(key).part_number(1);
+        let part = self.s3.upload_part().bucket(bucket).key(key).part_number(1);
         let part = part
             .upload_id(begun.upload_id.expect("an id"))
             .body(vec![0; bytes].into());
@@ -246,9 +262,14 @@ impl TestStore {
 
     /// Unfinished multipart uploads.
     pub async fn unfinished(&self) -> usize {
+        self.unfinished_in(BUCKET).await
+    }
+
+    /// As [`Self::unfinished`], in another bucket.
+    pub async fn unfinished_in(&self, bucket: &str) -> usize {
         self.s3
             .list_multipart_uploads()
-            .bucket(BUCKET)
+            .bucket(bucket)
             .send()
             .await
             .expect("a listing")
@@ -284,6 +305,26 @@ pub async fn start(settings: &[&str]) -> Gateway {
         }
     }
     panic!("no free passive ports");
+}
+
+/// A hash of `password` that costs next to nothing to check.
+pub fn cheap_hash(password: &str) -> String {
+    use argon2::password_hash::{PasswordHasher, SaltString};
+    let cheap = argon2::Params::new(8, 1, 1, None).expect("the least that argon2 takes");
+    let argon2 = argon2::Argon2::new(Default::default(), Default::default(), cheap);
+    let salt = SaltString::from_b64("c2FsdHNhbHQ").expect("base64");
+    let hash = argon2.hash_password(password.as_bytes(), &salt);
+    hash.expect("hashes").to_string()
+}
+
+/// A list of users for `USERS` or a users file, each `name: a, home: /x`; the password of all is `secret`.
+pub fn users(entries: &[&str]) -> String {
+    let hash = cheap_hash("secret");
+    let entries: Vec<String> = entries
+        .iter()
+        .map(|entry| format!("{{{entry}, password_hash: '{hash}'}}"))
+        .collect();
+    format!("[{}]", entries.join(", "))
 }
 
 fn client(endpoint: &str, access_key_id: &str, secret: &SecretString) -> Client {

@@ -3,11 +3,14 @@
 pub mod cos;
 pub mod ftp;
 pub mod gateway;
+pub mod kube_api;
 pub mod proxy;
 pub mod tls;
 
 pub use ftp::Ftp;
-pub use gateway::TestGateway;
+pub use ftp::Reply;
+pub use gateway::{TestGateway, cheap_hash, users};
+pub use kube_api::KubeApi;
 
 use std::time::Duration;
 
@@ -34,4 +37,18 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A session of `user`, whose password is `secret`.
+pub async fn login(gateway: &TestGateway, user: &str) -> Ftp {
+    let mut ftp = gateway.connect().await;
+    ftp.login(user, "secret").await;
+    ftp
+}
+
+/// The reply to a login with this password.
+pub async fn try_login(gateway: &TestGateway, user: &str, password: &str) -> Reply {
+    let mut ftp = gateway.connect().await;
+    ftp.command(&format!("USER {user}")).await;
+    ftp.command(&format!("PASS {password}")).await
 }

@@ -141,7 +141,7 @@ impl Authority {
         let own = [
             format!("TLS__CERT={}", self.file("tls.crt").display()),
             format!("TLS__KEY={}", self.file("tls.key").display()),
-            "TLS__RELOAD_INTERVAL=20ms".to_owned(),
+            "RELOAD__INTERVAL=20ms".to_owned(),
         ];
         own.into_iter()
             .chain(more.iter().map(|setting| (*setting).to_owned()))

@@ -1,0 +1,316 @@
+//! Logins that an HTTP endpoint decides: for companies with a directory of their own.
+//!
+//! The password goes out in a POST, the user's record comes back. Anything but a clear yes lets nobody in: no answer in
+//! time, a redirect, another status, an answer that is too long or says less than it must. Such a failure is told apart
+//! from a wrong password, for the log and for the guard, which counts only the latter.
+//!
+//! Successes may be kept for a short time, so that clients with many short sessions don't load the endpoint. What is kept
+//! of a password is a hash under a key that lives in this process only; failures are never kept.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use lru::LruCache;
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::config::{self, HttpAuth, Provider};
+use crate::ftp::auth::user::{Ground, Peer, User};
+
+/// Asks the endpoint.
+pub struct Endpoint {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+    timeout: Duration,
+    places: Semaphore,
+    cache: Option<Cache>,
+    provider: Provider,
+    ground: Ground,
+}
+
+/// The settings of `auth.http` can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The URL is one for us, but not for the HTTP library.
+    #[error("auth.http.url is no URL: {0}; correct it")]
+    Url(String),
+    /// The bundle can't be read or holds no certificate.
+    #[error("auth.http.ca_file = {file}: {reason}; give the path of a PEM file with certificates")]
+    CaFile {
+        /// The path.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// TLS can't be set up.
+    #[error("TLS for auth.http.url: {0}")]
+    Tls(String),
+}
+
+/// The endpoint let nobody in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It said no: 401, 403 or 404.
+    #[error("the endpoint refused the user or the password")]
+    Wrong,
+    /// It said nothing that could be used.
+    #[error("the endpoint gave no usable answer: {0}")]
+    Unusable(String),
+}
+
+/// Stands for everything that the endpoint was told.
+type Tag = [u8; 32];
+
+/// Successes that still hold.
+struct Cache {
+    holds: Duration,
+    /// Of this process only.
+    key: [u8; 32],
+    entries: Mutex<LruCache<Tag, (Instant, Arc<User>)>>,
+}
+
+/// The longest answer that is read: a record has some hundred bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Requests at a time; more wait, within the time limit. A flood of logins must not become one at the directory.
+const IN_FLIGHT: usize = 32;
+
+/// Successes that are kept at most.
+const ENTRIES: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+/// Connections that are kept for the next request.
+const IDLE: usize = 4;
+
+impl Endpoint {
+    /// Prepares the client; nothing is sent.
+    pub fn new(
+        settings: &HttpAuth,
+        provider: Provider,
+        ground: Ground,
+    ) -> Result<Self, EndpointError> {
+        let uri: Uri = settings
+            .url
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| EndpointError::Url(error.to_string()))?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(settings.ca_file.as_deref())?)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(IDLE)
+            .build(connector);
+        let authorization = settings.token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+                .expect("the configuration takes printable ASCII only");
+            value.set_sensitive(true);
+            value
+        });
+        Ok(Endpoint {
+            client,
+            uri,
+            authorization,
+            timeout: settings.timeout,
+            places: Semaphore::new(IN_FLIGHT),
+            cache: settings.cache.map(Cache::new).transpose()?,
+            provider,
+            ground,
+        })
+    }
+
+    /// The user, if the endpoint, or its answer of a moment ago, says yes.
+    pub async fn login(
+        &self,
+        name: &str,
+        password: &SecretString,
+        peer: &Peer,
+    ) -> Result<Arc<User>, Denied> {
+        let tag = self
+            .cache
+            .as_ref()
+            .map(|cache| cache.tag(name, password, peer));
+        if let (Some(cache), Some(tag)) = (&self.cache, &tag)
+            && let Some(user) = cache.get(tag)
+        {
+            return Ok(user);
+        }
+        let asked = tokio::time::timeout(self.timeout, self.ask(name, password, peer)).await;
+        let user = asked.unwrap_or_else(|_| Err(unusable("no answer in time")))?;
+        let user = Arc::new(User::new(user, &self.ground));
+        if let (Some(cache), Some(tag)) = (&self.cache, tag) {
+            cache.put(tag, Arc::clone(&user));
+        }
+        Ok(user)
+    }
+
+    async fn ask(
+        &self,
+        name: &str,
+        password: &SecretString,
+        peer: &Peer,
+    ) -> Result<config::User, Denied> {
+        let _place = self.places.acquire().await.expect("never closed");
+        let body = serde_json::json!({
+            "user": name,
+            "password": password.expose_secret(),
+            "address": peer.address.to_canonical(),
+            "tls": peer.tls,
+            "client_cert_cn": peer.client_cert_cn,
+        });
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(self.uri.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("cosgate/", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.to_string())))
+            .map_err(|error| unusable(error.to_string()))?;
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| unusable(crate::store::Chain(&error)))?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                return Err(Denied::Wrong);
+            }
+            status if status.is_redirection() => {
+                return Err(unusable(format!("{status}; redirects are not followed")));
+            }
+            status => return Err(unusable(status)),
+        }
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let body = body
+            .map_err(|error| unusable(format!("the body could not be read: {error}")))?
+            .to_bytes();
+        let body = std::str::from_utf8(&body).map_err(|_| unusable("the body is not UTF-8"))?;
+        let user = config::answered_user(body, Some(self.provider))
+            .map_err(|error| unusable(error.to_string().replace('\n', "; ")))?;
+        if user.name == name {
+            Ok(user)
+        } else {
+            Err(unusable("the record has another name than the user"))
+        }
+    }
+}
+
+impl Cache {
+    fn new(holds: Duration) -> Result<Self, EndpointError> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| EndpointError::Tls(error.to_string()))?;
+        Ok(Cache {
+            holds,
+            key,
+            entries: Mutex::new(LruCache::new(ENTRIES)),
+        })
+    }
+
+    /// Stands for everything that the endpoint was told.
+    fn tag(&self, name: &str, password: &SecretString, peer: &Peer) -> Tag {
+        let mut hmac =
+            Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        let address = peer.address.to_canonical().to_string();
+        let cn = peer.client_cert_cn.as_deref();
+        let fields = [
+            name,
+            password.expose_secret(),
+            &address,
+            if peer.tls { "tls" } else { "" },
+            if cn.is_some() { "cn" } else { "" },
+            cn.unwrap_or_default(),
+        ];
+        for field in fields {
+            // with its length, no field can be taken for a part of another
+            hmac.update(&(field.len() as u64).to_be_bytes());
+            hmac.update(field.as_bytes());
+        }
+        hmac.finalize().into_bytes().into()
+    }
+
+    fn get(&self, tag: &Tag) -> Option<Arc<User>> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        match entries.get(tag) {
+            Some((until, user)) if Instant::now() < *until => Some(Arc::clone(user)),
+            Some(_) => {
+                entries.pop(tag);
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn put(&self, tag: Tag, user: Arc<User>) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.put(tag, (Instant::now() + self.holds, user));
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Endpoint")
+    }
+}
+
+fn unusable(reason: impl std::fmt::Display) -> Denied {
+    Denied::Unusable(reason.to_string())
+}
+
+/// TLS 1.2 and 1.3, trusting the bundle alone or, without one, what the system trusts.
+fn tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, EndpointError> {
+    let failed = |error: rustls::Error| EndpointError::Tls(error.to_string());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?;
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        Some(path) => add_bundle(&mut roots, path)?,
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+        }
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), EndpointError> {
+    let failed = |reason: String| EndpointError::CaFile {
+        file: path.display().to_string(),
+        reason,
+    };
+    let pem = crate::reload::read_bounded(path).map_err(|reason| failed(format!("it {reason}")))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| failed(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(failed("there is no certificate in it".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! One user, ready for use: where the home lies, what is allowed, under which conditions.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::{self, Permissions};
+use crate::password::PasswordHash;
+use crate::store::client::Tenant;
+use crate::store::{Home, StoreError, VirtualPath};
+
+/// One FTP user.
+#[derive(Debug)]
+pub struct User {
+    /// As typed after `USER`.
+    pub name: String,
+    /// Where the user's `/` lies.
+    pub home: Home,
+    /// What the user may do.
+    pub permissions: Permissions,
+    /// Largest file in bytes, `upload.max_file_size` considered.
+    pub max_file_size: u64,
+    pub(super) password_hash: Option<PasswordHash>,
+    pub(super) tenant: Tenant,
+    pub(super) max_sessions: Option<usize>,
+    allow_from: Vec<IpNet>,
+    /// Both connections must be protected.
+    pub require_tls: bool,
+    client_cert_cn: Option<String>,
+}
+
+/// What is known of a client besides name and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where the client comes from.
+    pub address: IpAddr,
+    /// The control connection is encrypted.
+    pub tls: bool,
+    /// Common name of the client's certificate, if it has one that was verified.
+    pub client_cert_cn: Option<String>,
+}
+
+/// What all homes have in common.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// `storage.prefix`
+    pub prefix: String,
+    /// The store's limit for a key.
+    pub max_key_bytes: usize,
+    /// `upload.max_file_size`
+    pub max_file_size: u64,
+}
+
+/// One thing that a user may do, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// RETR
+    Read,
+    /// STOR, APPE, MKD, MFMT
+    Write,
+    /// DELE, RMD
+    Delete,
+    /// LIST, NLST, MLSD, MLST, STAT
+    List,
+    /// RNFR, RNTO
+    Rename,
+}
+
+/// Why somebody whose password is right may not come in. For the log only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// `allow_from`
+    #[error("the address is not in allow_from")]
+    Address,
+    /// `require_tls`
+    #[error("TLS is required")]
+    Plain,
+    /// `client_cert_cn`
+    #[error("the client certificate is missing or has another common name")]
+    Certificate,
+}
+
+impl User {
+    /// The user of a configuration.
+    pub fn new(user: config::User, ground: &Ground) -> Self {
+        let home = VirtualPath::resolve(&VirtualPath::root(), &user.home)
+            // a parsed home is a path; nobody gets more than that by a fault of ours
+            .unwrap_or_else(|_| unreachable!("the configuration checks homes"));
+        User {
+            home: Home::new(&ground.prefix, &home, ground.max_key_bytes),
+            max_file_size: user
+                .max_file_size
+                .map_or(ground.max_file_size, |own| own.min(ground.max_file_size)),
+            tenant: Tenant {
+                bucket: user.bucket,
+                credentials: user.credentials,
+                overwrite: user.permissions.overwrite,
+            },
+            name: user.name,
+            permissions: user.permissions,
+            password_hash: user.password_hash,
+            max_sessions: user.max_sessions,
+            allow_from: user.allow_from,
+            require_tls: user.require_tls,
+            client_cert_cn: user.client_cert_cn,
+        }
+    }
+
+    /// Refuses what the user may not do.
+    pub fn may(&self, right: Right) -> Result<(), StoreError> {
+        let granted = match right {
+            Right::Read => self.permissions.read,
+            Right::Write => self.permissions.write,
+            Right::Delete => self.permissions.delete,
+            Right::List => self.permissions.list,
+            Right::Rename => self.permissions.rename,
+        };
+        if granted {
+            Ok(())
+        } else {
+            Err(StoreError::Forbidden)
+        }
+    }
+
+    /// Whether the user may come in from there and so.
+    pub(super) fn admits(&self, peer: &Peer) -> Result<(), Unfit> {
+        let address = peer.address.to_canonical();
+        if !self.allow_from.is_empty() && !self.allow_from.iter().any(|net| net.contains(&address))
+        {
+            Err(Unfit::Address)
+        } else if self.require_tls && !peer.tls {
+            Err(Unfit::Plain)
+        } else if self.client_cert_cn.is_some() && self.client_cert_cn != peer.client_cert_cn {
+            Err(Unfit::Certificate)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(change: impl FnOnce(&mut config::User)) -> User {
+        let mut user = config::User {
+            name: "alice".to_owned(),
+            password_hash: None,
+            home: "/alice".to_owned(),
+            permissions: Permissions::ALL,
+            bucket: None,
+            credentials: None,
+            allow_from: Vec::new(),
+            max_sessions: None,
+            max_file_size: None,
+            require_tls: false,
+            client_cert_cn: None,
+        };
+        change(&mut user);
+        let ground = Ground {
+            prefix: "ftp/".to_owned(),
+            max_key_bytes: 1024,
+            max_file_size: 1000,
+        };
+        User::new(user, &ground)
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer {
+            address: address.parse().expect("an address"),
+            tls: false,
+            client_cert_cn: None,
+        }
+    }
+
+    #[test]
+    fn a_user_comes_from_the_allowed_networks_only() {
+        let nets = ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"];
+        let user =
+            user(|user| user.allow_from = nets.map(|net| net.parse().expect("a net")).to_vec());
+        for inside in ["10.1.2.3", "192.0.2.7", "2001:db8::1", "::ffff:10.0.0.1"] {
+            assert_eq!(user.admits(&peer(inside)), Ok(()), "{inside}");
+        }
+        for outside in [
+            "11.0.0.1",
+            "192.0.2.8",
+            "2001:db9::1",
+            "::ffff:11.0.0.1",
+            "::1",
+        ] {
+            assert_eq!(
+                user.admits(&peer(outside)),
+                Err(Unfit::Address),
+                "{outside}"
+            );
+        }
+    }
+
+    #[test]
+    fn tls_and_the_certificate_are_demanded_each_for_itself() {
+        let encrypted = |cn: Option<&str>| Peer {
+            tls: true,
+            client_cert_cn: cn.map(str::to_owned),
+            ..peer("::1")
+        };
+        let careful = user(|user| user.require_tls = true);
+        assert_eq!(careful.admits(&peer("::1")), Err(Unfit::Plain));
+        assert_eq!(careful.admits(&encrypted(None)), Ok(()));
+        let certified = user(|user| user.client_cert_cn = Some("camera-7".to_owned()));
+        for wrong in [peer("::1"), encrypted(None), encrypted(Some("camera-70"))] {
+            assert_eq!(
+                certified.admits(&wrong),
+                Err(Unfit::Certificate),
+                "{wrong:?}"
+            );
+        }
+        assert_eq!(certified.admits(&encrypted(Some("camera-7"))), Ok(()));
+    }
+
+    #[test]
+    fn the_smaller_limit_of_a_files_size_holds() {
+        assert_eq!(user(|_| {}).max_file_size, 1000);
+        assert_eq!(user(|user| user.max_file_size = Some(10)).max_file_size, 10);
+        assert_eq!(
+            user(|user| user.max_file_size = Some(5000)).max_file_size,
+            1000
+        );
+    }
+}

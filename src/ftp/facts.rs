@@ -1,0 +1,153 @@
+//! What a client asks and says about one file: MFMT, HASH, and the options of these commands.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::info;
+
+use crate::ftp::edge::{Close, Edge, Step};
+use crate::ftp::engine::EngineError;
+use crate::ftp::listformat::{FACTS, timestamp};
+use crate::ftp::reply::Reply;
+use crate::ftp::session::{Done, Order};
+use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};
+
+impl Edge {
+    /// `MFMT`. libunftp doesn't know it: SIZE brings the path to the storage, and the order says what is meant.
+    pub(super) async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
+        let Some((path, outcome)) = self.ask_about(Order::SetTime(time), path).await? else {
+            return Ok(());
+        };
+        let reply = match outcome {
+            Ok(_) => {
+                let (id, user) = (self.session.id, self.user_name());
+                info!(event = "mfmt", session = id, user, %path, "done");
+                Reply::new(213, format!("Modify={}; {path}", timestamp(time)))
+            }
+            Err(error) => self.refusal("MFMT", &path, &error),
+        };
+        self.send(reply).await
+    }
+
+    /// `HASH`, `SITE SHA256`: one hash (draft-bryan-ftpext-hash-02, section 3.1).
+    pub(super) async fn hash(&mut self, algorithm: Option<Algorithm>, path: &str) -> Step {
+        let chosen = algorithm.or(self.algorithm);
+        let Some((path, hashes)) = self.known_hashes(path).await? else {
+            return Ok(());
+        };
+        let algorithm = chosen.unwrap_or_else(|| {
+            let usual = self.frontend.store.usual_algorithm();
+            let first = hashes.known.first().map_or(usual, |(known, _)| *known);
+            hashes.by(usual).map_or(first, |_| usual)
+        });
+        let reply = match hashes.by(algorithm) {
+            Some(value) => Reply::new(213, format!("{algorithm} 0-{} {value} {path}", hashes.size)),
+            None => {
+                let known = names(hashes.known.iter().map(|(known, _)| *known));
+                Reply::new(
+                    550,
+                    format!("The store keeps no {algorithm} of this file; it has: {known}"),
+                )
+            }
+        };
+        self.send(reply).await
+    }
+
+    /// `SITE HASH`: all that the store knows.
+    pub(super) async fn hashes(&mut self, path: &str) -> Step {
+        let Some((path, hashes)) = self.known_hashes(path).await? else {
+            return Ok(());
+        };
+        let mut text = format!("Hashes of {path}, {} bytes\n", hashes.size);
+        for (algorithm, value) in &hashes.known {
+            text += &format!("{algorithm} {value}\n");
+        }
+        self.send(Reply::new(213, text + "End")).await
+    }
+
+    /// `None`: the client has been told why there are none.
+    async fn known_hashes(&mut self, path: &str) -> Step<Option<(VirtualPath, Hashes)>> {
+        let Some((path, outcome)) = self.ask_about(Order::Hash, path).await? else {
+            return Ok(None);
+        };
+        match outcome {
+            Ok(Done::Hashes(hashes)) => Ok(Some((path, hashes))),
+            Ok(_) => {
+                let (verb, code) = ("HASH".to_owned(), 213);
+                Err(Close::engine(
+                    &self.session,
+                    &EngineError::Odd { verb, code },
+                ))
+            }
+            Err(error) => {
+                let reply = self.refusal("HASH", &path, &error);
+                self.send(reply).await.map(|()| None)
+            }
+        }
+    }
+
+    /// Brings an order about one name to the storage. `None`: the name is bad, and the client has been told.
+    async fn ask_about(
+        &mut self,
+        order: Order,
+        path: &str,
+    ) -> Step<Option<(VirtualPath, Result<Done, StoreError>)>> {
+        let path = match VirtualPath::resolve(&self.working_directory, path) {
+            Ok(path) => path,
+            Err(error) => {
+                let reply = Reply::from(&StoreError::from(error));
+                return self.send(reply).await.map(|()| None);
+            }
+        };
+        let session = Arc::clone(&self.session);
+        session.place(order);
+        let outcome = self.ask(&format!("SIZE {path}")).await;
+        session.take_order();
+        Ok(Some((path, outcome?)))
+    }
+
+    /// `OPTS` (RFC 2389).
+    pub(super) async fn option(&mut self, option: &str) -> Step {
+        let (name, value) = option.split_once(' ').unwrap_or((option, ""));
+        let reply = match (name, value) {
+            ("UTF8", "OFF") => Reply::new(504, "Names are always UTF-8"),
+            ("UTF8", _) => Reply::new(200, "Names are always UTF-8"),
+            // the same facts whatever is asked for; the reply says so (RFC 3659, section 7.9)
+            ("MLST", _) => Reply::new(200, format!("MLST OPTS {}", FACTS.replace('*', ""))),
+            ("HASH", "") => Reply::new(200, self.chosen_algorithm().to_string()),
+            ("HASH", name) => match Algorithm::named(name) {
+                Some(algorithm) => {
+                    self.algorithm = Some(algorithm);
+                    Reply::new(200, algorithm.to_string())
+                }
+                None => Reply::new(504, "Unknown algorithm, see FEAT"),
+            },
+            _ => Reply::new(501, "Unknown option"),
+        };
+        self.send(reply).await
+    }
+
+    fn chosen_algorithm(&self) -> Algorithm {
+        self.algorithm
+            .unwrap_or_else(|| self.frontend.store.usual_algorithm())
+    }
+
+    /// The algorithms for `FEAT`, with a star at the chosen one.
+    pub(super) fn hash_names(&self) -> String {
+        let chosen = self.chosen_algorithm();
+        let marked = Algorithm::ALL.iter().map(|(algorithm, name)| {
+            let star = if *algorithm == chosen { "*" } else { "" };
+            format!("{name}{star}")
+        });
+        marked.collect::<Vec<_>>().join(";")
+    }
+}
+
+fn names(algorithms: impl Iterator<Item = Algorithm>) -> String {
+    let names: Vec<String> = algorithms.map(|algorithm| algorithm.to_string()).collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}

@@ -1,0 +1,381 @@
+//! The order of the sources, and what is published when they change.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::decision::LookUp;
+use super::mapping::{Mapping, PortMap};
+use super::*;
+use crate::config::{MasqueradeAddress, Multiple};
+
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+const OTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 8);
+
+fn unset() -> config::Masquerade {
+    config::Masquerade {
+        address: None,
+        mapping_file: None,
+        multiple: Multiple::First,
+        internal_cidrs: Vec::new(),
+        grace: Duration::from_secs(60),
+    }
+}
+
+fn nothing() -> Sources {
+    Sources {
+        configured: None,
+        mapping: None,
+        service: None,
+        in_cluster: false,
+        multiple: Multiple::First,
+        looked_up: None,
+    }
+}
+
+fn status(address: Option<Ipv4Addr>, hostname: Option<&str>) -> ServiceStatus {
+    ServiceStatus {
+        address,
+        hostname: hostname.map(str::to_owned),
+        missing: "no address yet".to_owned(),
+        trouble: None,
+    }
+}
+
+fn mapping(address: Option<MasqueradeAddress>) -> Arc<Mapping> {
+    let ports = Arc::new(PortMap::from([(30000, 41000)]));
+    Arc::new(Mapping { address, ports })
+}
+
+fn unknown() -> Decision {
+    Decision::Unknown("not yet".into())
+}
+
+fn known(address: Ipv4Addr, origin: Origin) -> Decision {
+    Decision::Known { address, origin }
+}
+
+#[test]
+fn each_source_wins_over_those_behind_it() {
+    let mut sources = nothing();
+    assert_eq!(decide(&sources, &unknown()), Decision::ControlConnection);
+    sources.looked_up = Some(LookUp {
+        name: "lb.example.com".into(),
+        addresses: Ok(vec![PUBLIC]),
+    });
+    sources.service = Some(status(None, Some("lb.example.com")));
+    let by_name = known(PUBLIC, Origin::ServiceHostname);
+    assert_eq!(decide(&sources, &unknown()), by_name);
+    sources.service = Some(status(Some(OTHER), Some("lb.example.com")));
+    let by_address = known(OTHER, Origin::ServiceAddress);
+    assert_eq!(decide(&sources, &unknown()), by_address);
+    // a mapping of ports alone leaves the address to the Service
+    sources.mapping = Some(Ok(mapping(None)));
+    assert_eq!(decide(&sources, &unknown()), by_address);
+    sources.mapping = Some(Ok(mapping(Some(MasqueradeAddress::Ipv4(PUBLIC)))));
+    let by_file = known(PUBLIC, Origin::MappingFile);
+    assert_eq!(decide(&sources, &unknown()), by_file);
+    sources.configured = Some(MasqueradeAddress::Ipv4(OTHER));
+    let by_hand = known(OTHER, Origin::Configured);
+    assert_eq!(decide(&sources, &unknown()), by_hand);
+}
+
+#[test]
+fn a_source_that_is_set_is_waited_for() {
+    let mut sources = nothing();
+    sources.service = Some(status(Some(PUBLIC), None));
+    sources.configured = Some(MasqueradeAddress::Dns("ftp.example.com".into()));
+    let Decision::Unknown(reason) = decide(&sources, &unknown()) else {
+        panic!("the Service's address is not what was asked for");
+    };
+    assert!(reason.contains("ftp.example.com has not been resolved"));
+    sources.configured = None;
+    sources.mapping = Some(Err("the file is empty".into()));
+    let waiting = Decision::Unknown("the file is empty".into());
+    assert_eq!(decide(&sources, &unknown()), waiting);
+    assert!(matches!(ports(&sources), Ports::Unknown(_)));
+}
+
+#[test]
+fn the_last_known_address_stays_when_its_source_falls_silent() {
+    let mut sources = nothing();
+    let last = known(PUBLIC, Origin::ServiceHostname);
+    sources.service = Some(status(None, Some("lb.example.com")));
+    assert_eq!(decide(&sources, &last), last);
+    sources.looked_up = Some(LookUp {
+        name: "lb.example.com".into(),
+        addresses: Err("no answer in time".into()),
+    });
+    assert_eq!(decide(&sources, &last), last);
+    // the answer for another name is none
+    sources.looked_up = Some(LookUp {
+        name: "old.example.com".into(),
+        addresses: Ok(vec![OTHER]),
+    });
+    assert_eq!(decide(&sources, &last), last);
+}
+
+#[test]
+fn of_several_addresses_one_is_kept_to_or_none_is_told() {
+    let mut sources = nothing();
+    sources.configured = Some(MasqueradeAddress::Dns("ftp.example.com".into()));
+    sources.looked_up = Some(LookUp {
+        name: "ftp.example.com".into(),
+        addresses: Ok(vec![PUBLIC, OTHER]),
+    });
+    let first = known(PUBLIC, Origin::Configured);
+    assert_eq!(decide(&sources, &unknown()), first);
+    let second = known(OTHER, Origin::Configured);
+    assert_eq!(decide(&sources, &second), second, "it is still among them");
+    sources.multiple = Multiple::Zero;
+    let zero = known(Ipv4Addr::UNSPECIFIED, Origin::Configured);
+    assert_eq!(decide(&sources, &unknown()), zero);
+}
+
+fn any_sources() -> impl Strategy<Value = Sources> {
+    // none of these is the pod's own address
+    let address = || prop_oneof![Just(PUBLIC), Just(OTHER)];
+    let name = || prop_oneof![Just("a.example.com"), Just("b.example.com")];
+    let target = move || {
+        prop_oneof![
+            address().prop_map(MasqueradeAddress::Ipv4),
+            name().prop_map(|name| MasqueradeAddress::Dns(name.into())),
+        ]
+    };
+    let configured = proptest::option::of(target());
+    let mapping = proptest::option::of(prop_oneof![
+        Just(Err("not read".to_owned())),
+        proptest::option::of(target()).prop_map(|address| Ok(mapping(address))),
+    ]);
+    let service = proptest::option::of(
+        (
+            proptest::option::of(address()),
+            proptest::option::of(name()),
+        )
+            .prop_map(|(address, name)| status(address, name)),
+    );
+    let answer = prop_oneof![
+        Just(Err("no such name".to_owned())),
+        Just(Ok(vec![PUBLIC])),
+        Just(Ok(vec![PUBLIC, OTHER])),
+    ];
+    let looked_up = proptest::option::of((name(), answer).prop_map(|(name, addresses)| LookUp {
+        name: name.into(),
+        addresses,
+    }));
+    let multiple = prop_oneof![Just(Multiple::First), Just(Multiple::Zero)];
+    (configured, mapping, service, looked_up, multiple).prop_map(
+        |(configured, mapping, service, looked_up, multiple)| Sources {
+            configured,
+            mapping,
+            service,
+            in_cluster: true,
+            multiple,
+            looked_up,
+        },
+    )
+}
+
+proptest! {
+    /// Invariant 8 of the crate: whatever the sources go through.
+    #[test]
+    fn in_a_cluster_only_clients_inside_are_told_the_pods_address(
+        history in proptest::collection::vec(any_sources(), 1..8)
+    ) {
+        let mut published = Published {
+            decision: unknown(),
+            ports: Ports::AsBound,
+            changes: 0,
+            trouble: None,
+        };
+        let mut was_known = false;
+        for sources in &history {
+            published = next(sources, &published);
+            let (_keep, receiver) = watch::channel(published.clone());
+            let masquerade = Masquerade {
+                published: receiver,
+                internal: ["10.0.0.0/8".parse().expect("a network")].into(),
+                grace_ends: Instant::now(),
+            };
+            let IpAddr::V4(own) = OWN else { unreachable!() };
+            prop_assert_ne!(masquerade.told(OWN, CLIENT).address, Ok(own));
+            let inside = masquerade.told(OWN, "10.2.3.4".parse().expect("an address"));
+            prop_assert_eq!(inside.address, Ok(own));
+            prop_assert_eq!(inside.ports, Ports::AsBound);
+            // what was known once is never unknown again
+            let is_known = published.decision.address().is_some();
+            prop_assert!(is_known || !was_known);
+            was_known = is_known;
+        }
+    }
+}
+
+/// A resolver that answers what the test says.
+#[derive(Clone, Default)]
+struct Names(Arc<Mutex<HashMap<String, Answer>>>);
+
+type Answer = Result<Vec<Ipv4Addr>, String>;
+
+impl Names {
+    fn set(&self, name: &str, addresses: &[Ipv4Addr]) {
+        let answer = Ok(addresses.to_vec());
+        let mut names = self.0.lock().expect("not poisoned");
+        names.insert(name.to_owned(), answer);
+    }
+
+    fn fail(&self, name: &str) {
+        let answer = Err("no such name".to_owned());
+        let mut names = self.0.lock().expect("not poisoned");
+        names.insert(name.to_owned(), answer);
+    }
+
+    fn start(
+        &self,
+        config: &config::Masquerade,
+        in_cluster: bool,
+        service: Option<watch::Receiver<ServiceStatus>>,
+    ) -> Masquerade {
+        let names = self.clone();
+        Masquerade::start_with(
+            config,
+            in_cluster,
+            service,
+            CancellationToken::new(),
+            move |name| {
+                let names = names.0.lock().expect("not poisoned");
+                let answer = names.get(&name).cloned();
+                std::future::ready(answer.unwrap_or_else(|| Err("no such name".to_owned())))
+            },
+        )
+    }
+}
+
+/// Waits until an outside client is told `address`.
+async fn tells(masquerade: &Masquerade, address: Ipv4Addr) {
+    let mut published = masquerade.subscribe();
+    let told = published.wait_for(|published| published.decision.address() == Some(address));
+    tokio::time::timeout(Duration::from_secs(300), told)
+        .await
+        .unwrap_or_else(|_| panic!("{address} is never told"))
+        .expect("still deciding");
+    assert_eq!(masquerade.told(OWN, CLIENT).address, Ok(address));
+}
+
+#[tokio::test]
+async fn outside_a_cluster_the_control_connections_address_is_told() {
+    let masquerade = Names::default().start(&unset(), false, None);
+    let told = |local: &str| {
+        masquerade
+            .told(local.parse().expect("an address"), CLIENT)
+            .address
+    };
+    assert_eq!(told("10.0.0.7"), Ok(Ipv4Addr::new(10, 0, 0, 7)));
+    assert_eq!(told("::ffff:10.0.0.7"), Ok(Ipv4Addr::new(10, 0, 0, 7)));
+    assert_eq!(told("::1"), Err(NoAddress::Ipv6));
+    assert_eq!(masquerade.not_ready(), None);
+    assert!(masquerade.notes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_cluster_without_a_source_nothing_is_told_and_readiness_waits_for_the_grace() {
+    let masquerade = Names::default().start(&unset(), true, None);
+    assert_eq!(
+        masquerade.told(OWN, CLIENT).address,
+        Err(NoAddress::Unknown)
+    );
+    assert_eq!(masquerade.told(OWN, CLIENT).port(30000), Some(30000));
+    let reason = masquerade.not_ready().expect("it is not ready");
+    assert!(reason.contains("masquerade address unknown: this is a pod"));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(masquerade.not_ready(), None);
+    assert!(masquerade.notes()[0].contains("PASV is refused: this is a pod"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_resolved_again_and_its_last_address_stays_when_it_fails() {
+    let names = Names::default();
+    let mut config = unset();
+    config.address = Some(MasqueradeAddress::Dns("ftp.example.com".into()));
+    let masquerade = names.start(&config, false, None);
+    assert_eq!(
+        masquerade.told(OWN, CLIENT).address,
+        Err(NoAddress::Unknown)
+    );
+    names.set("ftp.example.com", &[PUBLIC]);
+    tells(&masquerade, PUBLIC).await;
+    names.fail("ftp.example.com");
+    tokio::time::sleep(2 * lookup::EVERY).await;
+    tells(&masquerade, PUBLIC).await;
+    let asked = Instant::now();
+    names.set("ftp.example.com", &[OTHER]);
+    tells(&masquerade, OTHER).await;
+    assert!(asked.elapsed() <= lookup::EVERY);
+    assert_eq!(masquerade.subscribe().borrow().changes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_services_news_are_told_at_once() {
+    let names = Names::default();
+    names.set("lb.example.com", &[OTHER]);
+    let (service, receiver) = watch::channel(status(None, None));
+    let masquerade = names.start(&unset(), true, Some(receiver));
+    assert!(
+        masquerade
+            .not_ready()
+            .is_some_and(|reason| reason.contains("no address yet"))
+    );
+    let before = Instant::now();
+    service.send_replace(status(Some(PUBLIC), None));
+    tells(&masquerade, PUBLIC).await;
+    service.send_replace(status(None, Some("lb.example.com")));
+    tells(&masquerade, OTHER).await;
+    assert!(before.elapsed() < Duration::from_secs(1));
+    let mut trouble = status(None, Some("lb.example.com"));
+    trouble.trouble = Some("forbidden".into());
+    service.send_replace(trouble);
+    let mut published = masquerade.subscribe();
+    let noted = published.wait_for(|published| published.trouble.is_some());
+    noted.await.expect("still deciding");
+    assert_eq!(masquerade.not_ready(), None);
+    assert!(masquerade.notes()[0].contains("its last known address holds: forbidden"));
+    tells(&masquerade, OTHER).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mapping_file_gives_address_and_ports_when_it_comes_and_when_it_changes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("mapping");
+    let mut config = unset();
+    config.mapping_file = Some(path.clone());
+    let masquerade = Names::default().start(&config, true, None);
+    let told = masquerade.told(OWN, CLIENT);
+    assert_eq!((told.address.is_err(), told.port(30000)), (true, None));
+    // a mounted file is replaced, not written
+    let replace = |text: &str| {
+        let new = directory.path().join("new");
+        std::fs::write(&new, text).expect("written");
+        std::fs::rename(&new, &path).expect("renamed");
+    };
+    replace("address: 203.0.113.7\nports: [{bound: 30000-30001, public: 41000-41001}]");
+    tells(&masquerade, PUBLIC).await;
+    assert_eq!(masquerade.told(OWN, CLIENT).port(30001), Some(41001));
+    assert_eq!(masquerade.told(OWN, CLIENT).port(30002), None);
+    replace("ports: [{bound: 30000-30001, public: 41000-41002}]");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    tells(&masquerade, PUBLIC).await;
+    assert_eq!(masquerade.told(OWN, CLIENT).port(30001), Some(41001));
+    replace("address: 203.0.113.8\nports: [{bound: 30000, public: 42000}]");
+    tells(&masquerade, OTHER).await;
+    assert_eq!(masquerade.told(OWN, CLIENT).port(30000), Some(42000));
+}
+
+#[tokio::test]
+async fn the_systems_resolver_gives_ipv4_addresses() {
+    let addresses = lookup::by_system("localhost".into()).await;
+    assert_eq!(addresses, Ok(vec![Ipv4Addr::LOCALHOST]));
+    assert!(lookup::by_system("name.invalid".into()).await.is_err());
+}

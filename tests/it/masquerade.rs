@@ -1,0 +1,408 @@
+//! The address and ports that clients are told, with an API server that behaves and one that doesn't.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::sessions::get;
+use crate::support::kube_api::{Cut, Gone};
+use crate::support::{Ftp, KubeApi, TestGateway, eventually, pattern};
+
+/// What an issue of the address may take to reach a client.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+async fn gateway(api: &KubeApi, more: &[&str]) -> TestGateway {
+    let settings = api.settings();
+    let settings: Vec<&str> = settings
+        .iter()
+        .map(String::as_str)
+        .chain(more.iter().copied())
+        .collect();
+    TestGateway::with(&settings).await
+}
+
+fn at(last: u8) -> (Ipv4Addr, Value) {
+    let address = Ipv4Addr::new(203, 0, 113, last);
+    (address, json!([{"ip": address.to_string()}]))
+}
+
+/// Waits until the session's PASV tells `address`, and says how long it took.
+async fn told(ftp: &mut Ftp, address: Ipv4Addr) -> Duration {
+    let begun = Instant::now();
+    loop {
+        match ftp.pasv().await {
+            Ok((told, _)) if told == address => return begun.elapsed(),
+            other => assert!(begun.elapsed() < Duration::from_secs(60), "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_reaches_open_and_new_sessions_within_two_seconds() {
+    let api = KubeApi::start().await;
+    let (first, ingress) = at(7);
+    api.set_ingress(ingress);
+    let gateway = gateway(&api, &[]).await;
+    let mut open = gateway.login().await;
+    told(&mut open, first).await;
+    // an upload that is under way must not notice
+    let mut busy = gateway.login().await;
+    let mut data = busy.data().await;
+    assert_eq!(busy.command("STOR f").await.code, 150);
+    let bytes = pattern(100_000);
+    data.write_all(&bytes[..50_000]).await.expect("writes");
+
+    for last in 8..20 {
+        let (address, ingress) = at(last);
+        api.set_ingress(ingress);
+        let took = told(&mut open, address).await;
+        assert!(took < AT_ONCE, "{took:?}");
+    }
+    let (last, _) = at(19);
+    assert_eq!(
+        gateway.login().await.pasv().await.map(|told| told.0),
+        Ok(last)
+    );
+    data.write_all(&bytes[50_000..]).await.expect("writes");
+    drop(data);
+    assert_eq!(busy.reply().await.code, 226);
+    assert_eq!(gateway.object("f").await, Some(bytes));
+    // one list and one watch, whatever the sessions do
+    assert_eq!(api.requests(), (1, 1));
+}
+
+#[tokio::test]
+async fn an_unknown_address_refuses_pasv_serves_epsv_and_is_ready_only_after_the_grace() {
+    let api = KubeApi::start().await;
+    let more = ["ADMIN__LISTEN=127.0.0.1:0", "MASQUERADE__GRACE=3s"];
+    let gateway = gateway(&api, &more).await;
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let answer = get(admin, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("masquerade address unknown"), "{answer}");
+    let mut ftp = gateway.login().await;
+    let refused = ftp.pasv().await.expect_err("no address is known");
+    assert_eq!(refused.code, 425);
+    assert!(
+        refused.text.contains("not known yet, use EPSV"),
+        "{refused:?}"
+    );
+    assert_eq!(ftp.store("STOR f", b"by EPSV").await.code, 226);
+    eventually("the grace has passed", || async {
+        let answer = get(admin, "/readyz").await;
+        answer.starts_with("HTTP/1.1 200 ")
+            && answer.contains("PASV is refused: the Service ftp/control does not exist")
+    })
+    .await;
+    assert!(
+        ftp.pasv().await.is_err(),
+        "the grace makes no address known"
+    );
+    let (address, ingress) = at(7);
+    api.set_ingress(ingress);
+    let took = told(&mut ftp, address).await;
+    assert!(took < AT_ONCE, "{took:?}");
+    let answer = get(admin, "/readyz").await;
+    assert!(answer.ends_with("\r\n\r\nready\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_pod_without_any_source_never_tells_its_own_address() {
+    let gateway = TestGateway::with(&["KUBERNETES__IN_CLUSTER=true"]).await;
+    let mut ftp = gateway.login().await;
+    assert_eq!(ftp.pasv().await.expect_err("nothing is known").code, 425);
+    assert_eq!(ftp.store("STOR f", b"by EPSV").await.code, 226);
+}
+
+#[tokio::test]
+async fn clients_inside_are_told_the_address_that_they_reached() {
+    let api = KubeApi::start().await;
+    let (public, ingress) = at(7);
+    let inside = ["MASQUERADE__INTERNAL_CIDRS=127.0.0.2/32, 10.0.0.0/8"];
+    let gateway = gateway(&api, &inside).await;
+    let mut client = Ftp::connect_from([127, 0, 0, 2], gateway.address()).await;
+    client.login("demo", &gateway.password).await;
+    // before the public address is known, too
+    let told_inside = client.pasv().await.expect("its own is known");
+    assert_eq!(told_inside.0, Ipv4Addr::LOCALHOST);
+    api.set_ingress(ingress);
+    told(&mut gateway.login().await, public).await;
+    assert_eq!(
+        client.pasv().await.map(|told| told.0),
+        Ok(Ipv4Addr::LOCALHOST)
+    );
+}
+
+#[tokio::test]
+async fn the_address_outlives_the_service_and_the_api_server() {
+    let mut api = KubeApi::start().await;
+    let (first, ingress) = at(7);
+    api.set_ingress(ingress);
+    let gateway = gateway(&api, &["ADMIN__LISTEN=127.0.0.1:0"]).await;
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let mut ftp = gateway.login().await;
+    told(&mut ftp, first).await;
+    api.delete();
+    let (second, ingress) = at(8);
+    // deleted and made again, without an address at first
+    api.set_ingress(Value::Null);
+    assert_eq!(ftp.pasv().await.map(|told| told.0), Ok(first));
+    api.set_ingress(ingress);
+    assert!(told(&mut ftp, second).await < AT_ONCE);
+
+    api.die().await;
+    eventually("it is noticed", || async {
+        let answer = get(admin, "/readyz").await;
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("can't be reached")
+    })
+    .await;
+    assert_eq!(ftp.pasv().await.map(|told| told.0), Ok(second));
+    let (third, ingress) = at(9);
+    api.set_ingress(ingress);
+    api.come_back().await;
+    told(&mut ftp, third).await;
+    eventually("all is well", || async {
+        get(admin, "/readyz").await.ends_with("\r\n\r\nready\n")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cut_watches_and_forgotten_versions_lose_no_change() {
+    let api = KubeApi::start().await;
+    let (first, ingress) = at(1);
+    api.set_ingress(ingress);
+    let gateway = gateway(&api, &[]).await;
+    let mut ftp = gateway.login().await;
+    told(&mut ftp, first).await;
+    let mut last = 1;
+    for cut in [Cut::Orderly, Cut::Short] {
+        // while the watch is cut the Service changes, and then the server may have forgotten when
+        for gone in [None, Some(Gone::Status), Some(Gone::Event)] {
+            last += 1;
+            let (address, ingress) = at(last);
+            let (lists, _) = api.requests();
+            if let Some(gone) = gone {
+                api.forget(gone);
+            }
+            api.cut(cut);
+            api.set_ingress(ingress);
+            told(&mut ftp, address).await;
+            let relisted = api.requests().0 > lists;
+            assert!(relisted || gone.is_none(), "{cut:?} {gone:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_forbidden_is_said_by_readiness_with_the_fix() {
+    let api = KubeApi::start().await;
+    let (address, ingress) = at(7);
+    api.set_ingress(ingress);
+    api.forbid(true);
+    let gateway = gateway(&api, &["ADMIN__LISTEN=127.0.0.1:0"]).await;
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    eventually("it is said", || async {
+        let answer = get(admin, "/readyz").await;
+        answer.starts_with("HTTP/1.1 503 ")
+            && answer.contains("is forbidden")
+            && answer.contains("get, list and watch on services, resourceNames: [control]")
+    })
+    .await;
+    api.forbid(false);
+    told(&mut gateway.login().await, address).await;
+}
+
+#[tokio::test]
+async fn a_host_name_is_resolved_and_gives_way_to_an_address() {
+    let api = KubeApi::start().await;
+    api.set_ingress(json!([{"hostname": "localhost"}]));
+    let gateway = gateway(&api, &[]).await;
+    let mut ftp = gateway.login().await;
+    told(&mut ftp, Ipv4Addr::LOCALHOST).await;
+    let (address, ingress) = at(7);
+    api.set_ingress(ingress);
+    assert!(told(&mut ftp, address).await < AT_ONCE);
+}
+
+#[tokio::test]
+async fn a_change_is_written_as_an_event_of_the_service() {
+    let api = KubeApi::start().await;
+    let (first, ingress) = at(7);
+    api.set_ingress(ingress);
+    let gateway = gateway(&api, &["KUBERNETES__POD_NAME=cosgate-0"]).await;
+    let mut ftp = gateway.login().await;
+    told(&mut ftp, first).await;
+    assert!(api.events().is_empty(), "to start is no change");
+    let (second, ingress) = at(8);
+    api.set_ingress(ingress);
+    told(&mut ftp, second).await;
+    eventually("it is written", || async { !api.events().is_empty() }).await;
+    let event = api.events().remove(0);
+    assert_eq!(event["regarding"]["kind"], "Service");
+    assert_eq!(event["regarding"]["name"], "control");
+    assert_eq!(event["regarding"]["uid"], "1");
+    assert_eq!(event["reportingInstance"], "cosgate-0");
+    let note = event["note"].as_str().expect("a text");
+    assert!(note.contains("told 203.0.113.8") && note.contains("was 203.0.113.7"));
+}
+
+#[tokio::test]
+async fn without_the_right_to_write_events_all_else_works() {
+    let api = KubeApi::start().await;
+    api.forbid_events();
+    let gateway = gateway(&api, &[]).await;
+    let mut ftp = gateway.login().await;
+    for last in 7..10 {
+        let (address, ingress) = at(last);
+        api.set_ingress(ingress);
+        assert!(told(&mut ftp, address).await < AT_ONCE);
+    }
+    assert!(api.events().is_empty());
+}
+
+#[tokio::test]
+async fn mapped_ports_are_told_by_pasv_and_epsv_and_lead_to_the_gateway() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("mapping");
+    let setting = format!("MASQUERADE__MAPPING_FILE={}", path.display());
+    let gateway = TestGateway::with(&["KUBERNETES__IN_CLUSTER=true", &setting]).await;
+    let mut ftp = gateway.login().await;
+    // without the mapping even EPSV would tell a port that leads nowhere
+    for command in ["PASV", "EPSV"] {
+        let refused = ftp.command(command).await;
+        assert_eq!(refused.code, 425, "{refused:?}");
+        assert!(refused.text.contains("not known yet"), "{refused:?}");
+    }
+    let bound = gateway.gateway.passive_ports();
+    let balancer = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let public = balancer.local_addr().expect("bound").port();
+    let behind = *bound.end();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = balancer.accept().await {
+            let Ok(mut server) = tokio::net::TcpStream::connect(("127.0.0.1", behind)).await else {
+                continue;
+            };
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut client, &mut server).await },
+            );
+        }
+    });
+    // as TKE's port pools write it; one port of four is mapped
+    let row = json!([{"port": behind, "protocol": "TCP", "pool": "p", "loadbalancerPort": public,
+        "ips": ["203.0.113.7"], "listenerId": "lbl-1"}]);
+    std::fs::write(&path, row.to_string()).expect("written");
+    told(&mut ftp, Ipv4Addr::new(203, 0, 113, 7)).await;
+    for _ in 0..8 {
+        assert_eq!(ftp.pasv().await.map(|told| told.1), Ok(public));
+        assert_eq!(ftp.epsv().await, public);
+    }
+    let bytes = pattern(300_000);
+    assert_eq!(ftp.store("STOR f", &bytes).await.code, 226);
+    assert_eq!(ftp.fetch("RETR f").await.0, bytes);
+}
+
+#[tokio::test]
+async fn replicas_bind_only_their_slices_of_one_range() {
+    // all four ports of a range that was free a moment ago
+    let probe = TestGateway::start().await;
+    let range = probe.gateway.passive_ports();
+    probe.stop().await;
+    let ports = format!("PASSIVE__PORTS={}-{}", range.start(), range.end());
+    let mut replicas = Vec::new();
+    for name in ["cosgate-0", "cosgate-1"] {
+        let pod_name = format!("KUBERNETES__POD_NAME={name}");
+        replicas.push(TestGateway::with(&[&ports, "PASSIVE__SLICE_SIZE=2", &pod_name]).await);
+    }
+    let slices: Vec<_> = replicas
+        .iter()
+        .map(|replica| replica.gateway.passive_ports())
+        .collect();
+    assert_eq!(slices[0], *range.start()..=range.start() + 1);
+    assert_eq!(slices[1], range.start() + 2..=*range.end());
+    for (replica, slice) in replicas.iter().zip(&slices) {
+        let mut ftp = replica.login().await;
+        for _ in 0..6 {
+            let port = ftp.epsv().await;
+            assert!(slice.contains(&port), "{port} is not in {slice:?}");
+        }
+        assert_eq!(ftp.store("STOR f", b"x").await.code, 226);
+    }
+}
+
+/// Against a real API server. Not run without one:
+/// `COSGATE_TEST_KUBECONFIG=~/.kube/config cargo test --test it -- --ignored real_api_server`
+#[tokio::test]
+#[ignore = "needs a Kubernetes API server: set COSGATE_TEST_KUBECONFIG to a kubeconfig that may create Services and patch \
+            their status in its namespace, and run with --ignored"]
+async fn a_real_api_server_tells_changes_within_two_seconds() {
+    use k8s_openapi::api::core::v1::Service;
+    use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+
+    let path = std::env::var("COSGATE_TEST_KUBECONFIG")
+        .expect("COSGATE_TEST_KUBECONFIG names a kubeconfig");
+    cosgate::install_crypto_provider();
+    let kubeconfig = kube::config::Kubeconfig::read_from(&path).expect("a kubeconfig");
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+        .await
+        .expect("a current context");
+    let client = kube::Client::try_from(config).expect("a client");
+    let services: kube::Api<Service> = kube::Api::default_namespaced(client);
+    let name = format!("cosgate-test-{}", std::process::id());
+    let service: Service = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+            // a class that no controller serves, so that the status is this test's alone
+            "loadBalancerClass": "cosgate.test/none", "ports": [{"port": 21}]}
+    }))
+    .expect("a Service");
+    let create = || async {
+        let created = services.create(&PostParams::default(), &service).await;
+        created.expect("the kubeconfig may create Services");
+    };
+    let set = async |ingress: &Value| {
+        let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
+        let parameters = PatchParams::default();
+        let patched = services
+            .patch_status(&name, &parameters, &Patch::Merge(&status))
+            .await;
+        patched.expect("the kubeconfig may patch a Service's status");
+    };
+    let delete = || async {
+        let deleted = services.delete(&name, &DeleteParams::default()).await;
+        deleted.expect("the kubeconfig may delete Services");
+    };
+
+    let gateway = TestGateway::with(&[
+        "KUBERNETES__IN_CLUSTER=true",
+        &format!("KUBERNETES__SERVICE={name}"),
+        &format!("KUBERNETES__KUBECONFIG={path}"),
+    ])
+    .await;
+    let mut ftp = gateway.login().await;
+    assert!(ftp.pasv().await.is_err(), "there is no Service yet");
+    create().await;
+    let (first, ingress) = at(7);
+    set(&ingress).await;
+    told(&mut ftp, first).await;
+    for last in 8..12 {
+        let (address, ingress) = at(last);
+        set(&ingress).await;
+        let took = told(&mut ftp, address).await;
+        assert!(took < AT_ONCE, "{took:?}");
+    }
+    let (last, _) = at(11);
+    delete().await;
+    create().await;
+    assert_eq!(ftp.pasv().await.map(|told| told.0), Ok(last), "it stays");
+    let (address, ingress) = at(20);
+    set(&ingress).await;
+    let took = told(&mut ftp, address).await;
+    delete().await;
+    assert!(took < AT_ONCE, "{took:?}");
+}
