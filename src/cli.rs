@@ -11,11 +11,15 @@ use crate::app::{Gateway, StartError};
 use crate::config::import::{self, ImportError};
 use crate::config::{self, ConfigError};
 use crate::ftp::auth::{HashError, hash_password};
+use crate::health::{self, HealthError, Question};
 use crate::store::Chain;
 use crate::telemetry;
 
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).
 const EXIT_USAGE: u8 = 64;
+
+/// `cosgate health`: not well. Docker knows 0 and 1 only.
+const EXIT_UNWELL: u8 = 1;
 
 /// Something that is needed can't be had: a port, the data directory (EX_UNAVAILABLE).
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -36,6 +40,14 @@ enum Command {
     Serve(Source),
     /// Checks the configuration and prints it, with the origin of each value and without secrets
     CheckConfig(Source),
+    /// Asks the gateway on this host, at admin.listen of the same configuration, whether it lives; exit code 1 if not
+    Health {
+        /// Asks whether clients should be sent here, too (/readyz instead of /livez)
+        #[arg(long)]
+        ready: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Reads a password from standard input and prints its hash for users[].password_hash
     HashPassword,
     /// Turns conf/vsftpd.conf of Tencent's COS FTP Server into a configuration on standard output
@@ -83,6 +95,8 @@ enum Failure {
     Start(#[from] StartError),
     #[error(transparent)]
     Hash(#[from] HashError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("standard input holds no password")]
     NoPassword,
     #[error(transparent)]
@@ -107,6 +121,7 @@ pub fn run() -> ExitCode {
         None => serve(cli.source),
         Some(Command::Serve(source)) => serve(source),
         Some(Command::CheckConfig(source)) => check_config(source),
+        Some(Command::Health { ready, source }) => print_health(source, ready),
         Some(Command::HashPassword) => print_hash(),
         Some(Command::Import(import)) => run_import(&import),
     };
@@ -117,6 +132,8 @@ pub fn run() -> ExitCode {
             ExitCode::from(match failure {
                 Failure::Config(_) | Failure::NoPassword => EXIT_USAGE,
                 Failure::Import(ImportError::File { .. } | ImportError::Mistakes(_)) => EXIT_USAGE,
+                Failure::Health(HealthError::Off) => EXIT_USAGE,
+                Failure::Health(_) => EXIT_UNWELL,
                 Failure::Start(ref error) if error.is_configuration() => EXIT_USAGE,
                 Failure::Start(_) | Failure::Hash(_) | Failure::Import(_) | Failure::Io(_) => {
                     EXIT_UNAVAILABLE
@@ -179,6 +196,23 @@ fn secret_name(text: &str) -> Result<String, String> {
     } else {
         Err("write small letters, digits, - and .".to_owned())
     }
+}
+
+fn print_health(source: Source, ready: bool) -> Result<(), Failure> {
+    let loaded = config::load(source.config.as_deref())?;
+    let question = if ready {
+        Question::Ready
+    } else {
+        Question::Alive
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    println!(
+        "{}",
+        runtime.block_on(health::ask(loaded.config.admin.listen, question))?
+    );
+    Ok(())
 }
 
 fn print_hash() -> Result<(), Failure> {

@@ -29,6 +29,7 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod ftp;
+pub mod health;
 pub mod kubernetes;
 pub mod masquerade;
 pub mod password;

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -55,15 +57,25 @@ pub struct Program {
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(19_000);
 
+/// The user of the container image.
+const NOBODY: u32 = 65_532;
+
 impl Program {
     pub fn start(env: &[(&str, &str)]) -> Self {
         // another program may have one of the ports: a few more tries
         (0..20)
-            .find_map(|_| Self::try_start(env))
+            .find_map(|_| Self::try_start(env, false))
             .expect("the program starts")
     }
 
-    fn try_start(env: &[(&str, &str)]) -> Option<Self> {
+    /// As in a container: a user without any rights, whoever runs the tests.
+    fn start_without_rights() -> Self {
+        (0..20)
+            .find_map(|_| Self::try_start(&[], true))
+            .expect("the program starts")
+    }
+
+    fn try_start(env: &[(&str, &str)], without_rights: bool) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let from = NEXT_PORT.fetch_add(4, Ordering::Relaxed);
         let ports = format!("{from}-{}", from + 3);
@@ -74,6 +86,14 @@ impl Program {
             ("COSGATE_LOG__FORMAT", "json"),
         ];
         let mut command = cosgate(&[], &own);
+        if without_rights && rustix::process::getuid().is_root() {
+            // the build's own directory may be closed to others
+            let program = directory.path().join("cosgate");
+            std::fs::copy(env!("CARGO_BIN_EXE_cosgate"), &program).expect("copies");
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+            command = Command::new(program);
+            command.env_clear().envs(own).uid(NOBODY).gid(NOBODY);
+        }
         command
             .envs(env.iter().copied())
             .current_dir(directory.path());
@@ -197,6 +217,16 @@ async fn with_nothing_configured_it_serves_a_demo_user_and_ends_at_sigterm() {
     assert_eq!(ftp.fetch("RETR f").await.0, b"hello");
     assert_eq!(program.terminate(), Some(0));
     assert_eq!(ftp.reply().await.code, 421);
+}
+
+#[tokio::test]
+async fn it_needs_no_rights_to_store_and_to_read_files() {
+    let program = Program::start_without_rights();
+    let mut ftp = crate::support::Ftp::connect(program.address).await;
+    ftp.login("demo", &program.password).await;
+    assert_eq!(ftp.store("STOR f", b"hello").await.code, 226);
+    assert_eq!(ftp.fetch("RETR f").await.0, b"hello");
+    assert_eq!(program.terminate(), Some(0));
 }
 
 #[test]

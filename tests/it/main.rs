@@ -10,6 +10,7 @@ mod credentials;
 mod directories;
 mod downloads;
 mod guessing;
+mod health;
 mod hostile;
 mod import;
 mod integrity;

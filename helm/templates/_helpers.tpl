@@ -1,0 +1,92 @@
+{{/* Names and labels */}}
+
+{{- define "cosgate.fullname" -}}
+{{- $name := .Values.fullnameOverride | default (contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name)) -}}
+{{- /* pods and Services add an ordinal, and 63 characters is the limit of both */ -}}
+{{- $name | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "cosgate.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "cosgate.fullname" .) "default") -}}
+{{- end }}
+
+{{- define "cosgate.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "cosgate.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "cosgate.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "cosgate.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with users and keys; empty if there is none */}}
+{{- define "cosgate.secretName" -}}
+{{- if .Values.existingSecret -}}
+{{ .Values.existingSecret }}
+{{- else if or .Values.secret.users .Values.secret.env -}}
+{{ include "cosgate.fullname" . }}
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with the certificate; empty if there is none */}}
+{{- define "cosgate.tlsSecretName" -}}
+{{- if .Values.tls.existingSecret -}}
+{{ .Values.tls.existingSecret }}
+{{- else if .Values.tls.certManager.enabled -}}
+{{ include "cosgate.fullname" . }}-tls
+{{- end -}}
+{{- end }}
+
+{{/* The key of the Secret that holds the file of users; empty if there is none */}}
+{{- define "cosgate.usersKey" -}}
+{{- if .Values.existingSecret -}}
+{{ .Values.secretKeys.users }}
+{{- else if .Values.secret.users -}}
+users.yaml
+{{- end -}}
+{{- end }}
+
+{{/* Seconds of a duration as the gateway reads it, such as 90s or 1h 30m, rounded up */}}
+{{- define "cosgate.seconds" -}}
+{{- $text := . | toString -}}
+{{- $units := dict "ms" 0.001 "s" 1 "sec" 1 "second" 1 "seconds" 1 "m" 60 "min" 60 "minute" 60 "minutes" 60 "h" 3600 "hr" 3600 "hour" 3600 "hours" 3600 "d" 86400 "day" 86400 "days" 86400 -}}
+{{- if not (regexMatch "^ *([0-9]+ *[a-z]+ *)+$" $text) -}}
+{{- fail (printf "config.drain.deadline = %s: write a time with its unit, such as 10m or 1h 30m" $text) -}}
+{{- end -}}
+{{- $total := 0.0 -}}
+{{- range regexFindAll "[0-9]+ *[a-z]+" $text -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- if not (hasKey $units $unit) -}}
+{{- fail (printf "config.drain.deadline = %s: %s is no unit that the chart can add up; take ms, s, m, h or d" $text $unit) -}}
+{{- end -}}
+{{- $total = addf $total (mulf (regexFind "[0-9]+" . | float64) (get $units $unit)) -}}
+{{- end -}}
+{{- ceil $total | int -}}
+{{- end }}
+
+{{/* The port of the first address in `listen` style text or list: dict "key" ... "value" ... */}}
+{{- define "cosgate.port" -}}
+{{- $first := .value -}}
+{{- if kindIs "slice" .value -}}
+{{- $first = first .value -}}
+{{- end -}}
+{{- $first = $first | toString | splitList "," | first | trim -}}
+{{- $port := regexFind ":[0-9]+$" $first | trimPrefix ":" | int -}}
+{{- if or (lt $port 1024) (gt $port 65535) -}}
+{{- fail (printf "%s = %s: give an address with a port from 1024 to 65535, since the pod has no rights for lower ones; the Service publishes it as another port" .key $first) -}}
+{{- end -}}
+{{- $port -}}
+{{- end }}
