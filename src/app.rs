@@ -17,6 +17,7 @@ use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
 use crate::ftp::tls::{Failing, Tls, TlsError};
 use crate::masquerade::Masquerade;
+use crate::metrics::{Exposition, Front, readings::readings};
 use crate::store::Store;
 use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
@@ -134,6 +135,8 @@ impl Gateway {
             stop,
             tasks: TaskTracker::new(),
             census: Census::default(),
+            pools: listeners.pools(),
+            metrics: Front::default(),
         });
 
         let addresses = listeners.addresses();
@@ -142,7 +145,12 @@ impl Gateway {
             .and_then(|listener| listener.local_addr().ok());
         listeners.serve(&frontend);
         if let Some(listener) = admin {
-            tokio::spawn(admin::serve(listener, Arc::clone(&frontend)));
+            let read = Arc::clone(&frontend);
+            let metrics =
+                Exposition::new(&frontend.metrics, frontend.store.requests(), move || {
+                    readings(&read)
+                });
+            tokio::spawn(admin::serve(listener, Arc::clone(&frontend), metrics));
         }
         undo.disarm();
         info!(

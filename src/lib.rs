@@ -28,5 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod ftp;
 pub mod masquerade;
+pub mod metrics;
+pub mod reload;
 pub mod store;
 pub mod telemetry;

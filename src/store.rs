@@ -16,6 +16,7 @@ pub mod janitor;
 pub mod key;
 pub mod listing;
 pub mod metadata;
+mod observe;
 pub mod parts;
 pub mod path;
 mod range;

@@ -13,9 +13,11 @@ use aws_sdk_s3::config::{
 use secrecy::ExposeSecret;
 
 use crate::config::{self, Addressing, Provider};
+use crate::metrics::Requests;
 use crate::store::budget::Budget;
 use crate::store::error::StoreError;
 use crate::store::integrity::{Integrity, Method};
+use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
@@ -32,6 +34,7 @@ struct Inner {
     budget: Arc<Budget>,
     /// For the chunks that downloads read ahead.
     read_ahead: Arc<Budget>,
+    requests: Requests,
 }
 
 /// What every new object gets.
@@ -47,6 +50,8 @@ pub(super) struct ObjectOptions {
     pub encryption: Option<String>,
     /// The key for it, where the algorithm takes one.
     pub kms_key: Option<String>,
+    /// New objects carry the id of the trace that made them.
+    pub trace_metadata: bool,
 }
 
 /// What uploads and copies may do, resolved from the configuration.
@@ -147,8 +152,15 @@ impl Store {
             list_version: storage.list_version,
             download: download.clone(),
         };
+        let requests = Requests::default();
+        let observer = Observer::new(
+            storage.bucket.clone(),
+            requests.clone(),
+            storage.send_trace_context,
+        );
+        let config = sdk_config(storage).await.interceptor(observer).build();
         Ok(Store(Arc::new(Inner {
-            client: Client::from_conf(sdk_config(storage).await),
+            client: Client::from_conf(config),
             bucket: storage.bucket.clone(),
             settings,
             options: ObjectOptions {
@@ -157,11 +169,13 @@ impl Store {
                 storage_class: upload.storage_class.clone(),
                 encryption: upload.server_side_encryption.clone(),
                 kms_key: upload.kms_key_id.clone(),
+                trace_metadata: upload.trace_metadata,
             },
             integrity: Integrity::new(integrity_method(storage)),
             unsigned_payload: unsigned_payload(storage),
             budget: Budget::new(upload.memory_budget, plan.largest(), upload.stall_timeout),
             read_ahead: Budget::undivided(download.memory_budget),
+            requests,
         })))
     }
 
@@ -186,6 +200,21 @@ impl Store {
     /// Bytes that downloads may hold at this moment for chunks read ahead.
     pub fn read_ahead_bytes(&self) -> u64 {
         self.0.read_ahead.used()
+    }
+
+    /// The most bytes of part buffers, and of chunks read ahead.
+    pub fn memory_limits(&self) -> (u64, u64) {
+        (self.0.budget.total(), self.0.read_ahead.total())
+    }
+
+    /// How often uploads have waited for buffer memory, and how long in all.
+    pub fn memory_waits(&self) -> (u64, Duration) {
+        self.0.budget.waits()
+    }
+
+    /// What is counted of the requests.
+    pub fn requests(&self) -> &Requests {
+        &self.0.requests
     }
 
     pub(super) fn read_ahead_budget(&self) -> &Budget {
@@ -232,6 +261,7 @@ impl Store {
             unsigned_payload: inner.unsigned_payload,
             budget: Arc::clone(&inner.budget),
             read_ahead: Arc::clone(&inner.read_ahead),
+            requests: inner.requests.clone(),
         }))
     }
 
@@ -261,7 +291,7 @@ impl Store {
     }
 }
 
-async fn sdk_config(storage: &config::Storage) -> Config {
+async fn sdk_config(storage: &config::Storage) -> aws_sdk_s3::config::Builder {
     let mut builder = match (storage.provider, &storage.credentials) {
         // The SDK's own chain reads the standard AWS variables and files. Only there: an AWS_ENDPOINT_URL that happens to
         // be set must not send the embedded store's or COS's requests elsewhere.
@@ -307,7 +337,6 @@ async fn sdk_config(storage: &config::Storage) -> Config {
                 .operation_timeout(storage.retry.time_limit)
                 .build(),
         )
-        .build()
 }
 
 /// What the store is known to offer; `None` if that shows only with its first answer.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a [`Multipart`] that was begun is completed or aborted, also when its owner is dropped.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -13,13 +14,17 @@ use aws_sdk_s3::types::{
     ServerSideEncryption, StorageClass,
 };
 use bytes::Bytes;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, Span, debug, error, info, warn};
 
 use crate::config::Provider;
 use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::{Answer, CosChecksum, Digest, Method, composite_etag};
 use crate::store::key::ObjectKey;
+use crate::telemetry::trace_id;
+
+/// `x-amz-meta-trace-id`
+const TRACE_METADATA: &str = "trace-id";
 
 /// How long to try to abort a multipart upload; the janitor sweeps what remains.
 const ABORT_WITHIN: Duration = Duration::from_secs(20);
@@ -75,6 +80,7 @@ impl Store {
         let request = request
             .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
             .content_type(content_type(key))
+            .set_metadata(self.trace_metadata())
             .set_content_md5(digest.content_md5())
             .set_checksum_crc64_nvme(digest.crc64_nvme(method))
             .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
@@ -195,6 +201,7 @@ impl Store {
             .key(key.as_str());
         let request = request
             .content_type(content_type(key))
+            .set_metadata(self.trace_metadata())
             .set_checksum_algorithm(nvme.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(nvme.then_some(ChecksumType::FullObject))
             .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
@@ -223,6 +230,15 @@ impl Store {
             Some(409 | 412) if !self.object_options().overwrite => StoreError::AlreadyExists,
             _ => StoreError::from_sdk(operation, error),
         }
+    }
+
+    /// The id of the trace that makes the object, if that is asked for and there is one.
+    fn trace_metadata(&self) -> Option<HashMap<String, String>> {
+        if !self.object_options().trace_metadata {
+            return None;
+        }
+        let id = trace_id(&Span::current())?;
+        Some(HashMap::from([(TRACE_METADATA.to_owned(), id)]))
     }
 
     /// The configured server-side encryption, for every request that makes an object.
@@ -427,7 +443,8 @@ impl Multipart {
 impl Drop for Multipart {
     fn drop(&mut self) {
         if let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(abort(self.store.clone(), self.key.clone(), id));
+            let aborted = abort(self.store.clone(), self.key.clone(), id);
+            runtime.spawn(aborted.in_current_span());
         }
     }
 }

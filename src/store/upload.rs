@@ -17,6 +17,7 @@
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::config::OnInterrupt;
 use crate::store::budget::Grant;
@@ -223,7 +224,8 @@ impl Upload {
         let part = std::mem::take(&mut self.filling);
         let multipart = self.begin().await?;
         let request = multipart.part(number);
-        self.running.spawn(send_part(request, part));
+        self.running
+            .spawn(send_part(request, part).in_current_span());
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
@@ -45,6 +46,9 @@ fn run(arguments: &[&str], env: &[(&str, &str)], input: &str) -> (Option<i32>, S
 pub struct Program {
     pub address: SocketAddr,
     pub password: String,
+    /// The admin port, if it is on.
+    pub admin: Option<SocketAddr>,
+    log: Arc<Mutex<Vec<String>>>,
     child: Child,
     _directory: TempDir,
 }
@@ -87,12 +91,21 @@ impl Program {
             let _ = child.wait();
             return None;
         };
+        let admin = serving
+            .split_once("\"admin\":\"Some(")
+            .and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
         let address = serving
             .split("\"listen\":\"[")
             .nth(1)
             .and_then(|rest| rest.split(']').next());
         let address = address.expect("an address").parse().expect("an address");
-        std::thread::spawn(move || log.for_each(drop));
+        let lines = Arc::new(Mutex::new(vec![serving]));
+        let collected = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in log.map_while(Result::ok) {
+                collected.lock().expect("no panic").push(line);
+            }
+        });
         let mut hints = BufReader::new(child.stderr.take().expect("piped"));
         let mut password = String::new();
         // with users of its own the program prints none
@@ -112,9 +125,16 @@ impl Program {
         Some(Program {
             address,
             password,
+            admin,
+            log: lines,
             child,
             _directory: directory,
         })
+    }
+
+    /// The lines of the log so far, from that it serves on.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
     }
 
     /// Resident memory in KiB.
@@ -134,6 +154,11 @@ impl Program {
 
     /// SIGTERM, and the exit code.
     pub fn terminate(mut self) -> Option<i32> {
+        self.end()
+    }
+
+    /// The same, for what is looked at afterwards.
+    pub fn end(&mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
         self.child.wait().expect("it ends").code()
@@ -260,7 +285,7 @@ fn a_taken_port_or_directory_is_69_and_says_which() {
     assert!(errors.contains("file"), "{errors}");
 }
 
-/// `UPDATE_README=1 cargo test --test it readme` writes the table anew.
+/// `UPDATE_README=1 cargo test --test it readme -- --test-threads 1` writes the table anew.
 #[test]
 fn the_readme_has_a_row_for_every_key() {
     const HEAD: &str = "|---|---|---|---|\n";

@@ -13,4 +13,5 @@ mod interruptions;
 mod protection;
 mod sessions;
 mod store_failures;
+mod telemetry;
 mod transfers;

@@ -1,5 +1,6 @@
 //! What the scenarios are made of.
 
+pub mod collector;
 pub mod cos;
 pub mod ftp;
 pub mod gateway;
