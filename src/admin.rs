@@ -1,6 +1,7 @@
-//! The admin port: probes over HTTP.
+//! The admin port: probes and metrics over HTTP.
 //!
 //! `/livez` answers as long as the runtime does. `/readyz` says whether clients should be sent here, and if not, why.
+//! `/metrics` is for Prometheus.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tracing::warn;
 
 use crate::ftp::listener::Frontend;
+use crate::metrics::{Exposition, Format};
 use crate::store::Chain;
 
 /// An answer of the store is good for so long, so that probes can't load it.
@@ -26,19 +30,22 @@ const STORE_WITHIN: Duration = Duration::from_secs(5);
 
 struct Admin {
     frontend: Arc<Frontend>,
+    metrics: Exposition,
     store: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 /// Serves the admin port until the gateway has stopped.
-pub async fn serve(listener: TcpListener, frontend: Arc<Frontend>) {
+pub async fn serve(listener: TcpListener, frontend: Arc<Frontend>, metrics: Exposition) {
     let stop = frontend.stop.clone();
     let admin = Arc::new(Admin {
         frontend,
+        metrics,
         store: Mutex::new(None),
     });
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
         .with_state(admin);
     let served = axum::serve(listener, routes)
         .with_graceful_shutdown(async move { stop.cancelled().await })
@@ -51,6 +58,15 @@ pub async fn serve(listener: TcpListener, frontend: Arc<Frontend>) {
 /// Binds the admin port.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    match admin.metrics.text(format) {
+        Ok(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {

@@ -19,6 +19,7 @@ use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
 use crate::ftp::tls::{Tls, TlsError};
 use crate::kubernetes::ClientError;
 use crate::masquerade::Masquerade;
+use crate::metrics::{Exposition, Front, readings::readings};
 use crate::password::PasswordHash;
 use crate::reload::{Reload, Watched};
 use crate::store::Store;
@@ -171,6 +172,8 @@ impl Gateway {
             stop,
             tasks: TaskTracker::new(),
             census: Census::default(),
+            pools: listeners.pools(),
+            metrics: Front::default(),
         });
 
         let addresses = listeners.addresses();
@@ -179,7 +182,12 @@ impl Gateway {
             .and_then(|listener| listener.local_addr().ok());
         listeners.serve(&frontend);
         if let Some(listener) = admin {
-            tokio::spawn(admin::serve(listener, Arc::clone(&frontend)));
+            let read = Arc::clone(&frontend);
+            let metrics =
+                Exposition::new(&frontend.metrics, frontend.store.requests(), move || {
+                    readings(&read)
+                });
+            tokio::spawn(admin::serve(listener, Arc::clone(&frontend), metrics));
         }
         undo.disarm();
         info!(

@@ -6,14 +6,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::{Gateway, StartError};
 use crate::config::import::{self, ImportError};
-use crate::config::{self, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::ftp::auth::{HashError, hash_password};
 use crate::health::{self, HealthError, Question};
 use crate::store::Chain;
-use crate::telemetry;
+use crate::telemetry::{self, LevelSwitch};
 
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -145,18 +146,36 @@ pub fn run() -> ExitCode {
 
 fn serve(source: Source) -> Result<(), Failure> {
     let loaded = config::load(source.config.as_deref())?;
-    telemetry::start(&loaded.config.log);
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let gateway = Gateway::start(loaded.config).await?;
-        gateway.run_until_signal().await;
-        Ok(())
+        let telemetry = telemetry::start(&loaded.config.log);
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let served = run_gateway(loaded.config, source.config, telemetry.level()).await;
+        telemetry.stop().await;
+        served
     })
+}
+
+/// Runs the gateway, while the level of the log follows the configuration file.
+async fn run_gateway(
+    config: Config,
+    file: Option<PathBuf>,
+    level: LevelSwitch,
+) -> Result<(), Failure> {
+    let file = file.or_else(config::file_from_environment);
+    let stop = CancellationToken::new();
+    let following = file.map(|file| tokio::spawn(level.follow(file, stop.clone())));
+    let gateway = Gateway::start(config).await?;
+    gateway.run_until_signal().await;
+    stop.cancel();
+    if let Some(following) = following {
+        let _ = following.await;
+    }
+    Ok(())
 }
 
 fn check_config(source: Source) -> Result<(), Failure> {

@@ -84,6 +84,12 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
     resolve::resolve(sources::collect(file, env, problems))
 }
 
+/// The file that `COSGATE_CONFIG` names, if it names one.
+pub fn file_from_environment() -> Option<PathBuf> {
+    let file = std::env::var_os(keys::CONFIG_VARIABLE)?;
+    (!file.is_empty()).then(|| file.into())
+}
+
 /// As [`load`], with `env` in the place of the process's environment.
 ///
 /// `KUBERNETES_SERVICE_HOST` in it means that this process runs in a pod.
@@ -362,6 +368,8 @@ pub struct Storage {
     pub request_timeout: Duration,
     /// What happens when a request fails.
     pub retry: Retry,
+    /// Whether requests carry a `traceparent`.
+    pub send_trace_context: bool,
     /// Whether uploads are compared with what the store has.
     pub integrity: Integrity,
     /// Whether bodies are hashed for the signature.
@@ -487,6 +495,8 @@ pub struct Upload {
     pub server_side_encryption: Option<String>,
     /// Key for server-side encryption.
     pub kms_key_id: Option<String>,
+    /// Whether new objects name the trace of their upload in their metadata.
+    pub trace_metadata: bool,
     /// When an unfinished multipart upload is given up for dead; 1 ms to 7 days.
     pub stale_after: Duration,
     /// Which of those are aborted.

@@ -21,6 +21,7 @@
 //! | [`session`] | where edge and backend meet |
 //! | [`engine`], [`backend`] | libunftp and its storage |
 //! | [`auth`] | users and passwords |
+//! | `trace` | the span of a command |
 //! | [`net`] | sockets |
 
 pub mod auth;
@@ -39,4 +40,5 @@ pub mod protection;
 pub mod reply;
 pub mod session;
 pub mod tls;
+mod trace;
 pub mod transfer;

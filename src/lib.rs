@@ -32,6 +32,7 @@ pub mod ftp;
 pub mod health;
 pub mod kubernetes;
 pub mod masquerade;
+pub mod metrics;
 pub mod password;
 pub mod reload;
 pub mod store;

@@ -19,6 +19,7 @@ pub mod key;
 pub mod listing;
 pub mod metadata;
 pub mod multipart;
+mod observe;
 pub mod parts;
 pub mod path;
 pub mod put;

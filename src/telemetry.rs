@@ -1,19 +1,40 @@
-//! What the program says about itself: log lines on standard output.
+//! What the program says about itself: log lines on standard output, and traces to a collector.
+//!
+//! One subscriber serves both. The log shows events, filtered by `log.level`, which may change while the program runs
+//! ([`level`]). The traces show the spans of target [`TRACE`] and nothing else; without a collector in the environment
+//! ([`traces`]) those spans are disabled at their call sites and cost next to nothing.
+//!
+//! No type of OpenTelemetry leaves this module.
+
+mod capped;
+mod export;
+pub mod level;
+mod traces;
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
-use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
+use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::{Level, Metadata, Span, error, info, warn};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{Log, LogFormat};
 
+pub use export::{spans_ended, spans_exported};
+pub use level::LevelSwitch;
+
+/// The target of the spans that traces are made of.
+pub const TRACE: &str = "cosgate::trace";
+
 /// What others log at the level that is configured for cosgate would drown it, and libunftp's spans print its users: these
 /// say more only when they are named in `log.level`.
-const QUIET: [&str; 9] = [
+const QUIET: [&str; 13] = [
     "libunftp=error",
     "aws_config=warn",
     "aws_smithy_runtime=warn",
@@ -24,6 +45,12 @@ const QUIET: [&str; 9] = [
     "kube_client=off",
     "kube_runtime=off",
     "s3s=off",
+    // the way to the collector; a failure is told once, by the exporter
+    "h2=warn",
+    "tonic=warn",
+    "tower=warn",
+    // spans for traces, of which log lines have the id
+    "cosgate::trace=off",
 ];
 
 /// Whose debug and trace events print credentials: key ids and session tokens stand in the requests, components and
@@ -40,31 +67,126 @@ fn is_discreet(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() || *metadata.level() <= Level::INFO || !tells()
 }
 
-/// Installs the subscriber. A second call in one process does nothing.
-pub fn start(log: &Log) {
-    let filter = filter(&log.level);
-    let registry = tracing_subscriber::registry()
-        .with(filter)
-        .with(filter_fn(is_discreet));
-    let _ = match log.format {
-        LogFormat::Json => {
-            let layer = fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false);
-            registry.with(layer.with_writer(std::io::stdout)).try_init()
-        }
-        LogFormat::Text => {
-            let layer = fmt::layer().with_ansi(std::io::stdout().is_terminal());
-            registry.with(layer.with_writer(std::io::stdout)).try_init()
-        }
+/// Spans on their way to the collector get this long when the program ends.
+const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+
+/// Log and traces of this process.
+#[must_use = "spans that wait to be sent are lost unless it is stopped"]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    level: LevelSwitch,
+}
+
+/// Installs the subscriber; within a runtime, which carries the spans to the collector. A second call in one process
+/// changes nothing.
+pub fn start(log: &Log) -> Telemetry {
+    let collector = traces::Collector::from_environment();
+    let provider = match &collector {
+        Some(Ok(collector)) => collector.connect().map(Some),
+        Some(Err(reason)) => Err(reason.clone()),
+        None => Ok(None),
     };
+    let (traces, no_traces) = match provider {
+        Ok(traces) => (traces, None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let spans = traces
+        .as_ref()
+        .map(|provider| traces::layer(provider).with_filter(only_spans_for_traces()));
+    let (filter, handle) = reload::Layer::new(filter(&log.level));
+    let lines = match log.format {
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_writer(std::io::stdout)
+            .boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_ansi(std::io::stdout().is_terminal())
+            .with_writer(std::io::stdout)
+            .boxed(),
+    };
+    let _ = tracing_subscriber::registry()
+        .with(spans)
+        .with(lines.with_filter(filter.and(filter_fn(is_discreet))))
+        .try_init();
+    match (collector, no_traces) {
+        (_, Some(reason)) => error!(event = "traces_off", reason, "there are no traces"),
+        (Some(Ok(collector)), None) => {
+            info!(event = "traces_on", endpoint = %collector.host(), protocol = %collector.protocol(), "traces are sent");
+        }
+        _ => {}
+    }
+    Telemetry {
+        traces,
+        level: LevelSwitch::new(log.level.clone(), move |level| {
+            handle.reload(filter_of(level)?).map_err(|e| e.to_string())
+        }),
+    }
+}
+
+impl Telemetry {
+    /// Changes the level of the log while the program runs.
+    pub fn level(&self) -> LevelSwitch {
+        self.level.clone()
+    }
+
+    /// Sends what waits to be sent, within a bound. Within the runtime.
+    pub async fn stop(self) {
+        let Some(traces) = self.traces else { return };
+        // the flush blocks, and the exporter needs the runtime meanwhile
+        let flushed =
+            tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH_WITHIN)).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            warn!(
+                event = "traces_lost",
+                lost = spans_ended().saturating_sub(spans_exported()),
+                "the last spans did not reach the collector in time"
+            );
+        }
+    }
+}
+
+/// The id of the trace that `span` belongs to: 32 hexadecimal digits. None without traces, and if it isn't sampled.
+pub fn trace_id(span: &Span) -> Option<String> {
+    if span.is_none() {
+        return None;
+    }
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    (context.is_valid() && context.is_sampled()).then(|| context.trace_id().to_string())
+}
+
+/// `span` as the value of a `traceparent` header (<https://www.w3.org/TR/trace-context/>, section 3.2).
+pub fn trace_parent(span: &Span) -> Option<String> {
+    if span.is_none() {
+        return None;
+    }
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    context.is_valid().then(|| {
+        format!(
+            "00-{}-{}-{:02x}",
+            context.trace_id(),
+            context.span_id(),
+            context.trace_flags().to_u8() & 1
+        )
+    })
+}
+
+/// Other layers' spans, the SDK's or libunftp's, are no part of a trace: their fields were not made for it.
+fn only_spans_for_traces() -> Targets {
+    Targets::new().with_target(TRACE, Level::INFO)
 }
 
 fn filter(level: &str) -> EnvFilter {
+    filter_of(level).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+fn filter_of(level: &str) -> Result<EnvFilter, String> {
     let mut directives: Vec<&str> = QUIET.to_vec();
     // the later of two directives for one target wins
     directives.push(level);
-    EnvFilter::try_new(directives.join(",")).unwrap_or_else(|_| EnvFilter::new("info"))
+    EnvFilter::try_new(directives.join(",")).map_err(|error| error.to_string())
 }

@@ -343,6 +343,8 @@ const TABLE: &[Key] = &[
         "Longest pause between two attempts; pauses are random and double from 200 ms on."),
     key("storage.retry.time_limit", Duration, Is("2m"),
         "Time for all attempts of a request; bodies get what they need on a link of 64 KiB/s on top."),
+    key("storage.send_trace_context", Choice(&["true", "false"]), Is("false"),
+        "Whether requests to the store carry the W3C `traceparent` of their span."),
     key("storage.integrity", Choice(&["auto", "off"]), Is("auto"),
         "Compare length and checksum with the store's before 226; `auto` takes the best that the store offers."),
     key("storage.sign_payload", Choice(&["auto", "always", "never"]), Is("auto"),
@@ -367,6 +369,8 @@ const TABLE: &[Key] = &[
         "Server-side encryption of new objects; the bucket's own if not set."),
     key("upload.kms_key_id", Text, Unset,
         "Key for server-side encryption with a key management service."),
+    key("upload.trace_metadata", Choice(&["true", "false"]), Is("false"),
+        "Whether a new object's metadata `trace-id` names the trace of its upload."),
     key("upload.stale_after", Duration, Is("24h"),
         "A multipart upload that a dead gateway left behind is aborted when nothing has arrived for this time."),
     key("upload.sweep", Choice(&["own", "all", "off"]), Is("own"),
@@ -442,11 +446,11 @@ const TABLE: &[Key] = &[
     key("reload.interval", Duration, Is("5s"),
         "How often files are looked at that may change at run time, such as `users_file`."),
     key("admin.listen", Text, Is("127.0.0.1:8080"),
-        "Address and port of the HTTP probes `/livez` and `/readyz`, or `off`."),
+        "Address and port of the HTTP probes `/livez` and `/readyz` and of `/metrics`, or `off`."),
     key("log.format", Choice(&["json", "text"]), Derived("`text` on a terminal, else `json`"),
         "Form of a log line."),
     key("log.level", Text, Is("info"),
-        "Log filter: `error`, `warn`, `info`, `debug`, `trace` or `off`, also per module, such as `info,cosgate=debug`."),
+        "Log filter: `error`, `warn`, `info`, `debug`, `trace` or `off`, also per module, such as `info,cosgate=debug`; a change in the file takes effect at once."),
 ];
 
 #[cfg(test)]

@@ -87,6 +87,7 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
         endpoint: url,
         credentials,
         data_dir: data_dir(read, known),
+        send_trace_context: read.value("storage.send_trace_context", parse::switch),
         connect_timeout: read.duration("storage.connect_timeout"),
         request_timeout: read.duration("storage.request_timeout"),
         retry: Retry {

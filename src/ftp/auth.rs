@@ -95,6 +95,19 @@ pub enum LoginError {
     TooManySessions,
 }
 
+impl LoginError {
+    /// One word, for a metric's label.
+    pub fn word(self) -> &'static str {
+        match self {
+            LoginError::Wrong => "wrong",
+            LoginError::Locked => "locked",
+            LoginError::Busy => "busy",
+            LoginError::Unavailable => "unavailable",
+            LoginError::TooManySessions => "too_many_sessions",
+        }
+    }
+}
+
 /// The users can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum UsersError {

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::Instrument;
 use unftp_core::auth::DefaultUser;
 use unftp_core::storage::{
     Error, ErrorKind, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
@@ -52,7 +53,7 @@ impl Backend {
     /// Runs one storage call and reports what came of it.
     async fn run(&self, call: impl Future<Output = Result<Done, StoreError>>) -> EngineResult<()> {
         let at_work = self.session.begin_work();
-        let outcome = call.await;
+        let outcome = call.instrument(self.session.span()).await;
         // The engine must not know more than this; the edge makes the reply from the outcome.
         let told = if outcome.is_ok() {
             Ok(())

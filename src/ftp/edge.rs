@@ -30,6 +30,7 @@ use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::{Done, Session};
 use crate::ftp::tls::Secured;
 use crate::masquerade::{Ports, Told};
+use crate::ftp::trace::Trace;
 use crate::store::{Algorithm, Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
@@ -101,8 +102,8 @@ pub(super) struct Edge {
     pub(super) algorithm: Option<Algorithm>,
     /// The session's place among those of its user.
     seat: Option<Seat>,
-    /// The last command was an `RNFR` that the engine accepted.
-    renaming: bool,
+    /// What the last command named, if it was an `RNFR` that the engine accepted.
+    renaming: Option<VirtualPath>,
 }
 
 /// How a data connection comes about.
@@ -158,7 +159,7 @@ pub async fn run(
         seat: None,
         epsv_only: false,
         algorithm: None,
-        renaming: false,
+        renaming: None,
     };
     let end = loop {
         match edge.serve().await {
@@ -323,8 +324,9 @@ impl Edge {
                     .await?;
                 Ok(())
             }
-            Command::Rnto(_) if !renaming => self.say(503, "RNFR must come first").await,
+            Command::Rnto(_) if renaming.is_none() => self.say(503, "RNFR must come first").await,
             Command::Rnto(path) => {
+                self.renaming = renaming;
                 self.on_path("RNTO", &path, |_, _| Reply::new(250, "Renamed"))
                     .await
             }
@@ -394,8 +396,12 @@ impl Edge {
         };
         let login = match login {
             Ok(login) => login,
-            Err(reason) => return self.refuse_login(reason).await,
+            Err(reason) => {
+                self.frontend.metrics.login(reason.word());
+                return self.refuse_login(reason).await;
+            }
         };
+        self.frontend.metrics.login("ok");
         let max_file_size = login.user.max_file_size;
         self.session.log_in(login.user);
         self.seat = Some(login.seat);
@@ -581,17 +587,40 @@ impl Edge {
             Ok(path) => path,
             Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
         };
+        let from = self.renaming.take();
+        // what changes something is traced and goes to the log; questions are too many
+        let audit = match verb {
+            "DELE" => Some("delete"),
+            "RMD" => Some("remove_directory"),
+            "MKD" => Some("make_directory"),
+            "RNTO" => Some("rename"),
+            _ => None,
+        };
+        let name = if verb == "RNTO" { "RENAME" } else { verb };
+        let mut trace = audit.map(|_| Trace::begin(self, name, &path));
         let reply = match self.ask(&format!("{verb} {path}")).await? {
             Ok(done) => {
-                self.renaming = verb == "RNFR";
-                if matches!(verb, "DELE" | "RMD" | "MKD" | "RNTO") {
-                    let (id, user) = (self.session.id, self.user_name());
-                    info!(event = verb.to_ascii_lowercase(), session = id, user, %path, "done");
+                let reply = good(&path, done);
+                if let (Some(event), Some(trace)) = (audit, &mut trace) {
+                    trace.complete(reply.code);
+                    let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
+                    let from = from.as_ref().map(tracing::field::display);
+                    info!(event, session = id, user, %client, from, %path, code = reply.code, trace_id = trace.id(), "done");
                 }
-                good(&path, done)
+                if verb == "RNFR" {
+                    self.renaming = Some(path);
+                }
+                reply
             }
-            Err(error) => self.refusal(verb, &path, &error),
+            Err(error) => {
+                let reply = self.refusal(verb, &path, &error);
+                if let Some(trace) = &mut trace {
+                    trace.failed("failed", reply.code, &error);
+                }
+                reply
+            }
         };
+        drop(trace);
         self.send(reply).await
     }
 

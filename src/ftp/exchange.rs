@@ -26,7 +26,9 @@ use crate::ftp::net::PeerWatch;
 use crate::ftp::protection::{connect, protect};
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Done, Gate, GateKeeper, Order};
+use crate::ftp::trace::Trace;
 use crate::ftp::transfer::{ClientData, Transfer};
+use crate::metrics::Direction;
 use crate::store::{Chain, Interruption, Start, StoreError, VirtualPath};
 
 /// Commands that a client may send ahead during a transfer; then its socket is left to fill up, and an ABOR behind them
@@ -228,20 +230,30 @@ impl Edge {
     }
 
     async fn exchange(&mut self, exchange: Exchange, order: Order, keeper: GateKeeper) -> Step {
+        let mut trace = Trace::begin(self, exchange.verb, &exchange.path);
         if let Some(refusal) = self.unprotected_data() {
             self.data = None;
-            return self.send(refusal).await;
+            return self.turn_down(&exchange, &mut trace, refusal).await;
         }
         let Some(channel) = self.data.take() else {
-            return self.say(425, "Use PASV or EPSV first").await;
+            let refusal = Reply::new(425, "Use PASV or EPSV first");
+            return self.turn_down(&exchange, &mut trace, refusal).await;
         };
         let Ok(control) = PeerWatch::new(self.control.stream().tcp()) else {
-            return self
-                .say(425, "Out of file descriptors, try again later")
-                .await;
+            let refusal = Reply::new(425, "Out of file descriptors, try again later");
+            return self.turn_down(&exchange, &mut trace, refusal).await;
         };
-        let transfer = Transfer::new(control);
+        let direction = match order {
+            Order::Upload { .. } => Direction::Received,
+            _ => Direction::Sent,
+        };
+        let transfer = Transfer::new(control, self.frontend.metrics.bytes(direction));
         let started = Instant::now();
+        let connecting = trace.data_connection(&channel);
+        let asked = match &channel {
+            DataChannel::Passive(reservation) => Some(reservation.since().into_std()),
+            DataChannel::Active(_) => None,
+        };
 
         let (local, frontend) = (self.session.local, &self.frontend);
         let (port, within) = match &channel {
@@ -268,7 +280,15 @@ impl Edge {
             arrival,
         )
         .await;
+        connecting.end(socket.is_some(), asked);
         let Some(socket) = socket else {
+            if asked.is_some() && transfer.interruption().is_none() {
+                self.frontend.metrics.missed();
+            }
+            let outcome = "no_data_connection";
+            self.frontend.metrics.transfer(exchange.verb, outcome, None);
+            let reason = transfer.interruption().map_or(outcome, Interruption::kind);
+            trace.refused(outcome, 425, reason);
             return self.no_data_connection(&transfer, port).await;
         };
 
@@ -282,7 +302,8 @@ impl Edge {
             Ok(done) => success(done),
             Err(error) => self.refusal(exchange.verb, &exchange.path, error),
         };
-        self.log(&exchange, &transfer, started, &outcome, &reply);
+        self.log(&exchange, &transfer, started, &outcome, &reply, &mut trace);
+        drop(trace);
         match transfer.interruption() {
             Some(Interruption::ControlLost) => Err(Close::Silently),
             Some(Interruption::Stopping) => Err(Close::With(reply)),
@@ -293,6 +314,15 @@ impl Edge {
             }
             _ => self.send(reply).await,
         }
+    }
+
+    /// What is wrong before the storage hears of it.
+    async fn turn_down(&mut self, exchange: &Exchange, trace: &mut Trace, refusal: Reply) -> Step {
+        trace.refused("refused", refusal.code, "refused");
+        self.frontend
+            .metrics
+            .transfer(exchange.verb, "refused", None);
+        self.send(refusal).await
     }
 
     /// Lets the storage and the client exchange bytes; the result is the storage's own.
@@ -379,7 +409,7 @@ impl Edge {
         }
     }
 
-    /// One line per transfer.
+    /// One line per transfer, and the same in the trace and the metrics.
     fn log(
         &self,
         exchange: &Exchange,
@@ -387,10 +417,19 @@ impl Edge {
         started: Instant,
         outcome: &Result<Done, StoreError>,
         reply: &Reply,
+        trace: &mut Trace,
     ) {
         let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
         let (verb, path, bytes) = (exchange.verb, &exchange.path, transfer.bytes());
-        let seconds = started.elapsed().as_secs_f64();
+        let took = started.elapsed();
+        let seconds = took.as_secs_f64();
+        // in bytes per second
+        let rate = (bytes as f64 / seconds.max(1e-6)).round() as u64;
+        let size = match outcome {
+            Ok(Done::Stored(stored)) => Some(stored.size),
+            Err(StoreError::UploadInterrupted { kept, .. }) => *kept,
+            _ => None,
+        };
         let (outcome, error) = match outcome {
             Ok(_) => ("complete", None),
             Err(error @ StoreError::UploadInterrupted { kept: Some(_), .. }) => {
@@ -402,15 +441,22 @@ impl Edge {
             Err(error @ StoreError::TooLarge { .. }) => ("too_large", Some(error)),
             Err(error) => ("failed", Some(error)),
         };
-        let code = reply.code;
+        let (code, trace_id) = (reply.code, trace.id());
+        self.frontend.metrics.transfer(verb, outcome, Some(took));
+        trace.bytes(bytes, size);
         match error {
             None => {
-                info!(event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, outcome, code, "transfer");
+                trace.complete(code);
+                info!(
+                    event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, rate, outcome, code,
+                    trace_id, "transfer"
+                );
             }
             Some(error) => {
+                trace.failed(outcome, code, error);
                 warn!(
-                    event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, outcome, code,
-                    error = %Chain(error), "transfer"
+                    event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, rate, outcome, code,
+                    trace_id, error = %Chain(error), "transfer"
                 );
             }
         }

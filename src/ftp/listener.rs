@@ -22,6 +22,7 @@ use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
 use crate::ftp::reply::Reply;
 use crate::ftp::tls::Tls;
 use crate::masquerade::Masquerade;
+use crate::metrics::Front;
 use crate::store::Store;
 
 /// Connections that the kernel holds while the accept loop is busy.
@@ -59,6 +60,10 @@ pub struct Frontend {
     pub tasks: TaskTracker,
     /// Who is connected.
     pub census: Census,
+    /// The passive ports, one pool per address.
+    pub pools: Vec<Arc<PassivePool>>,
+    /// What is counted.
+    pub metrics: Front,
 }
 
 /// Counts sessions, in all and by address.
@@ -146,6 +151,17 @@ impl Listeners {
             .iter()
             .filter_map(|listener| listener.socket.local_addr().ok())
             .collect()
+    }
+
+    /// The passive ports, one pool per address.
+    pub fn pools(&self) -> Vec<Arc<PassivePool>> {
+        let mut pools: Vec<Arc<PassivePool>> = Vec::new();
+        for listener in &self.0 {
+            if !pools.iter().any(|pool| Arc::ptr_eq(pool, &listener.pool)) {
+                pools.push(Arc::clone(&listener.pool));
+            }
+        }
+        pools
     }
 
     /// Accepts until the drain begins.

@@ -51,6 +51,7 @@ pub struct Reservation {
     pool: Arc<PassivePool>,
     key: Key,
     serial: u64,
+    since: Instant,
     connection: oneshot::Receiver<TcpStream>,
 }
 
@@ -152,11 +153,12 @@ impl PassivePool {
         };
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (sender, connection) = oneshot::channel();
+        let since = Instant::now();
         waiting.insert(
             key,
             Waiting {
                 serial,
-                since: Instant::now(),
+                since,
                 connection: sender,
             },
         );
@@ -164,8 +166,20 @@ impl PassivePool {
             pool: Arc::clone(self),
             key,
             serial,
+            since,
             connection,
         })
+    }
+
+    /// Ports that are bound.
+    pub fn size(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Reservations whose connection has not come yet.
+    pub fn reserved(&self) -> usize {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.len()
     }
 
     /// Connections that nobody had asked for.
@@ -219,6 +233,11 @@ impl Reservation {
     /// The port that the client is told.
     pub fn port(&self) -> u16 {
         self.key.0
+    }
+
+    /// When the port was taken for the client, which is told of it right away.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// The client's connection; `None` when the reservation was taken over because it had become stale.

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use secrecy::SecretString;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::ftp::auth::User;
 use crate::ftp::listformat::Format;
@@ -35,6 +36,7 @@ pub struct Session {
     order: Mutex<Option<Order>>,
     transfer: Mutex<Option<Arc<Transfer>>>,
     outcome: Mutex<Option<Result<Done, StoreError>>>,
+    span: Mutex<Span>,
     at_work: AtomicBool,
 }
 
@@ -156,6 +158,7 @@ impl Session {
             order: Mutex::new(None),
             transfer: Mutex::new(None),
             outcome: Mutex::new(None),
+            span: Mutex::new(Span::none()),
             at_work: AtomicBool::new(false),
         }
     }
@@ -194,6 +197,16 @@ impl Session {
     /// Notes the transfer that the next order belongs to, or that there is none.
     pub fn set_transfer(&self, transfer: Option<Arc<Transfer>>) {
         *lock(&self.transfer) = transfer;
+    }
+
+    /// Notes the span of the command in hand, or [`Span::none`] after it.
+    pub fn set_span(&self, span: Span) {
+        *lock(&self.span) = span;
+    }
+
+    /// The span of the command in hand: the storage works in a task of the engine's, which knows nothing of it.
+    pub fn span(&self) -> Span {
+        lock(&self.span).clone()
     }
 
     /// Resolves when the transfer in hand is interrupted; never without one.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ pub struct Transfer {
     bytes: AtomicU64,
     interrupted: CancellationToken,
     control: PeerWatch,
+    counter: Counter,
 }
 
 const RUNNING: u8 = 0;
@@ -39,14 +41,21 @@ const INTERRUPTIONS: [Interruption; 8] = [
 ];
 
 impl Transfer {
-    /// `control` is watched for the client's death; see [`Transfer::commit`].
-    pub fn new(control: PeerWatch) -> Arc<Self> {
+    /// `control` is watched for the client's death; see [`Transfer::commit`]. Bytes are counted in `counter`, too, while
+    /// they move.
+    pub fn new(control: PeerWatch, counter: Counter) -> Arc<Self> {
         Arc::new(Transfer {
             state: AtomicU8::new(RUNNING),
             bytes: AtomicU64::new(0),
             interrupted: CancellationToken::new(),
             control,
+            counter,
         })
+    }
+
+    fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counter.inc_by(bytes);
     }
 
     /// Ends the transfer early. False if it had ended before, by commit or by another interruption.
@@ -210,9 +219,7 @@ impl Source for ClientData {
             let _ = tokio::time::timeout(CLOSE_WITHIN, open(&mut self.stream).shutdown()).await;
             self.closed = true;
         }
-        self.transfer
-            .bytes
-            .fetch_add(read as u64, Ordering::Relaxed);
+        self.transfer.count(read as u64);
         Ok(read)
     }
 
@@ -235,9 +242,7 @@ impl Sink for ClientData {
                 self.transfer.interrupt(Interruption::DataReset);
                 return Err(Interruption::DataReset);
             }
-            self.transfer
-                .bytes
-                .fetch_add(written as u64, Ordering::Relaxed);
+            self.transfer.count(written as u64);
             bytes = &bytes[written..];
         }
         Ok(())
@@ -277,7 +282,10 @@ mod tests {
     async fn commit_and_interrupt_exclude_each_other() {
         let (_client, server) = pair().await;
         for _ in 0..200 {
-            let transfer = Transfer::new(PeerWatch::new(&server).expect("a descriptor"));
+            let transfer = Transfer::new(
+                PeerWatch::new(&server).expect("a descriptor"),
+                Counter::default(),
+            );
             let abort = std::thread::spawn({
                 let transfer = transfer.clone();
                 move || transfer.interrupt(Interruption::Abort)
@@ -292,7 +300,10 @@ mod tests {
     #[tokio::test]
     async fn a_dead_control_connection_wins_over_a_commit() {
         let (client, server) = pair().await;
-        let transfer = Transfer::new(PeerWatch::new(&server).expect("a descriptor"));
+        let transfer = Transfer::new(
+            PeerWatch::new(&server).expect("a descriptor"),
+            Counter::default(),
+        );
         drop(client);
         while !transfer.control.is_gone() {
             tokio::task::yield_now().await;
@@ -304,7 +315,10 @@ mod tests {
     async fn every_interruption_is_told_apart() {
         let (_client, server) = pair().await;
         for reason in INTERRUPTIONS {
-            let transfer = Transfer::new(PeerWatch::new(&server).expect("a descriptor"));
+            let transfer = Transfer::new(
+                PeerWatch::new(&server).expect("a descriptor"),
+                Counter::default(),
+            );
             assert!(transfer.interrupt(reason));
             assert!(!transfer.interrupt(Interruption::Abort));
             assert_eq!(transfer.interruption(), Some(reason));

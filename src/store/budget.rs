@@ -10,9 +10,11 @@
 //! before its part is sent, so it ends, and the next one follows, first come, first served.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::store::error::StoreError;
 
@@ -26,6 +28,19 @@ pub struct Budget {
     reserve: Arc<Semaphore>,
     wait: Duration,
     total: u64,
+    waits: AtomicU64,
+    waited_micros: AtomicU64,
+}
+
+/// Notes a wait when it ends, however it ends.
+struct Waiting<'a>(&'a Budget, Instant);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let micros = u64::try_from(self.1.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.waits.fetch_add(1, Ordering::Relaxed);
+        self.0.waited_micros.fetch_add(micros, Ordering::Relaxed);
+    }
 }
 
 /// Leave to hold so many bytes, given back on drop.
@@ -46,6 +61,8 @@ impl Budget {
             reserve: Arc::new(Semaphore::new(reserve as usize)),
             wait,
             total,
+            waits: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
         })
     }
 
@@ -56,6 +73,8 @@ impl Budget {
             reserve: Arc::new(Semaphore::new(0)),
             wait: Duration::ZERO,
             total,
+            waits: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
         })
     }
 
@@ -68,6 +87,18 @@ impl Budget {
     pub fn used(&self) -> u64 {
         let free = (self.shared.available_permits() + self.reserve.available_permits()) as u64;
         (self.total / UNIT).saturating_sub(free) * UNIT
+    }
+
+    /// The most bytes that can be granted.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How often somebody had to wait, and how long in all; waits that are over.
+    pub fn waits(&self) -> (u64, Duration) {
+        let micros = self.waited_micros.load(Ordering::Relaxed);
+        let waits = self.waits.load(Ordering::Relaxed);
+        (waits, Duration::from_micros(micros))
     }
 
     /// Leave to hold `bytes` if that much is free at this moment, for what can do without.
@@ -102,6 +133,12 @@ impl Budget {
         }
         let rest = units(part_bytes.max(bytes)) - units(grant.bytes);
         let rest = u32::try_from(rest).map_err(|_| StoreError::NoMemory)?;
+        if let Ok(permit) = self.reserve.clone().try_acquire_many_owned(rest) {
+            grant.reserve = Some(permit);
+            grant.bytes = part_bytes.max(bytes);
+            return Ok(());
+        }
+        let _waiting = Waiting(self, Instant::now());
         tokio::select! {
             permit = self.shared.clone().acquire_many_owned(more) => {
                 grant.widen(permit.expect("the semaphore is never closed"), bytes);
@@ -191,6 +228,9 @@ mod tests {
         assert_eq!(budget.used(), 8 * MIB);
         let refused = budget.grow(&mut Grant::default(), UNIT, 4 * MIB).await;
         assert!(matches!(refused, Err(StoreError::NoMemory)), "{refused:?}");
+        let (waits, waited) = budget.waits();
+        // the timer's grain is a millisecond
+        assert_eq!((waits, waited.as_millis() / 10), (1, 500));
         drop(held);
         assert_eq!(budget.used(), 0);
     }

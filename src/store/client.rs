@@ -11,11 +11,13 @@ use aws_sdk_s3::config::{
 };
 
 use crate::config::{self, Addressing, Provider};
+use crate::metrics::Requests;
 use crate::store::budget::Budget;
 use crate::store::buffer::Buffers;
 use crate::store::credentials;
 use crate::store::error::StoreError;
 use crate::store::integrity::{Integrity, Method};
+use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
@@ -32,6 +34,7 @@ pub(super) struct Inner {
     buffers: Arc<Buffers>,
     /// For the chunks that downloads read ahead.
     read_ahead: Arc<Budget>,
+    requests: Requests,
 }
 
 /// How a user's store differs from the gateway's own.
@@ -58,6 +61,8 @@ pub(super) struct ObjectOptions {
     pub encryption: Option<String>,
     /// The key for it, where the algorithm takes one.
     pub kms_key: Option<String>,
+    /// New objects carry the id of the trace that made them.
+    pub trace_metadata: bool,
 }
 
 /// What uploads and copies may do, resolved from the configuration.
@@ -158,8 +163,15 @@ impl Store {
             list_version: storage.list_version,
             download: download.clone(),
         };
+        let requests = Requests::default();
+        let observer = Observer::new(
+            storage.bucket.clone(),
+            requests.clone(),
+            storage.send_trace_context,
+        );
+        let config = sdk_config(storage).await.interceptor(observer).build();
         Ok(Store(Arc::new(Inner {
-            client: Client::from_conf(sdk_config(storage).await),
+            client: Client::from_conf(config),
             bucket: storage.bucket.clone(),
             settings,
             options: ObjectOptions {
@@ -168,6 +180,7 @@ impl Store {
                 storage_class: upload.storage_class.clone(),
                 encryption: upload.server_side_encryption.clone(),
                 kms_key: upload.kms_key_id.clone(),
+                trace_metadata: upload.trace_metadata,
             },
             integrity: Arc::new(Integrity::new(integrity_method(storage))),
             unsigned_payload: unsigned_payload(storage),
@@ -177,6 +190,7 @@ impl Store {
                 upload.stall_timeout,
             )),
             read_ahead: Budget::undivided(download.memory_budget),
+            requests,
         })))
     }
 
@@ -201,6 +215,21 @@ impl Store {
     /// Bytes that downloads may hold at this moment for chunks read ahead.
     pub fn read_ahead_bytes(&self) -> u64 {
         self.0.read_ahead.used()
+    }
+
+    /// The most bytes of part buffers, and of chunks read ahead.
+    pub fn memory_limits(&self) -> (u64, u64) {
+        (self.0.budget.total(), self.0.read_ahead.total())
+    }
+
+    /// How often uploads have waited for buffer memory, and how long in all.
+    pub fn memory_waits(&self) -> (u64, Duration) {
+        self.0.budget.waits()
+    }
+
+    /// What is counted of the requests.
+    pub fn requests(&self) -> &Requests {
+        &self.0.requests
     }
 
     pub(super) fn read_ahead_budget(&self) -> &Budget {
@@ -279,6 +308,7 @@ impl Store {
             unsigned_payload: inner.unsigned_payload,
             buffers: Arc::clone(&inner.buffers),
             read_ahead: Arc::clone(&inner.read_ahead),
+            requests: inner.requests.clone(),
         }))
     }
 
@@ -325,7 +355,7 @@ impl From<Arc<Inner>> for Store {
     }
 }
 
-async fn sdk_config(storage: &config::Storage) -> Config {
+async fn sdk_config(storage: &config::Storage) -> aws_sdk_s3::config::Builder {
     let chain = credentials::aws_chain(storage).await;
     let mut builder = match (storage.provider, &chain) {
         // AWS's chain comes with the other settings of the standard variables and files. Only here: an AWS_ENDPOINT_URL
@@ -362,7 +392,6 @@ async fn sdk_config(storage: &config::Storage) -> Config {
                 .operation_timeout(storage.retry.time_limit)
                 .build(),
         )
-        .build()
 }
 
 /// What the store is known to offer; `None` if that shows only with its first answer.

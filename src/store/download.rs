@@ -24,6 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::store::Sink;
 use crate::store::budget::Grant;
@@ -205,7 +206,7 @@ impl Ahead {
         };
         Ahead {
             arrived,
-            task: AbortOnDropHandle::new(tokio::spawn(task)),
+            task: AbortOnDropHandle::new(tokio::spawn(task.in_current_span())),
             length,
             _grant: grant,
         }

@@ -103,6 +103,48 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// One word for it, for `error.type` of a span (OpenTelemetry wants few different ones).
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StoreError::NotFound => "not_found",
+            StoreError::IsDirectory => "is_directory",
+            StoreError::AlreadyExists => "already_exists",
+            StoreError::NotEmpty => "not_empty",
+            StoreError::IntoItself => "into_itself",
+            StoreError::Forbidden => "forbidden",
+            StoreError::BadName(_) => "bad_name",
+            StoreError::Denied { .. } => "denied",
+            StoreError::Unavailable { .. } => "unavailable",
+            StoreError::Refused { .. } => "refused",
+            StoreError::Integrity { .. } => "integrity",
+            StoreError::TooLarge { .. } => "too_large",
+            StoreError::NoMemory => "no_memory",
+            StoreError::BeyondEnd { .. } => "beyond_end",
+            StoreError::Rename { .. } => "rename",
+            StoreError::Interrupted(reason) | StoreError::UploadInterrupted { reason, .. } => {
+                reason.kind()
+            }
+        }
+    }
+}
+
+impl Interruption {
+    /// One word for it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Interruption::Abort => "abort",
+            Interruption::ControlLost => "control_lost",
+            Interruption::DataReset => "data_reset",
+            Interruption::TlsTruncated => "tls_truncated",
+            Interruption::TlsHandshake => "tls_handshake",
+            Interruption::TlsNotResumed => "tls_not_resumed",
+            Interruption::Stalled => "stalled",
+            Interruption::Stopping => "stopping",
+        }
+    }
+}
+
 /// Why a transfer ended without a clean end of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Interruption {

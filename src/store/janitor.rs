@@ -154,6 +154,7 @@ async fn abort_if_stale(
         .send()
         .await
         .map_err(|error| StoreError::from_sdk("AbortMultipartUpload", error))?;
+    store.requests().swept();
     info!(key, upload_id = id, "stale multipart upload aborted");
     Ok(true)
 }

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::types::{CommonPrefix, Object};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::config::ListVersion;
 use crate::store::client::Store;
@@ -35,7 +36,9 @@ struct Page {
 impl Store {
     /// Starts to list the directory at `prefix`.
     pub fn list(&self, prefix: KeyPrefix) -> Listing {
-        let next = Next::Page(tokio::spawn(page(self.clone(), prefix.clone(), None)));
+        let next = Next::Page(tokio::spawn(
+            page(self.clone(), prefix.clone(), None).in_current_span(),
+        ));
         Listing {
             store: self.clone(),
             prefix,
@@ -63,7 +66,7 @@ impl Listing {
         match page_read.continuation {
             Some(token) => {
                 let next = page(self.store.clone(), self.prefix.clone(), Some(token));
-                self.next = Next::Page(tokio::spawn(next));
+                self.next = Next::Page(tokio::spawn(next.in_current_span()));
             }
             None if !self.found && !self.prefix.as_str().is_empty() => {
                 return Err(StoreError::NotFound);

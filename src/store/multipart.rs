@@ -2,6 +2,7 @@
 //!
 //! Invariant: a [`Multipart`] that was begun is completed or aborted, also when its owner is dropped.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass,
 };
 use bytes::Bytes;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
@@ -109,6 +110,7 @@ impl Store {
             .bucket(self.bucket())
             .key(key.as_str());
         let request = request
+            .set_metadata(self.trace_metadata())
             .set_checksum_algorithm(nvme.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(nvme.then_some(ChecksumType::FullObject))
             .set_server_side_encryption(self.encryption())
@@ -302,7 +304,8 @@ impl Multipart {
 impl Drop for Multipart {
     fn drop(&mut self) {
         if let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(abort(self.store.clone(), self.key.clone(), id));
+            let aborted = abort(self.store.clone(), self.key.clone(), id);
+            runtime.spawn(aborted.in_current_span());
         }
     }
 }

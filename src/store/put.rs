@@ -1,18 +1,33 @@
 //! One object with one request, and its proof.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption, StorageClass};
 use bytes::Bytes;
-use tracing::error;
+use tracing::{Span, error};
 
 use crate::config::Provider;
 use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::{Answer, CosChecksum, Digest, Method};
 use crate::store::key::ObjectKey;
+use crate::telemetry::trace_id;
+
+/// `x-amz-meta-trace-id`
+const TRACE_METADATA: &str = "trace-id";
 
 impl Store {
+    /// The id of the trace that makes the object, if that is asked for and there is one.
+    pub(super) fn trace_metadata(&self) -> Option<HashMap<String, String>> {
+        if !self.object_options().trace_metadata {
+            return None;
+        }
+        let id = trace_id(&Span::current())?;
+        Some(HashMap::from([(TRACE_METADATA.to_owned(), id)]))
+    }
+
     /// Stores `bytes` as one object with one request.
     pub(super) async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {
         let known = self.integrity().method();
@@ -46,6 +61,7 @@ impl Store {
         let request = request
             .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
             .content_type(content_type(key))
+            .set_metadata(self.trace_metadata())
             .set_content_md5(digest.content_md5())
             .set_checksum_crc64_nvme(digest.crc64_nvme(method))
             .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))

@@ -18,6 +18,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::config::OnInterrupt;
 use crate::store::buffer::PartBuffer;
@@ -231,7 +232,8 @@ impl Upload {
         let empty = self.store.buffers().part();
         let part = std::mem::replace(&mut self.filling, empty);
         let request = self.begin().await?.part(number);
-        self.running.spawn(request.send(part.freeze()));
+        self.running
+            .spawn(request.send(part.freeze()).in_current_span());
         Ok(())
     }
 

@@ -7,7 +7,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
@@ -49,6 +48,8 @@ pub fn run(arguments: &[&str], env: &[(&str, &str)], input: &str) -> (Option<i32
 pub struct Program {
     pub address: SocketAddr,
     pub password: String,
+    /// The admin port, if it is on.
+    pub admin: Option<SocketAddr>,
     child: Child,
     output: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
@@ -113,6 +114,9 @@ impl Program {
             let _ = child.wait();
             return None;
         };
+        let admin = serving
+            .split_once("\"admin\":\"Some(")
+            .and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
         let address = serving
             .split("\"listen\":\"[")
             .nth(1)
@@ -148,9 +152,17 @@ impl Program {
             readers: vec![log, hints],
             address,
             password,
+            admin,
             child,
             _directory: directory,
         })
+    }
+
+    /// The lines of the log so far, from that it serves on.
+    pub fn log(&self) -> Vec<String> {
+        let output = self.output();
+        let lines = output.lines().skip_while(|line| !line.contains("is serving"));
+        lines.map(str::to_owned).collect()
     }
 
     /// Resident memory in KiB.
@@ -185,6 +197,11 @@ impl Program {
 
     /// SIGTERM, and the exit code.
     pub fn terminate(mut self) -> Option<i32> {
+        self.stop()
+    }
+
+    /// The same, for what is looked at afterwards.
+    pub fn stop(&mut self) -> Option<i32> {
         self.signal();
         self.child.wait().expect("it ends").code()
     }
@@ -331,7 +348,7 @@ fn a_taken_port_or_directory_is_69_and_says_which() {
     assert!(errors.contains("file"), "{errors}");
 }
 
-/// `UPDATE_README=1 cargo test --test it readme` writes the table anew.
+/// `UPDATE_README=1 cargo test --test it readme -- --test-threads 1` writes the table anew.
 #[test]
 fn the_readme_has_a_row_for_every_key() {
     const HEAD: &str = "|---|---|---|---|\n";

@@ -19,6 +19,7 @@ mod masquerade;
 mod protection;
 mod sessions;
 mod store_failures;
+mod telemetry;
 mod transfers;
 mod users;
 mod users_file;

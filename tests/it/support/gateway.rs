@@ -80,56 +80,13 @@ impl TestGateway {
 
     /// A gateway whose store stands behind `proxy`, as a store on the network does. The user is `demo` with `secret`.
     pub async fn behind_proxy(settings: &[&str]) -> (Self, Proxy) {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        let options = Options {
-            data_dir: data.path().to_owned(),
-            bucket: BUCKET.to_owned(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            credentials: None,
-        };
-        let store = EmbeddedStore::start(options).await.expect("a store");
-        let proxy = Proxy::start(
-            store
-                .endpoint()
-                .trim_start_matches("http://")
-                .parse()
-                .expect("an address"),
-        )
-        .await;
-        let hash =
-            cosgate::ftp::auth::hash_password(&SecretString::from("secret")).expect("hashes");
-        let own = [
-            "STORAGE__PROVIDER=s3".to_owned(),
-            // its requests would be among those that a scenario counts
-            "UPLOAD__SWEEP=off".to_owned(),
-            format!("STORAGE__BUCKET={BUCKET}"),
-            format!("STORAGE__ENDPOINT=http://{}", proxy.address()),
-            format!("STORAGE__ACCESS_KEY_ID={}", store.access_key_id()),
-            format!(
-                "STORAGE__SECRET_ACCESS_KEY={}",
-                store.secret_access_key().expose_secret()
-            ),
-            format!(
-                "USERS=[{{name: demo, password_hash: '{}'}}]",
-                hash.expose_secret()
-            ),
-        ];
+        let (store, proxy, own) = TestStore::behind_proxy().await;
         let settings: Vec<&str> = own
             .iter()
             .map(String::as_str)
             .chain(settings.iter().copied())
             .collect();
         let gateway = start(&settings).await;
-        let s3 = client(
-            &store.endpoint(),
-            store.access_key_id(),
-            store.secret_access_key(),
-        );
-        let store = TestStore {
-            s3,
-            outside: Some(store),
-            _data: data,
-        };
         (
             TestGateway {
                 gateway,
@@ -172,6 +129,69 @@ impl TestGateway {
 }
 
 impl TestStore {
+    /// A store of its own behind `proxy`, and what a gateway has to be told to use it. The user is `demo` with `secret`.
+    pub async fn behind_proxy() -> (Self, Proxy, Vec<String>) {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let options = Options {
+            data_dir: data.path().to_owned(),
+            bucket: BUCKET.to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            credentials: None,
+        };
+        let store = EmbeddedStore::start(options).await.expect("a store");
+        let proxy = Proxy::start(
+            store
+                .endpoint()
+                .trim_start_matches("http://")
+                .parse()
+                .expect("an address"),
+        )
+        .await;
+        let hash =
+            cosgate::ftp::auth::hash_password(&SecretString::from("secret")).expect("hashes");
+        let own = [
+            "STORAGE__PROVIDER=s3".to_owned(),
+            // its requests would be among those that a scenario counts
+            "UPLOAD__SWEEP=off".to_owned(),
+            format!("STORAGE__BUCKET={BUCKET}"),
+            format!("STORAGE__ENDPOINT=http://{}", proxy.address()),
+            format!("STORAGE__ACCESS_KEY_ID={}", store.access_key_id()),
+            format!(
+                "STORAGE__SECRET_ACCESS_KEY={}",
+                store.secret_access_key().expose_secret()
+            ),
+            format!(
+                "USERS=[{{name: demo, password_hash: '{}'}}]",
+                hash.expose_secret()
+            ),
+        ];
+        let s3 = client(
+            &store.endpoint(),
+            store.access_key_id(),
+            store.secret_access_key(),
+        );
+        let store = TestStore {
+            s3,
+            outside: Some(store),
+            _data: data,
+        };
+        (store, proxy, own.to_vec())
+    }
+
+    /// What the store's keys are, to look for where they must not be.
+    pub fn keys_of_outside(&self) -> [String; 2] {
+        let store = self.outside.as_ref().expect("a store of its own");
+        let secret = store.secret_access_key().expose_secret();
+        [store.access_key_id().to_owned(), secret.to_owned()]
+    }
+
+    /// An object's own metadata.
+    pub async fn metadata(&self, key: &str, name: &str) -> Option<String> {
+        let head = self.s3.head_object().bucket(BUCKET).key(key).send().await;
+        let metadata = head.expect("it is there").metadata?;
+        metadata.get(name).cloned()
+    }
+
     /// The bytes of an object, read past the gateway.
     pub async fn object(&self, key: &str) -> Option<Vec<u8>> {
         self.object_in(BUCKET, key).await

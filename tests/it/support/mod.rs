@@ -1,6 +1,7 @@
 //! What the scenarios are made of.
 
 pub mod cloud;
+pub mod collector;
 pub mod cos;
 pub mod ftp;
 pub mod gateway;

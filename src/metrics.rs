@@ -1,0 +1,316 @@
+//! Every metric: its name, unit, labels and meaning, in one table; and how they are written for Prometheus.
+//!
+//! Label values come from the program, never from a client: no path, key, user or address is one, so their number is
+//! bounded. What is counted as it happens lives in [`Front`] and [`Requests`]; what can be asked for when somebody looks
+//! is read then, by [`readings`].
+//!
+//! The crate is `prometheus-client`, the one that the Prometheus project keeps itself: labels and units are typed, and
+//! nothing is registered behind the program's back in a global registry, as libunftp's metrics are.
+
+mod exposition;
+mod process;
+pub mod readings;
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeMetric;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+pub use exposition::{Exposition, Format};
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Without unit and without `_total`.
+    name: &'static str,
+    /// What kind of number.
+    pub kind: Kind,
+    unit: In,
+    /// Names of the labels.
+    pub labels: &'static [&'static str],
+    /// One sentence, without its full stop.
+    pub help: &'static str,
+}
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// In what a metric is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum In {
+    Number,
+    Seconds,
+    Bytes,
+}
+
+impl Metric {
+    /// The name as Prometheus knows it.
+    pub fn exported(&self) -> String {
+        let unit = match self.unit {
+            In::Number => "",
+            In::Seconds => "_seconds",
+            In::Bytes => "_bytes",
+        };
+        let end = if self.kind == Kind::Counter {
+            "_total"
+        } else {
+            ""
+        };
+        format!("{}{unit}{end}", self.name)
+    }
+
+    fn unit(&self) -> Option<Unit> {
+        match self.unit {
+            In::Number => None,
+            In::Seconds => Some(Unit::Seconds),
+            In::Bytes => Some(Unit::Bytes),
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($name:ident = $metric:literal $kind:ident $unit:ident [$($label:literal)*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $name: Metric = Metric {
+                name: $metric, kind: Kind::$kind, unit: In::$unit, labels: &[$($label),*], help: $help,
+            };
+        )*
+        /// All metrics.
+        pub const TABLE: &[Metric] = &[$($name),*];
+    };
+}
+
+metrics! {
+    BUILD = "cosgate_build_info" Gauge Number ["version"]
+        "Always 1, with the version that runs";
+    SESSIONS = "cosgate_sessions" Gauge Number []
+        "Control connections that are open";
+    LOGINS = "cosgate_logins" Counter Number ["result"]
+        "Logins: `ok`, `wrong` (name or password), `busy` (too many at once)";
+    TRANSFERS = "cosgate_transfers" Counter Number ["command" "outcome"]
+        "Transfers by their end: `complete`, `kept`, `discarded`, `too_large`, `failed`, `no_data_connection`, `refused`";
+    TRANSFERRED = "cosgate_transfer" Counter Bytes ["direction"]
+        "Bytes on data connections while they move, `received` from clients and `sent` to them";
+    TRANSFER_DURATION = "cosgate_transfer_duration" Histogram Seconds ["command"]
+        "Time from a transfer's command to its last reply";
+    REQUESTS = "cosgate_s3_requests" Counter Number ["operation" "outcome"]
+        "Requests to the store, retries included in each: `ok`, `not_found`, `refused` (other 4xx), `throttled`, `server_error`, `timeout`, `transport`, `cancelled` (also by the limit on all attempts)";
+    REQUEST_DURATION = "cosgate_s3_request_duration" Histogram Seconds ["operation"]
+        "Time from a request to the head of the answer to its last attempt";
+    RETRIES = "cosgate_s3_retries" Counter Number ["operation"]
+        "Attempts after the first";
+    SWEPT = "cosgate_stale_uploads_aborted" Counter Number []
+        "Multipart uploads of dead gateways that the janitor found and aborted";
+    MEMORY_USED = "cosgate_buffer_memory_used" Gauge Bytes ["budget"]
+        "Memory granted for parts of uploads (`upload`) and for what downloads read ahead (`download`)";
+    MEMORY_LIMIT = "cosgate_buffer_memory_limit" Gauge Bytes ["budget"]
+        "`upload.memory_budget` and `download.memory_budget`";
+    MEMORY_WAITS = "cosgate_buffer_memory_waits" Counter Number []
+        "Times that an upload had to wait for buffer memory";
+    MEMORY_WAITED = "cosgate_buffer_memory_waited" Counter Seconds []
+        "Time that uploads have waited for buffer memory";
+    PASSIVE_PORTS = "cosgate_passive_ports" Gauge Number []
+        "Passive ports that are bound";
+    PASSIVE_RESERVED = "cosgate_passive_reservations" Gauge Number []
+        "Data connections that clients have asked for and not made yet; each takes one port for one client address";
+    PASSIVE_MISSED = "cosgate_passive_connections_missed" Counter Number []
+        "Transfers whose passive data connection never came: a firewall, or a wrong masquerade address";
+    PASSIVE_STRAYS = "cosgate_passive_connections_stray" Counter Number []
+        "Connections to passive ports that no session had asked for";
+    MASQUERADE_KNOWN = "cosgate_masquerade_address_known" Gauge Number []
+        "1 if PASV can tell an address, 0 while it is waited for";
+    CERTIFICATE_EXPIRY = "cosgate_certificate_expiry_timestamp" Gauge Seconds []
+        "When the certificate in force ends, in Unix time; absent without FTPS";
+    CERTIFICATE_FAILING = "cosgate_certificate_reload_failing_since_timestamp" Gauge Seconds []
+        "Since when changed certificate files can't be used, in Unix time, or 0; absent without FTPS";
+    SPANS_ENDED = "cosgate_trace_spans" Counter Number []
+        "Spans that were to be sent to the collector";
+    SPANS_EXPORTED = "cosgate_trace_spans_exported" Counter Number []
+        "Spans that the collector has taken; the rest waits or is lost";
+    PROCESS_CPU = "process_cpu" Counter Seconds []
+        "User and system CPU time";
+    PROCESS_MEMORY = "process_resident_memory" Gauge Bytes []
+        "Resident memory";
+    PROCESS_FDS = "process_open_fds" Gauge Number []
+        "Open file descriptors";
+    PROCESS_MAX_FDS = "process_max_fds" Gauge Number []
+        "File descriptors that may be open";
+    PROCESS_START = "process_start_time" Gauge Seconds []
+        "When the process started, in Unix time";
+}
+
+/// The table for the README.
+pub fn markdown_rows() -> String {
+    let row = |metric: &Metric| {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<String> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+        let (name, labels) = (metric.exported(), labels.join(", "));
+        format!("| `{name}` | {kind} | {labels} | {}. |\n", metric.help)
+    };
+    TABLE.iter().map(row).collect()
+}
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
+
+/// What is counted at the FTP side. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Front {
+    logins: Family<Labels<1>, Counter>,
+    transfers: Family<Labels<2>, Counter>,
+    transferred: Family<Labels<1>, Counter>,
+    durations: Histograms,
+    missed: Counter,
+}
+
+/// Where the bytes of a transfer go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    Received,
+    /// To the client.
+    Sent,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Front {
+            logins: Family::default(),
+            transfers: Family::default(),
+            transferred: Family::default(),
+            durations: Family::new_with_constructor(transfer_histogram),
+            missed: Counter::default(),
+        }
+    }
+}
+
+impl Front {
+    /// A login, by its result.
+    pub fn login(&self, result: &'static str) {
+        self.logins.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// A transfer that has ended; without `took` none was begun.
+    pub fn transfer(&self, command: &'static str, outcome: &'static str, took: Option<Duration>) {
+        let labels = [("command", command), ("outcome", outcome)];
+        self.transfers.get_or_create(&labels).inc();
+        if let Some(took) = took {
+            let histogram = self.durations.get_or_create(&[("command", command)]);
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts bytes while they move.
+    pub fn bytes(&self, direction: Direction) -> Counter {
+        let direction = match direction {
+            Direction::Received => "received",
+            Direction::Sent => "sent",
+        };
+        self.transferred
+            .get_or_create_owned(&[("direction", direction)])
+    }
+
+    /// A passive data connection never came.
+    pub fn missed(&self) {
+        self.missed.inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        register(registry, LOGINS, self.logins.clone());
+        register(registry, TRANSFERS, self.transfers.clone());
+        register(registry, TRANSFERRED, self.transferred.clone());
+        register(registry, TRANSFER_DURATION, self.durations.clone());
+        register(registry, PASSIVE_MISSED, self.missed.clone());
+    }
+}
+
+/// What is counted of the requests to the store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    requests: Family<Labels<2>, Counter>,
+    durations: Histograms,
+    retries: Family<Labels<1>, Counter>,
+    swept: Counter,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Requests {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(request_histogram),
+            retries: Family::default(),
+            swept: Counter::default(),
+        }
+    }
+}
+
+impl Requests {
+    /// A request that has ended.
+    pub fn request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        let labels = [("operation", operation), ("outcome", outcome)];
+        self.requests.get_or_create(&labels).inc();
+        let histogram = self.durations.get_or_create(&[("operation", operation)]);
+        histogram.observe(took.as_secs_f64());
+        // from its first request on an operation has a number of retries, be it 0
+        drop(self.retries.get_or_create(&[("operation", operation)]));
+    }
+
+    /// Another attempt.
+    pub fn retry(&self, operation: &'static str) {
+        self.retries
+            .get_or_create(&[("operation", operation)])
+            .inc();
+    }
+
+    /// A stale multipart upload was aborted.
+    pub fn swept(&self) {
+        self.swept.inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        register(registry, REQUESTS, self.requests.clone());
+        register(registry, REQUEST_DURATION, self.durations.clone());
+        register(registry, RETRIES, self.retries.clone());
+        register(registry, SWEPT, self.swept.clone());
+    }
+}
+
+fn register<M>(registry: &mut Registry, row: Metric, metric: M)
+where
+    M: EncodeMetric + Send + Sync + std::fmt::Debug + 'static,
+{
+    match row.unit() {
+        Some(unit) => registry.register_with_unit(row.name, row.help, unit, metric),
+        None => registry.register(row.name, row.help, metric),
+    }
+}
+
+/// From a small file in one request to a large one over a slow link.
+fn transfer_histogram() -> Histogram {
+    Histogram::new([
+        0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0,
+    ])
+}
+
+/// From a store next door to the limit on all attempts.
+fn request_histogram() -> Histogram {
+    Histogram::new([
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ])
+}

@@ -1,0 +1,102 @@
+//! What can be asked for when somebody looks: read from the gateway's own state, not kept a second time.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::*;
+use crate::ftp::listener::Frontend;
+use crate::telemetry;
+
+/// A metric as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    pub(super) metric: Metric,
+    pub(super) samples: Vec<(Vec<(&'static str, String)>, f64)>,
+}
+
+impl Reading {
+    /// A metric without labels.
+    pub fn of(metric: Metric, value: f64) -> Self {
+        Reading {
+            metric,
+            samples: vec![(Vec::new(), value)],
+        }
+    }
+
+    /// A metric with one value for each of several values of its label.
+    pub fn by_label(metric: Metric, values: impl IntoIterator<Item = (String, f64)>) -> Self {
+        let label = metric.labels.first().copied().unwrap_or_default();
+        let samples = values
+            .into_iter()
+            .map(|(name, value)| (vec![(label, name)], value));
+        Reading {
+            metric,
+            samples: samples.collect(),
+        }
+    }
+}
+
+/// Everything of a gateway that is not counted as it happens.
+pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
+    let store = &frontend.store;
+    let both = |upload: u64, download: u64| {
+        [
+            ("upload".to_owned(), upload as f64),
+            ("download".to_owned(), download as f64),
+        ]
+    };
+    let (waits, waited) = store.memory_waits();
+    let sum = |of: fn(&crate::ftp::passive::PassivePool) -> u64| {
+        frontend.pools.iter().map(|pool| of(pool)).sum::<u64>() as f64
+    };
+    let mut readings = vec![
+        Reading::by_label(BUILD, [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]),
+        Reading::of(SESSIONS, frontend.census.sessions() as f64),
+        Reading::by_label(
+            MEMORY_USED,
+            both(store.buffered_bytes(), store.read_ahead_bytes()),
+        ),
+        Reading::by_label(MEMORY_LIMIT, {
+            let (upload, download) = store.memory_limits();
+            both(upload, download)
+        }),
+        Reading::of(MEMORY_WAITS, waits as f64),
+        Reading::of(MEMORY_WAITED, waited.as_secs_f64()),
+        Reading::of(PASSIVE_PORTS, sum(|pool| pool.size() as u64)),
+        Reading::of(PASSIVE_RESERVED, sum(|pool| pool.reserved() as u64)),
+        Reading::of(PASSIVE_STRAYS, sum(|pool| pool.strays())),
+        Reading::of(
+            MASQUERADE_KNOWN,
+            f64::from(u8::from(frontend.masquerade.is_known())),
+        ),
+        Reading::of(SPANS_ENDED, telemetry::spans_ended() as f64),
+        Reading::of(SPANS_EXPORTED, telemetry::spans_exported() as f64),
+    ];
+    readings.extend(certificate(frontend));
+    readings.extend(process::readings());
+    readings
+}
+
+/// Without FTPS there is a metric, and no value of it.
+fn certificate(frontend: &Frontend) -> [Reading; 2] {
+    let mut expiry = Reading::of(CERTIFICATE_EXPIRY, 0.0);
+    let mut failing = Reading::of(CERTIFICATE_FAILING, 0.0);
+    match &frontend.tls {
+        Some(tls) => {
+            expiry = Reading::of(CERTIFICATE_EXPIRY, unix_seconds(tls.not_after()));
+            if let Some(fault) = tls.failing() {
+                failing = Reading::of(CERTIFICATE_FAILING, unix_seconds(fault.since));
+            }
+        }
+        None => {
+            expiry.samples.clear();
+            failing.samples.clear();
+        }
+    }
+    [expiry, failing]
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
