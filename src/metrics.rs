@@ -131,6 +131,10 @@ metrics! {
         "Connections to passive ports that no session had asked for";
     MASQUERADE_KNOWN = "cosgate_masquerade_address_known" Gauge Number []
         "1 if PASV can tell an address, 0 while it is waited for";
+    MASQUERADE_CHANGES = "cosgate_masquerade_address_changes" Counter Number []
+        "How often one masquerade address took the place of another";
+    USERS_FAILING = "cosgate_users_reload_failing_since_timestamp" Gauge Seconds []
+        "Since when a changed users file can't be used, in Unix time, or 0";
     CERTIFICATE_EXPIRY = "cosgate_certificate_expiry_timestamp" Gauge Seconds []
         "When the certificate in force ends, in Unix time; absent without FTPS";
     CERTIFICATE_FAILING = "cosgate_certificate_reload_failing_since_timestamp" Gauge Seconds []

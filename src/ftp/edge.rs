@@ -29,8 +29,8 @@ use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::{Done, Session};
 use crate::ftp::tls::Secured;
-use crate::masquerade::{Ports, Told};
 use crate::ftp::trace::Trace;
+use crate::masquerade::{Ports, Told};
 use crate::store::{Algorithm, Chain, EntryKind, NameError, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.

@@ -50,7 +50,8 @@ impl Trace {
         );
         if !span.is_disabled() {
             // what PASV tells, which is the address that a wrong configuration shows in
-            let told = edge.frontend.masquerade.address(local.ip());
+            let peer = edge.session.peer.ip();
+            let told = edge.frontend.masquerade.told(local.ip(), peer).address;
             let address = told.map_or_else(|_| local.ip().to_string(), |told| told.to_string());
             span.record("server.address", address);
         }

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::ftp::listener::Frontend;
+use crate::masquerade::Decision;
 use crate::telemetry;
 
 /// A metric as it is now.
@@ -39,6 +40,8 @@ impl Reading {
 /// Everything of a gateway that is not counted as it happens.
 pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
     let store = &frontend.store;
+    let masquerade = frontend.masquerade.subscribe().borrow().clone();
+    let users = frontend.users.reload_state().borrow().clone();
     let both = |upload: u64, download: u64| {
         [
             ("upload".to_owned(), upload as f64),
@@ -67,7 +70,17 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
         Reading::of(PASSIVE_STRAYS, sum(|pool| pool.strays())),
         Reading::of(
             MASQUERADE_KNOWN,
-            f64::from(u8::from(frontend.masquerade.is_known())),
+            f64::from(u8::from(!matches!(
+                masquerade.decision,
+                Decision::Unknown(_)
+            ))),
+        ),
+        Reading::of(MASQUERADE_CHANGES, masquerade.changes as f64),
+        Reading::of(
+            USERS_FAILING,
+            users
+                .failure
+                .map_or(0.0, |failure| unix_seconds(failure.since)),
         ),
         Reading::of(SPANS_ENDED, telemetry::spans_ended() as f64),
         Reading::of(SPANS_EXPORTED, telemetry::spans_exported() as f64),
@@ -84,7 +97,7 @@ fn certificate(frontend: &Frontend) -> [Reading; 2] {
     match &frontend.tls {
         Some(tls) => {
             expiry = Reading::of(CERTIFICATE_EXPIRY, unix_seconds(tls.not_after()));
-            if let Some(fault) = tls.failing() {
+            if let Some(fault) = tls.state().failure {
                 failing = Reading::of(CERTIFICATE_FAILING, unix_seconds(fault.since));
             }
         }

@@ -89,11 +89,6 @@ impl Budget {
         (self.total / UNIT).saturating_sub(free) * UNIT
     }
 
-    /// The most bytes that can be granted.
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
     /// How often somebody had to wait, and how long in all; waits that are over.
     pub fn waits(&self) -> (u64, Duration) {
         let micros = self.waited_micros.load(Ordering::Relaxed);

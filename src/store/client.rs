@@ -219,12 +219,12 @@ impl Store {
 
     /// The most bytes of part buffers, and of chunks read ahead.
     pub fn memory_limits(&self) -> (u64, u64) {
-        (self.0.budget.total(), self.0.read_ahead.total())
+        (self.0.buffers.budget().total(), self.0.read_ahead.total())
     }
 
     /// How often uploads have waited for buffer memory, and how long in all.
     pub fn memory_waits(&self) -> (u64, Duration) {
-        self.0.budget.waits()
+        self.0.buffers.budget().waits()
     }
 
     /// What is counted of the requests.
@@ -284,6 +284,7 @@ impl Store {
             options,
             integrity: Arc::clone(&inner.integrity),
             unsigned_payload: inner.unsigned_payload,
+            requests: inner.requests.clone(),
             buffers: Arc::clone(&inner.buffers),
             read_ahead: Arc::clone(&inner.read_ahead),
         }))

@@ -2,7 +2,6 @@
 //!
 //! Invariant: a [`Multipart`] that was begun is completed or aborted, also when its owner is dropped.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 

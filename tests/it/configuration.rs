@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
@@ -161,7 +162,9 @@ impl Program {
     /// The lines of the log so far, from that it serves on.
     pub fn log(&self) -> Vec<String> {
         let output = self.output();
-        let lines = output.lines().skip_while(|line| !line.contains("is serving"));
+        let lines = output
+            .lines()
+            .skip_while(|line| !line.contains("is serving"));
         lines.map(str::to_owned).collect()
     }
 
