@@ -23,6 +23,7 @@ mod range;
 pub mod rename;
 pub mod requests;
 pub mod resume;
+mod sdk;
 pub mod tenants;
 #[cfg(test)]
 mod testing;

@@ -1,21 +1,19 @@
-//! SDK set-up per provider, and the settings that all operations share.
+//! A store as operations see it: the client, and the settings that they share.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-};
+use aws_sdk_s3::config::Config;
 
-use crate::config::{self, Addressing, Provider};
+use crate::config::{self, Provider};
 use crate::store::budget::Budget;
 use crate::store::credentials;
 use crate::store::error::StoreError;
-use crate::store::integrity::{Integrity, Method};
+use crate::store::integrity::Integrity;
 use crate::store::parts::{DoesNotFit, PartPlan};
+use crate::store::sdk;
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +26,8 @@ pub(super) struct Inner {
     options: ObjectOptions,
     integrity: Arc<Integrity>,
     unsigned_payload: bool,
+    /// What integrity and signatures at another place follow from.
+    wanted: (config::Integrity, config::SignPayload),
     budget: Arc<Budget>,
     /// For the chunks that downloads read ahead.
     read_ahead: Arc<Budget>,
@@ -36,8 +36,10 @@ pub(super) struct Inner {
 /// How a user's store differs from the gateway's own.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    /// Another bucket at the same endpoint.
+    /// Another bucket.
     pub bucket: Option<String>,
+    /// Another region or endpoint.
+    pub site: Option<config::Site>,
     /// Other credentials.
     pub credentials: Option<config::StaticCredentials>,
     /// A new object may replace an old one, if `upload.overwrite` allows it too.
@@ -93,9 +95,6 @@ const MAX_COPY_BYTES: u64 = 5_000_000_000;
 
 /// Large copies go in parts of this size, so that several run at once and a retry repeats little.
 const COPY_PART_BYTES: u64 = 512 * 1024 * 1024;
-
-/// The first retry comes after a random time up to this, each further one after up to twice the last.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// A body is given at least this long on the way, in bytes per second, before its attempt is called dead.
 const SLOWEST_BODY: u64 = 64 * 1024;
@@ -158,7 +157,7 @@ impl Store {
             download: download.clone(),
         };
         Ok(Store(Arc::new(Inner {
-            client: Client::from_conf(sdk_config(storage).await),
+            client: Client::from_conf(sdk::config(storage).await),
             bucket: storage.bucket.clone(),
             settings,
             options: ObjectOptions {
@@ -168,8 +167,18 @@ impl Store {
                 encryption: upload.server_side_encryption.clone(),
                 kms_key: upload.kms_key_id.clone(),
             },
-            integrity: Arc::new(Integrity::new(integrity_method(storage))),
-            unsigned_payload: unsigned_payload(storage),
+            integrity: Arc::new(Integrity::new(sdk::integrity_method(
+                storage.provider,
+                storage.integrity,
+                storage.checksums_when_required,
+            ))),
+            unsigned_payload: sdk::unsigned_payload(
+                storage.provider,
+                storage.sign_payload,
+                storage.endpoint.as_deref(),
+                storage.checksums_when_required,
+            ),
+            wanted: (storage.integrity, storage.sign_payload),
             budget: Budget::new(upload.memory_budget, plan.largest(), upload.stall_timeout),
             read_ahead: Budget::undivided(download.memory_budget),
         })))
@@ -230,14 +239,30 @@ impl Store {
     /// The store of a user; connections, budgets and settings are shared. See [`crate::store::tenants`].
     pub(super) fn for_tenant(&self, tenant: &Tenant) -> Self {
         let inner = &self.0;
-        let client = match &tenant.credentials {
-            None => inner.client.clone(),
-            Some(keys) => {
-                let config = inner.client.config().to_builder();
-                Client::from_conf(
-                    config
-                        .credentials_provider(credentials::fixed(keys))
-                        .build(),
+        let client = match (&tenant.credentials, &tenant.site) {
+            (None, None) => inner.client.clone(),
+            (keys, site) => {
+                let mut config = inner.client.config().to_builder();
+                if let Some(keys) = keys {
+                    config = config.credentials_provider(credentials::fixed(keys));
+                }
+                if let Some(site) = site {
+                    config = sdk::at_site(config, site);
+                }
+                Client::from_conf(config.build())
+            }
+        };
+        let (integrity, unsigned_payload) = match &tenant.site {
+            None => (Arc::clone(&inner.integrity), inner.unsigned_payload),
+            // what was learnt of the one store says nothing of the other
+            Some(site) => {
+                let ((integrity, sign), provider) = (inner.wanted, inner.options.provider);
+                let when_required = site.checksums_when_required;
+                let method = sdk::integrity_method(provider, integrity, when_required);
+                let endpoint = site.endpoint.as_deref();
+                (
+                    Arc::new(Integrity::new(method)),
+                    sdk::unsigned_payload(provider, sign, endpoint, when_required),
                 )
             }
         };
@@ -248,8 +273,9 @@ impl Store {
             bucket: tenant.bucket.clone().unwrap_or(inner.bucket.clone()),
             settings: inner.settings.clone(),
             options,
-            integrity: Arc::clone(&inner.integrity),
-            unsigned_payload: inner.unsigned_payload,
+            integrity,
+            unsigned_payload,
+            wanted: inner.wanted,
             budget: Arc::clone(&inner.budget),
             read_ahead: Arc::clone(&inner.read_ahead),
         }))
@@ -270,8 +296,11 @@ impl Store {
             bucket: inner.bucket.clone(),
             settings,
             options: inner.options.clone(),
-            integrity: Arc::new(Integrity::new(Some(Method::Crc64Nvme))),
+            integrity: Arc::new(Integrity::new(Some(
+                crate::store::integrity::Method::Crc64Nvme,
+            ))),
             unsigned_payload: inner.unsigned_payload,
+            wanted: inner.wanted,
             budget: Arc::clone(&inner.budget),
             read_ahead: Arc::clone(&inner.read_ahead),
         }))
@@ -309,6 +338,7 @@ impl Tenant {
         self.bucket
             .as_ref()
             .is_none_or(|bucket| *bucket == store.0.bucket)
+            && self.site.is_none()
             && self.credentials.is_none()
             && (self.overwrite || !store.0.options.overwrite)
     }
@@ -317,76 +347,5 @@ impl Tenant {
 impl From<Arc<Inner>> for Store {
     fn from(inner: Arc<Inner>) -> Self {
         Store(inner)
-    }
-}
-
-async fn sdk_config(storage: &config::Storage) -> Config {
-    let chain = credentials::aws_chain(storage).await;
-    let mut builder = match (storage.provider, &chain) {
-        // AWS's chain comes with the other settings of the standard variables and files. Only here: an AWS_ENDPOINT_URL
-        // that happens to be set must not send the embedded store's or COS's requests elsewhere.
-        (Provider::S3, Some(chain)) => aws_sdk_s3::config::Builder::from(chain),
-        _ => Config::builder().behavior_version(BehaviorVersion::latest()),
-    };
-    if let Some(provider) = credentials::provider(storage, chain.as_ref()) {
-        builder = builder.credentials_provider(provider);
-    }
-    if let Some(endpoint) = &storage.endpoint {
-        builder = builder.endpoint_url(endpoint);
-    }
-    if storage.checksums_when_required {
-        // COS, OSS, R2 and others refuse the SDK's default checksums or ignore them
-        builder = builder
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    }
-    builder
-        .identity_cache(credentials::cache())
-        .region(Region::new(storage.region.clone()))
-        .force_path_style(matches!(storage.addressing, Addressing::Path))
-        .retry_config(
-            RetryConfig::standard()
-                .with_max_attempts(storage.retry.max_attempts)
-                .with_initial_backoff(FIRST_BACKOFF)
-                .with_max_backoff(storage.retry.max_backoff),
-        )
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(storage.connect_timeout)
-                .read_timeout(storage.request_timeout)
-                .operation_timeout(storage.retry.time_limit)
-                .build(),
-        )
-        .build()
-}
-
-/// What the store is known to offer; `None` if that shows only with its first answer.
-fn integrity_method(storage: &config::Storage) -> Option<Method> {
-    match (storage.integrity, storage.provider) {
-        (config::Integrity::Off, _) => Some(Method::Off),
-        (_, Provider::Cos) => Some(Method::CosCrc64),
-        (_, Provider::Embedded) => Some(Method::Crc64Nvme),
-        // Amazon's own S3
-        (_, Provider::S3) if !storage.checksums_when_required => Some(Method::Crc64Nvme),
-        (_, Provider::S3) => None,
-    }
-}
-
-/// Hashing a body for the signature takes as long as everything else that is done with it. Where TLS or the loopback
-/// protects the body and a checksum proves it, the signature may leave it out; only stores that document it get that by
-/// themselves.
-fn unsigned_payload(storage: &config::Storage) -> bool {
-    let encrypted = storage
-        .endpoint
-        .as_deref()
-        .is_none_or(|endpoint| endpoint.starts_with("https://"));
-    match storage.sign_payload {
-        config::SignPayload::Always => false,
-        config::SignPayload::Never => true,
-        config::SignPayload::Auto => match storage.provider {
-            Provider::Embedded => true,
-            Provider::S3 => encrypted && !storage.checksums_when_required,
-            Provider::Cos => false,
-        },
     }
 }

@@ -19,5 +19,6 @@ mod protection;
 mod sessions;
 mod store_failures;
 mod transfers;
+mod user_stores;
 mod users;
 mod users_file;

@@ -80,22 +80,7 @@ impl TestGateway {
 
     /// A gateway whose store stands behind `proxy`, as a store on the network does. The user is `demo` with `secret`.
     pub async fn behind_proxy(settings: &[&str]) -> (Self, Proxy) {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        let options = Options {
-            data_dir: data.path().to_owned(),
-            bucket: BUCKET.to_owned(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            credentials: None,
-        };
-        let store = EmbeddedStore::start(options).await.expect("a store");
-        let proxy = Proxy::start(
-            store
-                .endpoint()
-                .trim_start_matches("http://")
-                .parse()
-                .expect("an address"),
-        )
-        .await;
+        let (store, proxy) = TestStore::behind_proxy().await;
         let hash =
             cosgate::ftp::auth::hash_password(&SecretString::from("secret")).expect("hashes");
         let own = [
@@ -104,11 +89,8 @@ impl TestGateway {
             "UPLOAD__SWEEP=off".to_owned(),
             format!("STORAGE__BUCKET={BUCKET}"),
             format!("STORAGE__ENDPOINT=http://{}", proxy.address()),
-            format!("STORAGE__ACCESS_KEY_ID={}", store.access_key_id()),
-            format!(
-                "STORAGE__SECRET_ACCESS_KEY={}",
-                store.secret_access_key().expose_secret()
-            ),
+            format!("STORAGE__ACCESS_KEY_ID={}", store.keys_of_its_own().0),
+            format!("STORAGE__SECRET_ACCESS_KEY={}", store.keys_of_its_own().1),
             format!(
                 "USERS=[{{name: demo, password_hash: '{}'}}]",
                 hash.expose_secret()
@@ -120,16 +102,6 @@ impl TestGateway {
             .chain(settings.iter().copied())
             .collect();
         let gateway = start(&settings).await;
-        let s3 = client(
-            &store.endpoint(),
-            store.access_key_id(),
-            store.secret_access_key(),
-        );
-        let store = TestStore {
-            s3,
-            outside: Some(store),
-            _data: data,
-        };
         (
             TestGateway {
                 gateway,
@@ -165,13 +137,49 @@ impl TestGateway {
     /// Ends the gateway and what belongs to it.
     pub async fn stop(self) {
         self.gateway.stop().await;
-        if let Some(store) = self.store.outside {
-            store.stop().await;
-        }
+        self.store.stop().await;
     }
 }
 
 impl TestStore {
+    /// A store that no gateway owns, behind a proxy.
+    pub async fn behind_proxy() -> (Self, Proxy) {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let options = Options {
+            data_dir: data.path().to_owned(),
+            bucket: BUCKET.to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            credentials: None,
+        };
+        let store = EmbeddedStore::start(options).await.expect("a store");
+        let endpoint = store.endpoint();
+        let address = endpoint.trim_start_matches("http://").parse();
+        let proxy = Proxy::start(address.expect("an address")).await;
+        let s3 = client(&endpoint, store.access_key_id(), store.secret_access_key());
+        let store = TestStore {
+            s3,
+            outside: Some(store),
+            _data: data,
+        };
+        (store, proxy)
+    }
+
+    /// Access key and secret key of a store that no gateway owns.
+    pub fn keys_of_its_own(&self) -> (&str, &str) {
+        let store = self.outside.as_ref().expect("a store of its own");
+        (
+            store.access_key_id(),
+            store.secret_access_key().expose_secret(),
+        )
+    }
+
+    /// Ends a store that no gateway owns.
+    pub async fn stop(self) {
+        if let Some(store) = self.outside {
+            store.stop().await;
+        }
+    }
+
     /// The bytes of an object, read past the gateway.
     pub async fn object(&self, key: &str) -> Option<Vec<u8>> {
         self.object_in(BUCKET, key).await
