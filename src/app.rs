@@ -325,6 +325,7 @@ fn add_demo_user(config: &mut Config) -> Result<Option<SecretString>, HashError>
         home: "/".to_owned(),
         permissions: Permissions::ALL,
         bucket: None,
+        site: None,
         credentials: None,
         allow_from: Vec::new(),
         max_sessions: None,

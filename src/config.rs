@@ -48,6 +48,7 @@ mod print;
 mod reader;
 mod resolve;
 mod rights;
+mod site;
 mod sources;
 mod storage;
 mod tls;
@@ -74,6 +75,8 @@ pub(crate) use credentials::is_role_name;
 pub use error::{ConfigError, Problem};
 pub use keys::{Fallback, Key, Kind, markdown_rows, table};
 pub use print::Loaded;
+pub use site::Common;
+pub(crate) use storage::is_reached_in_private;
 pub use users::{answered_user, users_of_file};
 
 /// Reads the configuration from `file`, if any, and this process's environment.
@@ -318,7 +321,7 @@ pub enum Provider {
 }
 
 /// How a request names the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Addressing {
     /// `https://bucket.host/key`
     Virtual,
@@ -547,6 +550,8 @@ pub struct User {
     pub permissions: Permissions,
     /// Bucket of the user's own; none: [`Storage::bucket`].
     pub bucket: Option<String>,
+    /// Where that bucket is; none: where [`Storage`] says.
+    pub site: Option<Site>,
     /// Credentials of the user's own; none: the gateway's.
     pub credentials: Option<StaticCredentials>,
     /// Networks that the user may come from; empty: any.
@@ -559,6 +564,19 @@ pub struct User {
     pub require_tls: bool,
     /// Common name that the client's certificate must have.
     pub client_cert_cn: Option<String>,
+}
+
+/// A place of the same kind as [`Storage`], in another region or at another endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Region to sign requests for.
+    pub region: String,
+    /// URL without bucket and without trailing `/`; none: the SDK's own choice.
+    pub endpoint: Option<String>,
+    /// How a request names the bucket.
+    pub addressing: Addressing,
+    /// As [`Storage::checksums_when_required`].
+    pub checksums_when_required: bool,
 }
 
 /// What a user may do; never nothing.

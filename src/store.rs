@@ -26,6 +26,7 @@ pub mod put;
 mod range;
 pub mod rename;
 pub mod resume;
+mod sdk;
 pub mod tenants;
 #[cfg(test)]
 mod testing;

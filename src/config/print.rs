@@ -71,6 +71,10 @@ fn user_lines(list: &str, index: usize, user: &User) -> Vec<String> {
     keys.push(("home", printable(&user.home)));
     keys.push(("permissions", user.permissions.to_string()));
     keys.extend(user.bucket.iter().map(|name| ("bucket", printable(name))));
+    if let Some(site) = &user.site {
+        keys.push(("region", printable(&site.region)));
+        keys.extend(site.endpoint.iter().map(|url| ("endpoint", printable(url))));
+    }
     if let Some(credentials) = &user.credentials {
         keys.push(("access_key_id", REDACTED.to_string()));
         keys.push(("secret_access_key", REDACTED.to_string()));

@@ -43,7 +43,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
     }
     let storage = storage::resolve(read);
     let auth = auth::resolve(read);
-    let (users, users_file) = users::resolve(read, storage.provider, auth.http.is_some());
+    let (users, users_file) = users::resolve(read, &storage, auth.http.is_some());
     tls::check_users(read, tls.as_ref(), &users);
     Config {
         greeting: read.value("greeting", parse::greeting),

@@ -11,17 +11,15 @@ use super::reader::Reader;
 use super::{Addressing, ListVersion, Provider, Retry, StaticCredentials, Storage};
 use super::{credentials as sources, keys, names};
 
-impl Storage {
-    /// True if nobody else can change what travels to the store: TLS, or the loopback. Without an endpoint it is
-    /// Amazon's, over HTTPS.
-    pub fn is_reached_in_private(&self) -> bool {
-        self.endpoint.as_deref().is_none_or(|url| {
-            Endpoint::parse(url).is_ok_and(|endpoint| {
-                let is_loopback = endpoint.ip().is_some_and(|ip| ip.is_loopback());
-                endpoint.is_tls || is_loopback || endpoint.host == "localhost"
-            })
+/// True if nobody else can change what travels to the store: TLS, or the loopback. Without an endpoint it is Amazon's,
+/// over HTTPS.
+pub fn is_reached_in_private(endpoint: Option<&str>) -> bool {
+    endpoint.is_none_or(|url| {
+        Endpoint::parse(url).is_ok_and(|endpoint| {
+            let is_loopback = endpoint.ip().is_some_and(|ip| ip.is_loopback());
+            endpoint.is_tls || is_loopback || endpoint.host == "localhost"
         })
-    }
+    })
 }
 
 /// What a store takes.
@@ -77,11 +75,7 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
         prefix: prefix(read, limits.key_bytes),
         addressing,
         list_version: list_version(read, known),
-        checksums_when_required: match provider {
-            Provider::Cos => true,
-            Provider::S3 => endpoint.is_some_and(|endpoint| !endpoint.is_amazon()),
-            Provider::Embedded => false,
-        },
+        checksums_when_required: checksums_when_required(provider, endpoint.as_ref()),
         credential_source: sources::resolve(read, known, credentials.is_some(), &region),
         region,
         endpoint: url,
@@ -223,7 +217,7 @@ fn embedded_endpoint(endpoint: Endpoint) -> Parsed<Endpoint> {
     }
 }
 
-fn cos_endpoint(endpoint: Endpoint) -> Parsed<Endpoint> {
+pub(super) fn cos_endpoint(endpoint: Endpoint) -> Parsed<Endpoint> {
     if let Some(host) = endpoint.without_tencent_bucket() {
         Err(format!(
             "the bucket does not belong here (see storage.bucket); write https://{host}"
@@ -242,7 +236,7 @@ fn cos_url(read: &mut Reader, provider: Option<Provider>, region: &str) -> Optio
     let is_cos =
         provider == Some(Provider::Cos) && !region.is_empty() && read.is_sound("storage.endpoint");
     is_cos.then(|| {
-        let url = format!("https://cos.{region}.myqcloud.com");
+        let url = cos_endpoint_of(region);
         read.settle("storage.endpoint", &url);
         url
     })
@@ -263,16 +257,9 @@ fn addressing(
                 .to_string(),
         ),
     });
-    let fitting = match provider {
-        // A bucket cannot be put in front of an IP address; COS itself never has one.
-        Some(Provider::Cos) if endpoint.is_none_or(|endpoint| endpoint.ip().is_none()) => {
-            Addressing::Virtual
-        }
-        Some(Provider::S3) if endpoint.is_none_or(Endpoint::wants_virtual_addressing) => {
-            Addressing::Virtual
-        }
-        Some(_) | None => Addressing::Path,
-    };
+    let fitting = provider.map_or(Addressing::Path, |provider| {
+        fitting_addressing(provider, endpoint)
+    });
     let is_tencent = endpoint.is_none_or(Endpoint::is_tencent);
     match (provider, chosen) {
         (Some(Provider::Cos), Some(Addressing::Path)) if is_tencent => {
@@ -305,6 +292,35 @@ fn addressing(
         (_, None) => read.settle(KEY, &fitting.to_string()),
     }
     chosen.unwrap_or(fitting)
+}
+
+/// What `storage.addressing: auto` makes of an endpoint.
+pub(super) fn fitting_addressing(provider: Provider, endpoint: Option<&Endpoint>) -> Addressing {
+    let is_virtual = match provider {
+        // A bucket cannot be put in front of an IP address; COS itself never has one.
+        Provider::Cos => endpoint.is_none_or(|endpoint| endpoint.ip().is_none()),
+        Provider::S3 => endpoint.is_none_or(Endpoint::wants_virtual_addressing),
+        Provider::Embedded => false,
+    };
+    if is_virtual {
+        Addressing::Virtual
+    } else {
+        Addressing::Path
+    }
+}
+
+/// Whether the store at an endpoint may refuse the SDK's own checksums.
+pub(super) fn checksums_when_required(provider: Provider, endpoint: Option<&Endpoint>) -> bool {
+    match provider {
+        Provider::Cos => true,
+        Provider::S3 => endpoint.is_some_and(|endpoint| !endpoint.is_amazon()),
+        Provider::Embedded => false,
+    }
+}
+
+/// Where the buckets of a region of COS are.
+pub(super) fn cos_endpoint_of(region: &str) -> String {
+    format!("https://cos.{region}.myqcloud.com")
 }
 
 fn list_version(read: &mut Reader, provider: Option<Provider>) -> ListVersion {

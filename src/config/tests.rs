@@ -11,6 +11,7 @@ mod cluster;
 mod credentials;
 mod properties;
 mod secrets;
+mod sites;
 mod values;
 
 /// Well formed, and of no known password.

@@ -12,9 +12,10 @@ use super::error::{ConfigError, Problem, printable};
 use super::parse::{self, Parsed};
 use super::reader::{Reader, Refused};
 use super::rights;
+use super::site::{self, Common};
 use super::sources::{self, Layer, Sources};
 use super::yaml::{self, Node};
-use super::{Provider, StaticCredentials, User, UsersFile, names};
+use super::{Provider, StaticCredentials, Storage, User, UsersFile, names};
 use crate::password::PasswordHash;
 use crate::reload;
 
@@ -30,12 +31,12 @@ enum Authority {
 /// Reads the users of the configuration and of the users file; entries with a problem are left out.
 pub(super) fn resolve(
     read: &mut Reader,
-    provider: Provider,
+    storage: &Storage,
     has_endpoint: bool,
 ) -> (Vec<User>, Option<UsersFile>) {
-    let known = read.is_sound("storage.provider").then_some(provider);
-    let users = entries(read, known, Authority::Hash);
-    let file = users_file(read, known);
+    let common = Common::read(read, storage);
+    let users = entries(read, &common, Authority::Hash);
+    let file = users_file(read, &common);
     if let Some(file) = &file {
         let names: HashSet<&str> = users.iter().map(|user| user.name.as_str()).collect();
         let twice = file
@@ -53,7 +54,10 @@ pub(super) fn resolve(
     // The built-in store is for trials: there the program makes a user and tells its password.
     let nobody = read.sections(USERS) == 0 && !read.is_set(FILE) && !has_endpoint;
     let asked = ["auth.http.url", USERS, FILE];
-    if nobody && provider != Provider::Embedded && asked.iter().all(|key| read.is_sound(key)) {
+    if nobody
+        && storage.provider != Provider::Embedded
+        && asked.iter().all(|key| read.is_sound(key))
+    {
         read.refuse(
             USERS,
             "without users nobody can log in; run `cosgate hash-password` and add \
@@ -63,7 +67,7 @@ pub(super) fn resolve(
     (users, file)
 }
 
-fn users_file(read: &mut Reader, provider: Option<Provider>) -> Option<UsersFile> {
+fn users_file(read: &mut Reader, common: &Common) -> Option<UsersFile> {
     let path = read.optional(FILE, |text| {
         if text.contains('\0') {
             Err("a path has no NUL; remove it".to_string())
@@ -80,7 +84,7 @@ fn users_file(read: &mut Reader, provider: Option<Provider>) -> Option<UsersFile
         }
     };
     let digest = reload::digest([text.as_bytes()]);
-    match users_of_file(&path, text, provider) {
+    match users_of_file(&path, text, common) {
         Ok(users) => Some(UsersFile {
             path,
             users,
@@ -95,13 +99,9 @@ fn users_file(read: &mut Reader, provider: Option<Provider>) -> Option<UsersFile
 
 /// The users in the text of the file at `path`, which is named in problems.
 ///
-/// A file without users is an error: an empty or cut file must not lock everybody out. `provider` says how buckets are
-/// named; none: by any store's rules.
-pub fn users_of_file(
-    path: &Path,
-    text: String,
-    provider: Option<Provider>,
-) -> Result<Vec<User>, ConfigError> {
+/// A file without users is an error: an empty or cut file must not lock everybody out. `common` is what their
+/// stores are measured against.
+pub fn users_of_file(path: &Path, text: String, common: &Common) -> Result<Vec<User>, ConfigError> {
     let name = printable(&path.display().to_string());
     let problem = |advice: String| {
         let origin = Some(name.clone());
@@ -150,7 +150,7 @@ pub fn users_of_file(
         in_pod: false,
         surroundings: BTreeMap::new(),
     });
-    let users = entries(&mut read, provider, Authority::Hash);
+    let users = entries(&mut read, common, Authority::Hash);
     read.finish()?;
     if users.is_empty() {
         return Err(problem(NO_USERS.to_string()));
@@ -161,7 +161,7 @@ pub fn users_of_file(
 /// The user in the body of an endpoint's answer, a JSON object of the keys of `users[]`.
 ///
 /// `name`, `home` and `permissions` must be there: an answer that says less, as any web server's might, lets nobody in.
-pub fn answered_user(body: &str, provider: Option<Provider>) -> Result<User, ConfigError> {
+pub fn answered_user(body: &str, common: &Common) -> Result<User, ConfigError> {
     const ORIGIN: &str = "the answer of auth.http.url";
     let problem = |advice: &str| {
         ConfigError::new(vec![Problem::about(
@@ -192,7 +192,7 @@ pub fn answered_user(body: &str, provider: Option<Provider>) -> Result<User, Con
         in_pod: false,
         surroundings: BTreeMap::new(),
     });
-    let users = entries(&mut read, provider, Authority::Endpoint);
+    let users = entries(&mut read, common, Authority::Endpoint);
     read.finish()?;
     let mut users = users.into_iter();
     users
@@ -201,11 +201,11 @@ pub fn answered_user(body: &str, provider: Option<Provider>) -> Result<User, Con
 }
 
 /// Reads the list `users`; entries with a problem are left out.
-fn entries(read: &mut Reader, provider: Option<Provider>, authority: Authority) -> Vec<User> {
+fn entries(read: &mut Reader, common: &Common, authority: Authority) -> Vec<User> {
     let mut names = HashSet::new();
     let mut users = Vec::new();
     for index in 0..read.sections(USERS) {
-        let user = entry(read, index, provider, authority);
+        let user = entry(read, index, common, authority);
         if let Some(name) = user.name
             && !names.insert(name.clone())
         {
@@ -223,12 +223,7 @@ struct Entry {
     whole: Result<User, Refused>,
 }
 
-fn entry(
-    read: &mut Reader,
-    index: usize,
-    provider: Option<Provider>,
-    authority: Authority,
-) -> Entry {
+fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority) -> Entry {
     let name = read.entry(USERS, index, "name", name);
     // every key is read, so that one run finds everything that is wrong
     let password_hash = match authority {
@@ -247,8 +242,13 @@ fn entry(
     }
     let home = read.entry(USERS, index, "home", home);
     let permissions = rights::permissions(read, USERS, index);
-    let bucket = read.entry_optional(USERS, index, "bucket", |text| names::bucket(text, provider));
+    let bucket = read.entry_optional(USERS, index, "bucket", |text| {
+        names::bucket(text, common.provider)
+    });
     let credentials = credentials(read, index);
+    // refused ones are there, too
+    let has_credentials = !matches!(credentials, Ok(None));
+    let site = site::resolve(read, USERS, index, common, has_credentials);
     let allow_from = read.entry_list(USERS, index, "allow_from", network);
     let max_sessions = read.entry_optional(USERS, index, "max_sessions", |text| {
         parse::count(text, 1, 1_000_000).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
@@ -263,6 +263,7 @@ fn entry(
             home: home.ok_or(Refused)?,
             permissions: permissions?,
             bucket: bucket?,
+            site: site?,
             credentials: credentials?,
             allow_from: allow_from?,
             max_sessions: max_sessions?,

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::config::{self, Config, Provider};
+use crate::config::{self, Config};
 use crate::password::PasswordHash;
 pub use crate::password::{HashError, hash_password, random_password};
 use crate::reload::{Reload, Watched};
@@ -53,7 +53,7 @@ pub struct Users {
     tenants: Tenants,
     sessions: Arc<Sessions>,
     ground: Ground,
-    provider: Provider,
+    common: config::Common,
     reload: watch::Sender<Reload>,
 }
 
@@ -127,9 +127,10 @@ impl Users {
             max_key_bytes: config.storage.max_key_bytes,
             max_file_size: config.upload.max_file_size,
         };
-        let provider = config.storage.provider;
+        let common = config::Common::of(&config.storage);
         let endpoint = config.auth.http.as_ref();
-        let endpoint = endpoint.map(|settings| Endpoint::new(settings, provider, ground.clone()));
+        let endpoint =
+            endpoint.map(|settings| Endpoint::new(settings, common.clone(), ground.clone()));
         let of_file = config.users_file.iter().flat_map(|file| &file.users);
         let directory = Directory::new(config.users.iter().chain(of_file), &ground)?;
         Ok(Users {
@@ -141,7 +142,7 @@ impl Users {
             tenants: Tenants::new(store),
             sessions: Arc::default(),
             ground,
-            provider,
+            common,
             reload: watch::channel(Reload::now()).0,
         })
     }
@@ -261,18 +262,19 @@ impl Users {
         for user in self.directory().by_name.values() {
             let Tenant {
                 bucket,
+                site,
                 credentials,
                 ..
             } = &user.tenant;
-            let place = match (bucket, credentials) {
-                (None, None) => continue,
-                (Some(bucket), None) if buckets.contains(bucket) => continue,
-                (Some(bucket), None) => {
-                    buckets.push(bucket.clone());
+            let place = match credentials {
+                None if bucket.is_none() && site.is_none() => continue,
+                None if buckets.contains(&(bucket.clone(), site.clone())) => continue,
+                None => {
+                    buckets.push((bucket.clone(), site.clone()));
                     self.ground.prefix.clone()
                 }
                 // credentials of one's own often reach no further than the home
-                (_, Some(_)) => user.home.root().as_str().to_owned(),
+                Some(_) => user.home.root().as_str().to_owned(),
             };
             places.push((self.tenants.store(&user.tenant), place));
         }
@@ -317,12 +319,13 @@ impl Users {
     }
 
     async fn reread(&self, path: PathBuf, content: Vec<u8>) -> Result<Directory, String> {
-        let (fixed, ground, provider) = (self.fixed.clone(), self.ground.clone(), self.provider);
+        let (fixed, ground, common) =
+            (self.fixed.clone(), self.ground.clone(), self.common.clone());
         let reread = move || {
             let text =
                 String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())?;
-            let users = config::users_of_file(&path, text, Some(provider))
-                .map_err(|error| error.to_string())?;
+            let users =
+                config::users_of_file(&path, text, &common).map_err(|error| error.to_string())?;
             if let Some(user) = users
                 .iter()
                 .find(|user| fixed.iter().any(|other| other.name == user.name))

@@ -1,24 +1,22 @@
-//! SDK set-up per provider, and the settings that all operations share.
+//! A store as operations see it: the client, and the settings that they share.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-};
+use aws_sdk_s3::config::Config;
 
-use crate::config::{self, Addressing, Provider};
+use crate::config::{self, Provider};
 use crate::metrics::Requests;
 use crate::store::budget::Budget;
 use crate::store::buffer::Buffers;
 use crate::store::credentials;
 use crate::store::error::StoreError;
-use crate::store::integrity::{Integrity, Method};
+use crate::store::integrity::Integrity;
 use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
+use crate::store::sdk;
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +29,8 @@ pub(super) struct Inner {
     options: ObjectOptions,
     integrity: Arc<Integrity>,
     unsigned_payload: bool,
+    /// What integrity and signatures at another place follow from.
+    wanted: (config::Integrity, config::SignPayload),
     buffers: Arc<Buffers>,
     /// For the chunks that downloads read ahead.
     read_ahead: Arc<Budget>,
@@ -40,8 +40,10 @@ pub(super) struct Inner {
 /// How a user's store differs from the gateway's own.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    /// Another bucket at the same endpoint.
+    /// Another bucket.
     pub bucket: Option<String>,
+    /// Another region or endpoint.
+    pub site: Option<config::Site>,
     /// Other credentials.
     pub credentials: Option<config::StaticCredentials>,
     /// A new object may replace an old one, if `upload.overwrite` allows it too.
@@ -99,9 +101,6 @@ const MAX_COPY_BYTES: u64 = 5_000_000_000;
 
 /// Large copies go in parts of this size, so that several run at once and a retry repeats little.
 const COPY_PART_BYTES: u64 = 512 * 1024 * 1024;
-
-/// The first retry comes after a random time up to this, each further one after up to twice the last.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// A body is given at least this long on the way, in bytes per second, before its attempt is called dead.
 const SLOWEST_BODY: u64 = 64 * 1024;
@@ -169,7 +168,7 @@ impl Store {
             requests.clone(),
             storage.send_trace_context,
         );
-        let config = sdk_config(storage).await.interceptor(observer).build();
+        let config = sdk::config(storage).await.interceptor(observer).build();
         Ok(Store(Arc::new(Inner {
             client: Client::from_conf(config),
             bucket: storage.bucket.clone(),
@@ -182,8 +181,17 @@ impl Store {
                 kms_key: upload.kms_key_id.clone(),
                 trace_metadata: upload.trace_metadata,
             },
-            integrity: Arc::new(Integrity::new(integrity_method(storage))),
-            unsigned_payload: unsigned_payload(storage),
+            integrity: Arc::new(Integrity::new(sdk::integrity_method(
+                storage.provider,
+                storage.integrity,
+                storage.checksums_when_required,
+            ))),
+            unsigned_payload: sdk::unsigned_payload(
+                storage.provider,
+                (storage.integrity, storage.sign_payload),
+                storage.endpoint.as_deref(),
+            ),
+            wanted: (storage.integrity, storage.sign_payload),
             buffers: Buffers::new(Budget::new(
                 upload.memory_budget,
                 plan.largest(),
@@ -264,14 +272,30 @@ impl Store {
     /// The store of a user; connections, budgets and settings are shared. See [`crate::store::tenants`].
     pub(super) fn for_tenant(&self, tenant: &Tenant) -> Self {
         let inner = &self.0;
-        let client = match &tenant.credentials {
-            None => inner.client.clone(),
-            Some(keys) => {
-                let config = inner.client.config().to_builder();
-                Client::from_conf(
-                    config
-                        .credentials_provider(credentials::fixed(keys))
-                        .build(),
+        let client = match (&tenant.credentials, &tenant.site) {
+            (None, None) => inner.client.clone(),
+            (keys, site) => {
+                let mut config = inner.client.config().to_builder();
+                if let Some(keys) = keys {
+                    config = config.credentials_provider(credentials::fixed(keys));
+                }
+                if let Some(site) = site {
+                    config = sdk::at_site(config, site);
+                }
+                Client::from_conf(config.build())
+            }
+        };
+        let (integrity, unsigned_payload) = match &tenant.site {
+            None => (Arc::clone(&inner.integrity), inner.unsigned_payload),
+            // what was learnt of the one store says nothing of the other
+            Some(site) => {
+                let ((integrity, _), provider) = (inner.wanted, inner.options.provider);
+                let when_required = site.checksums_when_required;
+                let method = sdk::integrity_method(provider, integrity, when_required);
+                let endpoint = site.endpoint.as_deref();
+                (
+                    Arc::new(Integrity::new(method)),
+                    sdk::unsigned_payload(provider, inner.wanted, endpoint),
                 )
             }
         };
@@ -282,8 +306,9 @@ impl Store {
             bucket: tenant.bucket.clone().unwrap_or(inner.bucket.clone()),
             settings: inner.settings.clone(),
             options,
-            integrity: Arc::clone(&inner.integrity),
-            unsigned_payload: inner.unsigned_payload,
+            integrity,
+            unsigned_payload,
+            wanted: inner.wanted,
             requests: inner.requests.clone(),
             buffers: Arc::clone(&inner.buffers),
             read_ahead: Arc::clone(&inner.read_ahead),
@@ -305,8 +330,11 @@ impl Store {
             bucket: inner.bucket.clone(),
             settings,
             options: inner.options.clone(),
-            integrity: Arc::new(Integrity::new(Some(Method::Crc64Nvme))),
+            integrity: Arc::new(Integrity::new(Some(
+                crate::store::integrity::Method::Crc64Nvme,
+            ))),
             unsigned_payload: inner.unsigned_payload,
+            wanted: inner.wanted,
             buffers: Arc::clone(&inner.buffers),
             read_ahead: Arc::clone(&inner.read_ahead),
             requests: inner.requests.clone(),
@@ -345,6 +373,7 @@ impl Tenant {
         self.bucket
             .as_ref()
             .is_none_or(|bucket| *bucket == store.0.bucket)
+            && self.site.is_none()
             && self.credentials.is_none()
             && (self.overwrite || !store.0.options.overwrite)
     }
@@ -353,130 +382,5 @@ impl Tenant {
 impl From<Arc<Inner>> for Store {
     fn from(inner: Arc<Inner>) -> Self {
         Store(inner)
-    }
-}
-
-async fn sdk_config(storage: &config::Storage) -> aws_sdk_s3::config::Builder {
-    let chain = credentials::aws_chain(storage).await;
-    let mut builder = match (storage.provider, &chain) {
-        // AWS's chain comes with the other settings of the standard variables and files. Only here: an AWS_ENDPOINT_URL
-        // that happens to be set must not send the embedded store's or COS's requests elsewhere.
-        (Provider::S3, Some(chain)) => aws_sdk_s3::config::Builder::from(chain),
-        _ => Config::builder().behavior_version(BehaviorVersion::latest()),
-    };
-    if let Some(provider) = credentials::provider(storage, chain.as_ref()) {
-        builder = builder.credentials_provider(provider);
-    }
-    if let Some(endpoint) = &storage.endpoint {
-        builder = builder.endpoint_url(endpoint);
-    }
-    if storage.checksums_when_required {
-        // COS, OSS, R2 and others refuse the SDK's default checksums or ignore them
-        builder = builder
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    }
-    builder
-        .identity_cache(credentials::cache())
-        .region(Region::new(storage.region.clone()))
-        .force_path_style(matches!(storage.addressing, Addressing::Path))
-        .retry_config(
-            RetryConfig::standard()
-                .with_max_attempts(storage.retry.max_attempts)
-                .with_initial_backoff(FIRST_BACKOFF)
-                .with_max_backoff(storage.retry.max_backoff),
-        )
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(storage.connect_timeout)
-                .read_timeout(storage.request_timeout)
-                .operation_timeout(storage.retry.time_limit)
-                .build(),
-        )
-}
-
-/// What the store is known to offer; `None` if that shows only with its first answer.
-fn integrity_method(storage: &config::Storage) -> Option<Method> {
-    match (storage.integrity, storage.provider) {
-        (config::Integrity::Off, _) => Some(Method::Off),
-        (_, Provider::Cos) => Some(Method::CosCrc64),
-        (_, Provider::Embedded) => Some(Method::Crc64Nvme),
-        // Amazon's own S3
-        (_, Provider::S3) if !storage.checksums_when_required => Some(Method::Crc64Nvme),
-        (_, Provider::S3) => None,
-    }
-}
-
-/// Hashing a body for the signature (SHA-256) takes as long as everything else that is done with it: 0.65 s of CPU time
-/// per GiB, where a CRC-64 takes 0.09. What the hash adds to a checksum that store and gateway compare is protection
-/// against somebody on the way who changes the body, for whom a CRC-64 is easily forged.
-///
-/// So `auto` leaves it out where nobody is on the way: over TLS, and to the loopback. Amazon's own clients do the same for
-/// a request over HTTPS that carries a checksum, so S3 stores know it; Tencent documents no bodies without a hash, so COS
-/// gets it. Over plain HTTP to another host bodies are hashed; whoever trusts that network says `never`, whoever trusts
-/// no network `always`. With `storage.integrity: off` the hash is the only proof that is left, and stays.
-fn unsigned_payload(storage: &config::Storage) -> bool {
-    match storage.sign_payload {
-        config::SignPayload::Always => false,
-        config::SignPayload::Never => true,
-        config::SignPayload::Auto => match storage.provider {
-            _ if storage.integrity == config::Integrity::Off => false,
-            Provider::Embedded => true,
-            Provider::S3 => storage.is_reached_in_private(),
-            Provider::Cos => false,
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn leaves_bodies_unsigned(settings: &[(&str, &str)]) -> bool {
-        let common = [("ACCESS_KEY_ID", "k"), ("SECRET_ACCESS_KEY", "s")];
-        let env = common.iter().chain(settings).map(|(key, value)| {
-            let value = (*value).to_owned();
-            (format!("COSGATE_STORAGE__{key}"), value)
-        });
-        let hash = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$tgvYt/vSZXKDaTUrjH0ahw";
-        let users = format!("[{{name: u, password_hash: '{hash}'}}]");
-        let env = env.chain([("COSGATE_USERS".to_owned(), users)]);
-        let loaded = crate::config::load_from(None, env).expect("valid");
-        unsigned_payload(&loaded.config.storage)
-    }
-
-    #[test]
-    fn bodies_are_hashed_where_somebody_could_change_them_on_the_way() {
-        let s3 = |endpoint| [("PROVIDER", "s3"), ("BUCKET", "b"), ("ENDPOINT", endpoint)];
-        for endpoint in [
-            "http://minio.example.com:9000",
-            "http://10.0.0.1",
-            "http://localhost.example.com",
-            "http://127.0.0.1.example.com",
-        ] {
-            assert!(!leaves_bodies_unsigned(&s3(endpoint)), "{endpoint}");
-        }
-        for endpoint in [
-            "https://s3.example.com",
-            "http://127.0.0.1:9000",
-            "http://[::1]:9000",
-            "http://localhost:9000",
-        ] {
-            assert!(leaves_bodies_unsigned(&s3(endpoint)), "{endpoint}");
-            let always = [&s3(endpoint)[..], &[("SIGN_PAYLOAD", "always")]].concat();
-            assert!(!leaves_bodies_unsigned(&always), "{endpoint}");
-            let no_other_proof = [&s3(endpoint)[..], &[("INTEGRITY", "off")]].concat();
-            assert!(!leaves_bodies_unsigned(&no_other_proof), "{endpoint}");
-        }
-        let plain = s3("http://10.0.0.1");
-        let never = [&plain[..], &[("SIGN_PAYLOAD", "never")]].concat();
-        assert!(leaves_bodies_unsigned(&never));
-        let cos = [
-            ("PROVIDER", "cos"),
-            ("BUCKET", "files-1250000000"),
-            ("REGION", "ap-guangzhou"),
-        ];
-        assert!(!leaves_bodies_unsigned(&cos));
-        assert!(leaves_bodies_unsigned(&[]), "the embedded store");
     }
 }

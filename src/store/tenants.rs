@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 
 use secrecy::ExposeSecret;
 
-use crate::config::StaticCredentials;
+use crate::config::{Site, StaticCredentials};
 use crate::store::client::{Inner, Store, Tenant};
 
 /// Hands out stores.
@@ -23,6 +23,7 @@ pub struct Tenants {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     bucket: Option<String>,
+    site: Option<Site>,
     credentials: Option<(String, u64)>,
     overwrite: bool,
 }
@@ -44,6 +45,7 @@ impl Tenants {
         }
         let key = Key {
             bucket: tenant.bucket.clone(),
+            site: tenant.site.clone(),
             credentials: tenant.credentials.as_ref().map(|keys| self.hashed(keys)),
             overwrite: tenant.overwrite,
         };

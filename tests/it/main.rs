@@ -21,5 +21,6 @@ mod sessions;
 mod store_failures;
 mod telemetry;
 mod transfers;
+mod user_stores;
 mod users;
 mod users_file;

@@ -2,10 +2,13 @@
 
 use secrecy::SecretString;
 
-use super::accounts::{Account, Authority, Options, Source};
+use super::accounts::{Account, Authority, Options, Place, Source};
 use super::{Hasher, ImportError};
+use crate::config::endpoint::Endpoint;
 use crate::config::error::printable;
 use crate::config::parse::size_text;
+use crate::config::site::may_share_credentials;
+use crate::config::storage::cos_endpoint_of;
 use crate::store::parts::PartPlan;
 
 /// What is to be written, before it has a form.
@@ -31,7 +34,9 @@ pub(super) struct Setting {
 pub(super) struct User {
     pub name: String,
     pub password_hash: SecretString,
-    pub permissions: &'static [&'static str],
+    pub permissions: &'static str,
+    /// False takes deleting, renaming and overwriting away.
+    pub delete: bool,
     /// Keys of the user's own, where they differ from the store's: name and value.
     pub own: Vec<(&'static str, SecretString)>,
 }
@@ -249,16 +254,15 @@ fn user(
 ) -> Result<User, ImportError> {
     let name = printable(&account.user);
     let section = &account.section;
-    let (permissions, rights): (&'static [&'static str], _) =
-        match (account.authority, account.delete_enable) {
-            (Authority::Read, _) => (&["R"], "R"),
-            (Authority::Write, true) => (&["W"], "W"),
-            (Authority::Both, true) => (&["RW"], "RW"),
-            (Authority::Write, false) => (&["write", "overwrite"], "W"),
-            (Authority::Both, false) => (&["read", "list", "write", "overwrite"], "RW"),
-        };
+    let permissions = match account.authority {
+        Authority::Read => "R",
+        Authority::Write => "W",
+        Authority::Both => "RW",
+    };
+    // who only reads has nothing that could be taken away
+    let delete = account.delete_enable || account.authority == Authority::Read;
     plan.note(format!(
-        "[{section}]: user {name}, authority {rights}, bucket {}.",
+        "[{section}]: user {name}, authority {permissions}, bucket {}.",
         account.place.bucket
     ));
     if account.authority == Authority::Write {
@@ -266,11 +270,17 @@ fn user(
             "{name} may upload, and neither download nor list; grant `list` if its client needs it."
         ));
     }
-    if !account.delete_enable && account.authority != Authority::Read {
-        plan.note(format!(
-            "delete_enable = false: {name} may replace files, as before, and neither delete nor rename; COS FTP Server \
-             let it rename, which makes a file disappear as well. `delete: false` would forbid replacing, too."
-        ));
+    if !delete {
+        let list = match account.authority {
+            Authority::Both => "[read, list, write, overwrite]",
+            Authority::Read | Authority::Write => "[write, overwrite]",
+        };
+        let note = format!(
+            "delete_enable = false: {name} may neither delete nor rename nor replace a file (`delete: false`); COS FTP Server \
+             refused DELE and RMD only. To let it replace files, write permissions: {list} in the place of permissions and delete."
+        );
+        let note = plan.warn(note);
+        plan.note(note);
     }
     if let Some(home) = &account.home_dir {
         plan.note(format!("home_dir = {} named {name}'s account only: its files are at the bucket's root, so its home is /.", printable(home)));
@@ -280,6 +290,7 @@ fn user(
         name: account.user.clone(),
         password_hash,
         permissions,
+        delete,
         own: own(account, first),
     })
 }
@@ -299,18 +310,21 @@ fn own(account: &Account, first: &Account) -> Vec<(&'static str, SecretString)> 
             .map(|region| ("region", region.clone().into()));
         let url = place.endpoint.clone();
         // without its own, the first account's endpoint would hold
-        let url = url.or_else(|| {
-            Some(format!(
-                "https://cos.{}.myqcloud.com",
-                place.region.as_ref()?
-            ))
-        });
+        let url = url.or_else(|| place.region.as_deref().map(cos_endpoint_of));
         own.extend(region);
         own.extend(url.map(|url| ("endpoint", url.into())));
     }
     let is_same =
         |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
-    if !is_same(&account.access_key_id, &first.access_key_id)
+    let url = |place: &Place| {
+        let url = place.endpoint.clone();
+        let region = || place.region.as_deref().map(cos_endpoint_of);
+        Endpoint::parse(&url.or_else(region)?).ok()
+    };
+    // a configuration does not send the first account's keys just anywhere
+    let may_share = may_share_credentials(url(&first.place).as_ref(), url(&account.place).as_ref());
+    if !may_share
+        || !is_same(&account.access_key_id, &first.access_key_id)
         || !is_same(&account.secret_access_key, &first.secret_access_key)
     {
         own.push(("access_key_id", account.access_key_id.clone()));

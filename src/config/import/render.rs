@@ -101,14 +101,10 @@ fn user_inline(user: &User) -> String {
         ("password_hash", quoted(user.password_hash.expose_secret())),
         ("home", quoted("/")),
     ];
-    let permissions = match user.permissions {
-        [one] => quoted(one),
-        several => {
-            let words: Vec<String> = several.iter().map(|word| quoted(word)).collect();
-            format!("[{}]", words.join(", "))
-        }
-    };
-    fields.push(("permissions", permissions));
+    fields.push(("permissions", quoted(user.permissions)));
+    if !user.delete {
+        fields.push(("delete", "false".to_owned()));
+    }
     fields.extend(
         user.own
             .iter()

@@ -1,11 +1,13 @@
 //! Whole files, from `vsftpd.conf` to a configuration that is taken.
 
-use proptest::prelude::*;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::*;
 use crate::config::tests::HASH;
+use crate::config::yaml::{self, Node};
 use crate::config::{Config, Provider, load_from};
+
+mod properties;
 
 /// As the file comes with the old program: tabs, and comments behind values.
 const SAMPLE: &str = "\
@@ -67,20 +69,62 @@ fn good(text: &str) -> Imported {
 fn load(format: Format, imported: &Imported) -> Result<Config, String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("cosgate.yaml");
-    let mut env = assignments(imported.secrets.expose_secret());
+    let mut env = Vec::new();
     let file = match format {
         Format::Yaml => {
+            env.extend(assignments(imported.secrets.expose_secret()));
             std::fs::write(&path, &imported.values).expect("writes");
             Some(path.as_path())
         }
         Format::Env => {
+            env.extend(assignments(imported.secrets.expose_secret()));
             env.extend(assignments(&imported.values));
             None
         }
-        Format::HelmValues => unreachable!("a manifest is no environment"),
+        Format::HelmValues => {
+            env = helm(
+                &imported.values,
+                imported.secrets.expose_secret(),
+                directory.path(),
+                &path,
+            );
+            Some(path.as_path())
+        }
     };
     let loaded = load_from(file, env).map_err(|error| error.to_string())?;
     Ok(loaded.config)
+}
+
+/// What the chart and Kubernetes do: the configuration goes to `path`, the Secret's keys to variables and to a mounted file.
+fn helm(values: &str, manifest: &str, mount: &Path, path: &Path) -> Vec<(String, String)> {
+    let (_, config) = values.split_once("\nconfig:\n").expect("a configuration");
+    let file = mount.join("users.yaml");
+    let config: String = config
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix("  ").expect("below config")))
+        .collect();
+    let config = config.replacen(
+        "/etc/cosgate/secret/users.yaml",
+        &file.display().to_string(),
+        1,
+    );
+    std::fs::write(path, config).expect("writes");
+    let Ok(Node::Map(manifest)) = yaml::parse(manifest, "") else {
+        panic!("no manifest: {manifest}");
+    };
+    let data = manifest.into_iter().find(|(key, _)| key == "stringData");
+    let Some((_, Node::Map(data))) = data else {
+        panic!("no stringData");
+    };
+    let mut env = Vec::new();
+    for (key, value) in data {
+        match value {
+            Node::Text(text) if key == "users.yaml" => std::fs::write(&file, text).expect("writes"),
+            Node::Text(text) => env.push((key, text)),
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+    env
 }
 
 /// As a shell reads `NAME='value'`.
@@ -183,16 +227,10 @@ fn helm_values_carry_the_configuration_and_name_the_secret() {
             "no {line:?} in\n{secret}"
         );
     }
-    let users: String = secret
-        .lines()
-        .skip_while(|line| *line != "    users:")
-        .map(|line| format!("{}\n", &line[4..]))
-        .collect();
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = directory.path().join("users.yaml");
-    std::fs::write(&path, users).expect("writes");
-    let config = load_from(Some(&path), []).expect("users").config;
-    assert_eq!(config.users.len(), 2);
+    let file = load(Format::HelmValues, &imported)
+        .expect("taken")
+        .users_file;
+    assert_eq!(file.expect("a users file").users.len(), 2);
 }
 
 #[test]
@@ -212,15 +250,50 @@ fn accounts_that_differ_keep_their_own_place_and_keys() {
         r#""endpoint": "https://cos.ap-shanghai.myqcloud.com""#,
         r#""access_key_id": "AKIDsecretid1111""#,
         r#""secret_access_key": "secretkey1111""#,
-        r#""permissions": ["write", "overwrite"]"#,
+        r#""permissions": "W", "delete": false"#,
     ] {
         assert_eq!(secrets.matches(field).count(), 1, "{field} in {secrets}");
     }
     assert!(
         imported
             .values
-            .contains("delete_enable = false: user1 may replace files")
+            .contains("write permissions: [write, overwrite] in the place")
     );
+    let users = load(Format::Yaml, &imported).expect("taken").users;
+    let (first, second) = (&users[0], &users[1]);
+    assert!(first.site.is_none() && first.bucket.is_none() && first.credentials.is_none());
+    assert_eq!(second.bucket.as_deref(), Some("other-1250000000"));
+    let site = second.site.as_ref().expect("another place");
+    assert_eq!(
+        (site.region.as_str(), site.endpoint.as_deref()),
+        ("ap-shanghai", Some("https://cos.ap-shanghai.myqcloud.com"))
+    );
+    let keys = second.credentials.as_ref().expect("keys");
+    assert_eq!(keys.secret_access_key.expose_secret(), "secretkey1111");
+    assert_eq!(second.permissions.to_string(), "write");
+}
+
+#[test]
+fn keys_that_two_accounts_share_are_repeated_only_where_the_common_ones_may_not_go() {
+    for (place, repeated) in [
+        ("cos_region = ap-shanghai", false),
+        (
+            "cos_endpoint = cos-internal.ap-shanghai.tencentcos.cn",
+            false,
+        ),
+        ("cos_region = ap-shanghai\ncos_protocol = http", true),
+        ("cos_endpoint = cos.example.org", true),
+        ("cos_region = ap-guangzhou\ncos_protocol = http", true),
+    ] {
+        let mut text = SAMPLE.to_owned();
+        let at = text
+            .rfind("cos_region = ap-guangzhou")
+            .expect("the second account");
+        text.replace_range(at..at + "cos_region = ap-guangzhou".len(), place);
+        let users = load(Format::Yaml, &good(&text)).expect("taken").users;
+        assert!(users[1].site.is_some(), "{place}");
+        assert_eq!(users[1].credentials.is_some(), repeated, "{place}");
+    }
 }
 
 #[test]
@@ -407,128 +480,4 @@ fn the_secrets_are_written_for_their_owner_alone_and_over_nothing() {
     );
     let nowhere = directory.path().join("none/secrets");
     assert!(write_secrets(&nowhere, &"one".into(), true).is_err());
-}
-
-/// Secrets that no other text of a file contains by chance.
-const SECRETS: [&str; 4] = [
-    "AKIDsecretid0000",
-    "secretkey0000",
-    "ftppassword0000",
-    "ftppassword1111",
-];
-
-fn holds_no_secret(text: &str) -> Result<(), TestCaseError> {
-    for secret in SECRETS {
-        prop_assert!(!text.contains(secret), "{secret} in {text}");
-    }
-    prop_assert!(!text.contains(HASH), "a hash in {text}");
-    Ok(())
-}
-
-/// Whatever comes out is taken, and whatever is said holds no secret.
-fn is_sound(text: &str) -> Result<(), TestCaseError> {
-    for format in [Format::Yaml, Format::Env] {
-        match convert_as(text, format) {
-            Ok(imported) => {
-                holds_no_secret(&imported.values)?;
-                holds_no_secret(&imported.warnings.join("\n"))?;
-                if let Err(error) = load(format, &imported) {
-                    return Err(TestCaseError::fail(format!(
-                        "{error}\n{}\n{text}",
-                        imported.values
-                    )));
-                }
-            }
-            Err(error) => holds_no_secret(&error.to_string())?,
-        }
-    }
-    if let Ok(imported) = convert_as(text, Format::HelmValues) {
-        holds_no_secret(&imported.values)?;
-        for manifest in [&imported.values, imported.secrets.expose_secret()] {
-            let parsed = crate::config::yaml::parse(manifest, "");
-            prop_assert!(parsed.is_ok(), "{:?} in\n{manifest}", parsed.err());
-        }
-    }
-    Ok(())
-}
-
-/// A value for any key: what fits, what nearly fits, and anything.
-fn value() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[0-9]{1,20}",
-        "[0-9]{1,5},[0-9]{1,5}",
-        "(true|false|R|W|RW|http|https|DEBUG|warn|AP-X|ap-guangzhou|10.0.0.1)",
-        "(cos|x-1|a\\.b)\\.[a-z-]{1,10}\\.(myqcloud\\.com|example)",
-        "[ -~]{0,30}",
-        "\\PC{0,20}",
-    ]
-}
-
-/// Keys whose values can be replaced without naming another bucket or key for one account only.
-const FREE: [&str; 12] = [
-    "home_dir",
-    "authority",
-    "masquerade_address",
-    "listen_port",
-    "passive_port",
-    "single_file_max_size",
-    "min_part_size",
-    "upload_thread_num",
-    "max_connection_num",
-    "max_list_file",
-    "log_level",
-    "ftp_login_user_name",
-];
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
-
-    #[test]
-    fn any_value_of_any_key_is_refused_or_taken(key in 0..FREE.len(), value in value()) {
-        let text: String = SAMPLE.lines().map(|line| {
-            match line.split(['=', ' ']).next() {
-                Some(name) if name == FREE[key] => format!("{name} = {value}\n"),
-                _ => format!("{line}\n"),
-            }
-        }).collect();
-        is_sound(&text)?;
-    }
-
-    #[test]
-    fn several_changed_numbers_are_refused_or_taken(
-        listen in 1..=65535_u16, from in any::<u16>(), width in 0..200_u16,
-        max in any::<u64>(), min in any::<u64>(), shift in 0..60_u32,
-    ) {
-        let text = SAMPLE
-            .replace("listen_port = 2121", &format!("listen_port = {listen}"))
-            .replace("60000,65535", &format!("{from},{}", from.saturating_add(width)))
-            .replace("214748364800", &(max >> shift).to_string())
-            .replace("2097152", &(min >> shift).to_string());
-        is_sound(&text)?;
-    }
-
-    #[test]
-    fn a_mutated_file_is_refused_or_taken(
-        lines in proptest::collection::vec(0..40_usize, 0..8),
-        at in 0..900_usize, noise in "\\PC{0,10}|[\\[\\]=:#;\n\t\r\u{0}-\u{1f}]{0,5}",
-    ) {
-        // lines missing, and noise anywhere but inside of a secret, which would make it another one
-        let mut text: String = SAMPLE.lines().enumerate()
-            .filter(|(index, line)| !lines.contains(index) || SECRETS.iter().any(|secret| line.contains(secret)))
-            .map(|(_, line)| format!("{line}\n")).collect();
-        let at = (at..text.len()).find(|at| text.as_bytes()[*at] == b'\n').unwrap_or(text.len());
-        text.insert_str(at, &noise);
-        match convert_as(&text, Format::Yaml) {
-            Ok(imported) => {
-                holds_no_secret(&imported.values)?;
-                prop_assert!(crate::config::yaml::parse(&imported.values, "").is_ok(), "{}", imported.values);
-            }
-            Err(error) => holds_no_secret(&error.to_string())?,
-        }
-    }
-
-    #[test]
-    fn no_text_at_all_panics(text in "\\PC{0,200}|([\\[\\]=:#; \n\ta-zA-Z_0-9]{0,300})") {
-        let _ = convert_as(&text, Format::HelmValues);
-    }
 }

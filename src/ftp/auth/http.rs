@@ -30,7 +30,7 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{self, HttpAuth, Provider};
+use crate::config::{self, Common, HttpAuth};
 use crate::ftp::auth::user::{Ground, Peer, User};
 
 /// Asks the endpoint.
@@ -41,7 +41,7 @@ pub struct Endpoint {
     timeout: Duration,
     places: Semaphore,
     cache: Option<Cache>,
-    provider: Provider,
+    common: Common,
     ground: Ground,
 }
 
@@ -100,11 +100,7 @@ const IDLE: usize = 4;
 
 impl Endpoint {
     /// Prepares the client; nothing is sent.
-    pub fn new(
-        settings: &HttpAuth,
-        provider: Provider,
-        ground: Ground,
-    ) -> Result<Self, EndpointError> {
+    pub fn new(settings: &HttpAuth, common: Common, ground: Ground) -> Result<Self, EndpointError> {
         let uri: Uri = settings
             .url
             .parse()
@@ -132,7 +128,7 @@ impl Endpoint {
             timeout: settings.timeout,
             places: Semaphore::new(IN_FLIGHT),
             cache: settings.cache.map(Cache::new).transpose()?,
-            provider,
+            common,
             ground,
         })
     }
@@ -208,7 +204,7 @@ impl Endpoint {
             .map_err(|error| unusable(format!("the body could not be read: {error}")))?
             .to_bytes();
         let body = std::str::from_utf8(&body).map_err(|_| unusable("the body is not UTF-8"))?;
-        let user = config::answered_user(body, Some(self.provider))
+        let user = config::answered_user(body, &self.common)
             .map_err(|error| unusable(error.to_string().replace('\n', "; ")))?;
         if user.name == name {
             Ok(user)

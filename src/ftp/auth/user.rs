@@ -93,6 +93,7 @@ impl User {
                 .map_or(ground.max_file_size, |own| own.min(ground.max_file_size)),
             tenant: Tenant {
                 bucket: user.bucket,
+                site: user.site,
                 credentials: user.credentials,
                 overwrite: user.permissions.overwrite,
             },
@@ -149,6 +150,7 @@ mod tests {
             home: "/alice".to_owned(),
             permissions: Permissions::ALL,
             bucket: None,
+            site: None,
             credentials: None,
             allow_from: Vec::new(),
             max_sessions: None,

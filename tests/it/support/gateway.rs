@@ -122,9 +122,7 @@ impl TestGateway {
     /// Ends the gateway and what belongs to it.
     pub async fn stop(self) {
         self.gateway.stop().await;
-        if let Some(store) = self.store.outside {
-            store.stop().await;
-        }
+        self.store.stop().await;
     }
 }
 
@@ -190,6 +188,22 @@ impl TestStore {
         let head = self.s3.head_object().bucket(BUCKET).key(key).send().await;
         let metadata = head.expect("it is there").metadata?;
         metadata.get(name).cloned()
+    }
+
+    /// Access key and secret key of a store that no gateway owns.
+    pub fn keys_of_its_own(&self) -> (&str, &str) {
+        let store = self.outside.as_ref().expect("a store of its own");
+        (
+            store.access_key_id(),
+            store.secret_access_key().expose_secret(),
+        )
+    }
+
+    /// Ends a store that no gateway owns.
+    pub async fn stop(self) {
+        if let Some(store) = self.outside {
+            store.stop().await;
+        }
     }
 
     /// The bytes of an object, read past the gateway.

@@ -12,7 +12,7 @@ pub mod tls;
 
 pub use ftp::Ftp;
 pub use ftp::Reply;
-pub use gateway::{TestGateway, cheap_hash, users};
+pub use gateway::{TestGateway, TestStore, cheap_hash, users};
 pub use kube_api::KubeApi;
 
 use std::time::Duration;

@@ -1,0 +1,194 @@
+//! `users[].region` and `users[].endpoint`: a user's bucket in another region, or at another store of the same kind.
+//!
+//! Invariant: the credentials of `storage` sign requests to the places of their own vendor only. Whoever may write a users
+//! file, or answers for `auth.http.url`, can't have them sent elsewhere.
+
+use super::endpoint::Endpoint;
+use super::reader::{Reader, Refused};
+use super::{Provider, Site, Storage, names, storage};
+
+/// What users' stores are measured against: `storage`, as far as it is sound.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// None: any store's rules.
+    pub(super) provider: Option<Provider>,
+    place: Option<Place>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    region: String,
+    /// None: the SDK's own choice, which is Amazon's.
+    endpoint: Option<Endpoint>,
+    /// `storage.addressing`, where it says something else than the endpoint does.
+    addressing: Option<super::Addressing>,
+}
+
+impl Common {
+    /// Of a configuration that was taken.
+    pub fn of(storage: &Storage) -> Self {
+        let endpoint = storage
+            .endpoint
+            .as_deref()
+            .and_then(|url| Endpoint::parse(url).ok());
+        let fitting = storage::fitting_addressing(storage.provider, endpoint.as_ref());
+        Common {
+            provider: Some(storage.provider),
+            place: Some(Place {
+                region: storage.region.clone(),
+                addressing: (storage.addressing != fitting).then_some(storage.addressing),
+                endpoint,
+            }),
+        }
+    }
+
+    /// Of one that is being read: what was refused there is not held against users.
+    pub(super) fn read(read: &Reader, storage: &Storage) -> Self {
+        let sound = |keys: &[&str]| keys.iter().all(|key| read.is_sound(key));
+        let common = Self::of(storage);
+        if sound(&["storage.provider", REGION, ENDPOINT, "storage.addressing"]) {
+            common
+        } else {
+            Common {
+                provider: common.provider.filter(|_| sound(&["storage.provider"])),
+                place: None,
+            }
+        }
+    }
+}
+
+/// Reads the place of entry `index`; none where it is that of `storage`.
+pub(super) fn resolve(
+    read: &mut Reader,
+    list: &'static str,
+    index: usize,
+    common: &Common,
+    has_credentials: bool,
+) -> Result<Option<Site>, Refused> {
+    let region = read.entry_optional(list, index, "region", names::region);
+    let endpoint = read.entry_optional(list, index, "endpoint", |text| {
+        let endpoint =
+            Endpoint::parse(text).map_err(|advice| advice.replace("storage.", "users[]."))?;
+        match common.provider {
+            Some(Provider::Cos) => storage::cos_endpoint(endpoint)
+                .map_err(|advice| advice.replace("storage.bucket", "users[].bucket")),
+            _ => Ok(endpoint),
+        }
+    });
+    let (region, endpoint) = (region?, endpoint?);
+    if region.is_none() && endpoint.is_none() {
+        return Ok(None);
+    }
+    let key = match endpoint {
+        Some(_) => "endpoint",
+        None => "region",
+    };
+    let refuse = |read: &mut Reader, advice: &str| {
+        let value = endpoint.as_ref().map(|endpoint| endpoint.url.as_str());
+        let value = value.or(region.as_deref());
+        read.refuse_entry(list, index, key, value, advice);
+        Err(Refused)
+    };
+    // nothing can be said of it before `storage` is right, which is reported there
+    let (Some(provider), Some(place)) = (common.provider, &common.place) else {
+        return Ok(None);
+    };
+    if provider == Provider::Embedded {
+        return refuse(
+            read,
+            "the built-in store is the only one there; remove it, or set storage.provider to s3 or cos",
+        );
+    }
+    let site = match place.of_user(provider, region.as_deref(), endpoint.as_ref()) {
+        Ok(site) => site,
+        Err(advice) => return refuse(read, advice),
+    };
+    let Some((site, endpoint)) = site else {
+        return Ok(None);
+    };
+    if !has_credentials && !may_share_credentials(place.endpoint.as_ref(), endpoint.as_ref()) {
+        return refuse(
+            read,
+            "the credentials of `storage` are not sent to another store, or in the clear; \
+             set the user's own access_key_id and secret_access_key, too",
+        );
+    }
+    Ok(Some(site))
+}
+
+impl Place {
+    /// Where a user's store is that has at least one of `region` and `endpoint`; none if it is here.
+    fn of_user(
+        &self,
+        provider: Provider,
+        region: Option<&str>,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Option<(Site, Option<Endpoint>)>, &'static str> {
+        let told = endpoint.and_then(Endpoint::tencent_region);
+        let region = region.or(told).unwrap_or(&self.region).to_string();
+        let endpoint = match (provider, endpoint, &self.endpoint) {
+            (_, Some(own), _) => Some(own.clone()),
+            (_, None, common) if region == self.region => common.clone(),
+            (Provider::Cos, None, _) => Endpoint::parse(&storage::cos_endpoint_of(&region)).ok(),
+            // these have one endpoint for each region
+            (_, None, Some(common)) if common.is_amazon() || common.is_tencent() => {
+                return Err(
+                    "storage.endpoint belongs to its own region; set the user's endpoint, too",
+                );
+            }
+            (_, None, common) => common.clone(),
+        };
+        let is_here = match (&endpoint, &self.endpoint) {
+            (Some(one), Some(other)) => one.url == other.url,
+            (None, None) => true,
+            _ => false,
+        };
+        if is_here && region == self.region {
+            return Ok(None);
+        }
+        let fitting = storage::fitting_addressing(provider, endpoint.as_ref());
+        let is_known = endpoint
+            .as_ref()
+            .is_none_or(|endpoint| endpoint.wants_virtual_addressing() || endpoint.ip().is_some());
+        let site = Site {
+            region,
+            addressing: match self.addressing {
+                Some(chosen) if !is_known => chosen,
+                _ => fitting,
+            },
+            checksums_when_required: storage::checksums_when_required(provider, endpoint.as_ref()),
+            endpoint: endpoint.as_ref().map(|endpoint| endpoint.url.clone()),
+        };
+        Ok(Some((site, endpoint)))
+    }
+}
+
+/// Whether credentials for `common` may sign for `own` as well: at the same host and port, or in another region of the same
+/// vendor, and never with less protection. None is Amazon's.
+pub(super) fn may_share_credentials(common: Option<&Endpoint>, own: Option<&Endpoint>) -> bool {
+    let is_tls = |endpoint: Option<&Endpoint>| endpoint.is_none_or(|endpoint| endpoint.is_tls);
+    if is_tls(common) && !is_tls(own) {
+        return false;
+    }
+    // vendors have customers' services below these domains as well
+    let is_service = |endpoint: &Endpoint, names: &[&str]| {
+        let name = endpoint.host.split('.').next();
+        name.is_some_and(|name| names.contains(&name))
+    };
+    let is_amazon = |endpoint: Option<&Endpoint>| {
+        endpoint.is_none_or(|it| it.is_amazon() && is_service(it, &["s3", "s3-fips"]))
+    };
+    let is_tencent = |endpoint: Option<&Endpoint>| {
+        endpoint.is_some_and(|it| it.is_tencent() && is_service(it, &["cos", "cos-internal"]))
+    };
+    let authority = |endpoint: &Endpoint| {
+        let usual = if endpoint.is_tls { 443 } else { 80 };
+        (endpoint.host.clone(), endpoint.port.unwrap_or(usual))
+    };
+    is_amazon(common) && is_amazon(own)
+        || is_tencent(common) && is_tencent(own)
+        || common.map(authority) == own.map(authority)
+}
+
+const REGION: &str = "storage.region";
+const ENDPOINT: &str = "storage.endpoint";
