@@ -22,7 +22,8 @@ class ActiveCurlByPort(Curl):
 
 
 class ActiveLftp(Lftp):
-    settings = (*Lftp.settings, "ftp:passive-mode off", "ftp:auto-passive-mode off")
+    # of itself it takes TLS where that is offered
+    settings = (*Lftp.settings, "ftp:ssl-allow no", "ftp:passive-mode off", "ftp:auto-passive-mode off")
 
 
 class ActiveNcftp(Ncftp):
@@ -41,7 +42,7 @@ class ActiveFtplib(Ftplib):
 class ActiveSecureCurl(SecureCurl):
     @property
     def options(self):
-        return [*super().options, "--ftp-port", "-"]
+        return [*super().options, "--ftp-port", "127.0.0.1", "--disable-eprt"]
 
 
 class ActiveSecureLftp(SecureLftp):

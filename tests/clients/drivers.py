@@ -49,7 +49,8 @@ class Curl:
     def run(self, *arguments, path="", seconds=60, check=True):
         credentials = f"{self.server.user}:{self.server.password}"
         command = ["curl", "-q", "-sS", "-v", "--max-time", seconds, "-u", credentials, *self.options, *arguments]
-        return run([*command, self.url(path)], home=self.server.home, seconds=seconds + 5, check=check)
+        url = [] if path is None else [self.url(path)]  # without one, the arguments name it
+        return run([*command, *url], home=self.server.home, seconds=seconds + 5, check=check)
 
     def url(self, path):
         return f"{self.server.url}/{urllib.parse.quote(path)}"
