@@ -5,7 +5,7 @@ import dataclasses
 from drivers import Curl, Ftplib, Lftp, Ncftp, Tnftp
 from gateway import PART_BYTES
 from scenarios import round_trip
-from secure import SecureCurl, SecureFtplib, SecureLftp
+from secure import SecureFtplib, SecureLftp
 from support import HAS_IPV6
 
 FILES = [("empty.bin", 0), ("small.bin", 1000), ("parts.bin", 4 * PART_BYTES + 1)]
@@ -39,12 +39,6 @@ class ActiveFtplib(Ftplib):
         return _active(super().connect(seconds))
 
 
-class ActiveSecureCurl(SecureCurl):
-    @property
-    def options(self):
-        return [*super().options, "--ftp-port", "127.0.0.1", "--disable-eprt"]
-
-
 class ActiveSecureLftp(SecureLftp):
     @property
     def settings(self):
@@ -65,7 +59,8 @@ CLEAR = [
     ("EPRT", ActiveCurl), ("PORT", ActiveCurlByPort), ("PORT", ActiveLftp), ("PORT", ActiveNcftp),
     ("EPRT or PORT", ActiveTnftp), ("PORT", ActiveFtplib),
 ]
-PROTECTED = [ActiveSecureCurl, ActiveSecureLftp, ActiveSecureFtplib]
+# Not curl: 7.88 of Debian 12 sends an active upload in the clear although TLS is agreed; the gateway refuses that with 425.
+PROTECTED = [ActiveSecureLftp, ActiveSecureFtplib]
 
 
 def every_client(world, server, selected):

@@ -115,8 +115,8 @@ def many_by_ftplib(world, client):
         many(world, client, local, "many-ftplib")
 
 
-def many(world, client, local, directory):
-    files = make_many(local)
+def many(world, client, local, directory, count=MANY):
+    files = make_many(local, count)
     with client.connect() as ftp:
         expect_equal(ftp.sock.version(), "TLSv1.3", "version")
         ftp.mkd(directory)
@@ -126,9 +126,9 @@ def many(world, client, local, directory):
     expect_many(world, f"{directory}/", files)
 
 
-def make_many(local):
+def make_many(local, count=MANY):
     """Each of another size, so that a listing shows a file that is cut or that stands for another."""
-    return [make_file(local / f"{number:03}", number * 37) for number in range(MANY)]
+    return [make_file(local / f"{number:03}", number * 37) for number in range(count)]
 
 
 def expect_many(world, prefix, files):
@@ -148,8 +148,8 @@ def resuming(world, server, selected):
     for version in VERSIONS:
         versioned = dataclasses.replace(server, version=version)
         filezilla(world, FileZilla(versioned))
-    with world.report.check("filezilla-like", f"{MANY} uploads that resume one session"), scratch(world.directory) as local:
-        many(world, FileZilla(server), local, "many-filezilla")
+    with world.report.check("filezilla-like", "100 uploads that resume one session"), scratch(world.directory) as local:
+        many(world, FileZilla(server), local, "many-filezilla", 100)
     if "ftplib" in selected:
         for version in VERSIONS:
             not_resumed(world, SecureFtplib(dataclasses.replace(server, version=version)))
