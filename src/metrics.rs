@@ -98,7 +98,7 @@ metrics! {
     SESSIONS = "cosgate_sessions" Gauge Number []
         "Control connections that are open";
     LOGINS = "cosgate_logins" Counter Number ["result"]
-        "Logins: `ok`, `wrong` (name or password), `busy` (too many at once)";
+        "Logins: `ok`, `wrong` (name or password), `locked` (after too many failures), `busy` (too many at once), `unavailable` (the endpoint), `too_many_sessions`";
     TRANSFERS = "cosgate_transfers" Counter Number ["command" "outcome"]
         "Transfers by their end: `complete`, `kept`, `discarded`, `too_large`, `failed`, `no_data_connection`, `refused`";
     TRANSFERRED = "cosgate_transfer" Counter Bytes ["direction"]

@@ -11,18 +11,18 @@
 //!   tickets are stateless, so one of them serves any number of data connections, and a client that uses each ticket
 //!   once gets fresh ones with every download and listing.
 //! - With `tls.session_reuse: required` data connections must resume a session that began with their own control
-//!   connection ([`OwnTickets`]). So no other client can take a data connection over, even from the same address.
+//!   connection ([`OwnTickets`], [`OwnSession`]). So no other client can take a data connection over, even from the same address.
 //! - A client that showed a certificate on the control connection can't show another one on a data connection.
 //! - Sessions keep the certificates with which they began; new ones get the newest.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{ProducesTickets, StoresServerSessions, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, RootCertStore, ServerConfig};
@@ -65,8 +65,8 @@ struct Acceptors {
 #[derive(Debug)]
 pub struct Secured {
     acceptors: Arc<Acceptors>,
-    /// The marks of its tickets, where data connections must resume.
-    marks: Option<Marks>,
+    /// What is its own, where data connections must resume.
+    own: Option<Own>,
     certificate: Option<CertificateDer<'static>>,
     /// The common name of the client's certificate, if it showed one that has a name.
     pub client_name: Option<String>,
@@ -74,6 +74,42 @@ pub struct Secured {
 
 type Mark = [u8; 16];
 type Marks = Arc<Mutex<VecDeque<Mark>>>;
+
+/// How the data connections of one session may resume.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    marks: Marks,
+    /// The TLS 1.2 session of its control connection, by its id.
+    session: Arc<OnceLock<(Vec<u8>, Vec<u8>)>>,
+}
+
+/// Sessions by id, for clients that take no tickets in TLS 1.2, such as curl. Only the control connection's handshake
+/// leaves one; data connections find that one and leave nothing.
+#[derive(Debug)]
+struct OwnSession {
+    leaves: bool,
+    session: Arc<OnceLock<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl StoresServerSessions for OwnSession {
+    fn put(&self, id: Vec<u8>, session: Vec<u8>) -> bool {
+        self.leaves && self.session.set((id, session)).is_ok()
+    }
+
+    fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let (own, session) = self.session.get()?;
+        (own == id).then(|| session.clone())
+    }
+
+    /// Nothing is ever taken: the session serves any number of data connections.
+    fn take(&self, _id: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn can_cache(&self) -> bool {
+        self.leaves
+    }
+}
 
 /// Tickets of one connection. What it gives carries its own random mark, encrypted; it takes what carries a mark of its
 /// session. A data connection's mark becomes one of those only after it has itself resumed: a stranger whose full
@@ -288,17 +324,23 @@ impl Acceptors {
 }
 
 /// The same configuration with tickets of its own, and the mark that they carry.
-fn with_own_tickets(config: &ServerConfig, takes: &Marks) -> io::Result<(Arc<ServerConfig>, Mark)> {
+fn with_own_tickets(
+    config: &ServerConfig,
+    own: &Own,
+    control: bool,
+) -> io::Result<(Arc<ServerConfig>, Mark)> {
     let mut gives = Mark::default();
     getrandom::fill(&mut gives).map_err(|error| io::Error::other(error.to_string()))?;
     let mut config = config.clone();
     config.ticketer = Arc::new(OwnTickets {
         gives,
-        takes: Arc::clone(takes),
+        takes: Arc::clone(&own.marks),
         inner: Arc::clone(&config.ticketer),
     });
-    // the other way to resume in TLS 1.2, by the session's id, knows no marks
-    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.session_storage = Arc::new(OwnSession {
+        leaves: control,
+        session: Arc::clone(&own.session),
+    });
     Ok((Arc::new(config), gives))
 }
 
@@ -307,19 +349,19 @@ impl Tls {
     pub async fn accept_control(&self, socket: TcpStream) -> io::Result<(Stream, Secured)> {
         let acceptors = self.current.borrow().clone();
         let mut config = Arc::clone(&acceptors.common);
-        let mut marks = None;
+        let mut own = None;
         if self.settings.session_reuse == SessionReuse::Required {
-            let takes = Marks::default();
-            let (own, mark) = with_own_tickets(&config, &takes)?;
-            config = own;
-            lock(&takes).push_back(mark);
-            marks = Some(takes);
+            let begun = Own::default();
+            let (marked, mark) = with_own_tickets(&config, &begun, true)?;
+            config = marked;
+            lock(&begun.marks).push_back(mark);
+            own = Some(begun);
         }
         let stream = self.accept(&config, socket).await?;
         let certificate = client_certificate(&stream);
         let secured = Secured {
             acceptors,
-            marks,
+            own,
             client_name: certificate.as_ref().and_then(common_name),
             certificate,
         };
@@ -338,12 +380,12 @@ impl Tls {
         } else {
             &session.acceptors.common
         };
-        let stream = match &session.marks {
+        let stream = match &session.own {
             None => self
                 .accept(config, socket)
                 .await
                 .map_err(DataRefused::Handshake)?,
-            Some(marks) => self.accept_resumed(config, socket, marks).await?,
+            Some(own) => self.accept_resumed(config, socket, own).await?,
         };
         match (&session.certificate, client_certificate(&stream)) {
             (Some(own), Some(shown)) if *own != shown => Err(DataRefused::OtherClient),
@@ -356,15 +398,16 @@ impl Tls {
         &self,
         config: &ServerConfig,
         socket: TcpStream,
-        marks: &Marks,
+        own: &Own,
     ) -> Result<TlsStream<TcpStream>, DataRefused> {
-        let (config, mark) = with_own_tickets(config, marks).map_err(DataRefused::Handshake)?;
+        let (config, mark) =
+            with_own_tickets(config, own, false).map_err(DataRefused::Handshake)?;
         let accepted = self.accept(&config, socket).await;
         let stream = accepted.map_err(DataRefused::Handshake)?;
         if stream.get_ref().1.handshake_kind() != Some(HandshakeKind::Resumed) {
             return Err(DataRefused::NotResumed);
         }
-        let mut marks = lock(marks);
+        let mut marks = lock(&own.marks);
         if marks.len() == MAX_MARKS {
             marks.remove(1);
         }

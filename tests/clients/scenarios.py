@@ -55,17 +55,22 @@ def files(world, client):
     with world.report.check(client.name, "make a directory for files"):
         client.mkdir(home)
     for what, name, size in FILES:
-        with world.report.check(client.name, f"round trip: {what}"), scratch(world.directory) as local:
-            source = make_file(local / "source", size)
-            client.upload(source, f"{home}/{name}")
-            world.expect_stored(f"{home}/{name}", sha256(source))
-            expect_equal(client.listing(home).get(name), size, f"size of {name} in the listing of {home}")
-            client.download(f"{home}/{name}", local / "back")
-            expect_equal(sha256(local / "back"), sha256(source), "SHA-256 of the download")
+        with world.report.check(client.name, f"round trip: {what}"):
+            round_trip(world, client, home, name, size)
     with world.report.check(client.name, "an upload replaces what was there"), scratch(world.directory) as local:
         source = make_file(local / "source", 100)
         client.upload(source, f"{home}/many.bin")
         world.expect_stored(f"{home}/many.bin", sha256(source))
+
+
+def round_trip(world, client, home, name, size):
+    with scratch(world.directory) as local:
+        source = make_file(local / "source", size)
+        client.upload(source, f"{home}/{name}")
+        world.expect_stored(f"{home}/{name}", sha256(source))
+        expect_equal(client.listing(home).get(name), size, f"size of {name} in the listing of {home}")
+        client.download(f"{home}/{name}", local / "back")
+        expect_equal(sha256(local / "back"), sha256(source), "SHA-256 of the download")
 
 
 def directories(world, client):
