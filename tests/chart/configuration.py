@@ -5,6 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from chart import BUCKET, PRESETS, over
 
 # As `cosgate hash-password` prints it.
@@ -86,3 +88,25 @@ def test_a_pod_that_does_not_know_its_ordinal_or_has_no_slice_does_not_start(hel
     assert code == 64 and "ordinal" in said, said
     code, said = check(cosgate, render, 3)
     assert code == 64 and "slice" in said, said
+
+
+def test_what_import_writes_is_taken_by_chart_and_program(helm, cosgate):
+    conf = "\n".join([
+        "[COS_ACCOUNT_0]", "cos_secretid = AKID0000", "cos_secretkey = secret0000", "cos_bucket = files-1250000000",
+        "cos_region = ap-guangzhou", "home_dir = /home/a", "ftp_login_user_name = a", "ftp_login_user_password = p",
+        "authority = RW", "[NETWORK]", "masquerade_address = 203.0.113.7", "listen_port = 2121", "passive_port = 30000,30015", ""])
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "vsftpd.conf"
+        file.write_text(conf)
+        command = [cosgate, "import", str(file), "--format", "helm-values", "--secrets-out", f"{directory}/secret.yaml"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        secret = yaml.safe_load(Path(f"{directory}/secret.yaml").read_text())
+    values = yaml.safe_load(done.stdout)
+    render = helm.render(values)
+    assert values["existingSecret"] == secret["metadata"]["name"]
+    # each variable of the Secret reaches the program, and its users are where the configuration says
+    assert set(secret["stringData"]) - {"users.yaml"} <= set(render.env), set(secret["stringData"])
+    assert render.config["users_file"].endswith("/users.yaml") and "users" in {m["name"] for m in render.container["volumeMounts"]}
+    code, said = check(cosgate, render, 0)
+    assert code == 0, said

@@ -48,7 +48,6 @@ pub(super) fn values(plan: &Plan, format: Format, secret_name: &str) -> String {
         }
         Format::HelmValues => {
             text += &format!("existingSecret: {}\nconfig:\n", scalar(secret_name));
-            text += &format!("  users_file: {USERS_FILE}\n");
             text += &yaml(&plan.settings, 2);
         }
     }
@@ -208,6 +207,3 @@ fn quoted(text: &str) -> String {
     out.push('"');
     out
 }
-
-/// Where the chart mounts the Secret.
-const USERS_FILE: &str = "/etc/cosgate/secret/users.yaml";

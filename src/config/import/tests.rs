@@ -103,11 +103,6 @@ fn helm(values: &str, manifest: &str, mount: &Path, path: &Path) -> Vec<(String,
         .lines()
         .map(|line| format!("{}\n", line.strip_prefix("  ").expect("below config")))
         .collect();
-    let config = config.replacen(
-        "/etc/cosgate/secret/users.yaml",
-        &file.display().to_string(),
-        1,
-    );
     std::fs::write(path, config).expect("writes");
     let Ok(Node::Map(manifest)) = yaml::parse(manifest, "") else {
         panic!("no manifest: {manifest}");
@@ -116,7 +111,8 @@ fn helm(values: &str, manifest: &str, mount: &Path, path: &Path) -> Vec<(String,
     let Some((_, Node::Map(data))) = data else {
         panic!("no stringData");
     };
-    let mut env = Vec::new();
+    // the chart's own key of the configuration
+    let mut env = vec![("COSGATE_USERS_FILE".to_owned(), file.display().to_string())];
     for (key, value) in data {
         match value {
             Node::Text(text) if key == "users.yaml" => std::fs::write(&file, text).expect("writes"),
@@ -206,9 +202,7 @@ fn helm_values_carry_the_configuration_and_name_the_secret() {
         .split_once("\nconfig:\n")
         .expect("a configuration");
     assert!(head.ends_with("existingSecret: cosgate"), "{head}");
-    // the same as the file, two columns to the right, and the users in the Secret's file
-    let (users_file, config) = config.split_once('\n').expect("lines");
-    assert_eq!(users_file, "  users_file: /etc/cosgate/secret/users.yaml");
+    // the same as the file, two columns to the right; the chart itself names the Secret's file of users
     let config: String = config
         .lines()
         .map(|line| format!("{}\n", &line[2..]))
