@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, MasqueradeAddress, Permissions, Provider, StaticCredentials, User};
+use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User};
 use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
@@ -319,20 +319,9 @@ fn add_demo_user(config: &mut Config) -> Result<Option<SecretString>, HashError>
         return Ok(None);
     }
     let password = random_password()?;
-    config.users.push(User {
-        name: DEMO_USER.to_owned(),
-        password_hash: PasswordHash::parse(hash_password(&password)?.expose_secret()).ok(),
-        home: "/".to_owned(),
-        permissions: Permissions::ALL,
-        bucket: None,
-        site: None,
-        credentials: None,
-        allow_from: Vec::new(),
-        max_sessions: None,
-        max_file_size: None,
-        require_tls: false,
-        client_cert_cn: None,
-    });
+    let hash = PasswordHash::parse(hash_password(&password)?.expose_secret()).ok();
+    let user = User::unconditional(DEMO_USER, "/", hash);
+    config.users.push(user);
     Ok(Some(password))
 }
 

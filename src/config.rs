@@ -566,6 +566,26 @@ pub struct User {
     pub client_cert_cn: Option<String>,
 }
 
+impl User {
+    /// Somebody with all rights and no conditions or places of the own.
+    pub fn unconditional(name: &str, home: &str, password_hash: Option<PasswordHash>) -> Self {
+        User {
+            name: name.to_owned(),
+            password_hash,
+            home: home.to_owned(),
+            permissions: Permissions::ALL,
+            bucket: None,
+            site: None,
+            credentials: None,
+            allow_from: Vec::new(),
+            max_sessions: None,
+            max_file_size: None,
+            require_tls: false,
+            client_cert_cn: None,
+        }
+    }
+}
+
 /// A place of the same kind as [`Storage`], in another region or at another endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Site {

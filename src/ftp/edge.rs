@@ -31,7 +31,7 @@ use crate::ftp::session::{Done, Session};
 use crate::ftp::tls::Secured;
 use crate::ftp::trace::Trace;
 use crate::masquerade::{Ports, Told};
-use crate::store::{Algorithm, Chain, EntryKind, NameError, StoreError, VirtualPath};
+use crate::store::{Algorithm, Chain, EntryKind, StoreError, VirtualPath};
 
 /// Failed logins that a connection may have; then it is closed.
 const LOGIN_ATTEMPTS: u32 = 3;
@@ -298,10 +298,7 @@ impl Edge {
                 self.change_directory(Ok(self.working_directory.parent()))
                     .await
             }
-            Command::Cwd(path) => {
-                self.change_directory(VirtualPath::resolve(&self.working_directory, &path))
-                    .await
-            }
+            Command::Cwd(path) => self.change_directory(self.resolve(&path)).await,
             Command::Mkd(path) => {
                 let created = |path: &VirtualPath, _| {
                     Reply::new(257, format!("{} created", quoted(path.as_str())))
@@ -556,10 +553,10 @@ impl Edge {
         self.send(Reply::new(211, text)).await
     }
 
-    async fn change_directory(&mut self, target: Result<VirtualPath, NameError>) -> Step {
+    async fn change_directory(&mut self, target: Result<VirtualPath, Reply>) -> Step {
         let target = match target {
             Ok(target) => target,
-            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
+            Err(reply) => return self.send(reply).await,
         };
         let outcome = self.ask(&format!("CWD {target}")).await?;
         let reply = match outcome {
@@ -583,9 +580,9 @@ impl Edge {
         path: &str,
         good: impl FnOnce(&VirtualPath, Done) -> Reply,
     ) -> Step {
-        let path = match VirtualPath::resolve(&self.working_directory, path) {
+        let path = match self.resolve(path) {
             Ok(path) => path,
-            Err(error) => return self.send(Reply::from(&StoreError::from(error))).await,
+            Err(reply) => return self.send(reply).await,
         };
         let from = self.renaming.take();
         // what changes something is traced and goes to the log; questions are too many

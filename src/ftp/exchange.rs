@@ -224,7 +224,8 @@ impl Edge {
         ))
     }
 
-    fn resolve(&self, path: &str) -> Result<VirtualPath, Reply> {
+    /// A path as the client typed it, or the reply that refuses it.
+    pub(super) fn resolve(&self, path: &str) -> Result<VirtualPath, Reply> {
         VirtualPath::resolve(&self.working_directory, path)
             .map_err(|error| Reply::from(&StoreError::from(error)))
     }

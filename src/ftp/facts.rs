@@ -92,12 +92,9 @@ impl Edge {
         order: Order,
         path: &str,
     ) -> Step<Option<(VirtualPath, Result<Done, StoreError>)>> {
-        let path = match VirtualPath::resolve(&self.working_directory, path) {
+        let path = match self.resolve(path) {
             Ok(path) => path,
-            Err(error) => {
-                let reply = Reply::from(&StoreError::from(error));
-                return self.send(reply).await.map(|()| None);
-            }
+            Err(reply) => return self.send(reply).await.map(|()| None),
         };
         let session = Arc::clone(&self.session);
         session.place(order);

@@ -1,7 +1,8 @@
 //! What a client says about protection and data connections: AUTH, PBSZ, PROT (RFC 4217), PORT and EPRT.
 //!
-//! Invariant: where `tls.required`, or a user's `require_tls`, asks for protection, nothing goes without it, whatever the order of commands: USER
-//! needs a protected control connection, and PASV, EPSV, PORT, EPRT and every transfer need `PROT P`.
+//! Invariant: where `tls.required`, or a user's `require_tls`, asks for protection, nothing goes without it, whatever the
+//! order of commands: USER needs a protected control connection, and PASV, EPSV, PORT, EPRT and every transfer need
+//! `PROT P`.
 
 use std::io;
 use std::net::SocketAddr;

@@ -109,9 +109,7 @@ async fn a_client_that_does_not_accept_gets_425_and_its_object_stays() {
 #[tokio::test]
 async fn tls_protects_active_data_connections_too() {
     let authority = Authority::new();
-    let settings = authority.settings(&[ACTIVE, "TLS__REQUIRED=all"]);
-    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let gateway = TestGateway::with(&settings).await;
+    let gateway = TestGateway::with_tls(&authority, &[ACTIVE, "TLS__REQUIRED=all"]).await;
     let client = authority.client();
     let mut ftp = Ftp::connect(gateway.address())
         .await

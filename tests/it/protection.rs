@@ -9,12 +9,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::tls::{Authority, TlsClient, Wire};
 use crate::support::{Ftp, TestGateway, eventually, pattern};
 
-async fn gateway(authority: &Authority, more: &[&str]) -> TestGateway {
-    let settings = authority.settings(more);
-    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    TestGateway::with(&settings).await
-}
-
 async fn secured(gateway: &TestGateway, client: &TlsClient) -> Ftp {
     let ftp = Ftp::connect(gateway.address()).await;
     let mut ftp = ftp.secure(client).await.expect("a handshake");
@@ -26,7 +20,7 @@ async fn secured(gateway: &TestGateway, client: &TlsClient) -> Ftp {
 #[tokio::test]
 async fn files_and_listings_travel_under_tls_in_both_versions() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &["TLS__REQUIRED=all"]).await;
+    let gateway = TestGateway::with_tls(&authority, &["TLS__REQUIRED=all"]).await;
     for client in [authority.client(), authority.client_12()] {
         let mut ftp = secured(&gateway, &client).await;
         // crosses several parts
@@ -47,7 +41,7 @@ async fn files_and_listings_travel_under_tls_in_both_versions() {
 #[tokio::test]
 async fn implicit_tls_begins_with_the_first_byte_and_protects_data() {
     let authority = Authority::new();
-    let gateway = gateway(
+    let gateway = TestGateway::with_tls(
         &authority,
         &["TLS__IMPLICIT_LISTEN=127.0.0.1:0", "TLS__REQUIRED=all"],
     )
@@ -65,7 +59,7 @@ async fn implicit_tls_begins_with_the_first_byte_and_protects_data() {
 #[tokio::test]
 async fn what_must_be_protected_goes_no_other_way() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &["TLS__REQUIRED=all"]).await;
+    let gateway = TestGateway::with_tls(&authority, &["TLS__REQUIRED=all"]).await;
     let client = authority.client();
     let mut ftp = gateway.connect().await;
     for line in ["USER demo", "PROT P", "PBSZ 0"] {
@@ -92,7 +86,7 @@ async fn what_must_be_protected_goes_no_other_way() {
 #[tokio::test]
 async fn with_control_required_the_client_chooses_for_its_data() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &["TLS__REQUIRED=control"]).await;
+    let gateway = TestGateway::with_tls(&authority, &["TLS__REQUIRED=control"]).await;
     assert_eq!(gateway.connect().await.command("USER demo").await.code, 530);
     let ftp = gateway.connect().await;
     let mut ftp = ftp.secure(&authority.client()).await.expect("a handshake");
@@ -105,7 +99,7 @@ async fn with_control_required_the_client_chooses_for_its_data() {
 #[tokio::test]
 async fn commands_sent_in_clear_behind_auth_never_count() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &[]).await;
+    let gateway = TestGateway::with_tls(&authority, &[]).await;
     let mut ftp = gateway.connect().await;
     ftp.send_raw(b"AUTH TLS\r\nUSER mallory\r\n").await;
     assert_eq!(ftp.reply().await.code, 421);
@@ -149,7 +143,8 @@ async fn eventually_says(ftp: &mut Ftp, words: &str) {
 async fn an_end_without_close_notify_is_an_interruption() {
     let authority = Authority::new();
     for (policy, kept) in [("keep", true), ("discard", false)] {
-        let gateway = gateway(&authority, &[&format!("UPLOAD__ON_INTERRUPT={policy}")]).await;
+        let gateway =
+            TestGateway::with_tls(&authority, &[&format!("UPLOAD__ON_INTERRUPT={policy}")]).await;
         gateway.put_object("f", b"old".to_vec()).await;
         let mut ftp = secured(&gateway, &authority.client()).await;
         let data = half_an_upload(&mut ftp, b"arrived").await;
@@ -168,7 +163,7 @@ async fn an_end_without_close_notify_is_an_interruption() {
 #[tokio::test]
 async fn abort_and_a_lost_control_connection_end_uploads_under_tls_too() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &["UPLOAD__ON_INTERRUPT=discard"]).await;
+    let gateway = TestGateway::with_tls(&authority, &["UPLOAD__ON_INTERRUPT=discard"]).await;
     gateway.put_object("f", b"old".to_vec()).await;
     let mut ftp = secured(&gateway, &authority.client()).await;
     let _data = half_an_upload(&mut ftp, b"arrived").await;
@@ -190,7 +185,7 @@ async fn abort_and_a_lost_control_connection_end_uploads_under_tls_too() {
 #[tokio::test]
 async fn an_upload_is_answered_with_close_notify_before_the_reply() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &[]).await;
+    let gateway = TestGateway::with_tls(&authority, &[]).await;
     let mut ftp = secured(&gateway, &authority.client()).await;
     let mut data = half_an_upload(&mut ftp, b"bytes").await;
     data.shutdown().await.expect("close_notify");
@@ -207,7 +202,7 @@ async fn an_upload_is_answered_with_close_notify_before_the_reply() {
 #[tokio::test]
 async fn a_failed_handshake_on_the_data_connection_is_425_and_nothing_is_touched() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &["TLS__HANDSHAKE_TIMEOUT=500ms"]).await;
+    let gateway = TestGateway::with_tls(&authority, &["TLS__HANDSHAKE_TIMEOUT=500ms"]).await;
     gateway.put_object("f", b"old".to_vec()).await;
     let mut ftp = secured(&gateway, &authority.client()).await;
     // bytes that are no handshake; silence; an end at once
@@ -236,7 +231,7 @@ async fn a_failed_handshake_on_the_data_connection_is_425_and_nothing_is_touched
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_bounded() {
     let authority = Authority::new();
-    let gateway = gateway(
+    let gateway = TestGateway::with_tls(
         &authority,
         &[
             "TLS__HANDSHAKE_TIMEOUT=300ms",
@@ -255,7 +250,7 @@ async fn a_handshake_that_never_ends_is_bounded() {
 #[tokio::test]
 async fn required_session_reuse_ties_data_to_its_control_connection() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &["TLS__SESSION_REUSE=required"]).await;
+    let gateway = TestGateway::with_tls(&authority, &["TLS__SESSION_REUSE=required"]).await;
     for client in [authority.client(), authority.client_12()] {
         let mut ftp = secured(&gateway, &client).await;
         for turn in 0..10 {
@@ -279,7 +274,7 @@ async fn required_session_reuse_ties_data_to_its_control_connection() {
 #[tokio::test]
 async fn a_client_resumes_its_control_session_on_data_connections() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &[]).await;
+    let gateway = TestGateway::with_tls(&authority, &[]).await;
     let client = authority.client();
     let mut ftp = secured(&gateway, &client).await;
     assert_eq!(ftp.tls().handshake_kind(), Some(HandshakeKind::Full));
@@ -301,7 +296,7 @@ async fn a_client_resumes_its_control_session_on_data_connections() {
 async fn client_certificates_are_asked_for_and_must_stay_the_same() {
     let authority = Authority::new();
     let ca = format!("TLS__CLIENT_CA={}", authority.file("ca.crt").display());
-    let gateway = gateway(&authority, &[&ca]).await;
+    let gateway = TestGateway::with_tls(&authority, &[&ca]).await;
     // in TLS 1.3 the client learns of the refusal with its first read
     let nobody = gateway.connect().await.secure(&authority.client()).await;
     if let Ok(mut ftp) = nobody {
@@ -415,7 +410,7 @@ async fn a_self_signed_certificate_is_made_for_trials() {
 #[tokio::test]
 async fn five_hundred_uploads_in_a_row_lose_nothing() {
     let authority = Authority::new();
-    let gateway = gateway(&authority, &[]).await;
+    let gateway = TestGateway::with_tls(&authority, &[]).await;
     let client = authority.client();
     let mut ftp = secured(&gateway, &client).await;
     for turn in 0..500 {

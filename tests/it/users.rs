@@ -176,9 +176,7 @@ async fn one_session_too_many_is_421_and_there_is_room_when_another_ends() {
 async fn a_condition_that_is_not_met_sounds_like_a_wrong_password() {
     let authority = Authority::new();
     let ca = format!("TLS__CLIENT_CA={}", authority.file("ca.crt").display());
-    let tls = authority.settings(&[&ca, "TLS__CLIENT_AUTH=optional"]);
-    let tls: Vec<&str> = tls.iter().map(String::as_str).collect();
-    let own = [
+    let settings = [
         &*format!(
             "USERS={}",
             users(&[
@@ -190,8 +188,10 @@ async fn a_condition_that_is_not_met_sounds_like_a_wrong_password() {
         ),
         "AUTH__LOCKOUT__DELAY=10ms",
         "AUTH__LOCKOUT__PER_ADDRESS=0",
+        &ca,
+        "TLS__CLIENT_AUTH=optional",
     ];
-    let gateway = TestGateway::with(&[&own[..], &tls].concat()).await;
+    let gateway = TestGateway::with_tls(&authority, &settings).await;
     let wrong = try_login(&gateway, "far", "wrong").await;
     assert_eq!(wrong.code, 530);
     for user in ["far", "safe", "certified", "nobody"] {

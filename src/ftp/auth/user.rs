@@ -144,20 +144,7 @@ mod tests {
     use super::*;
 
     fn user(change: impl FnOnce(&mut config::User)) -> User {
-        let mut user = config::User {
-            name: "alice".to_owned(),
-            password_hash: None,
-            home: "/alice".to_owned(),
-            permissions: Permissions::ALL,
-            bucket: None,
-            site: None,
-            credentials: None,
-            allow_from: Vec::new(),
-            max_sessions: None,
-            max_file_size: None,
-            require_tls: false,
-            client_cert_cn: None,
-        };
+        let mut user = config::User::unconditional("alice", "/alice", None);
         change(&mut user);
         let ground = Ground {
             prefix: "ftp/".to_owned(),

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::Ftp;
 use super::proxy::Proxy;
+use super::tls::Authority;
 
 /// Passive ports per gateway.
 pub const PASSIVE_PORTS: u16 = 4;
@@ -76,6 +77,13 @@ impl TestGateway {
                 _data: data,
             },
         }
+    }
+
+    /// The same with FTPS, by the pair of `authority`.
+    pub async fn with_tls(authority: &Authority, settings: &[&str]) -> Self {
+        let settings = authority.settings(settings);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        Self::with(&settings).await
     }
 
     /// A gateway whose store stands behind `proxy`, as a store on the network does. The user is `demo` with `secret`.
