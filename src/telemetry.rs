@@ -18,7 +18,7 @@ use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{Level, Metadata, Span, error, info, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -107,9 +107,12 @@ pub fn start(log: &Log) -> Telemetry {
             .with_writer(std::io::stdout)
             .boxed(),
     };
+    // Of two filters the stricter level counts, and without one here there is none for both: then each trace! of each
+    // library would be looked at, however quiet the log.
+    let discreet = filter_fn(is_discreet).with_max_level_hint(LevelFilter::TRACE);
     let _ = tracing_subscriber::registry()
         .with(spans)
-        .with(lines.with_filter(filter.and(filter_fn(is_discreet))))
+        .with(lines.with_filter(filter.and(discreet)))
         .try_init();
     match (collector, no_traces) {
         (_, Some(reason)) => error!(event = "traces_off", reason, "there are no traces"),

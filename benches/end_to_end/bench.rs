@@ -25,6 +25,7 @@ pub struct Bench {
     /// Fills and clears real stores; never measured.
     stagehand: Helper,
     gateways: Vec<Daemon>,
+    _relay: Option<Helper>,
 }
 
 /// One of those who are compared.
@@ -100,6 +101,18 @@ impl Bench {
                 way: Way::Direct(helper),
             });
         }
+        let relay = match options.relay {
+            true => {
+                let (relay, store) = start_relay(&store)?;
+                contenders.push(Contender {
+                    name: "relayed".to_owned(),
+                    pid: Some(relay.pid()),
+                    way: Way::Direct(start_direct(&store, &options)?),
+                });
+                Some(relay)
+            }
+            false => None,
+        };
         let mut gateways = Vec::new();
         let own = Peer::binary("cosgate", env!("CARGO_BIN_EXE_cosgate"));
         let mut port = FIRST_PORT;
@@ -125,6 +138,7 @@ impl Bench {
             store,
             options,
             gateways,
+            _relay: relay,
         })
     }
 
@@ -259,6 +273,21 @@ fn start_sink(options: &Options) -> io::Result<(Option<Helper>, Store)> {
         secret_key: options.secret_key.clone(),
     };
     Ok((Some(sink), store))
+}
+
+/// Starts a relay before the store; returns the store as it is reached through it.
+fn start_relay(store: &Store) -> io::Result<(Helper, Store)> {
+    let address = store.endpoint.strip_prefix("http://");
+    let address = address.ok_or_else(|| io::Error::other("a relay takes plain HTTP only"))?;
+    let (relay, port) = Helper::start(&["relay".to_owned(), address.to_owned()])?;
+    let endpoint = format!("http://127.0.0.1:{port}");
+    Ok((
+        relay,
+        Store {
+            endpoint,
+            ..store.clone()
+        },
+    ))
 }
 
 fn start_direct(store: &Store, options: &Options) -> io::Result<Helper> {

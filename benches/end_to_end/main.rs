@@ -3,7 +3,8 @@
 //! ```text
 //! this process ─── FTP client ──────────────> gateway (child) ──┐
 //!      │       └── FTP client ──────────────> peers (yours) ────┼──> sink (child), or --store URL
-//!      └────────── one line per command ────> direct client (child) ──┘
+//!      ├────────── one line per command ────> direct client (child) ──┤
+//!      └────────── one line per command ────> direct client (child) ──> relay (child, --relay)
 //! ```
 //!
 //! `cargo bench --bench end_to_end -- [options]`, where `--help` lists the options. Every contender does the same thing
@@ -20,11 +21,13 @@ mod child;
 mod direct;
 mod ftp;
 mod objects;
+mod relay;
 mod report;
 mod scenarios;
 mod sink;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -59,6 +62,8 @@ enum Role {
         #[arg(long)]
         md5_etags: bool,
     },
+    #[command(hide = true)]
+    Relay { store: SocketAddr },
     #[command(hide = true)]
     Direct {
         #[command(flatten)]
@@ -125,6 +130,9 @@ pub struct Options {
     /// Leave the direct client out.
     #[arg(long)]
     no_direct: bool,
+    /// Let the direct client also go through a bare relay of bytes, the least that a gateway can be.
+    #[arg(long)]
+    relay: bool,
     /// Another FTP server on the same store: NAME=ftp://USER:PASSWORD@HOST:PORT/, with `,pid=PID` to read its CPU time.
     #[arg(long, value_parser = Peer::server)]
     peer: Vec<Peer>,
@@ -248,6 +256,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.role {
         Some(Role::Sink { port, md5_etags }) => sink::run(port, md5_etags),
+        Some(Role::Relay { store }) => relay::run(store),
         Some(Role::Direct { store, options }) => direct::run(&store, options),
         None if cli.bench => measure(cli.options),
         None => {

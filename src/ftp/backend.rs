@@ -1,17 +1,15 @@
 //! libunftp's storage on top of [`Store`]: the session's order comes in, the outcome goes out.
 //!
-//! No file byte passes through libunftp. The sockets that it offers here stay unused; the bytes move between the store and
-//! the client's own data connection, which the [`Order`] holds. Errors reach the client through the session's outcome;
-//! libunftp only learns that something failed.
+//! No file byte passes through libunftp: the bytes move between the store and the client's own data connection, which the
+//! [`Order`] holds. Errors reach the client through the session's outcome; libunftp only learns that something failed.
 
 use std::fmt::{self, Debug};
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tracing::Instrument;
 use unftp_core::auth::DefaultUser;
 use unftp_core::storage::{
@@ -23,7 +21,8 @@ use crate::ftp::listformat::{Format, matches};
 use crate::ftp::session::{Done, Gate, Order, Session};
 use crate::ftp::transfer::ClientData;
 use crate::store::{
-    Entry, EntryKind, Home, Intent, Interruption, Sink, Source, Store, StoreError, VirtualPath,
+    Entry, EntryKind, Home, Intent, Interruption, Sink, Source, Start, Store, StoreError,
+    VirtualPath,
 };
 
 /// The storage of one session.
@@ -90,16 +89,44 @@ impl Backend {
         }
     }
 
-    async fn upload(&self, path: &Path) -> Result<Done, StoreError> {
-        let key = self.home(Right::Write)?.key(&resolve(path)?)?;
-        let Some(Order::Upload {
-            start,
-            announced,
-            gate,
-        }) = self.session.take_order()
-        else {
-            return Err(no_order());
-        };
+    /// Does what the edge has ordered.
+    async fn obey(&self, order: Order, path: &VirtualPath) -> Result<Done, StoreError> {
+        match order {
+            Order::Upload {
+                start,
+                announced,
+                gate,
+            } => self.upload(path, start, announced, gate).await,
+            Order::Download { offset, gate } => self.download(path, offset, gate).await,
+            Order::List {
+                format,
+                pattern,
+                directory,
+                gate,
+            } => {
+                let outlet = Outlet::new(format, pattern, directory);
+                self.list_directory(path, outlet, gate).await
+            }
+            Order::SetTime(time) => {
+                let home = self.home(Right::Write)?;
+                let entry = self.store.set_modified(home, path, time).await?;
+                Ok(Done::Entry(entry))
+            }
+            Order::Hash => {
+                let hashes = self.store.hashes(self.home(Right::Read)?, path).await?;
+                Ok(Done::Hashes(hashes))
+            }
+        }
+    }
+
+    async fn upload(
+        &self,
+        path: &VirtualPath,
+        start: Start,
+        announced: Option<u64>,
+        gate: Gate,
+    ) -> Result<Done, StoreError> {
+        let key = self.home(Right::Write)?.key(path)?;
         let plan = Intent {
             start,
             announced,
@@ -116,11 +143,13 @@ impl Backend {
             .map(Done::Stored)
     }
 
-    async fn download(&self, path: &Path) -> Result<Done, StoreError> {
-        let key = self.home(Right::Read)?.key(&resolve(path)?)?;
-        let Some(Order::Download { offset, gate }) = self.session.take_order() else {
-            return Err(no_order());
-        };
+    async fn download(
+        &self,
+        path: &VirtualPath,
+        offset: u64,
+        gate: Gate,
+    ) -> Result<Done, StoreError> {
+        let key = self.home(Right::Read)?.key(path)?;
         let download = self.heeding(self.store.open(&key, offset)).await?;
         let mut data = gate.open().await.ok_or_else(|| self.given_up())?;
         let sent = download.send(&mut data).await?;
@@ -134,41 +163,23 @@ impl Backend {
         StoreError::Interrupted(self.session.interruption())
     }
 
-    async fn list_directory(&self, path: &Path) -> Result<Done, StoreError> {
+    async fn list_directory(
+        &self,
+        path: &VirtualPath,
+        mut outlet: Outlet,
+        gate: Option<Gate>,
+    ) -> Result<Done, StoreError> {
         let home = self.home(Right::List)?;
-        let path = resolve(path)?;
-        let Some(Order::List {
-            format,
-            pattern,
-            directory,
-            gate,
-        }) = self.session.take_order()
-        else {
-            return Err(no_order());
-        };
-        let mut listing = self.store.list(home.directory(&path)?);
-        let mut directory = directory;
+        let mut listing = self.store.list(home.directory(path)?);
         let mut page = match self.heeding(listing.next_page()).await {
             Err(StoreError::NotFound) if path.is_root() => Some(Vec::new()),
             // not a directory: a file lists itself, under the name that the client gave
             Err(StoreError::NotFound) => {
-                let end = directory
-                    .trim_end_matches('/')
-                    .rfind('/')
-                    .map_or(0, |at| at + 1);
-                directory.truncate(end);
-                Some(vec![self.store.file_entry(home, &path).await?])
+                let end = outlet.directory.trim_end_matches('/').rfind('/');
+                outlet.directory.truncate(end.map_or(0, |at| at + 1));
+                Some(vec![self.store.file_entry(home, path).await?])
             }
             page => page?,
-        };
-        let mut outlet = Outlet {
-            format,
-            pattern,
-            directory,
-            now: SystemTime::now(),
-            text: String::new(),
-            entries: 0,
-            data: None,
         };
         if let Some(gate) = gate {
             outlet.data = Some(gate.open().await.ok_or_else(|| self.given_up())?);
@@ -184,12 +195,6 @@ impl Backend {
             };
         }
         outlet.finish().await
-    }
-}
-
-fn no_order() -> StoreError {
-    StoreError::Integrity {
-        detail: "the engine called the storage without an order".to_owned(),
     }
 }
 
@@ -242,6 +247,18 @@ struct Outlet {
 }
 
 impl Outlet {
+    fn new(format: Format, pattern: Option<String>, directory: String) -> Self {
+        Outlet {
+            format,
+            pattern,
+            directory,
+            now: SystemTime::now(),
+            text: String::new(),
+            entries: 0,
+            data: None,
+        }
+    }
+
     async fn line(&mut self, entry: &Entry) -> Result<(), StoreError> {
         if self.is_full()
             || self
@@ -285,21 +302,27 @@ impl Outlet {
     }
 }
 
-/// What libunftp gets to see of a name.
+/// What libunftp gets to see of a name; nothing, when it brought an order.
 #[derive(Debug)]
-pub struct EngineMetadata(Entry);
+pub struct EngineMetadata(Option<Entry>);
+
+impl EngineMetadata {
+    fn is(&self, kind: EntryKind) -> bool {
+        self.0.as_ref().is_some_and(|entry| entry.kind == kind)
+    }
+}
 
 impl Metadata for EngineMetadata {
     fn len(&self) -> u64 {
-        self.0.size
+        self.0.as_ref().map_or(0, |entry| entry.size)
     }
 
     fn is_dir(&self) -> bool {
-        self.0.kind == EntryKind::Directory
+        self.is(EntryKind::Directory)
     }
 
     fn is_file(&self) -> bool {
-        self.0.kind == EntryKind::File
+        self.is(EntryKind::File)
     }
 
     fn is_symlink(&self) -> bool {
@@ -307,7 +330,8 @@ impl Metadata for EngineMetadata {
     }
 
     fn modified(&self) -> EngineResult<SystemTime> {
-        Ok(self.0.modified.unwrap_or(SystemTime::UNIX_EPOCH))
+        let modified = self.0.as_ref().and_then(|entry| entry.modified);
+        Ok(modified.unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     fn gid(&self) -> u32 {
@@ -332,70 +356,17 @@ impl StorageBackend<DefaultUser> for Backend {
         let mut found = None;
         let call = async {
             let path = resolve(&path)?;
-            let (entry, done) = match self.session.take_order_on_name() {
-                Some(Order::SetTime(time)) => {
-                    let home = self.home(Right::Write)?;
-                    let entry = self.store.set_modified(home, &path, time).await?;
-                    (entry.clone(), Done::Entry(entry))
-                }
-                Some(Order::Hash) => {
-                    let hashes = self.store.hashes(self.home(Right::Read)?, &path).await?;
-                    let entry = Entry {
-                        name: path.name().to_owned(),
-                        kind: EntryKind::File,
-                        size: hashes.size,
-                        modified: None,
-                    };
-                    (entry, Done::Hashes(hashes))
-                }
-                _ => {
+            match self.session.take_order() {
+                Some(order) => self.obey(order, &path).await,
+                None => {
                     let entry = self.store.entry(&self.user()?.home, &path).await?;
-                    (entry.clone(), Done::Entry(entry))
+                    found = Some(entry.clone());
+                    Ok(Done::Entry(entry))
                 }
-            };
-            found = Some(entry);
-            Ok(done)
+            }
         };
         self.run(call).await?;
-        found
-            .map(EngineMetadata)
-            .ok_or(Error::from(ErrorKind::LocalError))
-    }
-
-    async fn put<P: AsRef<Path> + Send + Debug, R: AsyncRead + Send + Sync + Unpin + 'static>(
-        &self,
-        _: &DefaultUser,
-        _: R,
-        path: P,
-        _: u64,
-    ) -> EngineResult<u64> {
-        let path = path.as_ref().to_owned();
-        self.run(self.upload(&path)).await.map(|()| 0)
-    }
-
-    async fn get_into<'a, P, W>(
-        &self,
-        _: &DefaultUser,
-        path: P,
-        _: u64,
-        _: &'a mut W,
-    ) -> EngineResult<u64>
-    where
-        W: AsyncWrite + Unpin + Sync + Send + ?Sized,
-        P: AsRef<Path> + Send + Debug,
-    {
-        let path = path.as_ref().to_owned();
-        self.run(self.download(&path)).await.map(|()| 0)
-    }
-
-    async fn list_fmt<P>(&self, _: &DefaultUser, path: P) -> Result<Cursor<Vec<u8>>, Error>
-    where
-        P: AsRef<Path> + Send + Debug,
-    {
-        let path = path.as_ref().to_owned();
-        self.run(self.list_directory(&path))
-            .await
-            .map(|()| Cursor::new(Vec::new()))
+        Ok(EngineMetadata(found))
     }
 
     async fn del<P: AsRef<Path> + Send + Debug>(
@@ -475,7 +446,17 @@ impl StorageBackend<DefaultUser> for Backend {
         self.run(call).await
     }
 
-    // The edge never sends what would call these two: downloads go through `get_into`, all listings through `list_fmt`.
+    // The edge never sends what would call these three: it sends no command that needs a data connection.
+
+    async fn put<P: AsRef<Path> + Send + Debug, R: AsyncRead + Send + Sync + Unpin + 'static>(
+        &self,
+        _: &DefaultUser,
+        _: R,
+        _: P,
+        _: u64,
+    ) -> EngineResult<u64> {
+        Err(Error::from(ErrorKind::CommandNotImplemented))
+    }
 
     async fn get<P: AsRef<Path> + Send + Debug>(
         &self,

@@ -20,14 +20,14 @@ use crate::ftp::auth::{LoginError, Peer, Right, Seat, random_password};
 use crate::ftp::backend::Backend;
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, Epsv};
-use crate::ftp::engine::{Engine, EngineError};
+use crate::ftp::engine::{Engine, EngineError, carrying};
 use crate::ftp::listener::Frontend;
 use crate::ftp::listformat::{facts, timestamp};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::session::{Done, Session};
+use crate::ftp::session::{Done, Order, Session};
 use crate::ftp::tls::Secured;
 use crate::ftp::trace::Trace;
 use crate::masquerade::{Ports, Told};
@@ -461,8 +461,7 @@ impl Edge {
             227,
             format!("Entering Passive Mode ({a},{b},{c},{d},{high},{low})"),
         ))
-        .await?;
-        self.prepare_engine().await
+        .await
     }
 
     async fn epsv(&mut self, argument: Epsv) -> Step {
@@ -495,16 +494,7 @@ impl Edge {
             229,
             format!("Entering Extended Passive Mode (|||{port}|)"),
         ))
-        .await?;
-        self.prepare_engine().await
-    }
-
-    /// While the client connects, the engine gets ready for the transfer that will follow.
-    async fn prepare_engine(&mut self) -> Step {
-        let session = Arc::clone(&self.session);
-        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
-        let prepared = engine.prepare().await;
-        prepared.map_err(|failure| Close::engine(&session, &failure))
+        .await
     }
 
     /// The address and ports that this client is told at this moment.
@@ -619,6 +609,19 @@ impl Edge {
         };
         drop(trace);
         self.send(reply).await
+    }
+
+    /// Brings an order about one name to the storage.
+    pub(super) async fn order(
+        &mut self,
+        order: Order,
+        path: &VirtualPath,
+    ) -> Step<Result<Done, StoreError>> {
+        let session = Arc::clone(&self.session);
+        session.place(order);
+        let outcome = self.ask(&carrying(path)).await;
+        session.take_order();
+        outcome
     }
 
     /// One command to the engine, and what the storage made of it.

@@ -7,35 +7,33 @@
 //!    a random one made for the session, so no password of a user ever reaches it.
 //! 2. One command is in flight, and the next is sent after the reply.
 //! 3. It only gets lines that the edge composed: a verb and an absolute path without control characters.
-//! 4. A data connection stands before the command that uses it.
+//! 4. It never opens a data connection, since nobody asks it for one: no PASV and no PORT reaches it.
 //! 5. Its timers never fire; the edge owns all timers.
-//! 6. Only the edge can connect to its data listener: the kernel drops packets from any other port.
+//!
+//! libunftp dispatches every command on a name to the storage trait. Transfers and listings go the same way, as an
+//! [`Order`](crate::ftp::session::Order) that the session holds and [`carrying`] brings to the storage: libunftp's own STOR
+//! and RETR would want a data connection of their own first, a listener and two sockets for each file, of which not a byte
+//! would be used. Without them a small file takes a third less time, and there is no port that another process could reach.
 //!
 //! A late or odd reply ends the session; the two state machines are never brought back in step by guessing.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use libunftp::ServerBuilder;
-use libunftp::options::Binder;
 use secrecy::ExposeSecret;
-use socket2::SockRef;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use unftp_core::auth::{AuthenticationError, Authenticator, Credentials, Principal};
 
 use crate::ftp::backend::Backend;
-use crate::ftp::net::reset_on_close;
 use crate::ftp::session::Session;
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+use crate::store::VirtualPath;
 
 /// How long the engine may take for a reply while no storage call is running.
 const REPLY_WITHIN: Duration = Duration::from_secs(20);
@@ -79,7 +77,7 @@ impl Loopback {
     /// Binds a free port on 127.0.0.1.
     pub async fn bind() -> io::Result<Self> {
         Ok(Loopback(Mutex::new(
-            TcpListener::bind((LOOPBACK, 0)).await?,
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
         )))
     }
 
@@ -105,12 +103,13 @@ pub struct Engine {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     session: Arc<Session>,
-    /// Opened ahead by [`Engine::prepare`], and when.
-    prepared: Option<(TcpStream, Instant)>,
 }
 
-/// How long a data connection that was opened ahead may wait; libunftp gives it up after five minutes.
-const PREPARED_FOR: Duration = Duration::from_secs(4 * 60);
+/// The line that brings the session's order about `path` to the storage: SIZE, which calls it with the path and needs
+/// nothing but the control connection.
+pub fn carrying(path: &VirtualPath) -> String {
+    format!("SIZE {path}")
+}
 
 impl Engine {
     /// Starts an engine for the user who has logged in to `session`.
@@ -125,9 +124,7 @@ impl Engine {
             Arc::new(SessionAuthenticator(session.clone())),
         )
         .greeting("engine")
-        .passive_host(Ipv4Addr::LOCALHOST)
         .idle_session_timeout(NEVER)
-        .binder(PrivateBinder(session.clone()))
         .logger(slog::Logger::root(slog::Discard, slog::o!()))
         .build()
         .map_err(|error| EngineError::Build(error.to_string()))?;
@@ -138,64 +135,17 @@ impl Engine {
             reader: BufReader::with_capacity(256, reader),
             writer,
             session,
-            prepared: None,
         };
         let greeting = engine.reply("greeting").await?;
-        expect("greeting", &greeting, 220)?;
-        expect("USER", &engine.send("USER session").await?, 331)?;
+        expect("greeting", greeting, 220)?;
+        expect("USER", engine.command("USER session").await?, 331)?;
         let password = format!("PASS {}", engine.session.engine_password.expose_secret());
-        expect("PASS", &engine.send(&password).await?, 230)?;
+        expect("PASS", engine.command(&password).await?, 230)?;
         Ok(engine)
     }
 
-    /// One command without a data connection; returns the reply's code.
+    /// One command; returns the reply's code.
     pub async fn command(&mut self, line: &str) -> Result<u16, EngineError> {
-        Ok(self.send(line).await?.code)
-    }
-
-    /// One command with a data connection; returns the code of the final reply.
-    pub async fn transfer(&mut self, line: &str) -> Result<u16, EngineError> {
-        self.prepare().await?;
-        let _data = self.prepared.take();
-        let first = self.send(line).await?;
-        if first.code != 150 {
-            return Ok(first.code);
-        }
-        Ok(self.reply(line).await?.code)
-    }
-
-    /// Opens the data connection of the next transfer, unless it stands. Done while the client answers to its own PASV,
-    /// it takes these round trips off the time of each small file.
-    pub async fn prepare(&mut self) -> Result<(), EngineError> {
-        let fresh = |(_, since): &(TcpStream, Instant)| since.elapsed() < PREPARED_FOR;
-        if !self.prepared.as_ref().is_some_and(fresh) {
-            self.prepared = None;
-            self.prepared = Some((self.open_data().await?, Instant::now()));
-        }
-        Ok(())
-    }
-
-    /// A data connection that will carry nothing; libunftp needs it to call the storage.
-    async fn open_data(&mut self) -> Result<TcpStream, EngineError> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(LOOPBACK, 0))?;
-        self.session
-            .engine_source_port
-            .store(socket.local_addr()?.port(), Ordering::SeqCst);
-        let reply = self.send("PASV").await?;
-        expect("PASV", &reply, 227)?;
-        let port = passive_port(&reply.text).ok_or(EngineError::Odd {
-            verb: "PASV".to_owned(),
-            code: reply.code,
-        })?;
-        let data = socket.connect(SocketAddr::new(LOOPBACK, port)).await?;
-        // Nothing travels on it, so it may end in a reset: a port in TIME_WAIT for each transfer would run out of ports at
-        // some 470 transfers a second.
-        reset_on_close(&data);
-        Ok(data)
-    }
-
-    async fn send(&mut self, line: &str) -> Result<EngineReply, EngineError> {
         self.writer
             .write_all(format!("{line}\r\n").as_bytes())
             .await?;
@@ -203,7 +153,7 @@ impl Engine {
     }
 
     /// The next reply. The clock runs only while the storage is not at work.
-    async fn reply(&mut self, line: &str) -> Result<EngineReply, EngineError> {
+    async fn reply(&mut self, line: &str) -> Result<u16, EngineError> {
         let mut reading = std::pin::pin!(read_reply(&mut self.reader));
         // one tick may fall right between the storage's end and the reply, two in a row can't
         let mut idle = false;
@@ -223,52 +173,37 @@ impl Engine {
     }
 }
 
-struct EngineReply {
-    code: u16,
-    text: String,
-}
-
-async fn read_reply(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<EngineReply> {
+/// The code of one whole reply.
+async fn read_reply(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<u16> {
     let mut reader = reader.take(MAX_REPLY);
-    let mut text = String::new();
+    let mut line = String::new();
     loop {
-        let start = text.len();
-        if reader.read_line(&mut text).await? == 0 {
+        line.clear();
+        if reader.read_line(&mut line).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         // the last line of a reply has three digits and a space (RFC 959, section 4.2)
-        let line = &text[start..];
         if let Some((code, " ")) = line.get(..3).zip(line.get(3..4))
             && let Ok(code) = code.parse()
         {
-            return Ok(EngineReply { code, text });
+            return Ok(code);
         }
     }
 }
 
-fn expect(verb: &str, reply: &EngineReply, code: u16) -> Result<(), EngineError> {
-    if reply.code == code {
+fn expect(verb: &str, code: u16, wanted: u16) -> Result<(), EngineError> {
+    if code == wanted {
         Ok(())
     } else {
         Err(EngineError::Odd {
             verb: verb.to_owned(),
-            code: reply.code,
+            code,
         })
     }
 }
 
 fn verb(line: &str) -> String {
     line.split(' ').next().unwrap_or_default().to_owned()
-}
-
-/// The port in "227 ... (h1,h2,h3,h4,p1,p2)".
-fn passive_port(text: &str) -> Option<u16> {
-    let numbers = text.rsplit_once('(')?.1.split_once(')')?.0;
-    let mut numbers = numbers.split(',').skip(4).map(str::parse::<u8>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(high)), Some(Ok(low))) => Some(u16::from_be_bytes([high, low])),
-        _ => None,
-    }
 }
 
 /// Accepts the session's own password and no other.
@@ -289,87 +224,5 @@ impl Authenticator for SessionAuthenticator {
         } else {
             Err(AuthenticationError::BadPassword)
         }
-    }
-}
-
-/// Gives the engine a data listener on a port of the kernel's choice that only the edge's announced port can reach.
-#[derive(Debug)]
-struct PrivateBinder(Arc<Session>);
-
-#[async_trait]
-impl Binder for PrivateBinder {
-    async fn bind(&mut self, _: IpAddr, _: RangeInclusive<u16>) -> io::Result<TcpSocket> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(LOOPBACK, 0))?;
-        let admitted = self.0.engine_source_port.load(Ordering::SeqCst);
-        match admit_only(&socket, admitted) {
-            // Newer kernels let only CAP_NET_ADMIN filter TCP sockets, and a gateway needs no rights for its work. In a
-            // pod there are no other local processes; elsewhere it is as on systems without the filter.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            done => done?,
-        }
-        Ok(socket)
-    }
-}
-
-/// A classic BPF program on the listening socket: TCP segments whose source port is another one are dropped.
-#[cfg(target_os = "linux")]
-fn admit_only(socket: &TcpSocket, source_port: u16) -> io::Result<()> {
-    use socket2::SockFilter;
-    const LOAD_SOURCE_PORT: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS, offset 0 of the TCP header
-    const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    SockRef::from(socket).attach_filter(&[
-        SockFilter::new(LOAD_SOURCE_PORT, 0, 0, 0),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, u32::from(source_port)),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ])
-}
-
-/// Elsewhere the listener is reachable by local processes. A stranger could end a transfer, never read or write one, since
-/// no file byte passes through the engine.
-#[cfg(not(target_os = "linux"))]
-fn admit_only(_: &TcpSocket, _: u16) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_port_of_a_227_is_read() {
-        assert_eq!(
-            passive_port("227 Entering Passive Mode (127,0,0,1,195,80)\r\n"),
-            Some(50_000)
-        );
-        assert_eq!(passive_port("227 Entering Passive Mode"), None);
-        assert_eq!(passive_port("227 (1,2,3,4,256,1)"), None);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn a_stranger_cannot_reach_the_data_listener() {
-        let edge = TcpSocket::new_v4().expect("a socket");
-        edge.bind(SocketAddr::new(LOOPBACK, 0)).expect("binds");
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind(SocketAddr::new(LOOPBACK, 0)).expect("binds");
-        let filtered = admit_only(&socket, edge.local_addr().expect("bound").port());
-        let listener = socket.listen(8).expect("listens");
-        let address = listener.local_addr().expect("bound");
-        match filtered {
-            Ok(()) => {
-                let stranger =
-                    tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address));
-                assert!(stranger.await.is_err(), "a stranger's SYN is dropped");
-            }
-            Err(error) => assert_eq!(
-                error.kind(),
-                io::ErrorKind::PermissionDenied,
-                "the kernel takes the filter, or wants rights for it"
-            ),
-        }
-        edge.connect(address).await.expect("the edge gets in");
     }
 }

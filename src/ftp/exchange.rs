@@ -1,9 +1,9 @@
 //! One data transfer from the edge's side, from the command to its final reply.
 //!
 //! ```text
-//! PASV     227; engine: PASV, connect, while the client connects
+//! PASV     227; the engine is not asked
 //! RETR x   the client's data connection is waited for (bounded)       none: 425, the engine never hears of it
-//!          engine: RETR x -> storage opens the object                  missing: 550, no 150 was sent
+//!          engine: the order about x -> storage opens the object       missing: 550, no 150 was sent
 //!          storage is ready -> 150 -> the data connection is handed to the storage
 //!          bytes move between store and client                         ABOR, NOOP, STAT are answered meanwhile
 //!          storage is done -> engine's final reply -> the edge's final reply, made from the storage's own outcome
@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
-use crate::ftp::engine::EngineError;
+use crate::ftp::engine::{EngineError, carrying};
 use crate::ftp::listformat::{Format, is_pattern};
 use crate::ftp::net::PeerWatch;
 use crate::ftp::protection::{connect, protect};
@@ -39,8 +39,6 @@ const MAX_QUEUE: usize = 32;
 struct Exchange {
     verb: &'static str,
     path: VirtualPath,
-    /// The engine's command.
-    line: String,
     /// What the 150 says.
     opening: String,
     /// Longest silence on the data connection.
@@ -58,7 +56,6 @@ impl Edge {
         let (gate, keeper) = Gate::new();
         let exchange = Exchange {
             verb: "RETR",
-            line: format!("RETR {path}"),
             opening: format!("Sending {path}"),
             path,
             stall: self.frontend.download_stall,
@@ -109,12 +106,11 @@ impl Edge {
         opening: String,
     ) -> Step {
         let (gate, keeper) = Gate::new();
-        let (line, stall) = (format!("STOR {path}"), self.frontend.upload_stall);
+        let stall = self.frontend.upload_stall;
         self.exchange(
             Exchange {
                 verb,
                 path,
-                line,
                 opening,
                 stall,
             },
@@ -150,7 +146,6 @@ impl Edge {
         };
         let exchange = Exchange {
             verb,
-            line: format!("LIST {path}"),
             opening: format!("Listing of {path}"),
             path,
             stall: self.frontend.download_stall,
@@ -174,15 +169,7 @@ impl Edge {
             Ok(order) => order,
             Err(reply) => return self.send(reply).await,
         };
-        self.session.place(order);
-        let line = format!("LIST {path}");
-        let session = Arc::clone(&self.session);
-        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
-        let code = engine
-            .transfer(&line)
-            .await
-            .map_err(|failure| Close::engine(&session, &failure))?;
-        let reply = match self.outcome(&line, code)? {
+        let reply = match self.order(order, &path).await? {
             Ok(Done::Listed { text, .. }) => Reply::new(
                 213,
                 format!(
@@ -190,7 +177,7 @@ impl Edge {
                     text.replace("\r\n", "\n")
                 ),
             ),
-            Ok(_) => return Err(self.out_of_step(&line, code)),
+            Ok(_) => return Err(self.out_of_step("STAT", 213)),
             Err(error) => self.refusal("STAT", &path, &error),
         };
         self.send(reply).await
@@ -341,7 +328,8 @@ impl Edge {
         let upload = matches!(order, Order::Upload { .. });
         session.place(order);
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
-        let mut running = Box::pin(engine.transfer(&exchange.line));
+        let line = carrying(&exchange.path);
+        let mut running = Box::pin(engine.command(&line));
         let opened = async {
             tokio::select! {
                 biased;
@@ -383,7 +371,7 @@ impl Edge {
         };
         drop(running);
         let code = ended.map_err(|failure| Close::engine(&session, &failure))?;
-        self.outcome(&exchange.line, code)
+        self.outcome(&line, code)
     }
 
     async fn no_data_connection(&mut self, transfer: &Transfer, port: u16) -> Step {
@@ -463,8 +451,9 @@ impl Edge {
         }
     }
 
-    fn out_of_step(&self, line: &str, code: u16) -> Close {
-        let verb = line.split(' ').next().unwrap_or_default().to_owned();
+    /// The storage did something else than what it was told.
+    pub(super) fn out_of_step(&self, verb: &str, code: u16) -> Close {
+        let verb = verb.to_owned();
         Close::engine(&self.session, &EngineError::Odd { verb, code })
     }
 }

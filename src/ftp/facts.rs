@@ -1,19 +1,17 @@
 //! What a client asks and says about one file: MFMT, HASH, and the options of these commands.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use tracing::info;
 
-use crate::ftp::edge::{Close, Edge, Step};
-use crate::ftp::engine::EngineError;
+use crate::ftp::edge::{Edge, Step};
 use crate::ftp::listformat::{FACTS, timestamp};
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Done, Order};
 use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};
 
 impl Edge {
-    /// `MFMT`. libunftp doesn't know it: SIZE brings the path to the storage, and the order says what is meant.
+    /// `MFMT` (draft-somers-ftp-mfxx-04).
     pub(super) async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
         let Some((path, outcome)) = self.ask_about(Order::SetTime(time), path).await? else {
             return Ok(());
@@ -72,13 +70,7 @@ impl Edge {
         };
         match outcome {
             Ok(Done::Hashes(hashes)) => Ok(Some((path, hashes))),
-            Ok(_) => {
-                let (verb, code) = ("HASH".to_owned(), 213);
-                Err(Close::engine(
-                    &self.session,
-                    &EngineError::Odd { verb, code },
-                ))
-            }
+            Ok(_) => Err(self.out_of_step("HASH", 213)),
             Err(error) => {
                 let reply = self.refusal("HASH", &path, &error);
                 self.send(reply).await.map(|()| None)
@@ -96,11 +88,8 @@ impl Edge {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await.map(|()| None),
         };
-        let session = Arc::clone(&self.session);
-        session.place(order);
-        let outcome = self.ask(&format!("SIZE {path}")).await;
-        session.take_order();
-        Ok(Some((path, outcome?)))
+        let outcome = self.order(order, &path).await?;
+        Ok(Some((path, outcome)))
     }
 
     /// `OPTS` (RFC 2389).

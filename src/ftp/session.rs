@@ -1,12 +1,11 @@
 //! What is known of one control connection, and how the edge and the storage backend meet in it.
 //!
-//! libunftp calls the backend with a path and sockets of its own. Everything else that a command means (the client's data
-//! connection, the restart offset, the listing's format) the edge leaves here as an [`Order`] right before it sends the
-//! command, and what came of it the backend leaves here as an outcome. One command is in flight at a time, so there is
-//! one place for each.
+//! libunftp calls the backend with a path. Everything else that a command means (the client's data connection, the restart
+//! offset, the listing's format) the edge leaves here as an [`Order`] right before it sends the command, and what came of
+//! it the backend leaves here as an outcome. One command is in flight at a time, so there is one place for each.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -30,8 +29,6 @@ pub struct Session {
     pub local: SocketAddr,
     /// What the edge logs in to the engine with, made anew for each session.
     pub engine_password: SecretString,
-    /// The port from which the edge will connect to the engine's next data listener.
-    pub engine_source_port: AtomicU16,
     user: OnceLock<Arc<User>>,
     order: Mutex<Option<Order>>,
     transfer: Mutex<Option<Arc<Transfer>>>,
@@ -40,7 +37,7 @@ pub struct Session {
     at_work: AtomicBool,
 }
 
-/// What the next storage call has to do besides what libunftp tells it.
+/// What the storage has to do with the name that libunftp brings it; without one it is asked what the name is.
 #[derive(Debug)]
 pub enum Order {
     /// `STOR`, `APPE`, `STOU`
@@ -153,7 +150,6 @@ impl Session {
             peer,
             local,
             engine_password,
-            engine_source_port: AtomicU16::new(0),
             user: OnceLock::new(),
             order: Mutex::new(None),
             transfer: Mutex::new(None),
@@ -182,16 +178,6 @@ impl Session {
     /// The order, for the storage; or back again, for the edge, if no storage call took it.
     pub fn take_order(&self) -> Option<Order> {
         lock(&self.order).take()
-    }
-
-    /// The order, if it is one about a name that the engine knows only as SIZE. Others stay: they are for another
-    /// storage call.
-    pub fn take_order_on_name(&self) -> Option<Order> {
-        let mut order = lock(&self.order);
-        match *order {
-            Some(Order::SetTime(_) | Order::Hash) => order.take(),
-            _ => None,
-        }
     }
 
     /// Notes the transfer that the next order belongs to, or that there is none.
