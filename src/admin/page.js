@@ -13,8 +13,7 @@
 
   const isSelected = (part) => {
     const selection = document.getSelection();
-    return selection !== null && !selection.isCollapsed && selection.intersectsNode?.(part) !== false
-      && selection.rangeCount > 0 && selection.getRangeAt(0).intersectsNode(part);
+    return selection !== null && !selection.isCollapsed && selection.getRangeAt(0).intersectsNode(part);
   };
 
   // parts that have not changed stay, and so does one in which somebody marks text

@@ -134,14 +134,10 @@ fn tiles(snapshot: &Snapshot) -> Markup {
                     "Masquerade address",
                     html! { (snapshot.masquerade.address) },
                     html! {
-                        span.warn[!snapshot.masquerade.is_known] { (shortened(&snapshot.masquerade.origin)) }
+                        @if !snapshot.masquerade.is_known { span.warn { "PASV is refused: " (shortened(&snapshot.masquerade.origin)) } }
+                        @else { (snapshot.masquerade.origin) }
                         @for remark in &snapshot.masquerade.remarks { br; (shortened(remark)) }
                     },
-                ))
-                (tile(
-                    "Sessions",
-                    html! { (snapshot.session_count) },
-                    html! { "of " (snapshot.session_limit) },
                 ))
                 (tile(
                     "Passive ports",
@@ -212,10 +208,10 @@ fn transfer(row: &TransferRow) -> Markup {
         tr role="row" {
             (cell("User", name(&row.user)))
             (cell("Client", html! { (row.client) }))
-            (cell("File", html! { code { (row.verb) } " " (name(&row.path)) }))
-            (cell("Progress", progress))
-            (number("Rate", html! { @if row.is_connected { (rate(row.rate)) } }))
-            (number("Time", html! { (span(row.for_time)) }))
+            (wide("File", html! { code { (row.verb) } " " (name(&row.path)) }))
+            (wide("Progress", progress))
+            (cell("Rate", html! { @if row.is_connected { (rate(row.rate)) } }))
+            (cell("Time", html! { (span(row.for_time)) }))
         }
     }
 }
@@ -224,15 +220,17 @@ fn sessions(snapshot: &Snapshot) -> Markup {
     let head = ["User", "Client", "Connection", "State", "Idle", "Since"];
     html! {
         section #sessions {
-            h2 { "Sessions " span.count { (snapshot.session_count) } }
+            h2 { "Sessions " span.count { (snapshot.session_count) " of " (snapshot.session_limit) } }
             @if snapshot.sessions.is_empty() { p.quiet { "Nobody is connected." } }
-            @else { (table(&head, html! { @for row in &snapshot.sessions { (session(row, snapshot.at)) } })) }
+            @else { (table(&head, html! { @for row in &snapshot.sessions { (session(row, snapshot)) } })) }
             (more(snapshot.session_count, snapshot.sessions.len()))
         }
     }
 }
 
-fn session(row: &SessionRow, now: SystemTime) -> Markup {
+fn session(row: &SessionRow, snapshot: &Snapshot) -> Markup {
+    // no client can do better where there is no FTPS
+    let could_be_secured = snapshot.certificate.is_some();
     let user = html! {
         @if row.user.is_empty() { span.quiet { "not logged in" } } @else { (name(&row.user)) }
     };
@@ -245,10 +243,10 @@ fn session(row: &SessionRow, now: SystemTime) -> Markup {
         tr role="row" {
             (cell("User", user))
             (cell("Client", html! { (row.client) }))
-            (cell("Connection", html! { @if row.is_secured { "TLS" } @else { span.warn { "plain" } } }))
+            (cell("Connection", html! { @if row.is_secured { "TLS" } @else { span.warn[could_be_secured] { "plain" } } }))
             (cell("State", state))
-            (number("Idle", html! { @if row.is_running { "–" } @else { (span(row.for_time)) } }))
-            (number("Since", html! { time datetime=(moment(row.since)) { (ago(row.since, now)) } }))
+            (cell("Idle", html! { @if row.is_running { "–" } @else { (span(row.for_time)) } }))
+            (cell("Since", html! { time datetime=(moment(row.since)) { (ago(row.since, snapshot.at)) } }))
         }
     }
 }
@@ -277,9 +275,9 @@ fn failure(row: &Failure, now: SystemTime) -> Markup {
             (cell("When", when))
             (cell("User", user))
             (cell("Client", html! { (row.client) }))
-            (cell("What", html! { code { (row.verb) } @if !row.path.is_empty() { " " (name(&row.path)) } }))
+            (wide("What", html! { code { (row.verb) } @if !row.path.is_empty() { " " (name(&row.path)) } }))
             (cell("Reply", html! { (row.code) }))
-            (cell("Why", html! { (row.cause) }))
+            (wide("Why", html! { (row.cause) }))
         }
     }
 }
@@ -300,8 +298,9 @@ fn cell(column: &str, value: Markup) -> Markup {
     html! { td role="cell" data-column=(column) { div { (value) } } }
 }
 
-fn number(column: &str, value: Markup) -> Markup {
-    html! { td.number role="cell" data-column=(column) { div { (value) } } }
+/// A cell that takes the whole width of a card.
+fn wide(column: &str, value: Markup) -> Markup {
+    html! { td.wide role="cell" data-column=(column) { div { (value) } } }
 }
 
 fn name(text: &str) -> Markup {

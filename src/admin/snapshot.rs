@@ -212,15 +212,11 @@ fn masquerade(frontend: &Frontend) -> MasqueradeRow {
             (address.to_string(), format!("from {origin}"), true)
         }
         Decision::ControlConnection => (
-            "the address that each client connected to".to_owned(),
-            "nothing else is configured".to_owned(),
+            "Each client's own".to_owned(),
+            "the address that it connected to, since no other is configured".to_owned(),
             true,
         ),
-        Decision::Unknown(reason) => (
-            "not known, PASV is refused".to_owned(),
-            reason.to_string(),
-            false,
-        ),
+        Decision::Unknown(reason) => ("Not known".to_owned(), reason.to_string(), false),
     };
     let ports = match published.ports {
         Ports::AsBound => None,

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from playwright.sync_api import Error as playwright_error
 from playwright.sync_api import sync_playwright
 
 PROGRAM, CHROMIUM = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
@@ -170,9 +171,9 @@ def shows_what_is_there(stage):
         window.page.goto(stage.url)
         sections = {
             "overview": ["Ready", "Up for"],
-            "figures": ["Reachable", "address that each client connected to", "3\\s*of 1000", "bound", "of 64.0 MiB", "days left"],
+            "figures": ["Reachable", "Each client's own", "bound", "of 64.0 MiB", "days left"],
             "transfers": ["STOR", "RETR", "10.0 MiB of 40.0 MiB", "of 48.0 MiB", "B/s", "127.0.0.1"],
-            "sessions": ["demo", "busy with STOR", "idle after NOOP", "plain"],
+            "sessions": ["3 of 1000", "demo", "busy with STOR", "idle after NOOP", "plain"],
             "failures": ["locked out", "wrong password", "nobody connected to the passive port", "425", "550"],
         }
         for section, patterns in sections.items():
@@ -304,8 +305,9 @@ def wants_its_token(stage):
         pair = base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
         assert answer(url, f"Basic {pair}") == 200
         with stage.window() as window:
-            assert window.page.goto(url).status == 401
-            assert "demo" not in window.page.content()
+            with contextlib.suppress(playwright_error):  # as when somebody cancels the question for the password
+                assert window.page.goto(url).status == 401
+            assert "Sessions" not in window.page.content()
         with stage.window(http_credentials={"username": "operator", "password": TOKEN}) as window:
             assert window.page.goto(url).status == 200
             stage.wait_for_update(window)
