@@ -130,7 +130,7 @@ impl Admin {
                 let html = render(&*self.snapshot().await);
                 ([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response()
             }
-            Err(refusal) => refusal,
+            Err(refused) => refused.into_response(),
         };
         let policies: [(HeaderName, &'static str); 6] = [
             (CONTENT_SECURITY_POLICY, page::policy()),

@@ -45,19 +45,62 @@ impl Access {
     }
 
     /// Lets a request in, or says why not.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
         match self {
-            Access::Off => Err(refusal(StatusCode::NOT_FOUND, OFF)),
-            Access::Unprotected => Err(refusal(StatusCode::FORBIDDEN, UNPROTECTED)),
+            Access::Off => Err(Refused::Off),
+            Access::Unprotected => Err(Refused::Unprotected),
             Access::Local if is_local(headers) => Ok(()),
-            Access::Local => Err(refusal(StatusCode::FORBIDDEN, WRONG_HOST)),
+            Access::Local => Err(Refused::WrongHost),
             Access::Token(wanted) => {
                 let given = headers.get(AUTHORIZATION).and_then(given);
                 // digests have one length, so not even that of the token shows in the time this takes
                 let fits = given.is_some_and(|token| digest(&token).ct_eq(wanted).into());
-                if fits { Ok(()) } else { Err(challenge()) }
+                if fits { Ok(()) } else { Err(Refused::Token) }
             }
         }
+    }
+}
+
+/// Why somebody doesn't see the page; the text is the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// See [`Access::Off`].
+    #[error("The status page is off (admin.status). /livez, /readyz and /metrics are here.")]
+    Off,
+    /// See [`Access::Unprotected`].
+    #[error(
+        "The status page is off: it shows names of users and files, and admin.listen can be reached from other machines. \
+         Set admin.token (COSGATE_ADMIN__TOKEN, or COSGATE_ADMIN__TOKEN_FILE with a file's name) and ask with it. \
+         /livez, /readyz and /metrics are here."
+    )]
+    Unprotected,
+    /// See [`Access::Local`].
+    #[error(
+        "The status page is for this host only, as http://localhost or by its address. Set admin.token to reach it by \
+         another name."
+    )]
+    WrongHost,
+    /// See [`Access::Token`].
+    #[error(
+        "The status page wants admin.token: as the password of any user name, or as Authorization: Bearer."
+    )]
+    Token,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Refused::Off => StatusCode::NOT_FOUND,
+            Refused::Unprotected | Refused::WrongHost => StatusCode::FORBIDDEN,
+            Refused::Token => StatusCode::UNAUTHORIZED,
+        };
+        let mut answer = (status, format!("{self}\n")).into_response();
+        if self == Refused::Token {
+            let scheme = "Basic realm=\"cosgate status\", charset=\"UTF-8\"";
+            let headers = answer.headers_mut();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
+        answer
     }
 }
 
@@ -99,29 +142,6 @@ fn is_local(headers: &HeaderMap) -> bool {
         || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-fn challenge() -> Response {
-    let mut answer = refusal(StatusCode::UNAUTHORIZED, WANTED);
-    let scheme = HeaderValue::from_static("Basic realm=\"cosgate status\", charset=\"UTF-8\"");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-    answer
-}
-
-fn refusal(status: StatusCode, text: &'static str) -> Response {
-    (status, text).into_response()
-}
-
-const OFF: &str = "The status page is off (admin.status). /livez, /readyz and /metrics are here.\n";
-
-/// For the log, too.
-pub const UNPROTECTED: &str = "The status page is off: it shows names of users and files, and admin.listen can be reached from other machines. \
-     Set admin.token (COSGATE_ADMIN__TOKEN, or COSGATE_ADMIN__TOKEN_FILE with a file's name) and ask with it. \
-     /livez, /readyz and /metrics are here.\n";
-
-const WRONG_HOST: &str = "The status page is for this host only, as http://localhost or by its address. \
-     Set admin.token to reach it by another name.\n";
-
-const WANTED: &str = "The status page wants admin.token: as the password of any user name, or as Authorization: Bearer.\n";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,9 +161,10 @@ mod tests {
     fn answer(access: &Access, name: &'static str, value: &str) -> u16 {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_str(value).expect("a header"));
-        access
-            .check(&headers)
-            .map_or_else(|refused| refused.status().as_u16(), |()| 200)
+        access.check(&headers).map_or_else(
+            |refused| refused.into_response().status().as_u16(),
+            |()| 200,
+        )
     }
 
     #[test]

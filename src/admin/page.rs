@@ -270,12 +270,16 @@ fn failure(row: &Failure, now: SystemTime) -> Markup {
     let user = html! {
         @if row.user.is_empty() { span.quiet { "not logged in" } } @else { (name(&row.user)) }
     };
+    let what = match row.path.as_str() {
+        "" => cell("What", html! { code { (row.verb) } }),
+        path => wide("What", html! { code { (row.verb) } " " (name(path)) }),
+    };
     html! {
         tr role="row" {
             (cell("When", when))
             (cell("User", user))
             (cell("Client", html! { (row.client) }))
-            (wide("What", html! { code { (row.verb) } @if !row.path.is_empty() { " " (name(&row.path)) } }))
+            (what)
             (cell("Reply", html! { (row.code) }))
             (wide("Why", html! { (row.cause) }))
         }
