@@ -1,58 +1,92 @@
-//! The admin port: probes and metrics over HTTP.
+//! The admin port: probes, metrics and the status page over HTTP.
 //!
 //! `/livez` answers as long as the runtime does. `/readyz` says whether clients should be sent here, and if not, why.
-//! `/metrics` is for Prometheus.
+//! `/metrics` is for Prometheus. `/` is the status page, for those whom [`access`] lets in; `/status` is its content alone,
+//! with which it keeps itself up to date.
+
+pub mod access;
+pub mod page;
+pub mod probe;
+pub mod readiness;
+mod server;
+pub mod snapshot;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::info;
 
+use crate::config;
 use crate::ftp::listener::Frontend;
 use crate::metrics::{Exposition, Format};
 use crate::store::Chain;
+use access::Access;
+use probe::StoreProbe;
+use readiness::Readiness;
+use snapshot::Snapshot;
 
-/// An answer of the store is good for so long, so that probes can't load it.
-const STORE_ANSWER_HOLDS: Duration = Duration::from_secs(10);
-
-/// How long a probe waits for the store.
-const STORE_WITHIN: Duration = Duration::from_secs(5);
+/// A snapshot serves everybody who looks within this time, so that many who look cost no more than one.
+const SNAPSHOT_HOLDS: Duration = Duration::from_millis(500);
 
 struct Admin {
     frontend: Arc<Frontend>,
     metrics: Exposition,
-    store: Mutex<Option<(Instant, Result<(), String>)>>,
+    store: StoreProbe,
+    access: Access,
+    last: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
 /// Serves the admin port until the gateway has stopped.
-pub async fn serve(listener: TcpListener, frontend: Arc<Frontend>, metrics: Exposition) {
+pub async fn serve(
+    listener: TcpListener,
+    settings: config::Admin,
+    frontend: Arc<Frontend>,
+    metrics: Exposition,
+) {
     let stop = frontend.stop.clone();
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    let access = Access::new(&settings, address.ip());
+    if matches!(access, Access::Unprotected) {
+        info!(%address, "no status page, since admin.listen can be reached from other machines: set admin.token to have one");
+    }
+    let store = frontend.store.clone();
     let admin = Arc::new(Admin {
         frontend,
         metrics,
-        store: Mutex::new(None),
+        store: StoreProbe::new(move || {
+            let store = store.clone();
+            Box::pin(async move {
+                let answer = store.probe().await;
+                answer.map_err(|error| Chain(&error).to_string())
+            })
+        }),
+        access,
+        last: Mutex::new(None),
     });
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
+        .route("/", get(status_page))
+        .route("/status", get(status_content))
         .with_state(admin);
-    let served = axum::serve(listener, routes)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await;
-    if let Err(error) = served {
-        warn!(%error, "the admin port failed");
-    }
+    server::serve(listener, routes, stop).await;
 }
 
 /// Binds the admin port.
@@ -70,44 +104,61 @@ async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Re
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
-    let mut reasons = Vec::new();
-    if admin.frontend.drain.is_cancelled() {
-        reasons.push("the gateway is stopping".to_owned());
-    }
-    reasons.extend(admin.frontend.masquerade.not_ready());
-    if let Err(reason) = admin.store_answer().await {
-        reasons.push(reason);
-    }
-    if reasons.is_empty() {
-        let notes = admin.frontend.masquerade.notes();
-        let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
-        (StatusCode::OK, format!("ready\n{notes}"))
+    let readiness = Readiness::of(&admin.frontend, &admin.store.verdict().await);
+    let status = if readiness.is_ready() {
+        StatusCode::OK
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready\n{}\n", reasons.join("\n")),
-        )
-    }
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, readiness.text())
+}
+
+async fn status_page(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    admin.show(&headers, page::page).await
+}
+
+async fn status_content(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    let content = |snapshot: &Snapshot| page::content(snapshot).into_string();
+    admin.show(&headers, content).await
 }
 
 impl Admin {
-    /// The store's last answer, asked again when it is old. Probes that come meanwhile wait for the same answer.
-    async fn store_answer(&self) -> Result<(), String> {
-        let mut last = self.store.lock().await;
-        if let Some((at, answer)) = &*last
-            && at.elapsed() < STORE_ANSWER_HOLDS
-        {
-            return answer.clone();
-        }
-        let answer = match tokio::time::timeout(STORE_WITHIN, self.frontend.store.probe()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                warn!(error = %Chain(&error), "the store does not answer the probe");
-                Err(format!("the store: {error}"))
+    /// What `render` makes of the gateway as it is now, for who may see it.
+    async fn show(&self, headers: &HeaderMap, render: impl Fn(&Snapshot) -> String) -> Response {
+        let mut answer = match self.access.check(headers) {
+            Ok(()) => {
+                let html = render(&*self.snapshot().await);
+                ([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response()
             }
-            Err(_) => Err("the store does not answer in time".to_owned()),
+            Err(refused) => refused.into_response(),
         };
-        *last = Some((Instant::now(), answer.clone()));
+        let policies: [(HeaderName, &'static str); 6] = [
+            (CONTENT_SECURITY_POLICY, page::policy()),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (X_FRAME_OPTIONS, "DENY"),
+            (REFERRER_POLICY, "no-referrer"),
+            (CACHE_CONTROL, "no-store"),
+            (
+                HeaderName::from_static("cross-origin-resource-policy"),
+                "same-origin",
+            ),
+        ];
+        for (name, value) in policies {
+            let value = HeaderValue::from_static(value);
+            answer.headers_mut().insert(name, value);
+        }
         answer
+    }
+
+    async fn snapshot(&self) -> Arc<Snapshot> {
+        let mut last = self.last.lock().await;
+        if let Some((at, snapshot)) = &*last
+            && at.elapsed() < SNAPSHOT_HOLDS
+        {
+            return Arc::clone(snapshot);
+        }
+        let snapshot = Arc::new(Snapshot::of(&self.frontend, self.store.verdict().await));
+        *last = Some((Instant::now(), Arc::clone(&snapshot)));
+        snapshot
     }
 }

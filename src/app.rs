@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +16,7 @@ use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User
 use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
+use crate::ftp::roster::Roster;
 use crate::ftp::tls::{Tls, TlsError};
 use crate::kubernetes::ClientError;
 use crate::masquerade::Masquerade;
@@ -172,6 +173,9 @@ impl Gateway {
             stop,
             tasks: TaskTracker::new(),
             census: Census::default(),
+            roster: Roster::default(),
+            doors: listeners.doors(),
+            started: SystemTime::now(),
             pools: listeners.pools(),
             metrics: Front::default(),
         });
@@ -187,7 +191,12 @@ impl Gateway {
                 Exposition::new(&frontend.metrics, frontend.store.requests(), move || {
                     readings(&read)
                 });
-            tokio::spawn(admin::serve(listener, Arc::clone(&frontend), metrics));
+            tokio::spawn(admin::serve(
+                listener,
+                config.admin,
+                Arc::clone(&frontend),
+                metrics,
+            ));
         }
         undo.disarm();
         info!(

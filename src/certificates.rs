@@ -16,13 +16,40 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::reload;
 
-/// A certificate chain, its key, and until when it is valid.
+/// A certificate chain, its key, and when it is valid.
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// The chain and the key that fits it.
     pub certified: Arc<CertifiedKey>,
-    /// `notAfter` of the server's own certificate.
-    pub not_after: SystemTime,
+    /// `notBefore` and `notAfter` of the server's own certificate.
+    pub validity: Validity,
+}
+
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// From then on.
+    pub from: SystemTime,
+    /// Until then.
+    pub until: SystemTime,
+}
+
+impl Validity {
+    /// Why it is not valid at `now`, if it isn't.
+    pub fn fault(&self, now: SystemTime) -> Option<String> {
+        let at = humantime::format_rfc3339_seconds;
+        if now > self.until {
+            let until = at(self.until);
+            Some(format!("the certificate has expired ({until}); renew it"))
+        } else if now < self.from {
+            let from = at(self.from);
+            Some(format!(
+                "the certificate is valid from {from} on; check the clock, or take another one"
+            ))
+        } else {
+            None
+        }
+    }
 }
 
 /// Which of the files is at fault.
@@ -82,7 +109,7 @@ impl Pair {
         let own = chain
             .first()
             .ok_or_else(|| CertificateError::new(Part::Certificate, NO_CERTIFICATE))?;
-        let not_after = validity(own)?;
+        let validity = validity(own)?;
         let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => CertificateError::new(
                 Part::Key,
@@ -96,7 +123,7 @@ impl Pair {
         })?;
         Ok(Pair {
             certified: Arc::new(certified),
-            not_after,
+            validity,
         })
     }
 
@@ -155,31 +182,26 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// `notAfter`, if the certificate is valid now.
-fn validity(certificate: &CertificateDer<'_>) -> Result<SystemTime, CertificateError> {
+/// When the certificate is valid, which is now.
+fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, CertificateError> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| {
         CertificateError::new(
             Part::Certificate,
             format!("the first certificate cannot be read: {error}"),
         )
     })?;
-    let validity = parsed.validity();
-    let (from, until) = (validity.not_before, validity.not_after);
     let time = |stamp: x509_parser::time::ASN1Time| {
         UNIX_EPOCH + Duration::from_secs(u64::try_from(stamp.timestamp()).unwrap_or(0))
     };
-    let now = SystemTime::now();
-    if time(until) < now {
-        let advice = format!("the certificate has expired ({until}); renew it");
-        return Err(CertificateError::new(Part::Certificate, advice));
+    let stamps = parsed.validity();
+    let validity = Validity {
+        from: time(stamps.not_before),
+        until: time(stamps.not_after),
+    };
+    match validity.fault(SystemTime::now()) {
+        Some(advice) => Err(CertificateError::new(Part::Certificate, advice)),
+        None => Ok(validity),
     }
-    if time(from) > now {
-        let advice = format!(
-            "the certificate is valid from {from} on; check the clock, or take another one"
-        );
-        return Err(CertificateError::new(Part::Certificate, advice));
-    }
-    Ok(time(until))
 }
 
 fn certificates(part: Part, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
@@ -251,7 +273,8 @@ mod tests {
         let files = files(-1, 30);
         let pair = Pair::read(&files.certificate, &files.key).expect("a pair");
         let left = pair
-            .not_after
+            .validity
+            .until
             .duration_since(SystemTime::now())
             .expect("in the future");
         assert!(left > Duration::from_secs(29 * 86_400));

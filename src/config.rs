@@ -680,11 +680,15 @@ pub struct Lockout {
     pub max_delay: Duration,
 }
 
-/// The HTTP probes.
+/// The HTTP probes, metrics and the status page.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// Address of the HTTP server; none: it is off.
     pub listen: Option<SocketAddr>,
+    /// Whether there is a status page.
+    pub status: bool,
+    /// What it asks for; at least 16 letters.
+    pub token: Option<SecretString>,
 }
 
 /// Log output.

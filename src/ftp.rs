@@ -21,6 +21,7 @@
 //! | [`session`] | where edge and backend meet |
 //! | [`engine`], [`backend`] | libunftp and its storage |
 //! | [`auth`] | users and passwords |
+//! | [`roster`], [`failures`], `explain` | who is connected, what went wrong and why, for the status page |
 //! | `trace` | the span of a command |
 //! | [`net`] | sockets |
 
@@ -31,13 +32,16 @@ pub mod command;
 pub mod edge;
 pub mod engine;
 pub mod exchange;
+mod explain;
 pub mod facts;
+pub mod failures;
 pub mod listener;
 pub mod listformat;
 pub mod net;
 pub mod passive;
 pub mod protection;
 pub mod reply;
+pub mod roster;
 pub mod session;
 pub mod tls;
 mod trace;

@@ -99,6 +99,8 @@ metrics! {
         "Control connections that are open";
     LOGINS = "cosgate_logins" Counter Number ["result"]
         "Logins: `ok`, `wrong` (name or password), `locked` (after too many failures), `busy` (too many at once), `unavailable` (the endpoint), `too_many_sessions`";
+    LOCKOUTS = "cosgate_lockouts" Counter Number ["scope"]
+        "Lockouts after too many failed logins: of an `address`, or of an address for one `user`";
     TRANSFERS = "cosgate_transfers" Counter Number ["command" "outcome"]
         "Transfers by their end: `complete`, `kept`, `discarded`, `too_large`, `failed`, `no_data_connection`, `refused`";
     TRANSFERRED = "cosgate_transfer" Counter Bytes ["direction"]

@@ -119,6 +119,33 @@ pub(super) fn admin_address(text: &str) -> Parsed<Option<SocketAddr>> {
     }
 }
 
+/// `on` or `off`.
+pub(super) fn on_off(text: &str) -> Parsed<bool> {
+    match text {
+        // YAML 1.1 writers turn `on` and `off` into `true` and `false`.
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("write on or off".into()),
+    }
+}
+
+/// A token that can't be guessed, and that fits into a header and a browser's password field.
+pub(super) fn admin_token(text: &str) -> Parsed<String> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Err(
+            "a token has no spaces, line breaks or letters beyond ASCII; copy it again without"
+                .into(),
+        )
+    } else if !TOKEN_BYTES.contains(&text.len()) {
+        let (min, max) = (TOKEN_BYTES.start(), TOKEN_BYTES.end());
+        Err(format!(
+            "a token has {min} to {max} letters; `openssl rand -hex 16` makes one"
+        ))
+    } else {
+        Ok(text.to_string())
+    }
+}
+
 /// One line for the 220 reply.
 pub(super) fn greeting(text: &str) -> Parsed<String> {
     if text.chars().any(char::is_control) {
@@ -304,6 +331,9 @@ pub(super) fn size_text(bytes: u64) -> String {
 // Timers count milliseconds; and a bound of more than a week bounds nothing.
 const MIN_DURATION: Duration = Duration::from_millis(1);
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Nobody guesses 16 letters by trying; the end is far below what a header may have.
+const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
+
 /// Some clients read replies into small fixed buffers.
 const MAX_GREETING_BYTES: usize = 200;
 

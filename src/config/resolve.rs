@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use secrecy::SecretString;
+
 use super::error::ConfigError;
 use super::parse::{self, size_text};
 use super::print::Loaded;
@@ -31,9 +33,7 @@ pub(super) fn resolve(sources: Sources) -> Result<Loaded, ConfigError> {
 /// Of use only if the reader has found no problem: then no default stands for a refused value.
 fn config(read: &mut Reader, in_pod: bool) -> Config {
     let listen = listen(read);
-    let admin = Admin {
-        listen: read.value("admin.listen", parse::admin_address),
-    };
+    let admin = admin(read);
     let kubernetes = cluster::kubernetes(read, in_pod);
     let (passive, range) = passive::resolve(read, &listen, kubernetes.pod_name.as_deref());
     admin_conflicts(read, &admin, &listen, &range);
@@ -70,6 +70,25 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         storage,
         admin,
     }
+}
+
+fn admin(read: &mut Reader) -> Admin {
+    let admin = Admin {
+        listen: read.value("admin.listen", parse::admin_address),
+        status: read.value("admin.status", parse::on_off),
+        token: read
+            .optional("admin.token", parse::admin_token)
+            .map(SecretString::from),
+    };
+    let is_open = admin.listen.is_some_and(|at| !at.ip().is_loopback());
+    if is_open && admin.status && admin.token.is_none() && read.is_set("admin.status") {
+        read.warn(
+            "admin.status",
+            "the page shows names of users and files, and admin.listen can be reached from other machines: it stays off \
+             until admin.token is set",
+        );
+    }
+    admin
 }
 
 fn listen(read: &mut Reader) -> Vec<SocketAddr> {

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
+use crate::ftp::failures::{Failure, Failures};
 use crate::password::PasswordHash;
 pub use crate::password::{HashError, hash_password, random_password};
 use crate::reload::{Reload, Watched};
@@ -55,6 +56,7 @@ pub struct Users {
     ground: Ground,
     common: config::Common,
     reload: watch::Sender<Reload>,
+    failures: Failures,
 }
 
 /// The users in force.
@@ -144,6 +146,7 @@ impl Users {
             ground,
             common,
             reload: watch::channel(Reload::now()).0,
+            failures: Failures::default(),
         })
     }
 
@@ -164,11 +167,13 @@ impl Users {
             Err(turned) => {
                 // the lockout itself was logged; a flood of attempts must not flood the log
                 debug!(session, %client, ?turned, "login not checked");
+                let (error, cause) = match turned {
+                    Turned::Locked(scope) => (LoginError::Locked, locked(scope)),
+                    Turned::Busy => (LoginError::Busy, BUSY),
+                };
+                self.note(name, peer, error, cause.to_owned());
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
-                return Err(match turned {
-                    Turned::Locked(_) => LoginError::Locked,
-                    Turned::Busy => LoginError::Busy,
-                });
+                return Err(error);
             }
         };
         tokio::time::sleep(attempt.wait).await;
@@ -177,7 +182,10 @@ impl Users {
                 let Some(seat) = self.sessions.take(&user) else {
                     attempt.succeed();
                     warn!(event = "login_refused", session, user = name, %client, "the user has too many sessions");
-                    return Err(LoginError::TooManySessions);
+                    let error = LoginError::TooManySessions;
+                    let cause = "the user has as many sessions as users[].max_sessions allows";
+                    self.note(name, peer, error, cause.to_owned());
+                    return Err(error);
                 };
                 attempt.succeed();
                 let store = self.tenants.store(&user.tenant);
@@ -185,11 +193,14 @@ impl Users {
             }
             Err(Refusal::Busy) => {
                 debug!(session, %client, "too many logins at once");
+                self.note(name, peer, LoginError::Busy, BUSY.to_owned());
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(LoginError::Busy);
             }
             Err(Refusal::Unavailable(reason)) => {
                 error!(event = "login_unavailable", session, %client, reason, "a login could not be checked");
+                let cause = format!("the endpoint of auth.http gives no usable answer: {reason}");
+                self.note(name, peer, LoginError::Unavailable, cause);
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(LoginError::Unavailable);
             }
@@ -200,6 +211,11 @@ impl Users {
         let known = self.find(name).map_or("(unknown)", |_| name);
         warn!(event = "login_failed", session, user = known, %client, reason, "login refused");
         debug!(session, typed = %Cut(name), "login refused");
+        let cause = match failed.locked {
+            Some(scope) => format!("{reason}; {}", locked(scope)),
+            None => reason,
+        };
+        self.note(name, peer, LoginError::Wrong, cause);
         if let Some(scope) = failed.locked {
             let (seconds, scope) = (
                 self.guard.lockout().as_secs(),
@@ -248,6 +264,31 @@ impl Users {
             Ok(()) => Ok(user),
             Err(unfit) => Err(Refusal::Wrong(unfit.to_string())),
         }
+    }
+
+    /// Keeps a failed login for the status page, with the name only if it is one.
+    fn note(&self, name: &str, peer: &Peer, error: LoginError, cause: String) {
+        let known = self.find(name).map_or("(unknown)", |_| name);
+        let code = match error {
+            LoginError::Wrong => 530,
+            LoginError::Locked
+            | LoginError::Busy
+            | LoginError::Unavailable
+            | LoginError::TooManySessions => 421,
+        };
+        let what = ("login", "");
+        self.failures
+            .note(Failure::new(known, peer.address, what, code, cause));
+    }
+
+    /// Logins that failed lately.
+    pub fn failed_logins(&self) -> Vec<Failure> {
+        self.failures.list()
+    }
+
+    /// Lockouts so far: of addresses, and of addresses for one user.
+    pub fn lockouts(&self) -> [(&'static str, u64); 2] {
+        self.guard.lockouts()
     }
 
     /// How the users file fares.
@@ -353,6 +394,17 @@ impl Users {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+}
+
+const BUSY: &str = "too many other logins were being checked at once";
+
+fn locked(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Address => "the address is locked out after too many failed logins (auth.lockout)",
+        Scope::User => {
+            "the address is locked out for this user after too many failed logins (auth.lockout)"
+        }
     }
 }
 

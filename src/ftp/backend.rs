@@ -152,6 +152,9 @@ impl Backend {
         let key = self.home(Right::Read)?.key(path)?;
         let download = self.heeding(self.store.open(&key, offset)).await?;
         let mut data = gate.open().await.ok_or_else(|| self.given_up())?;
+        if let Some(size) = download.object_size() {
+            data.transfer().expect(size.saturating_sub(offset));
+        }
         let sent = download.send(&mut data).await?;
         data.transfer().commit().map_err(StoreError::Interrupted)?;
         data.close().await.map_err(StoreError::Interrupted)?;

@@ -9,6 +9,22 @@ use crate::ftp::listformat::{Format, parse_timestamp};
 use crate::ftp::reply::Reply;
 use crate::store::Algorithm;
 
+/// The verb of a line, as it is known here; what isn't known could be anything, a password too.
+pub fn verb(line: &str) -> &'static str {
+    let word = line.split(' ').next().unwrap_or_default();
+    let known = VERBS.iter().find(|known| known.eq_ignore_ascii_case(word));
+    known.copied().unwrap_or("(unknown)")
+}
+
+/// What clients say.
+const VERBS: &[&str] = &[
+    "ABOR", "ACCT", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CLNT", "CWD", "DELE", "EPRT", "EPSV",
+    "FEAT", "HASH", "HELP", "LIST", "MDTM", "MFMT", "MKD", "MLSD", "MLST", "MODE", "NLST", "NOOP",
+    "OPTS", "PASS", "PASV", "PBSZ", "PORT", "PROT", "PWD", "QUIT", "REST", "RETR", "RMD", "RNFR",
+    "RNTO", "SITE", "SIZE", "STAT", "STOR", "STOU", "STRU", "SYST", "TYPE", "USER", "XCUP", "XCWD",
+    "XMKD", "XPWD", "XRMD",
+];
+
 /// One command with its argument. Paths are as the client typed them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {

@@ -19,8 +19,10 @@ use crate::config::TlsRequired;
 use crate::ftp::auth::{LoginError, Peer, Right, Seat, random_password};
 use crate::ftp::backend::Backend;
 use crate::ftp::codec::{Control, Line};
-use crate::ftp::command::{Command, Epsv};
+use crate::ftp::command::{Command, Epsv, verb};
 use crate::ftp::engine::{Engine, EngineError, carrying};
+use crate::ftp::explain::cause;
+use crate::ftp::failures::Failure;
 use crate::ftp::listener::Frontend;
 use crate::ftp::listformat::{facts, timestamp};
 use crate::ftp::net::Stream;
@@ -136,10 +138,15 @@ pub async fn run(
             None => return,
         };
     }
+    let session = Arc::new(Session::new(id, peer, local, engine_password));
+    if secured.is_some() {
+        session.secure();
+    }
+    let _present = frontend.roster.enter(&session);
     let log_in_by = Instant::now() + frontend.sessions.login_timeout;
     let mut edge = Edge {
         frontend,
-        session: Arc::new(Session::new(id, peer, local, engine_password)),
+        session,
         control: Control::new(stream),
         queue: VecDeque::new(),
         engine: None,
@@ -176,6 +183,7 @@ pub async fn run(
         };
         edge.control = Control::new(stream);
         edge.secured = Some(secured);
+        edge.session.secure();
     };
     if let Close::With(reply) = end {
         let _ = edge.control.send(&reply).await;
@@ -203,6 +211,7 @@ impl Edge {
             };
             // boxed, so that an idle session doesn't hold the room that a transfer needs
             let step = Box::pin(self.answer(line)).await;
+            self.session.rest();
             if let Err(close) = step {
                 return close;
             }
@@ -240,6 +249,7 @@ impl Edge {
             }
             Line::End => return Err(Close::Silently),
         };
+        self.session.begin(verb(&text));
         let span = info_span!("command", session = self.session.id);
         match Command::parse(&text) {
             Ok(command) => self.obey(command).instrument(span).await,
@@ -503,6 +513,12 @@ impl Edge {
         self.frontend.masquerade.told(local, peer)
     }
 
+    /// The address for PASV in words.
+    pub(super) fn told_address(&self) -> String {
+        let told = self.told().address;
+        told.map_or_else(|none| none.to_string(), |address| address.to_string())
+    }
+
     /// Reserves a passive port and gives the public port that leads to it.
     async fn reserve_port(&mut self, told: &Told) -> Option<u16> {
         // a new PASV takes the place of the old one
@@ -603,6 +619,7 @@ impl Edge {
                 let reply = self.refusal(verb, &path, &error);
                 if let Some(trace) = &mut trace {
                     trace.failed("failed", reply.code, &error);
+                    self.note_failure(name, &path, reply.code, cause(&error));
                 }
                 reply
             }
@@ -622,6 +639,23 @@ impl Edge {
         let outcome = self.ask(&carrying(path)).await;
         session.take_order();
         outcome
+    }
+
+    /// Keeps a failure for the status page.
+    pub(super) fn note_failure(
+        &self,
+        verb: &'static str,
+        path: &VirtualPath,
+        code: u16,
+        cause: String,
+    ) {
+        self.frontend.roster.failures.note(Failure::new(
+            self.user_name(),
+            self.session.peer.ip(),
+            (verb, path.as_str()),
+            code,
+            cause,
+        ));
     }
 
     /// One command to the engine, and what the storage made of it.

@@ -21,13 +21,14 @@ use tracing::{info, warn};
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::engine::{EngineError, carrying};
+use crate::ftp::explain::{cause, missed, unreachable};
 use crate::ftp::listformat::{Format, is_pattern};
 use crate::ftp::net::PeerWatch;
 use crate::ftp::protection::{connect, protect};
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Done, Gate, GateKeeper, Order};
 use crate::ftp::trace::Trace;
-use crate::ftp::transfer::{ClientData, Transfer};
+use crate::ftp::transfer::{ClientData, Subject, Transfer};
 use crate::metrics::Direction;
 use crate::store::{Chain, Interruption, Start, StoreError, VirtualPath};
 
@@ -235,7 +236,19 @@ impl Edge {
             Order::Upload { .. } => Direction::Received,
             _ => Direction::Sent,
         };
-        let transfer = Transfer::new(control, self.frontend.metrics.bytes(direction));
+        let subject = Subject {
+            verb: exchange.verb,
+            path: exchange.path.clone(),
+        };
+        let transfer = Transfer::new(subject, control, self.frontend.metrics.bytes(direction));
+        if let Order::Upload {
+            announced: Some(bytes),
+            ..
+        } = order
+        {
+            transfer.expect(bytes);
+        }
+        self.session.set_transfer(Some(Arc::clone(&transfer)));
         let started = Instant::now();
         let connecting = trace.data_connection(&channel);
         let asked = match &channel {
@@ -270,6 +283,7 @@ impl Edge {
         .await;
         connecting.end(socket.is_some(), asked);
         let Some(socket) = socket else {
+            self.session.set_transfer(None);
             if asked.is_some() && transfer.interruption().is_none() {
                 self.frontend.metrics.missed();
             }
@@ -277,9 +291,17 @@ impl Edge {
             self.frontend.metrics.transfer(exchange.verb, outcome, None);
             let reason = transfer.interruption().map_or(outcome, Interruption::kind);
             trace.refused(outcome, 425, reason);
+            if transfer.interruption().is_none() {
+                let why = match asked {
+                    Some(_) => missed(port, within, &self.told_address()),
+                    None => unreachable(port, within),
+                };
+                self.note_failure(exchange.verb, &exchange.path, 425, why);
+            }
             return self.no_data_connection(&transfer, port).await;
         };
 
+        transfer.connect();
         let moved = self
             .move_data(&exchange, order, keeper, socket, &transfer)
             .await;
@@ -307,6 +329,8 @@ impl Edge {
     /// What is wrong before the storage hears of it.
     async fn turn_down(&mut self, exchange: &Exchange, trace: &mut Trace, refusal: Reply) -> Step {
         trace.refused("refused", refusal.code, "refused");
+        let why = format!("refused before it began: {}", refusal.text);
+        self.note_failure(exchange.verb, &exchange.path, refusal.code, why);
         self.frontend
             .metrics
             .transfer(exchange.verb, "refused", None);
@@ -324,7 +348,6 @@ impl Edge {
     ) -> Step<Result<Done, StoreError>> {
         let session = Arc::clone(&self.session);
         let GateKeeper { mut ready, data } = keeper;
-        session.set_transfer(Some(Arc::clone(transfer)));
         let upload = matches!(order, Order::Upload { .. });
         session.place(order);
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
@@ -443,6 +466,7 @@ impl Edge {
             }
             Some(error) => {
                 trace.failed(outcome, code, error);
+                self.note_failure(verb, path, code, cause(error));
                 warn!(
                     event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, rate, outcome, code,
                     trace_id, error = %Chain(error), "transfer"

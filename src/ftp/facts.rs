@@ -5,32 +5,51 @@ use std::time::SystemTime;
 use tracing::info;
 
 use crate::ftp::edge::{Edge, Step};
+use crate::ftp::explain::cause;
 use crate::ftp::listformat::{FACTS, timestamp};
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Done, Order};
+use crate::ftp::trace::Trace;
 use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};
+
+/// What the storage said about one name.
+struct Asked {
+    path: VirtualPath,
+    outcome: Result<Done, StoreError>,
+    /// To be ended with the reply.
+    trace: Trace,
+}
 
 impl Edge {
     /// `MFMT` (draft-somers-ftp-mfxx-04).
     pub(super) async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
-        let Some((path, outcome)) = self.ask_about(Order::SetTime(time), path).await? else {
+        let Some(asked) = self.ask_about("MFMT", Order::SetTime(time), path).await? else {
             return Ok(());
         };
-        let reply = match outcome {
+        let (path, mut trace) = (asked.path, asked.trace);
+        let reply = match asked.outcome {
             Ok(_) => {
-                let (id, user) = (self.session.id, self.user_name());
-                info!(event = "mfmt", session = id, user, %path, "done");
-                Reply::new(213, format!("Modify={}; {path}", timestamp(time)))
+                let reply = Reply::new(213, format!("Modify={}; {path}", timestamp(time)));
+                trace.complete(reply.code);
+                let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
+                info!(event = "mfmt", session = id, user, %client, %path, code = reply.code, trace_id = trace.id(), "done");
+                reply
             }
-            Err(error) => self.refusal("MFMT", &path, &error),
+            Err(error) => {
+                let reply = self.refusal("MFMT", &path, &error);
+                trace.failed("failed", reply.code, &error);
+                self.note_failure("MFMT", &path, reply.code, cause(&error));
+                reply
+            }
         };
+        drop(trace);
         self.send(reply).await
     }
 
     /// `HASH`, `SITE SHA256`: one hash (draft-bryan-ftpext-hash-02, section 3.1).
     pub(super) async fn hash(&mut self, algorithm: Option<Algorithm>, path: &str) -> Step {
         let chosen = algorithm.or(self.algorithm);
-        let Some((path, hashes)) = self.known_hashes(path).await? else {
+        let Some((path, hashes, mut trace)) = self.known_hashes(path).await? else {
             return Ok(());
         };
         let algorithm = chosen.unwrap_or_else(|| {
@@ -39,8 +58,12 @@ impl Edge {
             hashes.by(usual).map_or(first, |_| usual)
         });
         let reply = match hashes.by(algorithm) {
-            Some(value) => Reply::new(213, format!("{algorithm} 0-{} {value} {path}", hashes.size)),
+            Some(value) => {
+                trace.complete(213);
+                Reply::new(213, format!("{algorithm} 0-{} {value} {path}", hashes.size))
+            }
             None => {
+                trace.refused("refused", 550, "unknown_hash");
                 let known = names(hashes.known.iter().map(|(known, _)| *known));
                 Reply::new(
                     550,
@@ -48,14 +71,17 @@ impl Edge {
                 )
             }
         };
+        drop(trace);
         self.send(reply).await
     }
 
     /// `SITE HASH`: all that the store knows.
     pub(super) async fn hashes(&mut self, path: &str) -> Step {
-        let Some((path, hashes)) = self.known_hashes(path).await? else {
+        let Some((path, hashes, mut trace)) = self.known_hashes(path).await? else {
             return Ok(());
         };
+        trace.complete(213);
+        drop(trace);
         let mut text = format!("Hashes of {path}, {} bytes\n", hashes.size);
         for (algorithm, value) in &hashes.known {
             text += &format!("{algorithm} {value}\n");
@@ -64,15 +90,18 @@ impl Edge {
     }
 
     /// `None`: the client has been told why there are none.
-    async fn known_hashes(&mut self, path: &str) -> Step<Option<(VirtualPath, Hashes)>> {
-        let Some((path, outcome)) = self.ask_about(Order::Hash, path).await? else {
+    async fn known_hashes(&mut self, path: &str) -> Step<Option<(VirtualPath, Hashes, Trace)>> {
+        let Some(asked) = self.ask_about("HASH", Order::Hash, path).await? else {
             return Ok(None);
         };
-        match outcome {
-            Ok(Done::Hashes(hashes)) => Ok(Some((path, hashes))),
+        let (path, mut trace) = (asked.path, asked.trace);
+        match asked.outcome {
+            Ok(Done::Hashes(hashes)) => Ok(Some((path, hashes, trace))),
             Ok(_) => Err(self.out_of_step("HASH", 213)),
             Err(error) => {
                 let reply = self.refusal("HASH", &path, &error);
+                trace.failed("failed", reply.code, &error);
+                drop(trace);
                 self.send(reply).await.map(|()| None)
             }
         }
@@ -81,15 +110,21 @@ impl Edge {
     /// Brings an order about one name to the storage. `None`: the name is bad, and the client has been told.
     async fn ask_about(
         &mut self,
+        verb: &'static str,
         order: Order,
         path: &str,
-    ) -> Step<Option<(VirtualPath, Result<Done, StoreError>)>> {
+    ) -> Step<Option<Asked>> {
         let path = match self.resolve(path) {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await.map(|()| None),
         };
+        let trace = Trace::begin(self, verb, &path);
         let outcome = self.order(order, &path).await?;
-        Ok(Some((path, outcome)))
+        Ok(Some(Asked {
+            path,
+            outcome,
+            trace,
+        }))
     }
 
     /// `OPTS` (RFC 2389).

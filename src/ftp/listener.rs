@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +20,7 @@ use crate::ftp::engine::Loopback;
 use crate::ftp::net::tune_control;
 use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
 use crate::ftp::reply::Reply;
+use crate::ftp::roster::Roster;
 use crate::ftp::tls::Tls;
 use crate::masquerade::Masquerade;
 use crate::metrics::Front;
@@ -58,13 +59,29 @@ pub struct Frontend {
     pub stop: CancellationToken,
     /// The session tasks.
     pub tasks: TaskTracker,
-    /// Who is connected.
+    /// How many are connected.
     pub census: Census,
+    /// Who is connected, and what went wrong lately.
+    pub roster: Roster,
+    /// The control ports.
+    pub doors: Doors,
+    /// When the gateway started.
+    pub started: SystemTime,
     /// The passive ports, one pool per address.
     pub pools: Vec<Arc<PassivePool>>,
     /// What is counted.
     pub metrics: Front,
 }
+
+/// The control ports that ought to be served, and how many are.
+#[derive(Debug)]
+pub struct Doors {
+    bound: usize,
+    open: AtomicUsize,
+}
+
+/// One control port that is served; closed on drop, whatever ends its loop.
+struct Door(Arc<Frontend>);
 
 /// Counts sessions, in all and by address.
 #[derive(Debug, Default)]
@@ -153,6 +170,14 @@ impl Listeners {
             .collect()
     }
 
+    /// The control ports, none of which is served yet.
+    pub fn doors(&self) -> Doors {
+        Doors {
+            bound: self.0.len(),
+            open: AtomicUsize::new(0),
+        }
+    }
+
     /// The passive ports, one pool per address.
     pub fn pools(&self) -> Vec<Arc<PassivePool>> {
         let mut pools: Vec<Arc<PassivePool>> = Vec::new();
@@ -167,8 +192,34 @@ impl Listeners {
     /// Accepts until the drain begins.
     pub fn serve(self, frontend: &Arc<Frontend>) {
         for listener in self.0 {
-            frontend.tasks.spawn(accept(Arc::clone(frontend), listener));
+            let door = Door::open(frontend);
+            let accepting = accept(Arc::clone(frontend), listener);
+            frontend.tasks.spawn(async move {
+                accepting.await;
+                drop(door);
+            });
         }
+    }
+}
+
+impl Doors {
+    /// Why clients would stand before a closed door, if they would.
+    pub fn not_ready(&self) -> Option<String> {
+        let (open, bound) = (self.open.load(Ordering::SeqCst), self.bound);
+        (open < bound).then(|| format!("{open} of {bound} control ports are served"))
+    }
+}
+
+impl Door {
+    fn open(frontend: &Arc<Frontend>) -> Self {
+        frontend.doors.open.fetch_add(1, Ordering::SeqCst);
+        Door(Arc::clone(frontend))
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.doors.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

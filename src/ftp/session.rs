@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use secrecy::SecretString;
 use tokio::sync::oneshot;
@@ -29,12 +29,27 @@ pub struct Session {
     pub local: SocketAddr,
     /// What the edge logs in to the engine with, made anew for each session.
     pub engine_password: SecretString,
+    /// When the client connected.
+    pub since: SystemTime,
     user: OnceLock<Arc<User>>,
     order: Mutex<Option<Order>>,
     transfer: Mutex<Option<Arc<Transfer>>>,
     outcome: Mutex<Option<Result<Done, StoreError>>>,
     span: Mutex<Span>,
     at_work: AtomicBool,
+    secured: AtomicBool,
+    doing: Mutex<Doing>,
+}
+
+/// What the client does; for whoever looks on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doing {
+    /// The last command's verb; empty before the first.
+    pub verb: &'static str,
+    /// Whether it is still being obeyed.
+    pub is_running: bool,
+    /// When it came; or when it was answered.
+    pub since: Instant,
 }
 
 /// What the storage has to do with the name that libunftp brings it; without one it is asked what the name is.
@@ -150,13 +165,51 @@ impl Session {
             peer,
             local,
             engine_password,
+            since: SystemTime::now(),
             user: OnceLock::new(),
             order: Mutex::new(None),
             transfer: Mutex::new(None),
             outcome: Mutex::new(None),
             span: Mutex::new(Span::none()),
             at_work: AtomicBool::new(false),
+            secured: AtomicBool::new(false),
+            doing: Mutex::new(Doing {
+                verb: "",
+                is_running: false,
+                since: Instant::now(),
+            }),
         }
+    }
+
+    /// Notes that the control connection is protected.
+    pub fn secure(&self) {
+        self.secured.store(true, Ordering::Relaxed);
+    }
+
+    /// True under TLS.
+    pub fn is_secured(&self) -> bool {
+        self.secured.load(Ordering::Relaxed)
+    }
+
+    /// Notes a command that is being obeyed.
+    pub fn begin(&self, verb: &'static str) {
+        *lock(&self.doing) = Doing {
+            verb,
+            is_running: true,
+            since: Instant::now(),
+        };
+    }
+
+    /// Notes that the last command has been answered.
+    pub fn rest(&self) {
+        let mut doing = lock(&self.doing);
+        doing.is_running = false;
+        doing.since = Instant::now();
+    }
+
+    /// What the client does.
+    pub fn doing(&self) -> Doing {
+        *lock(&self.doing)
     }
 
     /// The user, once logged in.
@@ -183,6 +236,11 @@ impl Session {
     /// Notes the transfer that the next order belongs to, or that there is none.
     pub fn set_transfer(&self, transfer: Option<Arc<Transfer>>) {
         *lock(&self.transfer) = transfer;
+    }
+
+    /// The transfer in hand.
+    pub fn transfer(&self) -> Option<Arc<Transfer>> {
+        lock(&self.transfer).clone()
     }
 
     /// Notes the span of the command in hand, or [`Span::none`] after it.

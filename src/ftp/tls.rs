@@ -33,7 +33,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::certificates::{self, CertificateError, Pair, Part, common_name};
+use crate::certificates::{self, CertificateError, Pair, Part, Validity, common_name};
 use crate::config::{self, CertificateSource, SessionReuse};
 use crate::ftp::net::Stream;
 use crate::reload::{self, Digest, ReadError, Reload, Watched};
@@ -58,7 +58,7 @@ struct Acceptors {
     common: Arc<ServerConfig>,
     /// For those that it only writes to: without tickets.
     upload: Arc<ServerConfig>,
-    not_after: SystemTime,
+    validity: Validity,
 }
 
 /// A session whose control connection is protected.
@@ -230,9 +230,14 @@ impl Tls {
         self.state.borrow().clone()
     }
 
+    /// When the certificate in force is valid.
+    pub fn validity(&self) -> Validity {
+        self.current.borrow().validity
+    }
+
     /// When the certificate in force expires.
     pub fn not_after(&self) -> SystemTime {
-        self.current.borrow().not_after
+        self.validity().until
     }
 
     /// `tls.required`
@@ -258,7 +263,7 @@ impl Tls {
             };
             match made {
                 Ok(acceptors) => {
-                    let expires = humantime::format_rfc3339_seconds(acceptors.not_after);
+                    let expires = humantime::format_rfc3339_seconds(acceptors.validity.until);
                     self.current.send_replace(Arc::new(acceptors));
                     self.state.send_replace(Reload::now());
                     info!(event = "certificate", %expires, "new certificate in force");
@@ -318,7 +323,7 @@ impl Acceptors {
         Ok(Acceptors {
             common: Arc::new(common),
             upload: Arc::new(upload),
-            not_after: pair.not_after,
+            validity: pair.validity,
         })
     }
 }

@@ -4,8 +4,8 @@
 //! right before it makes the object visible, or the edge that read ABOR, lost the control connection or must stop.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ftp::net::{PeerWatch, Stream, reset_on_close};
-use crate::store::{Interruption, Sink, Source};
+use crate::store::{Interruption, Sink, Source, VirtualPath};
 
 /// The state that the edge and the storage share while data moves.
 #[derive(Debug)]
@@ -24,7 +24,34 @@ pub struct Transfer {
     interrupted: CancellationToken,
     control: PeerWatch,
     counter: Counter,
+    subject: Subject,
+    began: Instant,
+    /// The data connection is there.
+    connected: AtomicBool,
+    /// Bytes that will cross it in all; 0 if nobody knows.
+    expected: AtomicU64,
+    pace: Mutex<Pace>,
 }
+
+/// What a transfer is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The client's command.
+    pub verb: &'static str,
+    /// The name that it is about.
+    pub path: VirtualPath,
+}
+
+/// How fast a transfer was when somebody looked last. Only who looks touches it.
+#[derive(Debug)]
+struct Pace {
+    at: Instant,
+    bytes: u64,
+    rate: u64,
+}
+
+/// A rate is measured over at least this long: over less it would jump with every chunk.
+const PACE_OVER: Duration = Duration::from_secs(1);
 
 const RUNNING: u8 = 0;
 const COMMITTED: u8 = 1;
@@ -43,14 +70,72 @@ const INTERRUPTIONS: [Interruption; 8] = [
 impl Transfer {
     /// `control` is watched for the client's death; see [`Transfer::commit`]. Bytes are counted in `counter`, too, while
     /// they move.
-    pub fn new(control: PeerWatch, counter: Counter) -> Arc<Self> {
+    pub fn new(subject: Subject, control: PeerWatch, counter: Counter) -> Arc<Self> {
+        let began = Instant::now();
         Arc::new(Transfer {
             state: AtomicU8::new(RUNNING),
             bytes: AtomicU64::new(0),
             interrupted: CancellationToken::new(),
             control,
             counter,
+            subject,
+            began,
+            connected: AtomicBool::new(false),
+            expected: AtomicU64::new(0),
+            pace: Mutex::new(Pace {
+                at: began,
+                bytes: 0,
+                rate: 0,
+            }),
         })
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// When its command came.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Notes that the data connection is there.
+    pub fn connect(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// False while the data connection is waited for.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many bytes will cross the data connection.
+    pub fn expect(&self, bytes: u64) {
+        self.expected.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that will cross the data connection, if that is known.
+    pub fn expected(&self) -> Option<u64> {
+        let bytes = self.expected.load(Ordering::Relaxed);
+        (bytes > 0).then_some(bytes)
+    }
+
+    /// Bytes per second since somebody asked last, a second ago or more; at first since the command.
+    pub fn rate(&self) -> u64 {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, bytes) = (Instant::now(), self.bytes());
+        let over = now.duration_since(pace.at);
+        if over >= PACE_OVER {
+            let moved = bytes.saturating_sub(pace.bytes) as f64;
+            let rate = (moved / over.as_secs_f64()).round() as u64;
+            *pace = Pace {
+                at: now,
+                bytes,
+                rate,
+            };
+        }
+        pace.rate
     }
 
     fn count(&self, bytes: u64) {
@@ -278,11 +363,36 @@ mod tests {
         (client, listener.accept().await.expect("accepts").0)
     }
 
+    fn subject() -> Subject {
+        Subject {
+            verb: "STOR",
+            path: VirtualPath::root(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rate_is_that_since_the_last_look() {
+        let (_client, server) = pair().await;
+        let control = PeerWatch::new(&server).expect("a descriptor");
+        // from here on, since sockets need real time
+        tokio::time::pause();
+        let transfer = Transfer::new(subject(), control, Counter::default());
+        transfer.count(1000);
+        assert_eq!(transfer.rate(), 0, "too early to tell");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(transfer.rate(), 500);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(transfer.rate(), 500, "the same for who asks right after");
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        assert_eq!(transfer.rate(), 0, "nothing moves any more");
+    }
+
     #[tokio::test]
     async fn commit_and_interrupt_exclude_each_other() {
         let (_client, server) = pair().await;
         for _ in 0..200 {
             let transfer = Transfer::new(
+                subject(),
                 PeerWatch::new(&server).expect("a descriptor"),
                 Counter::default(),
             );
@@ -301,6 +411,7 @@ mod tests {
     async fn a_dead_control_connection_wins_over_a_commit() {
         let (client, server) = pair().await;
         let transfer = Transfer::new(
+            subject(),
             PeerWatch::new(&server).expect("a descriptor"),
             Counter::default(),
         );
@@ -316,6 +427,7 @@ mod tests {
         let (_client, server) = pair().await;
         for reason in INTERRUPTIONS {
             let transfer = Transfer::new(
+                subject(),
                 PeerWatch::new(&server).expect("a descriptor"),
                 Counter::default(),
             );

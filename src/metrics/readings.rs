@@ -56,6 +56,13 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
         Reading::by_label(BUILD, [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]),
         Reading::of(SESSIONS, frontend.census.sessions() as f64),
         Reading::by_label(
+            LOCKOUTS,
+            frontend
+                .users
+                .lockouts()
+                .map(|(scope, count)| (scope.to_owned(), count as f64)),
+        ),
+        Reading::by_label(
             MEMORY_USED,
             both(store.buffered_bytes(), store.read_ahead_bytes()),
         ),

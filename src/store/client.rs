@@ -163,11 +163,7 @@ impl Store {
             download: download.clone(),
         };
         let requests = Requests::default();
-        let observer = Observer::new(
-            storage.bucket.clone(),
-            requests.clone(),
-            storage.send_trace_context,
-        );
+        let observer = Observer::new(requests.clone(), storage.send_trace_context);
         let config = sdk::config(storage).await.interceptor(observer).build();
         Ok(Store(Arc::new(Inner {
             client: Client::from_conf(config),

@@ -104,6 +104,11 @@ impl Store {
 }
 
 impl Download {
+    /// Bytes of the whole object; none if there is nothing to send.
+    pub fn object_size(&self) -> Option<u64> {
+        self.0.as_ref().map(|chunks| chunks.version.size)
+    }
+
     /// Sends everything to `sink`; returns the bytes sent.
     pub async fn send(self, sink: &mut impl Sink) -> Result<u64, StoreError> {
         let Some(mut chunks) = self.0 else {

@@ -39,16 +39,14 @@ use crate::telemetry::{TRACE, trace_parent};
 /// The interceptor.
 #[derive(Debug)]
 pub(super) struct Observer {
-    bucket: String,
     requests: Requests,
     /// Tell the store which span a request belongs to.
     send_context: bool,
 }
 
 impl Observer {
-    pub(super) fn new(bucket: String, requests: Requests, send_context: bool) -> Self {
+    pub(super) fn new(requests: Requests, send_context: bool) -> Self {
         Observer {
-            bucket,
             requests,
             send_context,
         }
@@ -172,7 +170,7 @@ impl Observer {
             rpc.system = "aws-api",
             rpc.service = "S3",
             rpc.method = subject.operation,
-            aws.s3.bucket = self.bucket,
+            aws.s3.bucket = Empty,
             aws.s3.key = Empty,
             aws.s3.upload_id = Empty,
             aws.s3.part_number = Empty,
@@ -184,6 +182,8 @@ impl Observer {
             otel.status_code = Empty,
         );
         if !span.is_disabled() {
+            // users may have buckets of their own
+            span.record("aws.s3.bucket", subject.bucket);
             span.record("aws.s3.key", subject.key);
             span.record("aws.s3.upload_id", subject.upload_id);
             span.record("aws.s3.part_number", subject.part);
@@ -296,6 +296,7 @@ fn record(span: &Span, answer: &Answer) {
 /// What a request is about.
 struct Subject<'a> {
     operation: &'static str,
+    bucket: Option<&'a str>,
     key: Option<&'a str>,
     upload_id: Option<&'a str>,
     part: Option<i32>,
@@ -307,8 +308,7 @@ macro_rules! subject {
         $(
             if let Some(input) = $input.downcast_ref::<$kind>() {
                 $subject.operation = $name;
-                // some have nothing to tell
-                let _ = input;
+                $subject.bucket = input.bucket();
                 $($subject.$field = input.$get();)*
             }
         )*
@@ -319,6 +319,7 @@ impl<'a> Subject<'a> {
     fn of(input: &'a Input) -> Self {
         let mut subject = Subject {
             operation: "other",
+            bucket: None,
             key: None,
             upload_id: None,
             part: None,

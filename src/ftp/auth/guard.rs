@@ -22,6 +22,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Guard {
     names: RandomState,
     /// Told whenever an attempt ends.
     ended: Notify,
+    /// Lockouts so far: of addresses, and of pairs.
+    lockouts: [AtomicU64; 2],
 }
 
 #[derive(Debug)]
@@ -115,6 +118,7 @@ impl Guard {
             }),
             names: RandomState::new(),
             ended: Notify::new(),
+            lockouts: Default::default(),
         })
     }
 
@@ -126,6 +130,15 @@ impl Guard {
     /// How long a lockout holds.
     pub fn lockout(&self) -> Duration {
         self.limits.duration
+    }
+
+    /// Lockouts so far, by what was locked out.
+    pub fn lockouts(&self) -> [(&'static str, u64); 2] {
+        let [addresses, pairs] = &self.lockouts;
+        [
+            ("address", addresses.load(Ordering::Relaxed)),
+            ("user", pairs.load(Ordering::Relaxed)),
+        ]
     }
 
     /// Leave to check a password for `name` from `address`.
@@ -226,6 +239,10 @@ impl Attempt {
             (false, true) => Some(Scope::User),
             (false, false) => None,
         };
+        for (at, scope) in [Scope::Address, Scope::User].into_iter().enumerate() {
+            let one = u64::from(locked == Some(scope));
+            self.guard.lockouts[at].fetch_add(one, Ordering::Relaxed);
+        }
         let pause = self.guard.pause(of_address.max(of_pair).max(of_user));
         Failed { pause, locked }
     }

@@ -5,6 +5,7 @@ pub mod collector;
 pub mod cos;
 pub mod ftp;
 pub mod gateway;
+pub mod http;
 pub mod kube_api;
 pub mod proxy;
 pub mod sigv4;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -120,10 +121,27 @@ impl Authority {
         std::fs::write(directory.join("tls.key"), key.serialize_pem()).expect("writes");
     }
 
+    /// The same, valid until then.
+    pub fn write_server_pair_until(&self, directory: &Path, until: SystemTime) {
+        let usage = ExtendedKeyUsagePurpose::ServerAuth;
+        let (certificate, key) = self.sign_until("short-lived", usage, Some(until));
+        std::fs::write(directory.join("tls.crt"), certificate.pem()).expect("writes");
+        std::fs::write(directory.join("tls.key"), key.serialize_pem()).expect("writes");
+    }
+
     fn sign(
         &self,
         common_name: &str,
         usage: ExtendedKeyUsagePurpose,
+    ) -> (rcgen::Certificate, KeyPair) {
+        self.sign_until(common_name, usage, None)
+    }
+
+    fn sign_until(
+        &self,
+        common_name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        until: Option<SystemTime>,
     ) -> (rcgen::Certificate, KeyPair) {
         let names = vec!["127.0.0.1".to_owned()];
         let mut parameters = CertificateParams::new(names).expect("an address");
@@ -131,6 +149,9 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, common_name);
         parameters.extended_key_usages = vec![usage];
+        if let Some(until) = until {
+            parameters.not_after = until.into();
+        }
         let key = KeyPair::generate().expect("a key");
         let certificate = parameters.signed_by(&key, &self.issuer).expect("signs");
         (certificate, key)

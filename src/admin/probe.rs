@@ -1,0 +1,267 @@
+//! Whether the store can be reached: asked seldom, answered at once, and not upset by an outage of seconds.
+//!
+//! Readiness takes a pod out of a Service. A store that is away for a moment is away for all pods, and all of them out of
+//! the Service would turn clients away that would only have waited. So one good answer stands for [`GOOD_FOR`]; what went
+//! wrong meanwhile is a note.
+//!
+//! Invariants: at most one question is under way, and at most one is asked per [`ANSWER_HOLDS`], however many probes come;
+//! no probe waits longer than [`FIRST_WITHIN`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// A good answer makes the store reachable for so long.
+pub const GOOD_FOR: Duration = Duration::from_secs(60);
+
+/// Any answer is taken again for so long, so that probes can't load the store.
+pub const ANSWER_HOLDS: Duration = Duration::from_secs(5);
+
+/// How long the store may take to answer.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a probe waits for an answer while the last good one still stands.
+const NEXT_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long it waits if there is none: less than `cosgate health` gives it.
+const FIRST_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the answers so far come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The last answer was good.
+    Reachable,
+    /// A good one was heard within the last minute, but the last was not.
+    Doubtful(String),
+    /// None was heard within the last minute.
+    Unreachable(String),
+}
+
+/// Asks the store, and remembers.
+pub struct StoreProbe {
+    ask: Box<dyn Fn() -> Asking + Send + Sync>,
+    heard: Arc<Heard>,
+}
+
+/// One question on its way.
+pub type Asking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+#[derive(Default)]
+struct Heard {
+    answers: Mutex<Answers>,
+    /// Told at each answer.
+    news: Notify,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Answers {
+    last_good: Option<Instant>,
+    last: Option<Instant>,
+    /// What is wrong, since the last good answer.
+    trouble: Option<String>,
+    is_asking: bool,
+}
+
+impl StoreProbe {
+    /// `ask` sends one cheap request; it need not bound its time.
+    pub fn new(ask: impl Fn() -> Asking + Send + Sync + 'static) -> Self {
+        StoreProbe {
+            ask: Box::new(ask),
+            heard: Arc::default(),
+        }
+    }
+
+    /// What is known now, after a new question if the last answer is old and the store is quick.
+    pub async fn verdict(&self) -> Verdict {
+        let mut news = std::pin::pin!(self.heard.news.notified());
+        // from here on no answer is missed
+        news.as_mut().enable();
+        let now = Instant::now();
+        let answers = self.heard.lock().clone();
+        let is_old = answers.last.is_none_or(|at| now >= at + ANSWER_HOLDS);
+        if is_old {
+            self.ask_unless_asking();
+            let within = match answers.verdict(now) {
+                Verdict::Unreachable(_) => FIRST_WITHIN,
+                Verdict::Reachable | Verdict::Doubtful(_) => NEXT_WITHIN,
+            };
+            // without an answer in time, what was known holds; the answer is there for the next probe
+            let _ = tokio::time::timeout(within, news).await;
+        }
+        self.known()
+    }
+
+    /// What is known now; nothing is asked.
+    pub fn known(&self) -> Verdict {
+        self.heard.lock().verdict(Instant::now())
+    }
+
+    /// The question is a task of its own, since the probe that had it asked may leave; it ends within its bound.
+    fn ask_unless_asking(&self) {
+        let mut answers = self.heard.lock();
+        if std::mem::replace(&mut answers.is_asking, true) {
+            return;
+        }
+        drop(answers);
+        let (asking, heard) = ((self.ask)(), Arc::clone(&self.heard));
+        tokio::spawn(async move {
+            let answer = tokio::time::timeout(ASKED_WITHIN, asking).await;
+            let late = || format!("no answer within {} s", ASKED_WITHIN.as_secs());
+            heard.note(answer.unwrap_or_else(|_| Err(late())));
+        });
+    }
+}
+
+impl Heard {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Answers> {
+        // each field is set on its own
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, answer: Result<(), String>) {
+        let mut answers = self.lock();
+        // told when it changes: a store that is down for hours is asked every few seconds
+        match (&answer, &answers.trouble) {
+            (Ok(()), Some(_)) => info!("the store answers the probe again"),
+            (Err(error), None) => warn!(%error, "the store does not answer the probe"),
+            _ => {}
+        }
+        answers.note(Instant::now(), answer);
+        drop(answers);
+        self.news.notify_waiters();
+    }
+}
+
+impl Answers {
+    fn note(&mut self, now: Instant, answer: Result<(), String>) {
+        self.is_asking = false;
+        self.last = Some(now);
+        self.trouble = answer.err();
+        if self.trouble.is_none() {
+            self.last_good = Some(now);
+        }
+    }
+
+    fn verdict(&self, now: Instant) -> Verdict {
+        let stands = self.last_good.is_some_and(|at| now < at + GOOD_FOR);
+        match (&self.trouble, stands) {
+            (None, true) => Verdict::Reachable,
+            (Some(trouble), true) => Verdict::Doubtful(trouble.clone()),
+            (Some(trouble), false) => Verdict::Unreachable(trouble.clone()),
+            (None, false) => Verdict::Unreachable("it has not answered yet".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A store that is up, down, or silent, and counts its questions.
+    #[derive(Default)]
+    struct Store {
+        is_down: AtomicBool,
+        is_silent: AtomicBool,
+        asked: AtomicUsize,
+    }
+
+    fn probe() -> (Arc<Store>, StoreProbe) {
+        let store = Arc::new(Store::default());
+        let asked = Arc::clone(&store);
+        let probe = StoreProbe::new(move || {
+            asked.asked.fetch_add(1, Ordering::SeqCst);
+            let store = Arc::clone(&asked);
+            Box::pin(async move {
+                if store.is_silent.load(Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
+                match store.is_down.load(Ordering::SeqCst) {
+                    true => Err("refused".to_owned()),
+                    false => Ok(()),
+                }
+            })
+        });
+        (store, probe)
+    }
+
+    async fn after(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_seconds_is_a_note_and_one_of_a_minute_is_not_ready() {
+        let (store, probe) = probe();
+        assert_eq!(probe.verdict().await, Verdict::Reachable);
+        store.is_down.store(true, Ordering::SeqCst);
+        assert_eq!(
+            probe.verdict().await,
+            Verdict::Reachable,
+            "the answer holds"
+        );
+        let trouble = "refused".to_owned();
+        // probed every five seconds, as kubelet does
+        for _ in 0..11 {
+            after(5).await;
+            assert_eq!(probe.verdict().await, Verdict::Doubtful(trouble.clone()));
+        }
+        after(5).await;
+        assert_eq!(probe.verdict().await, Verdict::Unreachable(trouble));
+        store.is_down.store(false, Ordering::SeqCst);
+        after(5).await;
+        assert_eq!(probe.verdict().await, Verdict::Reachable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_never_answered_well_is_not_reachable() {
+        let (store, probe) = probe();
+        store.is_down.store(true, Ordering::SeqCst);
+        let refused = Verdict::Unreachable("refused".to_owned());
+        assert_eq!(probe.verdict().await, refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_store_keeps_no_probe_waiting() {
+        let (store, probe) = probe();
+        assert_eq!(probe.verdict().await, Verdict::Reachable);
+        store.is_silent.store(true, Ordering::SeqCst);
+        after(6).await;
+        let began = Instant::now();
+        assert_eq!(probe.verdict().await, Verdict::Reachable, "as known before");
+        assert_eq!(began.elapsed(), NEXT_WITHIN);
+        after(6).await;
+        let late = "no answer within 5 s".to_owned();
+        assert_eq!(probe.known(), Verdict::Doubtful(late.clone()));
+        after(60).await;
+        let began = Instant::now();
+        assert_eq!(probe.verdict().await, Verdict::Unreachable(late));
+        assert_eq!(began.elapsed(), FIRST_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_probes_are_one_question() {
+        let (store, probe) = probe();
+        let probe = Arc::new(probe);
+        let mut probes = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let probe = Arc::clone(&probe);
+            probes.spawn(async move { probe.verdict().await });
+        }
+        for verdict in probes.join_all().await {
+            assert_eq!(verdict, Verdict::Reachable);
+        }
+        assert_eq!(store.asked.load(Ordering::SeqCst), 1);
+        after(4).await;
+        probe.verdict().await;
+        assert_eq!(store.asked.load(Ordering::SeqCst), 1);
+        after(2).await;
+        probe.verdict().await;
+        assert_eq!(store.asked.load(Ordering::SeqCst), 2);
+    }
+}

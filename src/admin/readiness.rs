@@ -1,0 +1,87 @@
+//! Whether clients should be sent here, and if not, why: each reason by its name.
+
+use std::time::SystemTime;
+
+use crate::admin::probe::Verdict;
+use crate::ftp::listener::Frontend;
+
+/// What `/readyz` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Why not; none: ready.
+    pub reasons: Vec<String>,
+    /// What a ready gateway has to say besides.
+    pub notes: Vec<String>,
+}
+
+impl Readiness {
+    /// As it is now, with what the store's answers come to.
+    pub fn of(frontend: &Frontend, store: &Verdict) -> Self {
+        let mut reasons = Vec::new();
+        let mut notes = Vec::new();
+        if frontend.drain.is_cancelled() {
+            reasons.push("the gateway is stopping".to_owned());
+        } else {
+            reasons.extend(frontend.doors.not_ready());
+        }
+        match frontend.masquerade.not_ready() {
+            Some(reason) => reasons.push(reason),
+            None => notes.extend(frontend.masquerade.notes()),
+        }
+        match store {
+            Verdict::Reachable => {}
+            Verdict::Doubtful(trouble) => notes.push(format!(
+                "the store does not answer, though it did within the last minute: {trouble}"
+            )),
+            Verdict::Unreachable(trouble) => {
+                reasons.push(format!("the store can't be reached: {trouble}"));
+            }
+        }
+        if let Some(tls) = &frontend.tls {
+            reasons.extend(tls.validity().fault(SystemTime::now()));
+            notes.extend(tls.state().failure.map(|failure| {
+                let error = failure.error;
+                format!(
+                    "the changed certificate files can't be used, the last good ones hold: {error}"
+                )
+            }));
+        }
+        notes.extend(
+            frontend
+                .users
+                .reload_state()
+                .borrow()
+                .failure
+                .as_ref()
+                .map(|failure| {
+                    let error = &failure.error;
+                    format!(
+                        "the changed users file can't be used, the last good one holds: {error}"
+                    )
+                }),
+        );
+        Readiness { reasons, notes }
+    }
+
+    /// Whether clients should be sent here.
+    pub fn is_ready(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// The body of the answer, a line for each.
+    pub fn text(&self) -> String {
+        let head = if self.is_ready() {
+            "ready"
+        } else {
+            "not ready"
+        };
+        let mut text = format!("{head}\n");
+        for reason in &self.reasons {
+            text += &format!("{reason}\n");
+        }
+        for note in &self.notes {
+            text += &format!("note: {note}\n");
+        }
+        text
+    }
+}

@@ -1,0 +1,247 @@
+//! What the status page shows, gathered in one moment. Plain values: nothing here is looked at twice, or held.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::admin::probe::Verdict;
+use crate::admin::readiness::Readiness;
+use crate::certificates::Validity;
+use crate::ftp::failures::{Failure, KEPT};
+use crate::ftp::listener::Frontend;
+use crate::ftp::session::Session;
+use crate::masquerade::{Decision, Ports};
+
+/// Sessions, and transfers, that are shown; of more only the number is.
+pub const SHOWN: usize = 200;
+
+/// A gateway as it is now.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Now.
+    pub at: SystemTime,
+    /// For how long it has been running.
+    pub uptime: Duration,
+    /// What `/readyz` says.
+    pub readiness: Readiness,
+    /// What the store's answers come to.
+    pub store: Verdict,
+    /// It is stopping: no new sessions, transfers go on.
+    pub is_draining: bool,
+    /// Up to [`SHOWN`] sessions, the oldest first.
+    pub sessions: Vec<SessionRow>,
+    /// All sessions.
+    pub session_count: usize,
+    /// `sessions.max`
+    pub session_limit: usize,
+    /// Up to [`SHOWN`] transfers, the oldest first.
+    pub transfers: Vec<TransferRow>,
+    /// All transfers.
+    pub transfer_count: usize,
+    /// What PASV tells.
+    pub masquerade: MasqueradeRow,
+    /// Passive ports that are bound.
+    pub passive_ports: usize,
+    /// Data connections that clients have asked for and not made yet.
+    pub passive_waiting: usize,
+    /// Connections to passive ports that nobody had asked for.
+    pub passive_strays: u64,
+    /// Buffer memory of uploads.
+    pub upload_memory: Budget,
+    /// Memory of what downloads read ahead.
+    pub download_memory: Budget,
+    /// The certificate in force, with FTPS.
+    pub certificate: Option<Validity>,
+    /// What failed, the newest first.
+    pub failures: Vec<Failure>,
+}
+
+/// One session.
+#[derive(Debug, Clone)]
+pub struct SessionRow {
+    /// Its number, as in the log.
+    pub id: u64,
+    /// Empty before the login.
+    pub user: String,
+    /// The client.
+    pub client: IpAddr,
+    /// When it connected.
+    pub since: SystemTime,
+    /// Whether the control connection is protected.
+    pub is_secured: bool,
+    /// The last command.
+    pub verb: &'static str,
+    /// Whether it is still being obeyed.
+    pub is_running: bool,
+    /// How long it has been idle, or at that command.
+    pub for_time: Duration,
+}
+
+/// One transfer.
+#[derive(Debug, Clone)]
+pub struct TransferRow {
+    /// The number of its session.
+    pub session: u64,
+    /// Whose.
+    pub user: String,
+    /// The client.
+    pub client: IpAddr,
+    /// `STOR`, `RETR`, `LIST` and the like.
+    pub verb: &'static str,
+    /// The name.
+    pub path: String,
+    /// Bytes that have crossed the data connection.
+    pub bytes: u64,
+    /// Bytes that will, if that is known.
+    pub expected: Option<u64>,
+    /// Bytes per second.
+    pub rate: u64,
+    /// Since its command.
+    pub for_time: Duration,
+    /// False while the data connection is waited for.
+    pub is_connected: bool,
+}
+
+/// What PASV tells, and who says so.
+#[derive(Debug, Clone)]
+pub struct MasqueradeRow {
+    /// The address, or in words what stands for it.
+    pub address: String,
+    /// Where it comes from, or why there is none.
+    pub origin: String,
+    /// False while one is waited for.
+    pub is_known: bool,
+    /// Of the public ports, if they aren't the bound ones; and of the watch, if it doesn't work.
+    pub remarks: Vec<String>,
+}
+
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Granted.
+    pub used: u64,
+    /// The most.
+    pub limit: u64,
+}
+
+impl Snapshot {
+    /// Looks at everything once.
+    pub fn of(frontend: &Frontend, store: Verdict) -> Self {
+        let (sessions, transferring, session_count) = frontend.roster.look(SHOWN);
+        let mut transfers: Vec<TransferRow> =
+            transferring.iter().filter_map(transfer_row).collect();
+        let transfer_count = transfers.len();
+        transfers.sort_by_key(|row| Reverse(row.for_time));
+        transfers.truncate(SHOWN);
+        let ((upload, download), read_ahead) = (
+            frontend.store.memory_limits(),
+            frontend.store.read_ahead_bytes(),
+        );
+        Snapshot {
+            at: SystemTime::now(),
+            uptime: frontend.started.elapsed().unwrap_or_default(),
+            readiness: Readiness::of(frontend, &store),
+            store,
+            is_draining: frontend.drain.is_cancelled(),
+            sessions: sessions.iter().map(session_row).collect(),
+            session_count,
+            session_limit: frontend.sessions.max,
+            transfers,
+            transfer_count,
+            masquerade: masquerade(frontend),
+            passive_ports: frontend.pools.iter().map(|pool| pool.size()).sum(),
+            passive_waiting: frontend.pools.iter().map(|pool| pool.reserved()).sum(),
+            passive_strays: frontend.pools.iter().map(|pool| pool.strays()).sum(),
+            upload_memory: Budget {
+                used: frontend.store.buffered_bytes(),
+                limit: upload,
+            },
+            download_memory: Budget {
+                used: read_ahead,
+                limit: download,
+            },
+            certificate: frontend.tls.as_ref().map(|tls| tls.validity()),
+            failures: failures(frontend),
+        }
+    }
+}
+
+fn session_row(session: &Arc<Session>) -> SessionRow {
+    let doing = session.doing();
+    SessionRow {
+        id: session.id,
+        user: user_name(session),
+        client: session.peer.ip().to_canonical(),
+        since: session.since,
+        is_secured: session.is_secured(),
+        verb: doing.verb,
+        is_running: doing.is_running,
+        for_time: doing.since.elapsed(),
+    }
+}
+
+fn transfer_row(session: &Arc<Session>) -> Option<TransferRow> {
+    // it may have ended since the roster was looked at
+    let transfer = session.transfer()?;
+    let subject = transfer.subject();
+    Some(TransferRow {
+        session: session.id,
+        user: user_name(session),
+        client: session.peer.ip().to_canonical(),
+        verb: subject.verb,
+        path: subject.path.to_string(),
+        bytes: transfer.bytes(),
+        expected: transfer.expected(),
+        rate: transfer.rate(),
+        for_time: transfer.began().elapsed(),
+        is_connected: transfer.is_connected(),
+    })
+}
+
+fn user_name(session: &Session) -> String {
+    session
+        .user()
+        .map_or_else(String::new, |user| user.name.clone())
+}
+
+fn masquerade(frontend: &Frontend) -> MasqueradeRow {
+    let published = frontend.masquerade.subscribe().borrow().clone();
+    let (address, origin, is_known) = match published.decision {
+        Decision::Known { address, origin } => {
+            (address.to_string(), format!("from {origin}"), true)
+        }
+        Decision::ControlConnection => (
+            "Each client's own".to_owned(),
+            "the address that it connected to, since no other is configured".to_owned(),
+            true,
+        ),
+        Decision::Unknown(reason) => ("Not known".to_owned(), reason.to_string(), false),
+    };
+    let ports = match published.ports {
+        Ports::AsBound => None,
+        Ports::Mapped(map) => Some(format!(
+            "{} passive ports have other public ports",
+            map.len()
+        )),
+        Ports::Unknown(reason) => Some(format!("the public ports are not known: {reason}")),
+    };
+    let trouble = published.trouble.map(|trouble| {
+        format!("the Service is not watched, its last known address holds: {trouble}")
+    });
+    MasqueradeRow {
+        address,
+        origin,
+        is_known,
+        remarks: ports.into_iter().chain(trouble).collect(),
+    }
+}
+
+/// Transfers and logins have rings of their own, so that who guesses passwords can't push transfers out.
+fn failures(frontend: &Frontend) -> Vec<Failure> {
+    let mut failures = frontend.roster.failures.list();
+    failures.extend(frontend.users.failed_logins());
+    failures.sort_by_key(|failure| Reverse(failure.at));
+    failures.truncate(2 * KEPT);
+    failures
+}

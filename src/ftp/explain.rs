@@ -1,0 +1,125 @@
+//! Failures in plain words, for the operator: what it means, and what to look at.
+//!
+//! Clients are told less; see [`Reply`](crate::ftp::reply::Reply).
+
+use std::time::Duration;
+
+use crate::store::{Chain, Interruption, StoreError};
+
+/// Nobody came to a passive port.
+pub(super) fn missed(port: u16, waited: Duration, told: &str) -> String {
+    format!(
+        "nobody connected to the passive port {port} within {}: a firewall or load balancer that doesn't pass \
+         passive.ports, or a wrong masquerade address (this client is told: {told})",
+        humantime::format_duration(waited)
+    )
+}
+
+/// Nobody answered at the client's own port.
+pub(super) fn unreachable(port: u16, waited: Duration) -> String {
+    format!(
+        "the client's port {port} could not be reached within {}: active mode doesn't work behind NAT or a firewall, \
+         passive mode does",
+        humantime::format_duration(waited)
+    )
+}
+
+/// Why a command failed. The whole mapping, without a catch-all: a new error is a compile error here.
+pub(super) fn cause(error: &StoreError) -> String {
+    match error {
+        StoreError::NotFound
+        | StoreError::IsDirectory
+        | StoreError::AlreadyExists
+        | StoreError::NotEmpty
+        | StoreError::IntoItself
+        | StoreError::BeyondEnd { .. }
+        | StoreError::BadName(_) => Chain(error).to_string(),
+        StoreError::Forbidden => {
+            "the user's permissions don't allow it (users[].permissions)".to_owned()
+        }
+        StoreError::Denied { .. } => format!(
+            "the store denies it to the gateway: its keys are wrong, or lack a right on the bucket ({})",
+            Chain(error)
+        ),
+        StoreError::Unavailable { .. } => format!(
+            "the store can't be reached or is overloaded; the client may try again ({})",
+            Chain(error)
+        ),
+        StoreError::Refused { .. } => {
+            format!("the store doesn't take the request ({})", Chain(error))
+        }
+        StoreError::Integrity { .. } => format!(
+            "what the store has is not what was sent, so it doesn't count as stored ({})",
+            Chain(error)
+        ),
+        StoreError::TooLarge { .. } => format!(
+            "{}; upload.max_file_size and users[].max_file_size set it",
+            Chain(error)
+        ),
+        StoreError::NoMemory => {
+            "no buffer memory became free in time: too many uploads at once for upload.memory_budget"
+                .to_owned()
+        }
+        StoreError::Rename { outcome, source } => {
+            format!("renamed in part, {outcome}; {}", cause(source))
+        }
+        StoreError::Interrupted(reason) => interruption(*reason).to_owned(),
+        StoreError::UploadInterrupted { reason, kept } => {
+            let reason = interruption(*reason);
+            match kept {
+                Some(bytes) => format!("{reason}; the {bytes} bytes that arrived were stored"),
+                None => format!("{reason}; nothing was stored"),
+            }
+        }
+    }
+}
+
+fn interruption(reason: Interruption) -> &'static str {
+    match reason {
+        Interruption::Abort => "the client aborted it (ABOR)",
+        Interruption::ControlLost => {
+            "the control connection was lost: the client ended, or something between dropped an idle connection"
+        }
+        Interruption::DataReset => "the data connection was reset, by the client or on the way",
+        Interruption::TlsTruncated => {
+            "the data connection ended without TLS's goodbye, so the file may be cut: a client that ended, or one that \
+             never says it"
+        }
+        Interruption::TlsHandshake => {
+            "the TLS handshake on the data connection failed: the client doesn't trust the certificate, or wants \
+             another version of TLS"
+        }
+        Interruption::TlsNotResumed => {
+            "the client doesn't resume its TLS session on data connections, as tls.session_reuse asks for"
+        }
+        Interruption::Stalled => {
+            "no byte moved for too long (upload.stall_timeout, download.stall_timeout): the client or the network hangs"
+        }
+        Interruption::Stopping => "the gateway was stopped, and drain.deadline had passed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_hears_what_the_store_said() {
+        let error = StoreError::Denied {
+            operation: "PutObject",
+            source: "AccessDenied".into(),
+        };
+        let text = cause(&error);
+        assert!(text.contains("keys are wrong") && text.contains("PutObject: AccessDenied"));
+    }
+
+    #[test]
+    fn an_upload_that_broke_off_says_what_became_of_it() {
+        let of = |kept| StoreError::UploadInterrupted {
+            reason: Interruption::Stalled,
+            kept,
+        };
+        assert!(cause(&of(Some(7))).ends_with("the 7 bytes that arrived were stored"));
+        assert!(cause(&of(None)).ends_with("nothing was stored"));
+    }
+}

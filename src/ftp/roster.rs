@@ -1,0 +1,62 @@
+//! Who is connected, for whoever looks on: the status page.
+//!
+//! A session enters once and leaves once; what it does meanwhile it notes in itself. So nothing here is touched by a
+//! transfer, let alone by its bytes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ftp::failures::Failures;
+use crate::ftp::session::Session;
+
+/// The sessions that are open, and what failed lately.
+#[derive(Debug, Default)]
+pub struct Roster {
+    sessions: Arc<Sessions>,
+    /// Transfers and other commands that failed.
+    pub failures: Failures,
+}
+
+/// By number, so in the order in which they came.
+type Sessions = Mutex<BTreeMap<u64, Arc<Session>>>;
+
+/// A session's entry, taken out on drop.
+#[derive(Debug)]
+pub struct Present {
+    sessions: Arc<Sessions>,
+    id: u64,
+}
+
+impl Roster {
+    /// Enters a session, until what is returned is dropped.
+    pub fn enter(&self, session: &Arc<Session>) -> Present {
+        let mut sessions = lock(&self.sessions);
+        sessions.insert(session.id, Arc::clone(session));
+        Present {
+            sessions: Arc::clone(&self.sessions),
+            id: session.id,
+        }
+    }
+
+    /// The first `most` sessions, all that have a transfer in hand, and how many there are.
+    pub fn look(&self, most: usize) -> (Vec<Arc<Session>>, Vec<Arc<Session>>, usize) {
+        let sessions = lock(&self.sessions);
+        let transferring = sessions.values().filter(|one| one.transfer().is_some());
+        (
+            sessions.values().take(most).cloned().collect(),
+            transferring.cloned().collect(),
+            sessions.len(),
+        )
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        lock(&self.sessions).remove(&self.id);
+    }
+}
+
+fn lock(sessions: &Sessions) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Session>>> {
+    // entries come and go whole
+    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+}
