@@ -181,6 +181,17 @@ pub struct Front {
     transferred: Family<Labels<1>, Counter>,
     durations: Histograms,
     missed: Counter,
+    /// All commands together, not exported.
+    ended: Ended<Counter>,
+}
+
+/// Transfers that had begun and have ended, by how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ended<T> {
+    /// To their end.
+    pub complete: T,
+    /// Before it, whoever is to blame.
+    pub interrupted: T,
 }
 
 /// Where the bytes of a transfer go.
@@ -200,6 +211,7 @@ impl Default for Front {
             transferred: Family::default(),
             durations: Family::new_with_constructor(transfer_histogram),
             missed: Counter::default(),
+            ended: Ended::default(),
         }
     }
 }
@@ -217,6 +229,23 @@ impl Front {
         if let Some(took) = took {
             let histogram = self.durations.get_or_create(&[("command", command)]);
             histogram.observe(took.as_secs_f64());
+            let Ended {
+                complete,
+                interrupted,
+            } = &self.ended;
+            let counter = match outcome {
+                "complete" => complete,
+                _ => interrupted,
+            };
+            counter.inc();
+        }
+    }
+
+    /// Transfers that have ended so far.
+    pub fn ended(&self) -> Ended<u64> {
+        Ended {
+            complete: self.ended.complete.get(),
+            interrupted: self.ended.interrupted.get(),
         }
     }
 

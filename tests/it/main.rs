@@ -17,6 +17,7 @@ mod integrity;
 mod interruptions;
 mod masquerade;
 mod protection;
+mod restart;
 mod sessions;
 mod store_failures;
 mod telemetry;
