@@ -20,6 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use exposition::{Exposition, Format};
+pub(crate) use process::max_fds;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod configuration;
 mod copies;
 mod credentials;
 mod directories;
+mod doctor;
 mod downloads;
 mod guessing;
 mod health;
