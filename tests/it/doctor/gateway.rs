@@ -197,6 +197,16 @@ async fn a_wrong_masquerade_address_is_told_from_a_blocked_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_the_gateway_does_not_know_is_told() {
+    let gateway = TestGateway::with(&["KUBERNETES__IN_CLUSTER=true"]).await;
+    let report = examine(&target(gateway.address(), "demo", &gateway.password)).await;
+    let words = ["425", "not known yet", "set masquerade_address"];
+    expect(&report, "pasv", Outcome::Failed, &words);
+    expect(&report, "epsv", Outcome::Ok, &[]);
+    expect(&report, "download", Outcome::Ok, &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partly_opened_range_of_ports_is_found() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("mapping");
