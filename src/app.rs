@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User};
 use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::ftp::engine::Loopback;
-use crate::ftp::listener::{Census, Frontend, ListenError, Listeners};
+use crate::ftp::listener::{Census, Drained, Frontend, ListenError, Listeners};
 use crate::ftp::roster::Roster;
 use crate::ftp::tls::{Tls, TlsError};
 use crate::kubernetes::ClientError;
@@ -272,17 +272,29 @@ impl Gateway {
             signalled().await;
             frontend.stop.cancel();
         });
-        self.stop().await;
+        let Drained {
+            sessions,
+            transfers,
+            took,
+        } = self.stop().await;
         hurry.abort();
-        info!("stopped");
+        info!(
+            event = "stopped",
+            sessions,
+            transfers_complete = transfers.complete,
+            transfers_interrupted = transfers.interrupted,
+            seconds = took.as_secs_f64(),
+            "stopped"
+        );
     }
 
     /// Ends all sessions, running transfers within `drain.deadline`, and then the store.
-    pub async fn stop(self) {
-        self.frontend.drain(self.drain_deadline).await;
+    pub async fn stop(self) -> Drained {
+        let drained = self.frontend.drain(self.drain_deadline).await;
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }
+        drained
     }
 }
 

@@ -3,16 +3,19 @@
 //! Invariant: a [`Pair`] is whole. Its key fits its certificate, and the certificate was valid when it was read; so a
 //! reload that finds half a pair, or the old key beside the new certificate, is an error and never a broken listener.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::RootCertStore;
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
 use crate::reload;
 
@@ -177,6 +180,58 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
+/// What people want to know of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The DNS names and addresses that it is made out to.
+    pub names: Vec<String>,
+    /// Who signed it.
+    pub issuer: String,
+    /// `notBefore`
+    pub from: SystemTime,
+    /// `notAfter`
+    pub until: SystemTime,
+}
+
+/// What stands in a certificate; none if it can't be read.
+pub fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let alternatives = parsed.subject_alternative_name().ok().flatten();
+    let names = alternatives
+        .iter()
+        .flat_map(|found| &found.value.general_names);
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes)
+                .ok()
+                .map(|ip| IpAddr::from(ip).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes)
+                .ok()
+                .map(|ip| IpAddr::from(ip).to_string()),
+        },
+        _ => None,
+    });
+    let validity = parsed.validity();
+    Some(Facts {
+        names: names.collect(),
+        issuer: parsed.issuer().to_string(),
+        from: system_time(validity.not_before),
+        until: system_time(validity.not_after),
+    })
+}
+
+/// Whether clients that connect to `host`, a name or an address, find it in the certificate.
+pub fn covers(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    let (Ok(parsed), Ok(name)) = (
+        ParsedCertificate::try_from(certificate),
+        ServerName::try_from(host),
+    ) else {
+        return false;
+    };
+    verify_server_name(&parsed, &name).is_ok()
+}
+
 /// The one implementation of cryptography in this program.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
@@ -190,18 +245,19 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, CertificateErr
             format!("the first certificate cannot be read: {error}"),
         )
     })?;
-    let time = |stamp: x509_parser::time::ASN1Time| {
-        UNIX_EPOCH + Duration::from_secs(u64::try_from(stamp.timestamp()).unwrap_or(0))
-    };
     let stamps = parsed.validity();
     let validity = Validity {
-        from: time(stamps.not_before),
-        until: time(stamps.not_after),
+        from: system_time(stamps.not_before),
+        until: system_time(stamps.not_after),
     };
     match validity.fault(SystemTime::now()) {
         Some(advice) => Err(CertificateError::new(Part::Certificate, advice)),
         None => Ok(validity),
     }
+}
+
+fn system_time(stamp: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(stamp.timestamp()).unwrap_or(0))
 }
 
 fn certificates(part: Part, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
@@ -317,5 +373,12 @@ mod tests {
             .expect("a pair");
         let name = common_name(&pair.certified.cert[0]);
         assert_eq!(name.as_deref(), Some("cosgate self-signed"));
+        let own = &pair.certified.cert[0];
+        let facts = facts(own).expect("it is read");
+        assert_eq!(facts.names, ["localhost", "127.0.0.1"]);
+        assert_eq!(facts.issuer, "CN=cosgate self-signed");
+        assert_eq!(facts.until, pair.validity.until);
+        assert!(covers(own, "localhost") && covers(own, "127.0.0.1"));
+        assert!(!covers(own, "127.0.0.2") && !covers(own, "ftp.example.com"));
     }
 }

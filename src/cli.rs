@@ -1,5 +1,7 @@
 //! The command line.
 
+mod doctor;
+
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +21,7 @@ use crate::telemetry::{self, LevelSwitch};
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
-/// `cosgate health`: not well. Docker knows 0 and 1 only.
+/// `cosgate health`, `cosgate doctor`: not well. Docker knows 0 and 1 only.
 const EXIT_UNWELL: u8 = 1;
 
 /// Something that is needed can't be had: a port, the data directory (EX_UNAVAILABLE).
@@ -49,6 +51,9 @@ enum Command {
         #[command(flatten)]
         source: Source,
     },
+    /// Examines this configuration, or a running gateway from where clients stand (--connect), and says how to mend what is
+    /// wrong; exit code 1 if something is
+    Doctor(Box<doctor::Doctor>),
     /// Reads a password from standard input and prints its hash for users[].password_hash
     HashPassword,
     /// Turns conf/vsftpd.conf of Tencent's COS FTP Server into a configuration on standard output
@@ -98,6 +103,8 @@ enum Failure {
     Hash(#[from] HashError),
     #[error(transparent)]
     Health(#[from] HealthError),
+    #[error("{0}")]
+    Doctor(String),
     #[error("standard input holds no password")]
     NoPassword,
     #[error(transparent)]
@@ -123,6 +130,10 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(source)) => serve(source),
         Some(Command::CheckConfig(source)) => check_config(source),
         Some(Command::Health { ready, source }) => print_health(source, ready),
+        Some(Command::Doctor(wanted)) => match doctor::run(*wanted) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Some(Command::HashPassword) => print_hash(),
         Some(Command::Import(import)) => run_import(&import),
     };
@@ -131,7 +142,7 @@ pub fn run() -> ExitCode {
         Err(failure) => {
             eprintln!("cosgate: {}", Chain(&failure));
             ExitCode::from(match failure {
-                Failure::Config(_) | Failure::NoPassword => EXIT_USAGE,
+                Failure::Config(_) | Failure::NoPassword | Failure::Doctor(_) => EXIT_USAGE,
                 Failure::Import(ImportError::File { .. } | ImportError::Mistakes(_)) => EXIT_USAGE,
                 Failure::Health(HealthError::Off) => EXIT_USAGE,
                 Failure::Health(_) => EXIT_UNWELL,

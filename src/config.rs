@@ -74,6 +74,7 @@ use crate::password::PasswordHash;
 pub(crate) use credentials::is_role_name;
 pub use error::{ConfigError, Problem};
 pub use keys::{Fallback, Key, Kind, markdown_rows, table};
+pub use links::DOCTOR_PASSWORD;
 pub use print::Loaded;
 pub use site::Common;
 pub(crate) use storage::is_reached_in_private;
@@ -110,6 +111,11 @@ pub fn load_from(
 /// An IPv4 address or a DNS name that clients can connect to, or what is wrong with it.
 pub fn parse_masquerade_address(text: &str) -> Result<MasqueradeAddress, String> {
     names::masquerade_address(text)
+}
+
+/// The memory that this process's container may use, in bytes, if it is limited.
+pub fn memory_limit() -> Option<u64> {
+    memory::limit()
 }
 
 /// A port or a range `FROM-TO`, never 0, or what is wrong with it.

@@ -15,8 +15,10 @@
 //! - What is wrong is logged once, when it begins and when it changes, and stands in the status as long as it lasts.
 
 mod announce;
+pub mod examine;
 #[cfg(test)]
 mod tests;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -88,6 +90,19 @@ pub async fn watch(
     config: &config::Kubernetes,
     stop: CancellationToken,
 ) -> Result<ServiceWatch, ClientError> {
+    let (client, namespace) = client(config).await?;
+    info!(namespace, service, "watching a Service for its address");
+    Ok(watch_with(
+        client,
+        &namespace,
+        service,
+        config.pod_name.clone(),
+        stop,
+    ))
+}
+
+/// The way to the API server, and the namespace of the Service.
+async fn client(config: &config::Kubernetes) -> Result<(Client, String), ClientError> {
     let mut client_config = match &config.kubeconfig {
         Some(path) => from_file(path).await?,
         // not `Config::infer`, which takes a kubeconfig that happens to lie about before the pod's own credentials
@@ -102,14 +117,7 @@ pub async fn watch(
         None => client_config.default_namespace.clone(),
     };
     let client = Client::try_from(client_config).map_err(ClientError::Client)?;
-    info!(namespace, service, "watching a Service for its address");
-    Ok(watch_with(
-        client,
-        &namespace,
-        service,
-        config.pod_name.clone(),
-        stop,
-    ))
+    Ok((client, namespace))
 }
 
 async fn from_file(path: &PathBuf) -> Result<kube::Config, ClientError> {

@@ -21,13 +21,15 @@
 //! 7. Every number that bounds something is configurable, or a named constant with its reason.
 //! 8. In a cluster no client is told a pod's address, unless it comes from `masquerade.internal_cidrs` (see [`masquerade`]).
 //!
-//! Types of the SDK stay in [`store`], libunftp's in [`ftp`], kube's in [`kubernetes`]; `store` never imports `ftp`. [`app`] alone knows every module.
+//! Types of the SDK stay in [`store`], libunftp's in [`ftp`], kube's in [`kubernetes`]; `store` never imports `ftp`. [`app`] alone knows every module
+//! that runs; [`doctor`] is beside it, and examines what `app` would use.
 
 pub mod admin;
 pub mod app;
 pub mod certificates;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod ftp;
 pub mod health;
 pub mod kubernetes;

@@ -86,6 +86,11 @@ pub enum NoAddress {
     Ipv6,
 }
 
+/// The IPv4 addresses that `name` has now, in ascending order, at least one.
+pub async fn resolve(name: &str) -> Result<Vec<Ipv4Addr>, String> {
+    lookup::by_system(name.to_owned()).await
+}
+
 impl Masquerade {
     /// Publishes what the sources say, until `stop`. `service` is the watched Service's status, if one is watched.
     pub fn start(

@@ -20,6 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use exposition::{Exposition, Format};
+pub(crate) use process::max_fds;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +184,17 @@ pub struct Front {
     transferred: Family<Labels<1>, Counter>,
     durations: Histograms,
     missed: Counter,
+    /// All commands together, not exported.
+    ended: Ended<Counter>,
+}
+
+/// Transfers that had begun and have ended, by how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ended<T> {
+    /// To their end.
+    pub complete: T,
+    /// Before it, whoever is to blame.
+    pub interrupted: T,
 }
 
 /// Where the bytes of a transfer go.
@@ -202,6 +214,7 @@ impl Default for Front {
             transferred: Family::default(),
             durations: Family::new_with_constructor(transfer_histogram),
             missed: Counter::default(),
+            ended: Ended::default(),
         }
     }
 }
@@ -219,6 +232,23 @@ impl Front {
         if let Some(took) = took {
             let histogram = self.durations.get_or_create(&[("command", command)]);
             histogram.observe(took.as_secs_f64());
+            let Ended {
+                complete,
+                interrupted,
+            } = &self.ended;
+            let counter = match outcome {
+                "complete" => complete,
+                _ => interrupted,
+            };
+            counter.inc();
+        }
+    }
+
+    /// Transfers that have ended so far.
+    pub fn ended(&self) -> Ended<u64> {
+        Ended {
+            complete: self.ended.complete.get(),
+            interrupted: self.ended.interrupted.get(),
         }
     }
 

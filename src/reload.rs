@@ -1,4 +1,4 @@
-//! Files that change while the program runs: users, certificates.
+//! Files that change while the program runs: users, certificates, the mapping of ports.
 //!
 //! They are read now and then, whole and bounded, and compared by content. That is all it takes to follow a mounted
 //! Kubernetes Secret, where a new version appears as another target of the symbolic link `..data`, a file that is renamed
@@ -78,6 +78,16 @@ impl Watched {
             seen: Some(digest),
             ..self
         }
+    }
+
+    /// The content at this moment, for those who can't wait; [`Self::changed`] goes on from there.
+    pub async fn now(&mut self) -> Result<Vec<Vec<u8>>, ReadError> {
+        let read = self.read().await;
+        match &read {
+            Ok(contents) => self.seen = Some(digest(contents)),
+            Err(error) => self.trouble = Some(error.to_string()),
+        }
+        read
     }
 
     /// Waits for new content and returns it, one entry per path. Cancel safe.
@@ -236,6 +246,22 @@ mod tests {
         assert!(quiet.await.is_err(), "the same trouble is told once");
         fs::write(&path, "a").expect("written");
         assert_eq!(next(&mut watched).await, Ok(vec![b"a".to_vec()]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_at_once_is_not_told_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("mapping");
+        let mut watched = Watched::new(vec![path.clone()], Duration::from_millis(5));
+        watched.now().await.expect_err("it is not there yet");
+        let quiet = tokio::time::timeout(Duration::from_millis(600), watched.changed());
+        assert!(quiet.await.is_err(), "it still isn't");
+        fs::write(&path, "a").expect("written");
+        assert_eq!(next(&mut watched).await, Ok(vec![b"a".to_vec()]));
+        let mut watched = Watched::new(vec![path.clone()], Duration::from_millis(5));
+        assert_eq!(watched.now().await, Ok(vec![b"a".to_vec()]));
+        let quiet = tokio::time::timeout(Duration::from_millis(600), watched.changed());
+        assert!(quiet.await.is_err(), "nothing has changed");
     }
 
     #[tokio::test(start_paused = true)]

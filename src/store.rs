@@ -12,6 +12,7 @@ mod credentials;
 pub mod download;
 pub mod embedded;
 pub mod error;
+pub mod examine;
 pub mod hashes;
 pub mod integrity;
 pub mod janitor;

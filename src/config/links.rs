@@ -4,12 +4,18 @@ use std::net::IpAddr;
 
 use super::keys::{CONFIG_VARIABLE, PREFIX};
 
+/// Where `cosgate doctor` finds the password of the user that it logs in with.
+pub const DOCTOR_PASSWORD: &str = "COSGATE_DOCTOR_PASSWORD";
+
 /// Variables with our prefix that are not for us to judge.
 pub(super) fn is_foreign(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else {
         return true;
     };
-    name == CONFIG_VARIABLE || rest.starts_with("TEST_") || is_service_link(rest, value)
+    name == CONFIG_VARIABLE
+        || name == DOCTOR_PASSWORD
+        || rest.starts_with("TEST_")
+        || is_service_link(rest, value)
 }
 
 /// Kubernetes injects these for each Service of the namespace, so for one named `cosgate`, or
@@ -65,6 +71,7 @@ mod tests {
             ("COSGATE_DATA_0_PORT_30000_TCP_ADDR", "10.0.0.2"),
             ("COSGATE_TEST_KUBECONFIG", "/x"),
             ("COSGATE_CONFIG", "/x"),
+            (DOCTOR_PASSWORD, "secret"),
         ] {
             assert!(is_foreign(name, value), "{name}");
         }

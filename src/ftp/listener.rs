@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,7 +23,7 @@ use crate::ftp::reply::Reply;
 use crate::ftp::roster::Roster;
 use crate::ftp::tls::Tls;
 use crate::masquerade::Masquerade;
-use crate::metrics::Front;
+use crate::metrics::{Ended, Front};
 use crate::store::Store;
 
 /// Connections that the kernel holds while the accept loop is busy.
@@ -334,9 +334,21 @@ impl Census {
     }
 }
 
+/// What a drain came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Sessions that were open when it began.
+    pub sessions: usize,
+    /// Transfers that ended meanwhile.
+    pub transfers: Ended<u64>,
+    /// How long it took.
+    pub took: Duration,
+}
+
 impl Frontend {
     /// Ends all sessions: idle ones at once, transfers when they are done or when `deadline` has passed.
-    pub async fn drain(&self, deadline: Duration) {
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        let (begun, before) = (Instant::now(), self.metrics.ended());
         self.drain.cancel();
         self.tasks.close();
         let open = self.census.sessions();
@@ -363,6 +375,15 @@ impl Frontend {
             }
         }
         self.stop.cancel();
+        let after = self.metrics.ended();
+        Drained {
+            sessions: open,
+            transfers: Ended {
+                complete: after.complete - before.complete,
+                interrupted: after.interrupted - before.interrupted,
+            },
+            took: begun.elapsed(),
+        }
     }
 }
 

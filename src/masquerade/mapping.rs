@@ -15,18 +15,18 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use figment::providers::{Format, Yaml};
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{MasqueradeAddress, parse_masquerade_address, parse_ports};
 use crate::masquerade::decision::is_usable;
+use crate::reload::Watched;
 
 /// From passive port to public port.
 pub type PortMap = BTreeMap<u16, u16>;
@@ -42,9 +42,6 @@ pub struct Mapping {
 
 /// The file is read this often: mounted files are replaced without any signal that works on every file system.
 const READ_EVERY: Duration = Duration::from_secs(2);
-
-/// Far above any mapping of 65,535 ports' ranges.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// cosgate's own form.
 #[derive(Deserialize)]
@@ -207,44 +204,30 @@ impl PortText {
     }
 }
 
-/// Publishes what the file at `path` says, again and again. What is wrong with it is logged once per change.
+/// Publishes what the file at `path` says, at once and whenever it changes. What is wrong with it is logged once.
 pub(super) async fn keep_reading(
     path: PathBuf,
     publish: watch::Sender<Option<Result<Arc<Mapping>, String>>>,
 ) {
-    let mut last: Option<Result<String, String>> = None;
+    let mut file = Watched::new(vec![path.clone()], READ_EVERY);
+    let mut read = file.now().await;
     loop {
-        let text = read(&path).await;
-        if last.as_ref() != Some(&text) {
-            let mapping = text.as_deref().map_err(Clone::clone).and_then(parse);
-            match &mapping {
-                Ok(mapping) => {
-                    info!(path = %path.display(), ports = mapping.ports.len(), "mapping file read");
-                }
-                // an annotation that isn't there yet is an empty file: usual at start, and readiness tells it
-                Err(reason) => warn!(path = %path.display(), reason, "mapping file not usable"),
+        let mapping = match &read {
+            Ok(contents) => parse(&String::from_utf8_lossy(&contents.concat())),
+            Err(error) => Err(format!("it {}", error.reason)),
+        };
+        match &mapping {
+            Ok(mapping) => {
+                info!(path = %path.display(), ports = mapping.ports.len(), "mapping file read");
             }
-            let said = mapping
-                .map(Arc::new)
-                .map_err(|reason| format!("masquerade.mapping_file {}: {reason}", path.display()));
-            publish.send_replace(Some(said));
-            last = Some(text);
+            // an annotation that isn't there yet is an empty file: usual at start, and readiness tells it
+            Err(reason) => warn!(path = %path.display(), reason, "mapping file not usable"),
         }
-        tokio::time::sleep(READ_EVERY).await;
-    }
-}
-
-async fn read(path: &Path) -> Result<String, String> {
-    let read = async {
-        let mut text = String::new();
-        let file = tokio::fs::File::open(path).await?;
-        file.take(MAX_BYTES + 1).read_to_string(&mut text).await?;
-        std::io::Result::Ok(text)
-    };
-    match read.await {
-        Ok(text) if text.len() as u64 > MAX_BYTES => Err("it is larger than 1 MiB".to_owned()),
-        Ok(text) => Ok(text),
-        Err(error) => Err(format!("it can't be read: {error}")),
+        let said = mapping
+            .map(Arc::new)
+            .map_err(|reason| format!("masquerade.mapping_file {}: {reason}", path.display()));
+        publish.send_replace(Some(said));
+        read = file.changed().await;
     }
 }
 

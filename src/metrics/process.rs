@@ -45,7 +45,8 @@ fn boot_time() -> Option<f64> {
     line.trim().parse().ok()
 }
 
-fn max_fds() -> Option<f64> {
+/// How many file descriptors this process may have.
+pub(crate) fn max_fds() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
         .lines()

@@ -250,6 +250,19 @@ impl Multipart {
         }
     }
 
+    /// Gives the upload up, and says whether that worked.
+    pub(super) async fn try_abort(&mut self) -> Result<(), StoreError> {
+        let Some(id) = self.id.take() else {
+            return Ok(());
+        };
+        let request = self.store.client().abort_multipart_upload();
+        let request = request.bucket(self.store.bucket()).key(self.key.as_str());
+        let aborted = request.upload_id(id).send().await;
+        aborted
+            .map(drop)
+            .map_err(|error| StoreError::from_sdk("AbortMultipartUpload", error))
+    }
+
     /// Copies a range of an object, pinned to its ETag, as part `number`.
     pub(super) async fn copy_part(
         &self,

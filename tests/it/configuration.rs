@@ -209,6 +209,14 @@ impl Program {
         self.child.wait().expect("it ends").code()
     }
 
+    /// The last line of the log of a program that has ended.
+    pub fn end_of_log(&mut self) -> String {
+        for reader in std::mem::take(&mut self.readers) {
+            reader.join().expect("no panic");
+        }
+        self.log().pop().expect("it has served")
+    }
+
     fn signal(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");

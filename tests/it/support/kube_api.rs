@@ -275,6 +275,13 @@ async fn answer(
         locked.events.push(event.clone());
         return whole(201, &event);
     }
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/services/{SERVICE}");
+    if head.method == "GET" && head.uri.path() == path {
+        return match &locked.service {
+            Some(service) => whole(200, service),
+            None => whole(404, &status(404, "services \"control\" not found")),
+        };
+    }
     // a rule with resourceNames allows list and watch only with this selector
     if head.method != "GET"
         || head.uri.path() != format!("/api/v1/namespaces/{NAMESPACE}/services")
@@ -350,7 +357,10 @@ impl Feed {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                _ = bookmark.tick(), if self.bookmarks => self.bookmark(),
+                _ = bookmark.tick(), if self.bookmarks => match self.bookmark() {
+                    Some(line) => line,
+                    None => continue,
+                },
                 () = tokio::time::sleep_until(deadline) => return,
             };
             if self.sender.send(Ok(line)).await.is_err() {
@@ -375,13 +385,19 @@ impl Feed {
         (lines, None)
     }
 
-    fn bookmark(&mut self) -> Frame<Bytes> {
-        self.from = self.state.lock().expect("not poisoned").version;
+    /// None while something else is due: a bookmark promises that all before it has been told.
+    fn bookmark(&mut self) -> Option<Frame<Bytes>> {
+        let state = self.state.lock().expect("not poisoned");
+        let is_cut = self.number <= state.cut.0;
+        if is_cut || state.history.iter().any(|entry| entry.0 > self.from) {
+            return None;
+        }
+        self.from = state.version;
         let version = self.from.to_string();
-        line(
+        Some(line(
             "BOOKMARK",
             &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"resourceVersion": version}}),
-        )
+        ))
     }
 }
 
@@ -393,6 +409,7 @@ fn line(kind: &str, object: &Value) -> Frame<Bytes> {
 fn status(code: u16, message: &str) -> Value {
     let reason = match code {
         403 => "Forbidden",
+        404 => "NotFound",
         _ => "Expired",
     };
     json!({"apiVersion": "v1", "kind": "Status", "status": "Failure",

@@ -30,8 +30,10 @@ struct State {
     latency: AtomicU64,
     /// The heads of all requests.
     requests: Mutex<Vec<String>>,
-    /// Which requests are answered with 500.
+    /// Which requests are answered here.
     failing: Mutex<Option<Failing>>,
+    /// With what; 500 if nothing.
+    answer: Mutex<Option<String>>,
 }
 
 type Failing = Box<dyn FnMut(&str) -> bool + Send>;
@@ -102,6 +104,22 @@ impl Proxy {
         *self.state.failing.lock().expect("no panic") = Some(Box::new(choose));
     }
 
+    /// As [`Self::fail_if`], with an S3 error of this status, code and `Date`.
+    pub fn refuse_if(
+        &self,
+        (status, code, date): (u16, &str, &str),
+        choose: impl FnMut(&str) -> bool + Send + 'static,
+    ) {
+        let body =
+            format!("<Error><Code>{code}</Code><Message>as the test has it</Message></Error>");
+        *self.state.answer.lock().expect("no panic") = Some(format!(
+            "HTTP/1.1 {status} Refused\r\ndate: {date}\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n{body}",
+            body.len()
+        ));
+        self.fail_if(choose);
+    }
+
     /// The heads of all requests since the last call.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.requests.lock().expect("no panic"))
@@ -162,8 +180,8 @@ async fn pass(client: TcpStream, store: TcpStream, state: &State) {
         () = broken => false,
     };
     if refused {
-        let answer =
-            "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let answer = state.answer.lock().expect("no panic").clone();
+        let answer = answer.unwrap_or_else(|| INTERNAL_ERROR.to_owned());
         let _ = to_client.write_all(answer.as_bytes()).await;
     }
 }
@@ -227,3 +245,6 @@ async fn pass_requests(
         }
     }
 }
+
+const INTERNAL_ERROR: &str =
+    "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

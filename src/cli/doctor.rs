@@ -1,0 +1,223 @@
+//! `cosgate doctor` on the command line.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
+
+use super::{EXIT_UNWELL, Failure, Source};
+use crate::config::{self, DOCTOR_PASSWORD};
+use crate::doctor::{self, Limits, Login, Outcome, Report, Security, Target};
+use crate::reload;
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    source: Source,
+    /// Examines a running gateway from where clients stand, in the place of this configuration
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = Target::parse, conflicts_with = "config")]
+    connect: Option<(String, Option<u16>)>,
+    /// Who logs in there; without a user the examination ends before the login
+    #[arg(long, value_name = "NAME", requires = "connect", value_parser = one_line)]
+    user: Option<String>,
+    /// File that holds the password (default: COSGATE_DOCTOR_PASSWORD, else it is asked for, or read from standard input)
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+    /// When TLS begins
+    #[arg(long, value_enum, default_value = "auto")]
+    tls: Tls,
+    /// PEM file with authorities to trust besides the system's
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    ca: Option<PathBuf>,
+    /// Goes on with a certificate that is not trusted, and sends the password
+    #[arg(long, requires = "connect")]
+    insecure: bool,
+    /// Where the probe file goes (default: where the login leads)
+    #[arg(long, value_name = "PATH", requires = "user", value_parser = one_line)]
+    directory: Option<String>,
+    /// Time for all checks, such as 30s
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    timeout: Duration,
+    /// What to write
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Tls {
+    /// With AUTH TLS, if that is offered
+    Auto,
+    /// With AUTH TLS
+    Explicit,
+    /// With the first byte
+    Implicit,
+    /// Never
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Examines, prints, and says how it went.
+pub(super) fn run(wanted: Doctor) -> Result<ExitCode, Failure> {
+    let limits = Limits::within(wanted.timeout);
+    let format = wanted.format;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let report = match &wanted.connect {
+        Some(_) => {
+            let target = target(wanted)?;
+            let examined = runtime.block_on(doctor::examine_gateway(&target, limits));
+            examined.map_err(Failure::Doctor)?
+        }
+        None => {
+            let loaded = config::load(wanted.source.config.as_deref())?;
+            runtime.block_on(doctor::examine_configuration(&loaded, limits))
+        }
+    };
+    // a resolver or a file system that hangs must not hold up the end
+    runtime.shutdown_background();
+    Ok(print(&report, format))
+}
+
+fn print(report: &Report, format: Format) -> ExitCode {
+    match format {
+        Format::Text => print!("{report}"),
+        Format::Json => println!("{}", report.json()),
+    }
+    match report.outcome() {
+        Outcome::Failed => ExitCode::from(EXIT_UNWELL),
+        Outcome::Ok | Outcome::Warning | Outcome::Skipped => ExitCode::SUCCESS,
+    }
+}
+
+fn target(wanted: Doctor) -> Result<Target, Failure> {
+    let (host, port) = wanted.connect.unwrap_or_default();
+    let security = match wanted.tls {
+        // the port that is set aside for it (RFC 4217, section 12.2, mentions it)
+        Tls::Auto if port == Some(IMPLICIT_PORT) => Security::Implicit,
+        Tls::Auto => Security::Auto,
+        Tls::Explicit => Security::Explicit,
+        Tls::Implicit => Security::Implicit,
+        Tls::Off => Security::Off,
+    };
+    let usual = match security {
+        Security::Implicit => IMPLICIT_PORT,
+        Security::Auto | Security::Explicit | Security::Off => 21,
+    };
+    let login = match wanted.user {
+        Some(user) => Some(Login {
+            user,
+            password: password(wanted.password_file)?,
+        }),
+        None => None,
+    };
+    Ok(Target {
+        host,
+        port: port.unwrap_or(usual),
+        security,
+        login,
+        ca: wanted.ca,
+        insecure: wanted.insecure,
+        directory: wanted.directory,
+    })
+}
+
+/// From the file, the environment, or standard input, in this order.
+fn password(file: Option<PathBuf>) -> Result<SecretString, Failure> {
+    let text = if let Some(file) = file {
+        let bytes = reload::read_bounded(&file).map_err(|reason| {
+            Failure::Doctor(format!("--password-file {}: {reason}", file.display()))
+        })?;
+        String::from_utf8(bytes).map_err(|_| {
+            Failure::Doctor(format!(
+                "--password-file {}: it is not UTF-8",
+                file.display()
+            ))
+        })?
+    } else if let Ok(text) = std::env::var(DOCTOR_PASSWORD) {
+        text
+    } else {
+        ask()?
+    };
+    let text = Zeroizing::new(text);
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::Doctor(format!(
+            "there is no password; give it by --password-file, {DOCTOR_PASSWORD} or standard input"
+        )));
+    }
+    one_line(password)
+        .map(SecretString::from)
+        .map_err(|advice| Failure::Doctor(format!("the password: {advice}")))
+}
+
+/// Asks the person at the terminal, or reads a line that a program writes.
+fn ask() -> io::Result<String> {
+    let mut line = String::new();
+    if io::stdin().is_terminal() {
+        eprint!("Password: ");
+        let _hidden = Hidden::begin();
+        io::stdin().lock().read_line(&mut line)?;
+        eprintln!();
+    } else {
+        io::stdin().lock().read_line(&mut line)?;
+    }
+    Ok(line)
+}
+
+/// The terminal shows nothing of what is typed, until this is dropped.
+struct Hidden(Option<rustix::termios::Termios>);
+
+impl Hidden {
+    fn begin() -> Self {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let shown = tcgetattr(io::stdin()).ok();
+        if let Some(mut hidden) = shown.clone() {
+            hidden.local_modes.remove(LocalModes::ECHO);
+            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &hidden);
+        }
+        Hidden(shown)
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        if let Some(shown) = &self.0 {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, shown);
+        }
+    }
+}
+
+/// What goes into a command line of FTP must not become two.
+fn one_line(text: &str) -> Result<String, String> {
+    match text.chars().any(char::is_control) {
+        true => Err("control characters are not allowed".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
+    }?;
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
+    match bounds.contains(&time) {
+        true => Ok(time),
+        false => Err("give 1s to 1h".to_owned()),
+    }
+}
+
+/// Implicit FTPS.
+const IMPLICIT_PORT: u16 = 990;

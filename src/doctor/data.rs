@@ -1,0 +1,406 @@
+//! Data connections and the files that go over them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::address::{Tried, blocked, judge, judge_ports};
+use super::client::{Broken, Control, Reply, Unreachable, connect_data};
+use super::examination::Found;
+use super::report::Verdict;
+use super::trust::{Handshake, Trust};
+use super::visit::{broken, told};
+
+/// Somebody who is logged in.
+pub(super) struct Visitor<'a> {
+    pub control: Control,
+    /// Data connections are protected with this.
+    pub trust: Option<&'a Trust>,
+    /// What data connections have been found to work; EPSV first, as most clients do it.
+    pub ways: Vec<Way>,
+}
+
+/// How a data connection comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// EPSV: the control connection's address.
+    Extended,
+    /// PASV, and the address that it tells.
+    Passive,
+    /// PASV, and the control connection's address, whatever it tells.
+    PassiveAtControl,
+}
+
+/// Why a transfer came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error("{0}")]
+    Refused(Reply),
+    #[error("no data connection: {0}")]
+    NoData(Unreachable),
+    #[error("the TLS handshake on the data connection fails")]
+    Handshake(#[source] io::Error),
+    #[error("the data connection broke")]
+    Data(#[source] io::Error),
+    #[error("other bytes came back than were sent")]
+    Differs,
+}
+
+impl Visitor<'_> {
+    /// PASV, and a connection to what it tells.
+    pub async fn pasv(&mut self) -> Found<()> {
+        let reply = match self.control.command("PASV").await {
+            Ok(reply) => reply,
+            Err(error) => return (None, broken(&error)),
+        };
+        if self.control.peer.ip().to_canonical().is_ipv6() && reply.code != 227 {
+            let reason = format!("PASV has no room for IPv6 addresses: {reply}");
+            return (Some(()), Verdict::skipped(reason));
+        }
+        let Some(told) = reply.passive().filter(|_| reply.code == 227) else {
+            return (Some(()), no_address(&reply));
+        };
+        let control = self.control.peer.ip();
+        let target = match told.0.is_unspecified() {
+            true => control,
+            false => IpAddr::V4(told.0),
+        };
+        let there = connect_data((target, told.1), CONNECT_WITHIN)
+            .await
+            .map(drop);
+        let at_control = if there.is_err() && target != control.to_canonical() {
+            Some(
+                connect_data((control, told.1), CONNECT_WITHIN)
+                    .await
+                    .map(drop),
+            )
+        } else {
+            None
+        };
+        match (there, at_control) {
+            (Ok(()), _) => self.ways.push(Way::Passive),
+            (_, Some(Ok(()))) => self.ways.push(Way::PassiveAtControl),
+            _ => {}
+        }
+        let verdict = judge(&Tried {
+            told,
+            control,
+            there,
+            at_control,
+        });
+        (Some(()), verdict)
+    }
+
+    /// EPSV, and a connection to the port that it tells.
+    pub async fn epsv(&mut self) -> Found<()> {
+        let reply = match self.control.command("EPSV").await {
+            Ok(reply) => reply,
+            Err(error) => return (None, broken(&error)),
+        };
+        let Some(port) = reply.extended().filter(|_| reply.code == 229) else {
+            let finding = format!("EPSV is refused: {reply}");
+            return (Some(()), Verdict::failed(finding, NO_PORT));
+        };
+        let address = (self.control.peer.ip(), port);
+        let verdict = match connect_data(address, CONNECT_WITHIN).await {
+            Ok(_) => {
+                self.ways.insert(0, Way::Extended);
+                Verdict::ok(format!("told port {port}, and it connects"))
+            }
+            Err(error) => Verdict::failed(
+                format!("told port {port}, which does not connect ({error})"),
+                blocked(error),
+            ),
+        };
+        (Some(()), verdict)
+    }
+
+    /// As many passive ports as the gateway gives in a row, for `within` at most.
+    pub async fn ports(&mut self, within: Duration) -> Found<()> {
+        let ends = Instant::now() + within;
+        let mut tried = BTreeMap::new();
+        let mut nothing_new = 0;
+        let way = self.ways.first().copied().unwrap_or(Way::Extended);
+        for _ in 0..PORTS_ASKED {
+            let left = ends.saturating_duration_since(Instant::now());
+            if left.is_zero() || nothing_new == NOTHING_NEW {
+                break;
+            }
+            let address = match self.ask(way).await {
+                Ok(address) => address,
+                Err(Failure::Broken(error)) => return (None, broken(&error)),
+                // what is wrong with it has been told by its own check
+                Err(_) => break,
+            };
+            if tried.contains_key(&address.1) {
+                nothing_new += 1;
+                continue;
+            }
+            nothing_new = 0;
+            let result = connect_data(address, CONNECT_WITHIN.min(left)).await;
+            if result.is_ok() && self.ways.is_empty() {
+                self.ways.push(way);
+            }
+            tried.insert(address.1, result.map(drop));
+        }
+        if tried.is_empty() {
+            return (Some(()), Verdict::skipped("no port was told"));
+        }
+        (Some(()), judge_ports(&tried))
+    }
+
+    /// Stores `bytes`. What it yields is the handshake of the data connection, if there was one.
+    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Found<Option<Handshake>> {
+        match self.store(path, bytes).await {
+            Ok(handshake) => {
+                let verdict = Verdict::ok(format!("{} bytes stored as {path}", bytes.len()));
+                (Some(handshake), verdict)
+            }
+            Err(failure) => (None, self.failed("upload", &failure)),
+        }
+    }
+
+    async fn store(&mut self, path: &str, bytes: &[u8]) -> Result<Option<Handshake>, Failure> {
+        let data = self.data().await?;
+        self.begin(&format!("STOR {path}")).await?;
+        let (mut wire, handshake) = self.protect(data).await?;
+        let sent = async {
+            wire.write_all(bytes).await?;
+            wire.shutdown().await
+        };
+        let sent = sent.await;
+        // the reply says more than a broken pipe
+        self.end().await?;
+        sent.map_err(Failure::Data)?;
+        Ok(handshake)
+    }
+
+    /// SIZE, held against `bytes`.
+    pub async fn size(&mut self, path: &str, bytes: usize) -> Found<()> {
+        match self.control.command(&format!("SIZE {path}")).await {
+            Ok(reply) if reply.code == 213 => {
+                let told = reply.lines.concat();
+                let verdict = match told.trim().parse::<usize>() {
+                    Ok(size) if size == bytes => Verdict::ok(format!("{bytes} bytes")),
+                    _ => Verdict::failed(
+                        format!("{bytes} bytes were stored, and SIZE says {reply}"),
+                        STORE_TROUBLE,
+                    ),
+                };
+                (Some(()), verdict)
+            }
+            Ok(reply) => (Some(()), Verdict::failed(reply.to_string(), STORE_TROUBLE)),
+            Err(error) => (None, broken(&error)),
+        }
+    }
+
+    /// Fetches the file and compares it with `bytes`.
+    pub async fn download(&mut self, path: &str, bytes: &[u8]) -> Found<()> {
+        match self.fetch(path, bytes).await {
+            Ok(()) => (
+                Some(()),
+                Verdict::ok(format!("{} bytes, the same as were stored", bytes.len())),
+            ),
+            Err(Failure::Refused(reply)) if reply.code == 550 && may_not(&reply) => (
+                Some(()),
+                Verdict::skipped(format!("this user may not read: {reply}")),
+            ),
+            Err(failure) => (Some(()), self.failed("download", &failure)),
+        }
+    }
+
+    async fn fetch(&mut self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let data = self.data().await?;
+        self.begin(&format!("RETR {path}")).await?;
+        let (wire, _) = self.protect(data).await?;
+        let mut came = Vec::with_capacity(bytes.len() + 1);
+        let mut bounded = wire.take(bytes.len() as u64 + 1);
+        let read = bounded.read_to_end(&mut came).await;
+        drop(bounded);
+        self.end().await?;
+        read.map_err(Failure::Data)?;
+        (came == bytes).then_some(()).ok_or(Failure::Differs)
+    }
+
+    /// Removes the probe file; `None`: the connection is of no use.
+    pub async fn delete(&mut self, path: &str, was_stored: bool) -> Option<Verdict> {
+        // the server may still be busy with what broke off
+        for _ in 0..4 {
+            let reply = self.control.command(&format!("DELE {path}")).await.ok()?;
+            match reply.code {
+                250 => return Some(Verdict::ok(format!("{path} is removed"))),
+                550 if may_not(&reply) && was_stored => {
+                    return Some(Verdict::warning(
+                        format!("{path} stays there, since this user may not delete: {reply}"),
+                        "remove the file by other means, or examine with a user who may delete",
+                    ));
+                }
+                550 if !was_stored => return Some(Verdict::ok("nothing was left behind")),
+                // replies to what was asked before
+                226 | 425 | 426 | 450 | 451 | 452 | 552 => {}
+                _ => {
+                    return Some(Verdict::failed(
+                        format!("{path} may be left behind: {reply}"),
+                        "remove the file by other means; the gateway's log has the reason",
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// Asks for a passive port.
+    async fn ask(&mut self, way: Way) -> Result<(IpAddr, u16), Failure> {
+        let control = self.control.peer.ip();
+        let line = match way {
+            Way::Extended => "EPSV",
+            Way::Passive | Way::PassiveAtControl => "PASV",
+        };
+        let reply = self.control.command(line).await?;
+        let address = match way {
+            Way::Extended => reply.extended().map(|port| (control, port)),
+            Way::PassiveAtControl => reply.passive().map(|(_, port)| (control, port)),
+            Way::Passive => reply.passive().map(|(address, port)| {
+                let is_any = address.is_unspecified();
+                (if is_any { control } else { address.into() }, port)
+            }),
+        };
+        let is_right = matches!(reply.code, 227 | 229);
+        address.filter(|_| is_right).ok_or(Failure::Refused(reply))
+    }
+
+    /// A data connection, if need be by several tries: the ports check has told which don't work.
+    async fn data(&mut self) -> Result<TcpStream, Failure> {
+        let way = self.ways.first().copied().unwrap_or(Way::Extended);
+        let mut last = Unreachable::Silent;
+        for _ in 0..PORTS_ASKED {
+            let address = self.ask(way).await?;
+            match connect_data(address, CONNECT_WITHIN).await {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(Failure::NoData(last))
+    }
+
+    async fn begin(&mut self, line: &str) -> Result<(), Failure> {
+        match self.control.command(line).await? {
+            reply if matches!(reply.code, 125 | 150) => Ok(()),
+            reply => Err(Failure::Refused(reply)),
+        }
+    }
+
+    async fn end(&mut self) -> Result<(), Failure> {
+        match self.control.reply().await? {
+            reply if matches!(reply.code, 226 | 250) => Ok(()),
+            reply => Err(Failure::Refused(reply)),
+        }
+    }
+
+    async fn protect(
+        &mut self,
+        data: TcpStream,
+    ) -> Result<(super::client::Wire, Option<Handshake>), Failure> {
+        match self.trust {
+            None => Ok((Box::new(data), None)),
+            Some(trust) => {
+                let wrapped = trust.wrap(Box::new(data)).await;
+                let (wire, handshake) = match wrapped {
+                    Ok(wrapped) => wrapped,
+                    Err(error) => {
+                        // the server says why
+                        self.end().await?;
+                        return Err(Failure::Handshake(error));
+                    }
+                };
+                Ok((wire, Some(handshake)))
+            }
+        }
+    }
+
+    fn failed(&self, what: &str, failure: &Failure) -> Verdict {
+        let fix = match failure {
+            Failure::Refused(reply) => match reply.code {
+                550 if may_not(reply) => {
+                    "give the user the right (users[].permissions), or examine with another user or --directory"
+                }
+                550 | 553 => {
+                    "check --directory, and the store's rights with cosgate doctor on the gateway's host"
+                }
+                425 => {
+                    "the data connection did not reach the gateway; see the checks of the ports above"
+                }
+                521 | 522 | 534 => {
+                    "the gateway wants protected data connections that resume the session of the control connection \
+                     (tls.required, tls.session_reuse)"
+                }
+                _ => STORE_TROUBLE,
+            },
+            Failure::NoData(_) => "see the checks of the ports above",
+            Failure::Handshake(_) => {
+                "something on the way reads or changes data connections, or tls.session_reuse asks for what clients can't do"
+            }
+            Failure::Broken(_) | Failure::Data(_) => {
+                "the gateway's log has the reason; balancers and firewalls on the way may close connections, too"
+            }
+            Failure::Differs => "tell the gateway's maintainers: this must not happen",
+        };
+        let finding = match failure {
+            Failure::Broken(error) => told(error),
+            failure => crate::store::Chain(failure).to_string(),
+        };
+        Verdict::failed(format!("the {what} fails: {finding}"), fix)
+    }
+}
+
+/// What is to be said of the protection of data connections.
+pub(super) fn judge_handshake(handshake: &Handshake) -> Verdict {
+    if handshake.resumed {
+        Verdict::ok(format!(
+            "{}, the control connection's session was resumed",
+            handshake.spoken
+        ))
+    } else {
+        Verdict::ok(format!("{}, with a handshake of its own", handshake.spoken))
+    }
+}
+
+/// PASV is refused.
+fn no_address(reply: &Reply) -> Verdict {
+    let fix = match reply.code {
+        425 => {
+            "the gateway does not know the public address: set masquerade_address, or see /readyz of the gateway why the \
+             Service or the mapping file says none"
+        }
+        421 | 452 => NO_PORT,
+        _ => "the gateway's log has the reason",
+    };
+    Verdict::failed(format!("PASV is refused: {reply}"), fix)
+}
+
+/// A right is missing; the gateway says so in these words, and with the same code that it has for missing files.
+fn may_not(reply: &Reply) -> bool {
+    let words = reply.lines.concat().to_ascii_lowercase();
+    words.contains("permission") || words.contains("may not")
+}
+
+const NO_PORT: &str = "no passive port was free: give more passive.ports, or wait; when the ports are mapped (masquerade.mapping_file), the mapping may not be known yet";
+
+const STORE_TROUBLE: &str =
+    "the gateway's log has the reason; cosgate doctor on the gateway's host examines the store";
+
+/// One connection to a passive port; who takes longer is behind a firewall.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// Passive ports that are asked for; gateways give them in rotation.
+const PORTS_ASKED: usize = 24;
+
+/// So many ports in a row that were tried before mean that there are no others.
+const NOTHING_NEW: usize = 3;

@@ -1,0 +1,193 @@
+//! A running gateway, examined from where clients stand.
+
+use std::time::Duration;
+
+use super::data::{Visitor, judge_handshake};
+use super::examination::{Examination, Limits};
+use super::report::{Report, Verdict};
+use super::trust::Trust;
+use super::{Security, Target, random_name, visit};
+
+/// All checks, in the order in which most of them are done.
+const CHECKS: [&str; 14] = [
+    "connect",
+    "greeting",
+    "features",
+    "tls",
+    "certificate",
+    "login",
+    "pasv",
+    "epsv",
+    "passive ports",
+    "upload",
+    "data tls",
+    "size",
+    "download",
+    "delete",
+];
+
+/// Examines the gateway; an error is one of usage.
+pub async fn examine_gateway(target: &Target, limits: Limits) -> Result<Report, String> {
+    let trust = Trust::new(&target.host, target.ca.as_deref())?;
+    let subject = format!("gateway {}, as a client sees it", target.address());
+    let mut examination = Examination::new(subject, limits);
+    let reason = match visit_all(&mut examination, target, &trust).await {
+        Ok(()) => "not needed",
+        Err(reason) => reason,
+    };
+    examination.skip_rest(&CHECKS, reason);
+    Ok(examination.finish())
+}
+
+/// Goes as far as it gets; an error is the reason why it ends.
+async fn visit_all(
+    examination: &mut Examination,
+    target: &Target,
+    trust: &Trust,
+) -> Result<(), &'static str> {
+    let within = examination.time_left();
+    let arrived = visit::arrive(target, within.mul_f32(0.9));
+    let found = examination.step("connect", arrived).await;
+    let mut control = found.ok_or("there is no connection")?;
+    let implicit = target.security == Security::Implicit;
+    if implicit {
+        let found = examination.step("tls", visit::handshake(control, trust));
+        control = found.await.ok_or(NO_TLS)?;
+    }
+    let greeted = examination.step("greeting", visit::greeting(&mut control));
+    greeted.await.ok_or("there is no greeting")?;
+    let features = examination.step("features", visit::features(&mut control));
+    let features = features.await.ok_or(BROKEN)?;
+    let offered = features.lists("AUTH TLS") || features.lists("AUTH SSL");
+    let explicit = match target.security {
+        Security::Implicit | Security::Off => false,
+        Security::Explicit => true,
+        Security::Auto => offered,
+    };
+    if explicit {
+        let found = examination.step("tls", visit::secure(control, trust));
+        control = found.await.ok_or(NO_TLS)?;
+    } else if !implicit {
+        examination.note("tls", without(target.security, offered));
+    }
+    let private = explicit || implicit;
+    if private {
+        let seen = trust.seen().ok_or("no certificate was shown")?;
+        examination.note("certificate", seen.verdict(&target.host, target.insecure));
+        if !seen.is_trusted() && !target.insecure {
+            return Err(
+                "a password is not sent to a server whose certificate is not trusted; --ca FILE names its authority, \
+                 --insecure goes on",
+            );
+        }
+    } else {
+        examination.note("certificate", Verdict::skipped("the connection has no TLS"));
+    }
+    let Some(login) = &target.login else {
+        let _ = control.command("QUIT").await;
+        return Err("no --user was given");
+    };
+    let logged_in = examination.step("login", visit::log_in(&mut control, login, private));
+    logged_in.await.ok_or("there is no login")?;
+    let mut visitor = Visitor {
+        control,
+        trust: private.then_some(trust),
+        ways: Vec::new(),
+    };
+    examination
+        .step("pasv", visitor.pasv())
+        .await
+        .ok_or(BROKEN)?;
+    examination
+        .step("epsv", visitor.epsv())
+        .await
+        .ok_or(BROKEN)?;
+    let within = examination.time_left().mul_f32(0.8);
+    let ports = examination.step("passive ports", visitor.ports(within));
+    ports.await.ok_or(BROKEN)?;
+    if visitor.ways.is_empty() {
+        return Err("there is no data connection");
+    }
+    transfer(examination, target, trust, visitor).await
+}
+
+/// A file goes there and back, and is removed whatever happens.
+async fn transfer(
+    examination: &mut Examination,
+    target: &Target,
+    trust: &Trust,
+    mut visitor: Visitor<'_>,
+) -> Result<(), &'static str> {
+    let directory = target.directory.as_deref().unwrap_or_default();
+    let slash = if directory.is_empty() || directory.ends_with('/') {
+        ""
+    } else {
+        "/"
+    };
+    let path = format!("{directory}{slash}{}", random_name());
+    let bytes: Vec<u8> = (0..PROBE_BYTES).map(|at| (at % 251) as u8).collect();
+    let stored = examination
+        .step("upload", visitor.upload(&path, &bytes))
+        .await;
+    if let Some(handshake) = &stored {
+        let verdict = match handshake {
+            Some(handshake) => judge_handshake(handshake),
+            None => Verdict::skipped("data connections are in clear"),
+        };
+        examination.note("data tls", verdict);
+        examination
+            .step("size", visitor.size(&path, bytes.len()))
+            .await;
+        examination
+            .step("download", visitor.download(&path, &bytes))
+            .await;
+    }
+    let was_stored = stored.is_some();
+    let private = visitor.trust.is_some();
+    let removed = async {
+        let first = tokio::time::timeout(DELETE_WITHIN, visitor.delete(&path, was_stored)).await;
+        if let Ok(Some(verdict)) = first {
+            return verdict;
+        }
+        // the connection is lost, and the file may be there: once more from the start
+        if let Some(control) = visit::again(target, trust, private).await {
+            visitor.control = control;
+            if let Some(verdict) = visitor.delete(&path, was_stored).await {
+                return verdict;
+            }
+        }
+        Verdict::failed(
+            format!("{path} may be left behind: the connection was lost"),
+            "remove the file by other means",
+        )
+    };
+    examination.tidy_up("delete", removed).await;
+    let _ = tokio::time::timeout(DELETE_WITHIN, visitor.control.command("QUIT")).await;
+    match was_stored {
+        true => Ok(()),
+        false => Err("nothing was stored"),
+    }
+}
+
+/// What is to be said where TLS is not spoken.
+fn without(security: Security, offered: bool) -> Verdict {
+    if offered {
+        Verdict::skipped("--tls off; the gateway offers it")
+    } else if security == Security::Off {
+        Verdict::skipped("--tls off")
+    } else {
+        Verdict::warning(
+            "the gateway offers no TLS: passwords and files travel in clear",
+            "set tls.cert and tls.key, and tls.required once all clients can do it",
+        )
+    }
+}
+
+const NO_TLS: &str = "there is no TLS";
+const BROKEN: &str = "the connection is of no use any more";
+
+/// More than one packet and one TLS record, and nothing to wait for.
+const PROBE_BYTES: usize = 100_000;
+
+/// For removing the file over a connection that may be dead.
+const DELETE_WITHIN: Duration = Duration::from_secs(3);

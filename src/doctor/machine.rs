@@ -1,0 +1,253 @@
+//! What this machine has to give: ports, memory, file descriptors; and whether the gateway runs here.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+
+use bytesize::ByteSize;
+
+use super::examination::{Examination, Found};
+use super::report::{Verdict, printable};
+use crate::config::{self, Config};
+use crate::health::{self, HealthError, Question};
+use crate::metrics;
+use crate::store::Chain;
+
+/// Asks the gateway on this host how it is; yields whether one runs.
+pub(super) async fn gateway(config: &Config) -> Found<bool> {
+    let alive = health::ask(config.admin.listen, Question::Alive).await;
+    if let Err(error) = alive {
+        let running = !matches!(error, HealthError::Off | HealthError::NoAnswer { .. });
+        let verdict = match running {
+            false => Verdict::skipped(printable(&error.to_string())),
+            true => Verdict::failed(printable(&error.to_string()), "look at the gateway's log"),
+        };
+        return (Some(running), verdict);
+    }
+    let verdict = match health::ask(config.admin.listen, Question::Ready).await {
+        Ok(words) => Verdict::ok(format!("runs on this host: {}", printable(&words))),
+        Err(error) => Verdict::failed(
+            format!(
+                "runs on this host: {}",
+                printable(&Chain(&error).to_string())
+            ),
+            "the reasons stand there; the checks below go into them",
+        ),
+    };
+    (Some(true), verdict)
+}
+
+/// Ports, memory, file descriptors. `running`: a gateway has the ports.
+pub(super) fn examine(examination: &mut Examination, config: &Config, running: bool) {
+    let addresses = addresses(config);
+    let in_use = in_use(&addresses, &config.passive.ports);
+    let ephemeral = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let ephemeral = ephemeral.ok().and_then(|text| range(&text));
+    let behind_balancer = config.kubernetes.in_cluster || config.kubernetes.service.is_some();
+    let ports = ports(
+        config.passive.ports.clone(),
+        &in_use,
+        running,
+        ephemeral,
+        behind_balancer,
+    );
+    examination.note("passive ports", ports);
+    let budgets = (config.upload.memory_budget, config.download.memory_budget);
+    examination.note("memory", memory(budgets, config::memory_limit()));
+    let descriptors = descriptors(
+        metrics::max_fds(),
+        config.sessions.max,
+        config.passive.ports.len() * addresses.len(),
+    );
+    examination.note("file descriptors", descriptors);
+}
+
+/// The addresses on which passive ports are bound.
+fn addresses(config: &Config) -> BTreeSet<IpAddr> {
+    let implicit = config.tls.iter().flat_map(|tls| &tls.implicit_listen);
+    let listen = config.listen.iter().chain(implicit);
+    listen.map(SocketAddr::ip).collect()
+}
+
+/// Ports that somebody has on one of the addresses.
+fn in_use(addresses: &BTreeSet<IpAddr>, ports: &RangeInclusive<u16>) -> Vec<u16> {
+    let free = |port| {
+        let mut each = addresses.iter();
+        each.all(|address| TcpListener::bind((*address, port)).is_ok())
+    };
+    ports.clone().filter(|port| !free(*port)).collect()
+}
+
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
+}
+
+/// What is to be said of the passive ports.
+fn ports(
+    ports: RangeInclusive<u16>,
+    in_use: &[u16],
+    running: bool,
+    ephemeral: Option<RangeInclusive<u16>>,
+    behind_balancer: bool,
+) -> Verdict {
+    let (first, last, count) = (*ports.start(), *ports.end(), ports.len());
+    let about = format!("{first}-{last}, {count} ports");
+    if !in_use.is_empty() && !running {
+        let some: Vec<String> = in_use.iter().take(8).map(u16::to_string).collect();
+        return Verdict::failed(
+            format!(
+                "{about}, {} of which can't be bound: {}",
+                in_use.len(),
+                some.join(", ")
+            ),
+            "choose other passive.ports, or end the program that has them (ss -ltnp); if it is this gateway, set \
+             admin.listen so that it can be asked",
+        );
+    }
+    let state = match running {
+        true => "the gateway that runs here has them",
+        false => "all of them are free",
+    };
+    let overlaps = ephemeral
+        .as_ref()
+        .filter(|range| *range.start() <= last && first <= *range.end());
+    if let Some(range) = overlaps {
+        return Verdict::warning(
+            format!(
+                "{about}, {state}; they overlap with the kernel's ephemeral ports, {}-{}, so that another program may have \
+                 one of them at the next start",
+                range.start(),
+                range.end()
+            ),
+            "choose passive.ports outside net.ipv4.ip_local_port_range, or reserve them by \
+             net.ipv4.ip_local_reserved_ports",
+        );
+    }
+    if count + 1 > USUAL_LISTENERS && behind_balancer {
+        return Verdict::warning(
+            format!(
+                "{about}, {state}; with the control port they are more than the {USUAL_LISTENERS} listeners that most load balancers have"
+            ),
+            format!(
+                "make passive.ports smaller than {USUAL_LISTENERS}, or raise the balancer's quota"
+            ),
+        );
+    }
+    Verdict::ok(format!("{about}, {state}"))
+}
+
+/// What is to be said of the memory budgets for uploads and downloads.
+fn memory((upload, download): (u64, u64), limit: Option<u64>) -> Verdict {
+    let sum = upload + download;
+    let about = format!(
+        "upload.memory_budget {} and download.memory_budget {}",
+        ByteSize(upload),
+        ByteSize(download)
+    );
+    let Some(limit) = limit else {
+        return Verdict::ok(format!("{about}; this container has no limit"));
+    };
+    let about = format!(
+        "{about}, of {} that this container may have",
+        ByteSize(limit)
+    );
+    let fix = "lower the budgets, or raise the container's limit: connections, TLS and the allocator need a quarter of it";
+    if sum > limit {
+        Verdict::failed(format!("{about}: the kernel would kill the gateway"), fix)
+    } else if sum > limit / 4 * 3 {
+        Verdict::warning(about, fix)
+    } else {
+        Verdict::ok(about)
+    }
+}
+
+/// What is to be said of the limit of file descriptors.
+fn descriptors(limit: Option<f64>, sessions: usize, ports: usize) -> Verdict {
+    let Some(limit) = limit else {
+        return Verdict::skipped("the limit can't be read from /proc/self/limits");
+    };
+    let needed = sessions * PER_SESSION + ports + BESIDES;
+    let about = format!("{limit:.0} are allowed here, sessions.max = {sessions} may need {needed}");
+    if (needed as f64) <= limit {
+        return Verdict::ok(about);
+    }
+    let left = (limit as usize).saturating_sub(ports + BESIDES) / PER_SESSION;
+    Verdict::warning(
+        about,
+        format!(
+            "raise the limit where the gateway is started (LimitNOFILE= of systemd, ulimit -n, --ulimit of docker), or set \
+             sessions.max to {left}"
+        ),
+    )
+}
+
+/// Tencent's CLB and Amazon's NLB have so many by default.
+const USUAL_LISTENERS: usize = 50;
+
+/// A transfer has the client's two connections, the engine's pairs of sockets for both, and two to the store.
+const PER_SESSION: usize = 8;
+
+/// Listeners, the log, the runtime, the admin port, resolvers.
+const BESIDES: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Outcome;
+
+    #[test]
+    fn passive_ports_are_held_against_everything_around_them() {
+        let ephemeral = || Some(32_768..=60_999);
+        let outcome = |range, in_use: &[u16], running, behind| {
+            ports(range, in_use, running, ephemeral(), behind).outcome
+        };
+        assert_eq!(outcome(30_000..=30_015, &[], false, true), Outcome::Ok);
+        assert_eq!(
+            outcome(30_000..=30_015, &[30_001], false, false),
+            Outcome::Failed
+        );
+        assert_eq!(
+            outcome(30_000..=30_015, &[30_001], true, false),
+            Outcome::Ok
+        );
+        assert_eq!(
+            outcome(32_760..=32_770, &[], false, false),
+            Outcome::Warning
+        );
+        assert_eq!(outcome(30_000..=30_099, &[], false, true), Outcome::Warning);
+        assert_eq!(outcome(30_000..=30_099, &[], false, false), Outcome::Ok);
+        assert_eq!(range("32768\t60999\n"), ephemeral());
+        assert_eq!(range("x"), None);
+    }
+
+    #[test]
+    fn budgets_have_to_leave_room() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(memory((GIB, GIB), None).outcome, Outcome::Ok);
+        assert_eq!(memory((GIB, GIB), Some(4 * GIB)).outcome, Outcome::Ok);
+        assert_eq!(
+            memory((2 * GIB, 3 * GIB / 2), Some(4 * GIB)).outcome,
+            Outcome::Warning
+        );
+        assert_eq!(
+            memory((2 * GIB, 3 * GIB), Some(4 * GIB)).outcome,
+            Outcome::Failed
+        );
+    }
+
+    #[test]
+    fn descriptors_have_to_last_for_all_sessions() {
+        assert_eq!(
+            descriptors(Some(1_048_576.0), 1000, 16).outcome,
+            Outcome::Ok
+        );
+        assert_eq!(
+            descriptors(Some(f64::INFINITY), 1000, 16).outcome,
+            Outcome::Ok
+        );
+        let few = descriptors(Some(1024.0), 1000, 16);
+        assert_eq!(few.outcome, Outcome::Warning);
+        assert!(few.fix.expect("a fix").contains("sessions.max to 113"));
+    }
+}

@@ -1,0 +1,199 @@
+//! What `cosgate doctor` asks a store: each right that the gateway needs by itself, on an object of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use bytes::Bytes;
+
+use crate::config;
+use crate::store::client::Store;
+use crate::store::credentials;
+use crate::store::error::{Chain, StoreError};
+use crate::store::integrity::Method;
+use crate::store::key::ObjectKey;
+use crate::store::metadata::system_time;
+
+/// What the gateway asks of a store. All but [`Right::Put`] and [`Right::Multipart`] need the object to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// PutObject
+    Put,
+    /// HeadObject
+    Head,
+    /// GetObject
+    Get,
+    /// ListObjects
+    List,
+    /// CreateMultipartUpload, UploadPart and AbortMultipartUpload
+    Multipart,
+    /// ListMultipartUploads, for the sweep of what dead gateways left
+    ListUploads,
+    /// DeleteObject
+    Delete,
+}
+
+/// Obtains credentials once, and says when they expire, if they do.
+pub async fn credentials(storage: &config::Storage) -> Result<Option<SystemTime>, String> {
+    let chain = credentials::aws_chain(storage).await;
+    let provider = credentials::provider(storage, chain.as_ref());
+    let provider = provider.ok_or_else(|| "no source hands any out".to_owned())?;
+    match provider.provide_credentials().await {
+        Ok(credentials) => Ok(credentials.expiry()),
+        Err(error) => Err(Chain(&error).to_string()),
+    }
+}
+
+impl Store {
+    /// Asks for the bucket; besides, the store's time as its answer tells it.
+    pub async fn examine_bucket(&self) -> (Result<(), StoreError>, Option<SystemTime>) {
+        let time = ServerTime::default();
+        let request = self.client().head_bucket().bucket(self.bucket());
+        let answer = request.customize().interceptor(time.clone()).send().await;
+        let answer = match answer {
+            Ok(_) => Ok(()),
+            // the answer to a HEAD has no body, so only a listing tells the reason
+            Err(error) => match self.keys("", None, Some(1), None).await {
+                Ok(_) => Err(StoreError::from_sdk("HeadBucket", error)),
+                Err(reason) => Err(reason),
+            },
+        };
+        (answer, time.get())
+    }
+
+    /// Uses one right.
+    pub async fn examine(&self, right: Right, key: &ObjectKey) -> Result<(), StoreError> {
+        match right {
+            Right::Put => self.put(key, Bytes::from_static(PROBE)).await,
+            Right::Head => self.head(key).await.and_then(|head| {
+                same(
+                    head.size == PROBE.len() as u64,
+                    "HeadObject tells another size",
+                )
+            }),
+            Right::Get => {
+                let got = self.client().get_object().bucket(self.bucket());
+                let got = got.key(key.as_str()).send().await;
+                let got = got.map_err(|error| StoreError::from_sdk("GetObject", error))?;
+                let size = got.content_length().unwrap_or_default();
+                same(size == PROBE.len() as i64, "GetObject tells another size")?;
+                let body = got.body.collect().await.map(|body| body.into_bytes());
+                let body = body.map_err(|error| StoreError::Unavailable {
+                    operation: "GetObject",
+                    source: Box::new(error),
+                })?;
+                same(body == PROBE, "other bytes came back than were stored")
+            }
+            Right::List => {
+                let page = self.keys(key.as_str(), None, Some(1), None).await?;
+                let listed = page.objects.first().and_then(|object| object.key());
+                same(
+                    listed == Some(key.as_str()),
+                    "the listing doesn't show what was just stored",
+                )
+            }
+            Right::Multipart => {
+                let mut upload = self.begin_multipart(key).await?;
+                let part = upload.part(1).send(Bytes::from_static(PROBE)).await;
+                let aborted = upload.try_abort().await;
+                part.and(aborted)
+            }
+            Right::ListUploads => {
+                let asked = self.client().list_multipart_uploads();
+                let asked = asked.bucket(self.bucket()).prefix(key.as_str());
+                let asked = asked.max_uploads(1).send().await;
+                asked
+                    .map(drop)
+                    .map_err(|error| StoreError::from_sdk("ListMultipartUploads", error))
+            }
+            Right::Delete => self.delete_key(key).await,
+        }
+    }
+
+    /// How uploads are compared with what the store has; known after the first upload.
+    pub fn proof(&self) -> &'static str {
+        match self.integrity().method() {
+            Some(Method::Crc64Nvme) => "CRC-64/NVME of the whole object",
+            Some(Method::CosCrc64) => "COS's CRC-64 of the whole object",
+            Some(Method::Md5) => "MD5 of each part, since the store tells no checksum of its own",
+            Some(Method::Off) => "off",
+            None => "not known before the first upload",
+        }
+    }
+}
+
+impl Right {
+    /// All of them, the object's end last.
+    pub const ALL: [Right; 7] = [
+        Right::Put,
+        Right::Head,
+        Right::Get,
+        Right::List,
+        Right::Multipart,
+        Right::ListUploads,
+        Right::Delete,
+    ];
+
+    /// What a policy has to allow, at S3 and at COS.
+    pub fn actions(self) -> (&'static str, &'static str) {
+        match self {
+            Right::Put => ("s3:PutObject", "name/cos:PutObject"),
+            Right::Head => ("s3:GetObject", "name/cos:HeadObject"),
+            Right::Get => ("s3:GetObject", "name/cos:GetObject"),
+            Right::List => ("s3:ListBucket", "name/cos:GetBucket"),
+            Right::Multipart => (
+                "s3:PutObject and s3:AbortMultipartUpload",
+                "name/cos:InitiateMultipartUpload, UploadPart and AbortMultipartUpload",
+            ),
+            Right::ListUploads => (
+                "s3:ListBucketMultipartUploads",
+                "name/cos:ListMultipartUploads",
+            ),
+            Right::Delete => ("s3:DeleteObject", "name/cos:DeleteObject"),
+        }
+    }
+}
+
+fn same(is_same: bool, detail: &str) -> Result<(), StoreError> {
+    is_same.then_some(()).ok_or_else(|| StoreError::Integrity {
+        detail: detail.to_owned(),
+    })
+}
+
+/// Keeps the `Date` of an answer.
+#[derive(Debug, Clone, Default)]
+struct ServerTime(Arc<Mutex<Option<SystemTime>>>);
+
+impl ServerTime {
+    fn get(&self) -> Option<SystemTime> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for ServerTime {
+    fn name(&self) -> &'static str {
+        "ServerTime"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        if let Some(time) = date.as_ref().and_then(system_time) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+        }
+        Ok(())
+    }
+}
+
+/// What the examined object holds.
+const PROBE: &[u8] = b"cosgate doctor was here and removes this again\n";

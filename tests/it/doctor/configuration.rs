@@ -1,0 +1,349 @@
+//! A configuration, examined where it is used.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, SystemTime};
+
+use cosgate::config::load_from;
+use cosgate::doctor::{Limits, Outcome, Report, examine_configuration};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::{check, expect, expect_sound};
+use crate::support::proxy::Proxy;
+use crate::support::tls::Authority;
+use crate::support::{KubeApi, TestGateway, TestStore, users};
+
+/// Four passive ports for each examination: two at once would take them from each other.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(18_000);
+
+/// Examines what a gateway with these settings would find; of two with one key the later one holds.
+async fn examine(settings: &[String]) -> Report {
+    let port = NEXT_PORT.fetch_add(4, Ordering::Relaxed);
+    let own = [
+        "LISTEN=127.0.0.1:0".to_owned(),
+        "ADMIN__LISTEN=off".to_owned(),
+        format!("PASSIVE__PORTS={port}-{}", port + 3),
+    ];
+    let env = own.iter().chain(settings).map(|setting| {
+        let (key, value) = setting.split_once('=').expect("KEY=value");
+        (format!("COSGATE_{key}"), value.to_owned())
+    });
+    let env: std::collections::HashMap<String, String> = env.collect();
+    let loaded = load_from(None, env).expect("a good configuration");
+    examine_configuration(&loaded, Limits::within(Duration::from_secs(120))).await
+}
+
+async fn store(more: &[&str]) -> (TestStore, Proxy, Vec<String>) {
+    let (store, proxy, mut settings) = TestStore::behind_proxy().await;
+    settings.push("STORAGE__RETRY__MAX_ATTEMPTS=1".to_owned());
+    settings.extend(more.iter().map(|setting| (*setting).to_owned()));
+    (store, proxy, settings)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_store_is_sound_and_nothing_is_left_there() {
+    let (store, _proxy, settings) = store(&["STORAGE__PREFIX=below/"]).await;
+    let report = examine(&settings).await;
+    expect_sound(&report);
+    for name in [
+        "credentials",
+        "store",
+        "clock",
+        "bucket",
+        "put",
+        "head",
+        "get",
+        "list",
+        "multipart",
+        "list uploads",
+        "integrity",
+        "delete",
+        "stores of users",
+        "passive ports",
+    ] {
+        expect(&report, name, Outcome::Ok, &[]);
+    }
+    expect(&report, "integrity", Outcome::Ok, &["CRC-64/NVME"]);
+    expect(&report, "delete", Outcome::Ok, &["below/.cosgate-doctor-"]);
+    assert!(store.keys().await.is_empty());
+    assert_eq!(store.unfinished().await, 0);
+    let json = report.json();
+    for key in store.keys_of_outside() {
+        assert!(!json.contains(&key), "{json}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_keys_buckets_and_addresses_are_told_apart() {
+    let (_store, _proxy, settings) = store(&[]).await;
+    let with = |more: &str| [&settings[..], &[more.to_owned()]].concat();
+
+    let report = examine(&with("STORAGE__SECRET_ACCESS_KEY=wrong")).await;
+    expect(
+        &report,
+        "bucket",
+        Outcome::Failed,
+        &["SignatureDoesNotMatch", "secret key"],
+    );
+    expect(&report, "put", Outcome::Skipped, &["bucket"]);
+    assert_eq!(report.outcome(), Outcome::Failed);
+
+    let report = examine(&with("STORAGE__ACCESS_KEY_ID=unknown")).await;
+    assert_eq!(
+        check(&report, "bucket").outcome,
+        Outcome::Failed,
+        "{report}"
+    );
+
+    let report = examine(&with("STORAGE__BUCKET=missing")).await;
+    expect(
+        &report,
+        "bucket",
+        Outcome::Failed,
+        &["NoSuchBucket", "create the bucket"],
+    );
+
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let nobody = closed.local_addr().expect("bound");
+    drop(closed);
+    let report = examine(&with(&format!("STORAGE__ENDPOINT=http://{nobody}"))).await;
+    expect(
+        &report,
+        "store",
+        Outcome::Failed,
+        &["connection refused", "storage.endpoint"],
+    );
+    expect(&report, "bucket", Outcome::Skipped, &["not reached"]);
+
+    let report = examine(&with("STORAGE__ENDPOINT=http://store.invalid")).await;
+    expect(
+        &report,
+        "store",
+        Outcome::Failed,
+        &["store.invalid", "does not resolve"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_speaks_no_tls_or_shows_a_strange_certificate_is_told() {
+    let (_store, proxy, settings) = store(&[]).await;
+    let endpoint = format!("STORAGE__ENDPOINT=https://{}", proxy.address());
+    let report = examine(&[&settings[..], &[endpoint]].concat()).await;
+    expect(
+        &report,
+        "store",
+        Outcome::Failed,
+        &["TLS handshake fails", "https"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_right_that_is_missing_is_named_and_nothing_is_left() {
+    let (store, proxy, settings) = store(&[]).await;
+    let now = humantime_date(SystemTime::now());
+    for (name, method, query, right) in [
+        ("put", "PUT ", "", "s3:PutObject"),
+        ("get", "GET ", "x-id=GetObject", "s3:GetObject"),
+        ("multipart", "POST ", "uploads", "s3:AbortMultipartUpload"),
+        (
+            "list uploads",
+            "GET ",
+            "uploads",
+            "s3:ListBucketMultipartUploads",
+        ),
+    ] {
+        proxy.refuse_if((403, "AccessDenied", &now), move |head| {
+            let line = head.lines().next().unwrap_or_default();
+            line.starts_with(method) && line.contains(query)
+        });
+        let report = examine(&settings).await;
+        let outcome = match name {
+            "list uploads" => Outcome::Warning,
+            _ => Outcome::Failed,
+        };
+        expect(&report, name, outcome, &["AccessDenied", right]);
+        proxy.fail_if(|_| false);
+        assert!(store.keys().await.is_empty(), "{name}");
+        assert_eq!(store.unfinished().await, 0, "{name}");
+    }
+    // who may not ask for the bucket may still be allowed to use it
+    proxy.refuse_if((403, "AccessDenied", &now), |head| {
+        !head.contains(".cosgate-doctor-")
+    });
+    let report = examine(&settings).await;
+    let words = ["AccessDenied", "s3:ListBucket"];
+    expect(&report, "bucket", Outcome::Failed, &words);
+    expect(&report, "put", Outcome::Ok, &[]);
+    proxy.refuse_if((403, "AccessDenied", &now), |head| {
+        head.starts_with("DELETE /cosgate/.cosgate-doctor")
+    });
+    let report = examine(&settings).await;
+    expect(
+        &report,
+        "delete",
+        Outcome::Failed,
+        &["s3:DeleteObject", "stays there"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_off_is_told() {
+    let (_store, proxy, settings) = store(&[]).await;
+    let date = humantime_date(SystemTime::now() - Duration::from_secs(3600));
+    proxy.refuse_if((403, "RequestTimeTooSkewed", &date), |_| true);
+    let report = examine(&settings).await;
+    expect(
+        &report,
+        "bucket",
+        Outcome::Failed,
+        &["RequestTimeTooSkewed", "NTP"],
+    );
+    expect(&report, "clock", Outcome::Failed, &["ahead of", "NTP"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_of_users_are_examined_too() {
+    let (store, proxy, settings) = store(&[]).await;
+    store.create_bucket("second").await;
+    let list = users(&[
+        "name: common",
+        "name: good, bucket: second",
+        "name: same, bucket: second",
+        "name: bad, bucket: missing",
+    ]);
+    let report = examine(&[&settings[..], &[format!("USERS={list}")]].concat()).await;
+    expect(&report, "store of good", Outcome::Ok, &[]);
+    expect(&report, "store of bad", Outcome::Failed, &["NoSuchBucket"]);
+    expect(&report, "stores of users", Outcome::Ok, &["2 different"]);
+    assert!(
+        !report
+            .checks
+            .iter()
+            .any(|check| check.name == "store of same")
+    );
+    let left = proxy.take_requests().len();
+    assert!(left > 0, "the requests were seen");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_cluster_says_is_told() {
+    let api = KubeApi::start().await;
+    let (_store, _proxy, mut settings) = store(&[]).await;
+    settings.extend(api.settings());
+    let report = examine(&settings).await;
+    expect(&report, "kubernetes", Outcome::Ok, &["ftp/control"]);
+    expect(
+        &report,
+        "public address",
+        Outcome::Failed,
+        &["does not exist", "PASV is refused"],
+    );
+    api.set_ingress(json!([{"ip": "203.0.113.7"}]));
+    let report = examine(&settings).await;
+    expect_sound(&report);
+    expect(
+        &report,
+        "public address",
+        Outcome::Ok,
+        &["203.0.113.7 from the Service ftp/control"],
+    );
+    api.forbid(true);
+    let report = examine(&settings).await;
+    let words = [
+        "get: ",
+        "list: ",
+        "watch: ",
+        "forbidden",
+        "resourceNames: [control]",
+    ];
+    expect(&report, "kubernetes", Outcome::Failed, &words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn public_addresses_are_judged() {
+    let (_store, _proxy, settings) = store(&[]).await;
+    for (more, outcome, words) in [
+        (
+            "MASQUERADE_ADDRESS=203.0.113.7",
+            Outcome::Ok,
+            "203.0.113.7 from masquerade_address",
+        ),
+        ("MASQUERADE_ADDRESS=10.0.0.7", Outcome::Warning, "private"),
+        (
+            "MASQUERADE_ADDRESS=ftp.invalid",
+            Outcome::Failed,
+            "does not resolve",
+        ),
+        (
+            "KUBERNETES__IN_CLUSTER=true",
+            Outcome::Failed,
+            "kubernetes.service",
+        ),
+        (
+            "MASQUERADE__MAPPING_FILE=/does/not/exist",
+            Outcome::Failed,
+            "cannot be read",
+        ),
+        ("DRAIN__DEADLINE=1s", Outcome::Ok, "NAT"),
+    ] {
+        let report = examine(&[&settings[..], &[more.to_owned()]].concat()).await;
+        expect(&report, "public address", outcome, &[words]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_files_are_judged() {
+    let (_store, _proxy, settings) = store(&[]).await;
+    let authority = Authority::new();
+    let with = |address: &str| [&settings[..], &authority.settings(&[address])].concat();
+    let report = examine(&with("MASQUERADE_ADDRESS=127.0.0.1")).await;
+    expect(&report, "certificate", Outcome::Ok, &["for 127.0.0.1"]);
+    let report = examine(&with("MASQUERADE_ADDRESS=203.0.113.7")).await;
+    let words = ["not made out to 203.0.113.7"];
+    expect(&report, "certificate", Outcome::Warning, &words);
+    let report = examine(&[&settings[..], &["TLS__SELF_SIGNED=true".to_owned()]].concat()).await;
+    expect(
+        &report,
+        "certificate",
+        Outcome::Warning,
+        &["no client can verify"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_runs_here_is_asked_and_has_its_ports() {
+    let gateway = TestGateway::with(&["ADMIN__LISTEN=127.0.0.1:0"]).await;
+    let ports = gateway.gateway.passive_ports();
+    let ports = format!("PASSIVE__PORTS={}-{}", ports.start(), ports.end());
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let report = examine(&[ports.clone(), format!("ADMIN__LISTEN={admin}")]).await;
+    expect_sound(&report);
+    expect(&report, "gateway", Outcome::Ok, &["ready"]);
+    expect(
+        &report,
+        "passive ports",
+        Outcome::Ok,
+        &["the gateway that runs here"],
+    );
+    expect(
+        &report,
+        "put",
+        Outcome::Skipped,
+        &["built-in store", "--connect"],
+    );
+    let report = examine(&[ports]).await;
+    expect(&report, "gateway", Outcome::Skipped, &["admin.listen"]);
+    expect(
+        &report,
+        "passive ports",
+        Outcome::Failed,
+        &["4 of which can't be bound"],
+    );
+}
+
+/// As HTTP has it.
+fn humantime_date(time: SystemTime) -> String {
+    let time = aws_smithy_types::DateTime::from(time);
+    let format = aws_smithy_types::date_time::Format::HttpDate;
+    time.fmt(format).expect("after 1970")
+}
