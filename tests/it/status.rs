@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::http::get;
+use crate::support::tls::Authority;
 use crate::support::{TestGateway, eventually, pattern, try_login};
 
 const TOKEN: &str = "0123456789abcdef";
@@ -94,6 +95,24 @@ async fn a_download_and_a_wait_for_data_are_shown_as_what_they_are() {
     })
     .await;
     drop((data, waiting));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_protected_session_is_told_from_a_plain_one() {
+    let authority = Authority::new();
+    let gateway = TestGateway::with_tls(&authority, &["ADMIN__LISTEN=127.0.0.1:0"]).await;
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let ftp = gateway.connect().await;
+    let text = content(admin).await;
+    assert!(text.contains("plain") && !text.contains("<div>TLS</div>"));
+    let mut ftp = ftp.secure(&authority.client()).await.expect("a handshake");
+    assert_eq!(ftp.command("NOOP").await.code, 200);
+    eventually("it is protected", || async {
+        let text = content(admin).await;
+        text.contains("<div>TLS</div>") && text.contains("not logged in") && !text.contains("plain")
+    })
+    .await;
     gateway.stop().await;
 }
 

@@ -247,13 +247,18 @@ def fits_and_is_legible(stage):
             with stage.window(viewport=size, color_scheme=scheme) as window:
                 window.page.goto(stage.url)
                 window.wait_for("transfers", "STOR")
-                if SCREENSHOTS:
-                    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-                    window.page.screenshot(path=SCREENSHOTS / f"{width}-{scheme}.png", full_page=True)
-                content = window.page.evaluate("document.documentElement.scrollWidth")
-                assert content <= width, f"{content} wide in a window of {width}"
-                faint = window.page.evaluate(FAINT)
-                assert not faint, f"{width}, {scheme}: {faint}"
+                looks_well(window, width, f"{width}-{scheme}")
+
+
+def looks_well(window, width, name):
+    """Nothing is cut off at the side, and all is legible."""
+    if SCREENSHOTS:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        window.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    content = window.page.evaluate("document.documentElement.scrollWidth")
+    assert content <= width, f"{content} wide in a window of {width}"
+    faint = window.page.evaluate(FAINT)
+    assert not faint, f"{name}: {faint}"
 
 
 # WCAG 2.2, 1.4.3: a contrast of 4.5 at least
@@ -286,6 +291,21 @@ FAINT = """() => {
     }
     return faint;
 }"""
+
+
+def says_why_it_is_not_ready(stage):
+    # a pod that nobody has told its public address
+    pod = {"KUBERNETES__IN_CLUSTER": "true"}
+    with tempfile.TemporaryDirectory() as directory, gateway(Path(directory), **pod) as (_, url, _):
+        for scheme in ("light", "dark"):
+            with stage.window(viewport={"width": 360, "height": 900}, color_scheme=scheme) as window:
+                window.page.goto(url)
+                window.wait_for("overview", "Not ready.*masquerade address unknown: this is a pod")
+                window.wait_for("figures", "Not known.*PASV is refused: this is a pod")
+                window.wait_for("sessions", "Nobody is connected")
+                window.wait_for("failures", "None since the start")
+                looks_well(window, 360, f"not-ready-{scheme}")
+        assert answer(url + "readyz") == 503
 
 
 def works_without_scripts(stage):
@@ -358,6 +378,7 @@ CHECKS = [
     hostile_names_are_text,
     asks_nobody_else_and_complains_of_nothing,
     fits_and_is_legible,
+    says_why_it_is_not_ready,
     works_without_scripts,
     keeps_itself_up_to_date,
     says_when_the_gateway_is_gone,
