@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`listener`] | accept loops, limits, what all sessions share |
 //! | [`edge`] | one control connection: order of commands, timers, replies |
+//! | `login`, `pasv`, `names`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; MFMT and HASH; AUTH, PROT and PORT |
 //! | [`exchange`] | one data transfer from the edge's side |
 //! | [`codec`], [`command`], [`reply`], [`listformat`] | bytes to lines, lines to commands, outcomes to text |
 //! | [`passive`] | the passive ports |
@@ -37,8 +38,11 @@ pub mod facts;
 pub mod failures;
 pub mod listener;
 pub mod listformat;
+mod login;
+mod names;
 pub mod net;
 pub mod passive;
+mod pasv;
 pub mod protection;
 pub mod reply;
 pub mod roster;

@@ -7,39 +7,26 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use secrecy::SecretString;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info_span, warn};
 
-use crate::config::TlsRequired;
-use crate::ftp::auth::{LoginError, Peer, Right, Seat, random_password};
-use crate::ftp::backend::Backend;
+use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
-use crate::ftp::command::{Command, Epsv, verb};
+use crate::ftp::command::{Command, verb};
 use crate::ftp::engine::{Engine, EngineError, carrying};
-use crate::ftp::explain::cause;
 use crate::ftp::failures::Failure;
 use crate::ftp::listener::Frontend;
-use crate::ftp::listformat::{facts, timestamp};
+use crate::ftp::names::{facts_reply, size_reply, time_reply};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::{Done, Order, Session};
 use crate::ftp::tls::Secured;
-use crate::ftp::trace::Trace;
-use crate::masquerade::{Ports, Told};
-use crate::store::{Algorithm, Chain, EntryKind, StoreError, VirtualPath};
-
-/// Failed logins that a connection may have; then it is closed.
-const LOGIN_ATTEMPTS: u32 = 3;
-
-/// How long PASV waits for a port that is free for this client.
-const PORT_WITHIN: Duration = Duration::from_secs(5);
+use crate::store::{Algorithm, Chain, StoreError, VirtualPath};
 
 /// The control connection ends.
 #[derive(Debug)]
@@ -62,7 +49,7 @@ impl From<io::Error> for Close {
 }
 
 impl Close {
-    fn with(code: u16, text: &'static str) -> Self {
+    pub(super) fn with(code: u16, text: &'static str) -> Self {
         Close::With(Reply::new(code, text))
     }
 
@@ -92,20 +79,20 @@ pub(super) struct Edge {
     /// The size that the last `ALLO` announced for it.
     pub(super) announced: Option<u64>,
     pub(super) working_directory: VirtualPath,
-    pool: Arc<PassivePool>,
+    pub(super) pool: Arc<PassivePool>,
     /// `PBSZ` was said, as RFC 2228 wants it before `PROT`.
     pub(super) buffer_size_set: bool,
     greeted: bool,
     log_in_by: Instant,
-    user_name: Option<String>,
-    failed_logins: u32,
+    pub(super) user_name: Option<String>,
+    pub(super) failed_logins: u32,
     pub(super) epsv_only: bool,
     /// The algorithm of `HASH`, once the client has chosen one.
     pub(super) algorithm: Option<Algorithm>,
     /// The session's place among those of its user.
-    seat: Option<Seat>,
+    pub(super) seat: Option<Seat>,
     /// What the last command named, if it was an `RNFR` that the engine accepted.
-    renaming: Option<VirtualPath>,
+    pub(super) renaming: Option<VirtualPath>,
 }
 
 /// How a data connection comes about.
@@ -369,181 +356,10 @@ impl Edge {
         Ok(self.control.send(&reply).await?)
     }
 
-    async fn user(&mut self, name: String) -> Step {
-        if self.session.user().is_some() {
-            return self.say(503, "Already logged in").await;
-        }
-        if self.secured.is_none() && self.tls_required() != TlsRequired::None {
-            return self.say(530, "Please use AUTH TLS first").await;
-        }
-        self.user_name = Some(name);
-        self.say(331, "Password required").await
-    }
-
-    async fn pass(&mut self, password: SecretString) -> Step {
-        if self.session.user().is_some() {
-            return self.say(503, "Already logged in").await;
-        }
-        let Some(name) = self.user_name.take() else {
-            return self.say(503, "USER must come first").await;
-        };
-        let (id, client) = (self.session.id, self.session.peer);
-        let peer = Peer {
-            address: client.ip(),
-            tls: self.secured.is_some(),
-            client_cert_cn: self
-                .secured
-                .as_ref()
-                .and_then(|secured| secured.client_name.clone()),
-        };
-        let users = Arc::clone(&self.frontend.users);
-        let login = tokio::select! {
-            login = users.login(id, &name, password, &peer) => login,
-            () = self.frontend.drain.cancelled() => return Err(Close::with(421, "The server is stopping, try again later")),
-        };
-        let login = match login {
-            Ok(login) => login,
-            Err(reason) => {
-                self.frontend.metrics.login(reason.word());
-                return self.refuse_login(reason).await;
-            }
-        };
-        self.frontend.metrics.login("ok");
-        let max_file_size = login.user.max_file_size;
-        self.session.log_in(login.user);
-        self.seat = Some(login.seat);
-        let backend = Backend::new(self.session.clone(), login.store, max_file_size);
-        let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
-        self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);
-        info!(event = "login", session = id, user = name, %client, "logged in");
-        self.say(230, "Logged in").await
-    }
-
-    /// What a client hears whose login failed; the pause for it is over.
-    async fn refuse_login(&mut self, reason: LoginError) -> Step {
-        self.failed_logins += 1;
-        match reason {
-            LoginError::Wrong if self.failed_logins < LOGIN_ATTEMPTS => {
-                self.say(530, "Login incorrect").await
-            }
-            LoginError::Wrong | LoginError::Locked => {
-                Err(Close::with(421, "Too many failed logins, try again later"))
-            }
-            LoginError::Busy => Err(Close::with(421, "Too many logins at once, try again later")),
-            LoginError::Unavailable => Err(Close::with(
-                421,
-                "Logins can't be checked at the moment, try again later",
-            )),
-            // 530 would tell a client that its password is wrong; this passes when another session ends (RFC 959, 4.2.1)
-            LoginError::TooManySessions => Err(Close::with(
-                421,
-                "Too many sessions of this user, try again later",
-            )),
-        }
-    }
-
     /// Refuses what the user may not do, where the storage can't tell by itself.
     fn permitted(&self, right: Right) -> Result<(), StoreError> {
         let user = self.session.user().ok_or(StoreError::Forbidden)?;
         user.may(right)
-    }
-
-    async fn pasv(&mut self) -> Step {
-        if self.epsv_only {
-            return self.say(501, "EPSV ALL is in force").await;
-        }
-        if let Some(refusal) = self.unprotected_data() {
-            return self.send(refusal).await;
-        }
-        let told = self.told();
-        let address = match &told.address {
-            Ok(address) => *address,
-            Err(reason) => {
-                let text = format!("Can't open a data connection: {reason}");
-                return self.send(Reply::new(425, text)).await;
-            }
-        };
-        let Some(port) = self.reserve_port(&told).await else {
-            return self.no_port(&told).await;
-        };
-        let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
-        self.send(Reply::new(
-            227,
-            format!("Entering Passive Mode ({a},{b},{c},{d},{high},{low})"),
-        ))
-        .await
-    }
-
-    async fn epsv(&mut self, argument: Epsv) -> Step {
-        let ipv4 = self.session.local.ip().to_canonical().is_ipv4();
-        match argument {
-            Epsv::All => {
-                self.epsv_only = true;
-                return self.say(200, "EPSV ALL").await;
-            }
-            Epsv::Ipv4 if !ipv4 => {
-                return self
-                    .say(522, "Network protocol not supported, use (2)")
-                    .await;
-            }
-            Epsv::Ipv6 if ipv4 => {
-                return self
-                    .say(522, "Network protocol not supported, use (1)")
-                    .await;
-            }
-            Epsv::Same | Epsv::Ipv4 | Epsv::Ipv6 => {}
-        }
-        if let Some(refusal) = self.unprotected_data() {
-            return self.send(refusal).await;
-        }
-        let told = self.told();
-        let Some(port) = self.reserve_port(&told).await else {
-            return self.no_port(&told).await;
-        };
-        self.send(Reply::new(
-            229,
-            format!("Entering Extended Passive Mode (|||{port}|)"),
-        ))
-        .await
-    }
-
-    /// The address and ports that this client is told at this moment.
-    fn told(&self) -> Told {
-        let (local, peer) = (self.session.local.ip(), self.session.peer.ip());
-        self.frontend.masquerade.told(local, peer)
-    }
-
-    /// The address for PASV in words.
-    pub(super) fn told_address(&self) -> String {
-        let told = self.told().address;
-        told.map_or_else(|none| none.to_string(), |address| address.to_string())
-    }
-
-    /// Reserves a passive port and gives the public port that leads to it.
-    async fn reserve_port(&mut self, told: &Told) -> Option<u16> {
-        // a new PASV takes the place of the old one
-        self.data = None;
-        let usable = |port| told.port(port).is_some();
-        let reserved = self
-            .pool
-            .reserve(self.session.peer.ip(), PORT_WITHIN, usable)
-            .await?;
-        let public = told.port(reserved.port());
-        self.data = Some(DataChannel::Passive(reserved));
-        public
-    }
-
-    async fn no_port(&mut self, told: &Told) -> Step {
-        if let Ports::Unknown(_) = told.ports {
-            return self
-                .say(
-                    425,
-                    "Can't open a data connection: the public ports are not known yet",
-                )
-                .await;
-        }
-        warn!(session = self.session.id, client = %self.session.peer, "no passive port is free for this client");
-        self.say(425, "No data port is free, try again later").await
     }
 
     async fn status(&mut self) -> Step {
@@ -557,75 +373,6 @@ impl Edge {
             quoted(self.working_directory.as_str()),
         );
         self.send(Reply::new(211, text)).await
-    }
-
-    async fn change_directory(&mut self, target: Result<VirtualPath, Reply>) -> Step {
-        let target = match target {
-            Ok(target) => target,
-            Err(reply) => return self.send(reply).await,
-        };
-        let outcome = self.ask(&format!("CWD {target}")).await?;
-        let reply = match outcome {
-            Ok(_) => {
-                let reply = Reply::new(
-                    250,
-                    format!("Working directory is {}", quoted(target.as_str())),
-                );
-                self.working_directory = target;
-                reply
-            }
-            Err(error) => self.refusal("CWD", &target, &error),
-        };
-        self.send(reply).await
-    }
-
-    /// One command on one path that needs no data connection.
-    async fn on_path(
-        &mut self,
-        verb: &'static str,
-        path: &str,
-        good: impl FnOnce(&VirtualPath, Done) -> Reply,
-    ) -> Step {
-        let path = match self.resolve(path) {
-            Ok(path) => path,
-            Err(reply) => return self.send(reply).await,
-        };
-        let from = self.renaming.take();
-        // what changes something is traced and goes to the log; questions are too many
-        let audit = match verb {
-            "DELE" => Some("delete"),
-            "RMD" => Some("remove_directory"),
-            "MKD" => Some("make_directory"),
-            "RNTO" => Some("rename"),
-            _ => None,
-        };
-        let name = if verb == "RNTO" { "RENAME" } else { verb };
-        let mut trace = audit.map(|_| Trace::begin(self, name, &path));
-        let reply = match self.ask(&format!("{verb} {path}")).await? {
-            Ok(done) => {
-                let reply = good(&path, done);
-                if let (Some(event), Some(trace)) = (audit, &mut trace) {
-                    trace.complete(reply.code);
-                    let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
-                    let from = from.as_ref().map(tracing::field::display);
-                    info!(event, session = id, user, %client, from, %path, code = reply.code, trace_id = trace.id(), "done");
-                }
-                if verb == "RNFR" {
-                    self.renaming = Some(path);
-                }
-                reply
-            }
-            Err(error) => {
-                let reply = self.refusal(verb, &path, &error);
-                if let Some(trace) = &mut trace {
-                    trace.failed("failed", reply.code, &error);
-                    self.note_failure(name, &path, reply.code, cause(&error));
-                }
-                reply
-            }
-        };
-        drop(trace);
-        self.send(reply).await
     }
 
     /// Brings an order about one name to the storage.
@@ -713,32 +460,4 @@ impl Edge {
     pub(super) fn user_name(&self) -> &str {
         self.session.user().map_or("", |user| user.name.as_str())
     }
-}
-
-fn size_reply(_: &VirtualPath, done: Done) -> Reply {
-    match done {
-        Done::Entry(entry) if entry.kind == EntryKind::File => {
-            Reply::new(213, entry.size.to_string())
-        }
-        _ => Reply::from(&StoreError::IsDirectory),
-    }
-}
-
-fn time_reply(_: &VirtualPath, done: Done) -> Reply {
-    match done {
-        Done::Entry(entry) => match entry.modified {
-            Some(time) => Reply::new(213, timestamp(time)),
-            None => Reply::new(550, "The directory has no time of its own"),
-        },
-        _ => Reply::from(&StoreError::NotFound),
-    }
-}
-
-fn facts_reply(path: &VirtualPath, done: Done) -> Reply {
-    let Done::Entry(entry) = done else {
-        return Reply::from(&StoreError::NotFound);
-    };
-    let mut text = format!("Facts of {path}\n");
-    facts(&entry, &mut text);
-    Reply::new(250, format!("{text} {path}\nEnd"))
 }

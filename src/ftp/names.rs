@@ -1,0 +1,110 @@
+//! Commands on one name that need no data connection.
+
+use tracing::info;
+
+use crate::ftp::edge::{Edge, Step};
+use crate::ftp::explain::cause;
+use crate::ftp::listformat::{facts, timestamp};
+use crate::ftp::reply::{Reply, quoted};
+use crate::ftp::session::Done;
+use crate::ftp::trace::Trace;
+use crate::store::{EntryKind, StoreError, VirtualPath};
+
+impl Edge {
+    pub(super) async fn change_directory(&mut self, target: Result<VirtualPath, Reply>) -> Step {
+        let target = match target {
+            Ok(target) => target,
+            Err(reply) => return self.send(reply).await,
+        };
+        let outcome = self.ask(&format!("CWD {target}")).await?;
+        let reply = match outcome {
+            Ok(_) => {
+                let reply = Reply::new(
+                    250,
+                    format!("Working directory is {}", quoted(target.as_str())),
+                );
+                self.working_directory = target;
+                reply
+            }
+            Err(error) => self.refusal("CWD", &target, &error),
+        };
+        self.send(reply).await
+    }
+
+    /// One command on one path that needs no data connection.
+    pub(super) async fn on_path(
+        &mut self,
+        verb: &'static str,
+        path: &str,
+        good: impl FnOnce(&VirtualPath, Done) -> Reply,
+    ) -> Step {
+        let path = match self.resolve(path) {
+            Ok(path) => path,
+            Err(reply) => return self.send(reply).await,
+        };
+        let from = self.renaming.take();
+        // what changes something is traced and goes to the log; questions are too many
+        let audit = match verb {
+            "DELE" => Some("delete"),
+            "RMD" => Some("remove_directory"),
+            "MKD" => Some("make_directory"),
+            "RNTO" => Some("rename"),
+            _ => None,
+        };
+        let name = if verb == "RNTO" { "RENAME" } else { verb };
+        let mut trace = audit.map(|_| Trace::begin(self, name, &path));
+        let reply = match self.ask(&format!("{verb} {path}")).await? {
+            Ok(done) => {
+                let reply = good(&path, done);
+                if let (Some(event), Some(trace)) = (audit, &mut trace) {
+                    trace.complete(reply.code);
+                    let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
+                    let from = from.as_ref().map(tracing::field::display);
+                    info!(event, session = id, user, %client, from, %path, code = reply.code, trace_id = trace.id(), "done");
+                }
+                if verb == "RNFR" {
+                    self.renaming = Some(path);
+                }
+                reply
+            }
+            Err(error) => {
+                let reply = self.refusal(verb, &path, &error);
+                if let Some(trace) = &mut trace {
+                    trace.failed("failed", reply.code, &error);
+                    self.note_failure(name, &path, reply.code, cause(&error));
+                }
+                reply
+            }
+        };
+        drop(trace);
+        self.send(reply).await
+    }
+}
+
+pub(super) fn size_reply(_: &VirtualPath, done: Done) -> Reply {
+    match done {
+        Done::Entry(entry) if entry.kind == EntryKind::File => {
+            Reply::new(213, entry.size.to_string())
+        }
+        _ => Reply::from(&StoreError::IsDirectory),
+    }
+}
+
+pub(super) fn time_reply(_: &VirtualPath, done: Done) -> Reply {
+    match done {
+        Done::Entry(entry) => match entry.modified {
+            Some(time) => Reply::new(213, timestamp(time)),
+            None => Reply::new(550, "The directory has no time of its own"),
+        },
+        _ => Reply::from(&StoreError::NotFound),
+    }
+}
+
+pub(super) fn facts_reply(path: &VirtualPath, done: Done) -> Reply {
+    let Done::Entry(entry) = done else {
+        return Reply::from(&StoreError::NotFound);
+    };
+    let mut text = format!("Facts of {path}\n");
+    facts(&entry, &mut text);
+    Reply::new(250, format!("{text} {path}\nEnd"))
+}

@@ -1,0 +1,113 @@
+//! PASV and EPSV (RFC 2428): a port of ours for the next transfer, and what the client is told of it.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::ftp::command::Epsv;
+use crate::ftp::edge::{DataChannel, Edge, Step};
+use crate::ftp::reply::Reply;
+use crate::masquerade::{Ports, Told};
+
+/// How long PASV waits for a port that is free for this client.
+const PORT_WITHIN: Duration = Duration::from_secs(5);
+
+impl Edge {
+    pub(super) async fn pasv(&mut self) -> Step {
+        if self.epsv_only {
+            return self.say(501, "EPSV ALL is in force").await;
+        }
+        if let Some(refusal) = self.unprotected_data() {
+            return self.send(refusal).await;
+        }
+        let told = self.told();
+        let address = match &told.address {
+            Ok(address) => *address,
+            Err(reason) => {
+                let text = format!("Can't open a data connection: {reason}");
+                return self.send(Reply::new(425, text)).await;
+            }
+        };
+        let Some(port) = self.reserve_port(&told).await else {
+            return self.no_port(&told).await;
+        };
+        let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
+        self.send(Reply::new(
+            227,
+            format!("Entering Passive Mode ({a},{b},{c},{d},{high},{low})"),
+        ))
+        .await
+    }
+
+    pub(super) async fn epsv(&mut self, argument: Epsv) -> Step {
+        let ipv4 = self.session.local.ip().to_canonical().is_ipv4();
+        match argument {
+            Epsv::All => {
+                self.epsv_only = true;
+                return self.say(200, "EPSV ALL").await;
+            }
+            Epsv::Ipv4 if !ipv4 => {
+                return self
+                    .say(522, "Network protocol not supported, use (2)")
+                    .await;
+            }
+            Epsv::Ipv6 if ipv4 => {
+                return self
+                    .say(522, "Network protocol not supported, use (1)")
+                    .await;
+            }
+            Epsv::Same | Epsv::Ipv4 | Epsv::Ipv6 => {}
+        }
+        if let Some(refusal) = self.unprotected_data() {
+            return self.send(refusal).await;
+        }
+        let told = self.told();
+        let Some(port) = self.reserve_port(&told).await else {
+            return self.no_port(&told).await;
+        };
+        self.send(Reply::new(
+            229,
+            format!("Entering Extended Passive Mode (|||{port}|)"),
+        ))
+        .await
+    }
+
+    /// The address and ports that this client is told at this moment.
+    fn told(&self) -> Told {
+        let (local, peer) = (self.session.local.ip(), self.session.peer.ip());
+        self.frontend.masquerade.told(local, peer)
+    }
+
+    /// The address for PASV in words.
+    pub(super) fn told_address(&self) -> String {
+        let told = self.told().address;
+        told.map_or_else(|none| none.to_string(), |address| address.to_string())
+    }
+
+    /// Reserves a passive port and gives the public port that leads to it.
+    async fn reserve_port(&mut self, told: &Told) -> Option<u16> {
+        // a new PASV takes the place of the old one
+        self.data = None;
+        let usable = |port| told.port(port).is_some();
+        let reserved = self
+            .pool
+            .reserve(self.session.peer.ip(), PORT_WITHIN, usable)
+            .await?;
+        let public = told.port(reserved.port());
+        self.data = Some(DataChannel::Passive(reserved));
+        public
+    }
+
+    async fn no_port(&mut self, told: &Told) -> Step {
+        if let Ports::Unknown(_) = told.ports {
+            return self
+                .say(
+                    425,
+                    "Can't open a data connection: the public ports are not known yet",
+                )
+                .await;
+        }
+        warn!(session = self.session.id, client = %self.session.peer, "no passive port is free for this client");
+        self.say(425, "No data port is free, try again later").await
+    }
+}
