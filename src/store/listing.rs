@@ -22,29 +22,21 @@ pub struct Listing {
 }
 
 enum Next {
-    Page(JoinHandle<Result<Page, StoreError>>),
+    Page(JoinHandle<Result<Keys, StoreError>>),
     End,
-}
-
-struct Page {
-    entries: Vec<Entry>,
-    /// Keys were there at all, be it only the directory's own marker.
-    found: bool,
-    continuation: Option<String>,
 }
 
 impl Store {
     /// Starts to list the directory at `prefix`.
     pub fn list(&self, prefix: KeyPrefix) -> Listing {
-        let next = Next::Page(tokio::spawn(
-            page(self.clone(), prefix.clone(), None).in_current_span(),
-        ));
-        Listing {
+        let mut listing = Listing {
             store: self.clone(),
             prefix,
-            next,
+            next: Next::End,
             found: false,
-        }
+        };
+        listing.ask(None);
+        listing
     }
 }
 
@@ -56,24 +48,60 @@ impl Listing {
         let Next::Page(running) = &mut self.next else {
             return Ok(None);
         };
-        let page_read = running.await;
+        let answer = running.await;
         self.next = Next::End;
-        let page_read = page_read.map_err(|error| StoreError::Integrity {
+        let mut keys = answer.map_err(|error| StoreError::Integrity {
             detail: format!("listing task: {error}"),
         })??;
         // a store may end with an empty page
-        self.found |= page_read.found;
-        match page_read.continuation {
-            Some(token) => {
-                let next = page(self.store.clone(), self.prefix.clone(), Some(token));
-                self.next = Next::Page(tokio::spawn(next.in_current_span()));
-            }
+        self.found |= !keys.objects.is_empty() || !keys.directories.is_empty();
+        // before anything is made of this page: the store can look for the next one meanwhile
+        match keys.next.take() {
+            Some(token) => self.ask(Some(token)),
             None if !self.found && !self.prefix.as_str().is_empty() => {
                 return Err(StoreError::NotFound);
             }
             None => {}
         }
-        Ok(Some(page_read.entries))
+        Ok(Some(self.entries(&keys)))
+    }
+
+    /// Asks for a page.
+    fn ask(&mut self, continuation: Option<String>) {
+        let (store, prefix) = (self.store.clone(), self.prefix.clone());
+        let page = async move {
+            let keys = store.keys(prefix.as_str(), Some("/"), None, continuation);
+            keys.await
+        };
+        self.next = Next::Page(tokio::spawn(page.in_current_span()));
+    }
+
+    /// What a client sees of a page.
+    fn entries(&self, keys: &Keys) -> Vec<Entry> {
+        let prefix = self.prefix.as_str();
+        let mut entries = Vec::with_capacity(keys.objects.len() + keys.directories.len());
+        for object in &keys.objects {
+            let Some(name) = object.key().and_then(|key| key.strip_prefix(prefix)) else {
+                continue;
+            };
+            let size = object.size().and_then(|bytes| u64::try_from(bytes).ok());
+            let modified = object.last_modified().and_then(system_time);
+            entries.extend(entry(
+                name,
+                EntryKind::File,
+                size.unwrap_or_default(),
+                modified,
+            ));
+        }
+        for directory in &keys.directories {
+            let name = directory.prefix().and_then(|key| key.strip_prefix(prefix));
+            let Some(name) = name else { continue };
+            let name = name.trim_end_matches('/');
+            entries.extend(entry(name, EntryKind::Directory, 0, None));
+        }
+        // objects and prefixes come apart; a client sees one sorted list per page
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        entries
     }
 }
 
@@ -83,44 +111,6 @@ impl Drop for Listing {
             running.abort();
         }
     }
-}
-
-async fn page(
-    store: Store,
-    prefix: KeyPrefix,
-    continuation: Option<String>,
-) -> Result<Page, StoreError> {
-    let answer = store
-        .keys(prefix.as_str(), Some("/"), None, continuation)
-        .await?;
-    let found = !answer.objects.is_empty() || !answer.directories.is_empty();
-    let name = |key: &str| Some(key.strip_prefix(prefix.as_str())?.to_owned());
-    let mut entries = Vec::with_capacity(answer.objects.len() + answer.directories.len());
-    for object in answer.objects {
-        let Some(name) = object.key.as_deref().and_then(name) else {
-            continue;
-        };
-        let size = object
-            .size
-            .and_then(|bytes| u64::try_from(bytes).ok())
-            .unwrap_or_default();
-        let modified = object.last_modified.as_ref().and_then(system_time);
-        entries.extend(entry(&name, EntryKind::File, size, modified));
-    }
-    for directory in answer.directories {
-        let Some(name) = directory.prefix.as_deref().and_then(name) else {
-            continue;
-        };
-        let name = name.trim_end_matches('/');
-        entries.extend(entry(name, EntryKind::Directory, 0, None));
-    }
-    // objects and prefixes come apart; a client sees one sorted list per page
-    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    Ok(Page {
-        entries,
-        found,
-        continuation: answer.next,
-    })
 }
 
 /// One answer of the store to a listing.
