@@ -21,6 +21,7 @@ import configuration
 import manifests
 import monitoring
 import pods
+import readme
 import refusals
 import shapes
 from chart import CHART, PRESETS, ROOT, VERSIONS, Helm
@@ -99,7 +100,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="cosgate-chart-") as directory:
         offered = {"helm": Helm(options.helm), "kubectl": options.kubectl, "validate": options.validate, "promtool": options.promtool,
                    "cosgate": str(Path(options.cosgate).resolve()), "directory": directory}
-        for module in [sys.modules[__name__], shapes, pods, refusals, configuration, monitoring]:
+        for module in [sys.modules[__name__], shapes, pods, refusals, configuration, monitoring, readme]:
             for name, test in inspect.getmembers(module, inspect.isfunction):
                 if not name.startswith("test_"):
                     continue
