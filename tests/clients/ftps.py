@@ -110,7 +110,9 @@ def many_by_curl(world, curl):
         curl.mkdir("/many-curl")
         orders = [f'upload-file = "{file}"\nurl = "{curl.url(f"many-curl/{file.name}")}"\n' for file in files]
         (local / "uploads").write_text("fail-early\n" + "".join(orders))
-        dialogue = curl.run("-K", local / "uploads", path=None, seconds=120).text
+        # curl waits for up to 0.2 s in each: it begins the handshake on the data connection before it sends STOR, and then
+        # looks at that connection only, where a server answers after STOR
+        dialogue = curl.run("-K", local / "uploads", path=None, seconds=300).text
         expect_equal(len(re.findall(r"^< 226 ", dialogue, re.MULTILINE)), MANY, "uploads answered with 226")
         expect_equal(len(re.findall(r"^> USER ", dialogue, re.MULTILINE)), 1, "control connections")
         expect_many(world, "many-curl/", files)
