@@ -90,3 +90,15 @@ users.yaml
 {{- end -}}
 {{- $port -}}
 {{- end }}
+
+{{/* Where `helm test` connects to: by default the first Service with a control port, from inside the cluster */}}
+{{- define "cosgate.testAddress" -}}
+{{- $plan := include "cosgate.plan" . | fromJson -}}
+{{- $name := include "cosgate.fullname" . -}}
+{{- $implicit := eq .Values.test.tls "implicit" -}}
+{{- if and $implicit (not $plan.implicit) -}}
+{{- fail "test.tls is implicit, and tls.implicitPort is 0: set one of them to something else" -}}
+{{- end -}}
+{{- $host := .Values.test.host | default (printf "%s.%s.svc" (eq $plan.shape "perReplica" | ternary (printf "%s-0" $name) $name) .Release.Namespace) -}}
+{{- printf "%s:%d" $host (int ($implicit | ternary .Values.tls.implicitPort .Values.service.port)) -}}
+{{- end }}

@@ -46,6 +46,9 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- if dig "auth" "http" "token" "" $config -}}
 {{- fail "config.auth.http.token would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_AUTH__HTTP__TOKEN" -}}
 {{- end -}}
+{{- if dig "admin" "token" "" $config -}}
+{{- fail "config.admin.token would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_ADMIN__TOKEN" -}}
+{{- end -}}
 {{- if $config.users -}}
 {{- fail "config.users would be readable in a ConfigMap, with the hashes of their passwords; put them into secret.users, or as users.yaml into existingSecret" -}}
 {{- end -}}
@@ -162,6 +165,13 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- if $kubernetes.service -}}
 {{- fail "config.kubernetes.service is one Service, and loadBalancer.addresses is perReplica; remove one of them" -}}
 {{- end -}}
+{{- end -}}
+
+{{- if and $values.networkPolicy.enabled $values.monitoring.serviceMonitor.enabled (not $values.networkPolicy.adminFrom) -}}
+{{- fail "networkPolicy.enabled keeps Prometheus from the pods that monitoring.serviceMonitor.enabled sends it to; name it in networkPolicy.adminFrom, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" -}}
+{{- end -}}
+{{- if and $values.test.passwordSecret.name (not $values.test.user) -}}
+{{- fail "test.passwordSecret.name is set without a user; set test.user, too" -}}
 {{- end -}}
 
 {{- /* where the address comes from */ -}}

@@ -95,9 +95,9 @@ class Render:
 
     @property
     def config_text(self):
-        data = self.one("ConfigMap")["data"]
-        assert list(data) == ["cosgate.yaml"]
-        return data["cosgate.yaml"]
+        [found] = [one["data"] for one in self.all("ConfigMap") if "cosgate.yaml" in one["data"]]
+        assert list(found) == ["cosgate.yaml"]
+        return found["cosgate.yaml"]
 
     @property
     def config(self):

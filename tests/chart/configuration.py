@@ -18,7 +18,7 @@ KEYS = {"COSGATE_STORAGE__ACCESS_KEY_ID": "AKID", "COSGATE_STORAGE__SECRET_ACCES
 def check(cosgate, render, ordinal, without=()):
     """Exit code and output of check-config as in the pod of this ordinal."""
     pod = f"cosgate-{ordinal}"
-    fields = {"metadata.name": pod, "metadata.labels['apps.kubernetes.io/pod-index']": str(ordinal)}
+    fields = {"metadata.name": pod, "metadata.namespace": "ftp", "metadata.labels['apps.kubernetes.io/pod-index']": str(ordinal)}
     env = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443", "PATH": os.environ["PATH"]}
     for variable in render.env.values():
         source = variable.get("valueFrom", {})

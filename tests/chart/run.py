@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Tests of the chart: its logic, its schema, the manifests in k8s/, and what the program says of its configuration.
 
-Prints a line per failure and `N passed, N failed` at the end; the exit code is 0 only if none failed. Needs helm, kubectl
-and openssl, and of PyPI the packages PyYAML and kubernetes-validate; the gateway's program for what it says of its configuration.
+Prints a line per failure and `N passed, N failed` at the end; the exit code is 0 only if none failed. Needs helm, kubectl,
+promtool and openssl, and of PyPI the packages PyYAML and kubernetes-validate; the gateway's program for what it says of its
+configuration, and for the metrics that it exports.
 """
 
 import sys
@@ -18,13 +19,15 @@ from pathlib import Path
 
 import configuration
 import manifests
+import monitoring
 import pods
+import readme
 import refusals
 import shapes
 from chart import CHART, PRESETS, ROOT, VERSIONS, Helm
 
 # Kinds that clusters learn from elsewhere, so kubernetes-validate has no schema of them; tests look at their contents.
-FOREIGN = ["TkeServiceConfig", "Certificate"]
+FOREIGN = ["TkeServiceConfig", "Certificate", "ServiceMonitor", "PrometheusRule"]
 
 
 def test_lint_finds_nothing(helm):
@@ -57,6 +60,8 @@ def test_everything_is_valid_for_the_oldest_and_the_newest_kubernetes(helm, vali
                "persistence": {"enabled": True}, "topologySpreadConstraints": [
                    {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
                "tolerations": [{"operator": "Exists"}], "nodeSelector": {"pool": "ftp"}, "podLabels": {"a": "b"},
+               "monitoring": monitoring.ALL, "traces": {"endpoint": "http://jaeger:4318"},
+               "test": {"user": "probe", "passwordSecret": {"name": "probe"}},
                "image": {"pullSecrets": [{"name": "registry"}]}, "loadBalancer": {"sourceRanges": ["192.0.2.0/24"]},
                "tls": {"certManager": {"enabled": True, "issuerRef": {"name": "ca"}, "dnsNames": ["ftp.example.com"]}}}
     for version in VERSIONS:
@@ -87,14 +92,15 @@ def main():
     parser = argparse.ArgumentParser(description=described)
     parser.add_argument("--helm", default="helm", help="the program helm")
     parser.add_argument("--kubectl", default="kubectl", help="the program kubectl")
+    parser.add_argument("--promtool", default="promtool", help="Prometheus' program promtool")
     parser.add_argument("--validate", default="kubernetes-validate", help="the program kubernetes-validate")
     parser.add_argument("--cosgate", required=True, help="the gateway's program")
     options = parser.parse_args()
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="cosgate-chart-") as directory:
-        offered = {"helm": Helm(options.helm), "kubectl": options.kubectl, "validate": options.validate,
+        offered = {"helm": Helm(options.helm), "kubectl": options.kubectl, "validate": options.validate, "promtool": options.promtool,
                    "cosgate": str(Path(options.cosgate).resolve()), "directory": directory}
-        for module in [sys.modules[__name__], shapes, pods, refusals, configuration]:
+        for module in [sys.modules[__name__], shapes, pods, refusals, configuration, monitoring, readme]:
             for name, test in inspect.getmembers(module, inspect.isfunction):
                 if not name.startswith("test_"):
                     continue
