@@ -282,7 +282,7 @@ impl Gateway {
             event = "stopped",
             sessions,
             transfers_complete = transfers.complete,
-            transfers_interrupted = transfers.interrupted,
+            transfers_incomplete = transfers.incomplete,
             seconds = took.as_secs_f64(),
             "stopped"
         );

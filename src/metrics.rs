@@ -194,7 +194,7 @@ pub struct Ended<T> {
     /// To their end.
     pub complete: T,
     /// Before it, whoever is to blame.
-    pub interrupted: T,
+    pub incomplete: T,
 }
 
 /// Where the bytes of a transfer go.
@@ -234,11 +234,11 @@ impl Front {
             histogram.observe(took.as_secs_f64());
             let Ended {
                 complete,
-                interrupted,
+                incomplete,
             } = &self.ended;
             let counter = match outcome {
                 "complete" => complete,
-                _ => interrupted,
+                _ => incomplete,
             };
             counter.inc();
         }
@@ -248,7 +248,7 @@ impl Front {
     pub fn ended(&self) -> Ended<u64> {
         Ended {
             complete: self.ended.complete.get(),
-            interrupted: self.ended.interrupted.get(),
+            incomplete: self.ended.incomplete.get(),
         }
     }
 

@@ -349,9 +349,10 @@ impl Frontend {
     /// Ends all sessions: idle ones at once, transfers when they are done or when `deadline` has passed.
     pub async fn drain(&self, deadline: Duration) -> Drained {
         let (begun, before) = (Instant::now(), self.metrics.ended());
+        // idle sessions leave at once
+        let open = self.census.sessions();
         self.drain.cancel();
         self.tasks.close();
-        let open = self.census.sessions();
         if open > 0 {
             info!(sessions = open, "draining");
         }
@@ -380,7 +381,7 @@ impl Frontend {
             sessions: open,
             transfers: Ended {
                 complete: after.complete - before.complete,
-                interrupted: after.interrupted - before.interrupted,
+                incomplete: after.incomplete - before.incomplete,
             },
             took: begun.elapsed(),
         }

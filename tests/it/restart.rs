@@ -145,7 +145,7 @@ async fn a_restart_under_fifty_uploads_fails_none_of_them() {
     assert_eq!(summary["event"], "stopped", "{last}");
     assert_eq!(summary["sessions"], UPLOADS + IDLE);
     assert_eq!(summary["transfers_complete"], UPLOADS);
-    assert_eq!(summary["transfers_interrupted"], 0);
+    assert_eq!(summary["transfers_incomplete"], 0);
     assert!(
         summary["seconds"]
             .as_f64()
@@ -167,7 +167,7 @@ async fn what_the_drain_has_to_interrupt_stands_in_its_summary() {
     let summary: Value = serde_json::from_str(&last).expect("a line of the log");
     assert_eq!(summary["sessions"], 1, "{last}");
     assert_eq!(summary["transfers_complete"], 0);
-    assert_eq!(summary["transfers_interrupted"], 1);
+    assert_eq!(summary["transfers_incomplete"], 1);
     eventually("what arrived is kept", || async {
         let kept = store.object("f1").await;
         kept.is_some_and(|kept| slow.bytes.starts_with(&kept))
