@@ -21,8 +21,8 @@
 //! 7. Every number that bounds something is configurable, or a named constant with its reason.
 //! 8. In a cluster no client is told a pod's address, unless it comes from `masquerade.internal_cidrs` (see [`masquerade`]).
 //!
-//! Types of the SDK stay in [`store`], libunftp's in [`ftp`], kube's in [`kubernetes`]; `store` never imports `ftp`. [`app`] alone knows every module
-//! that runs; [`doctor`] is beside it, and examines what `app` would use.
+//! Types of the SDK stay in [`store`], libunftp's in [`ftp`], kube's in [`kubernetes`]; `store` never imports `ftp`. [`app`]
+//! alone knows every module that runs; [`doctor`] is beside it, and examines what `app` would use.
 
 pub mod admin;
 pub mod app;
