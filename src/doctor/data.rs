@@ -23,6 +23,8 @@ pub(super) struct Visitor<'a> {
     pub trust: Option<&'a Trust>,
     /// What data connections have been found to work; EPSV first, as most clients do it.
     pub ways: Vec<Way>,
+    /// STOR was sent, and nothing has said how it ended: the gateway may still be storing.
+    pub storing: bool,
 }
 
 /// How a data connection comes about.
@@ -145,13 +147,18 @@ impl Visitor<'_> {
             }
             nothing_new = 0;
             let result = connect_data(address, CONNECT_WITHIN.min(left)).await;
+            if left < CONNECT_WITHIN && matches!(result, Err(Unreachable::Silent)) {
+                // with all of its time it might have answered
+                break;
+            }
             if result.is_ok() && self.ways.is_empty() {
                 self.ways.push(way);
             }
             tried.insert(address.1, result.map(drop));
         }
         if tried.is_empty() {
-            return (Some(()), Verdict::skipped("no port was told"));
+            let reason = "no port was told, or the time was up; --timeout gives more";
+            return (Some(()), Verdict::skipped(reason));
         }
         (Some(()), judge_ports(&tried))
     }
@@ -169,7 +176,20 @@ impl Visitor<'_> {
 
     async fn store(&mut self, path: &str, bytes: &[u8]) -> Result<Option<Handshake>, Failure> {
         let data = self.data().await?;
-        self.begin(&format!("STOR {path}")).await?;
+        self.storing = true;
+        let stored = self.send(data, &format!("STOR {path}"), bytes).await;
+        // whatever the last reply says, the gateway has done with the file
+        self.storing = self.control.owes_reply() || matches!(stored, Err(Failure::Broken(_)));
+        stored
+    }
+
+    async fn send(
+        &mut self,
+        data: TcpStream,
+        line: &str,
+        bytes: &[u8],
+    ) -> Result<Option<Handshake>, Failure> {
+        self.begin(line).await?;
         let (mut wire, handshake) = self.protect(data).await?;
         let sent = async {
             wire.write_all(bytes).await?;
@@ -229,22 +249,38 @@ impl Visitor<'_> {
         (came == bytes).then_some(()).ok_or(Failure::Differs)
     }
 
-    /// Removes the probe file; `None`: the connection is of no use.
-    pub async fn delete(&mut self, path: &str, was_stored: bool) -> Option<Verdict> {
-        // the server may still be busy with what broke off
-        for _ in 0..4 {
+    /// Removes the probe file; `None`: the connection is of no use. For `patience` what is not there yet is waited for.
+    pub async fn delete(
+        &mut self,
+        path: &str,
+        was_stored: bool,
+        patience: Duration,
+    ) -> Option<Verdict> {
+        let ends = Instant::now() + patience;
+        loop {
             let reply = self.control.command(&format!("DELE {path}")).await.ok()?;
+            let is_last = Instant::now() >= ends;
             match reply.code {
                 250 => return Some(Verdict::ok(format!("{path} is removed"))),
-                550 if may_not(&reply) && was_stored => {
+                550 if may_not(&reply) && (was_stored || self.storing) => {
                     return Some(Verdict::warning(
                         format!("{path} stays there, since this user may not delete: {reply}"),
                         "remove the file by other means, or examine with a user who may delete",
                     ));
                 }
-                550 if !was_stored => return Some(Verdict::ok("nothing was left behind")),
-                // replies to what was asked before
-                226 | 425 | 426 | 450 | 451 | 452 | 552 => {}
+                550 if !was_stored && !self.storing => {
+                    return Some(Verdict::ok("nothing was left behind"));
+                }
+                // what broke off may be kept (upload.on_interrupt), and the store may take its time
+                550 if self.storing && is_last => {
+                    return Some(Verdict::warning(
+                        format!("{path} is not there, and may still appear: the upload broke off"),
+                        "look for the file later, and remove it by other means",
+                    ));
+                }
+                550 if self.storing => {}
+                // the server may still be busy with what broke off
+                450 | 451 if !is_last => {}
                 _ => {
                     return Some(Verdict::failed(
                         format!("{path} may be left behind: {reply}"),
@@ -252,8 +288,8 @@ impl Visitor<'_> {
                     ));
                 }
             }
+            tokio::time::sleep(ASKED_AGAIN).await;
         }
-        None
     }
 
     /// Asks for a passive port.
@@ -398,6 +434,9 @@ const STORE_TROUBLE: &str =
 
 /// One connection to a passive port; who takes longer is behind a firewall.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// The pause before a file that may still appear is asked for again.
+const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// Passive ports that are asked for; gateways give them in rotation.
 const PORTS_ASKED: usize = 24;

@@ -64,6 +64,11 @@ impl Examination {
         self.within(name, within, work).await
     }
 
+    /// Time for [`Examination::tidy_up`].
+    pub fn tidying(&self) -> Duration {
+        self.limits.step
+    }
+
     /// Removes what was left behind; done even after the time for the checks is over.
     pub async fn tidy_up(&mut self, name: &str, work: impl Future<Output = Verdict>) {
         let work = async { (Some(()), work.await) };

@@ -93,6 +93,7 @@ async fn visit_all(
         control,
         trust: private.then_some(trust),
         ways: Vec::new(),
+        storing: false,
     };
     examination
         .step("pasv", visitor.pasv())
@@ -138,31 +139,42 @@ async fn transfer(
         examination
             .step("size", visitor.size(&path, bytes.len()))
             .await;
-        examination
-            .step("download", visitor.download(&path, &bytes))
-            .await;
+        if visitor.control.owes_reply() {
+            examination.note("download", Verdict::skipped(BROKEN));
+        } else {
+            examination
+                .step("download", visitor.download(&path, &bytes))
+                .await;
+        }
     }
     let was_stored = stored.is_some();
     let private = visitor.trust.is_some();
+    let within = examination.tidying();
+    let patience = within.mul_f32(0.3);
     let removed = async {
-        let first = tokio::time::timeout(DELETE_WITHIN, visitor.delete(&path, was_stored)).await;
-        if let Ok(Some(verdict)) = first {
-            return verdict;
-        }
-        // the connection is lost, and the file may be there: once more from the start
-        if let Some(control) = visit::again(target, trust, private).await {
-            visitor.control = control;
-            if let Some(verdict) = visitor.delete(&path, was_stored).await {
-                return verdict;
+        // what is still owed would be taken for the answer
+        if !visitor.control.owes_reply() {
+            let first = visitor.delete(&path, was_stored, patience);
+            if let Ok(Some(verdict)) = tokio::time::timeout(within.mul_f32(0.4), first).await {
+                return Some(verdict);
             }
         }
-        Verdict::failed(
-            format!("{path} may be left behind: the connection was lost"),
-            "remove the file by other means",
-        )
+        // the connection is lost, and the file may be there: once more from the start
+        visitor.control.close();
+        visitor.control = visit::again(target, trust, private).await?;
+        visitor.delete(&path, was_stored, patience).await
+    };
+    let removed = async {
+        let removed = tokio::time::timeout(within.mul_f32(0.9), removed).await;
+        removed.ok().flatten().unwrap_or_else(|| {
+            Verdict::failed(
+                format!("{path} may be left behind: the connection was lost"),
+                "remove the file by other means",
+            )
+        })
     };
     examination.tidy_up("delete", removed).await;
-    let _ = tokio::time::timeout(DELETE_WITHIN, visitor.control.command("QUIT")).await;
+    let _ = tokio::time::timeout(QUIT_WITHIN, visitor.control.command("QUIT")).await;
     match was_stored {
         true => Ok(()),
         false => Err("nothing was stored"),
@@ -189,5 +201,5 @@ const BROKEN: &str = "the connection is of no use any more";
 /// More than one packet and one TLS record, and nothing to wait for.
 const PROBE_BYTES: usize = 100_000;
 
-/// For removing the file over a connection that may be dead.
-const DELETE_WITHIN: Duration = Duration::from_secs(3);
+/// For the farewell over a connection that may be dead.
+const QUIT_WITHIN: Duration = Duration::from_secs(3);

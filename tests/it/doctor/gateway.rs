@@ -276,12 +276,22 @@ async fn a_broken_store_is_told_and_nothing_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_lost_does_not_keep_the_file_there() {
     let gateway = TestGateway::start().await;
-    let relay = Relay::start(gateway.address()).await;
+    let relay = Relay::start(gateway.address(), "RETR").await;
     let report = examine(&target(relay, "demo", &gateway.password)).await;
     expect(&report, "upload", Outcome::Ok, &[]);
     expect(&report, "download", Outcome::Failed, &["closed"]);
     expect(&report, "delete", Outcome::Ok, &["is removed"]);
     assert!(gateway.keys().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_without_an_answer_may_still_appear() {
+    let gateway = TestGateway::start().await;
+    let relay = Relay::start(gateway.address(), "STOR").await;
+    let report = examine(&target(relay, "demo", &gateway.password)).await;
+    expect(&report, "upload", Outcome::Failed, &["closed"]);
+    let words = [".cosgate-doctor-", "may still appear"];
+    expect(&report, "delete", Outcome::Warning, &words);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,32 +338,31 @@ async fn a_server_that_is_none_or_says_nothing_is_told() {
     assert_eq!(check(&report, "delete").outcome, Outcome::Skipped);
 }
 
-/// Passes control connections on; the first one ends with its RETR.
+/// Passes control connections on; the first one ends with one of its commands.
 struct Relay;
 
 impl Relay {
-    async fn start(gateway: SocketAddr) -> SocketAddr {
+    async fn start(gateway: SocketAddr, last: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(async move {
-            let mut first = true;
+            let mut ends_with = Some(last);
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(gateway).await.expect("it listens");
-                tokio::spawn(Self::pass(client, server, first));
-                first = false;
+                tokio::spawn(Self::pass(client, server, ends_with.take()));
             }
         });
         address
     }
 
-    async fn pass(client: TcpStream, server: TcpStream, breaks: bool) {
+    async fn pass(client: TcpStream, server: TcpStream, ends_with: Option<&str>) {
         let (from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         let commands = async {
             let mut lines = BufReader::new(from_client);
             let mut line = String::new();
             while lines.read_line(&mut line).await.unwrap_or(0) > 0 {
-                if breaks && line.starts_with("RETR") {
+                if ends_with.is_some_and(|verb| line.starts_with(verb)) {
                     return;
                 }
                 if to_server.write_all(line.as_bytes()).await.is_err() {
