@@ -13,7 +13,7 @@ use super::address::{Tried, blocked, judge, judge_ports};
 use super::client::{Broken, Control, Reply, Unreachable, connect_data};
 use super::examination::Found;
 use super::report::Verdict;
-use super::trust::{Handshake, Trust};
+use super::trust::{Handshake, Seen, Trust};
 use super::visit::{broken, told};
 
 /// Somebody who is logged in.
@@ -25,6 +25,10 @@ pub(super) struct Visitor<'a> {
     pub ways: Vec<Way>,
     /// STOR was sent, and nothing has said how it ended: the gateway may still be storing.
     pub storing: bool,
+    /// The certificate of the control connection.
+    pub shown: Option<Seen>,
+    /// Takes certificates that are not trusted.
+    pub insecure: bool,
 }
 
 /// How a data connection comes about.
@@ -49,6 +53,8 @@ pub(super) enum Failure {
     NoData(Unreachable),
     #[error("the TLS handshake on the data connection fails")]
     Handshake(#[source] io::Error),
+    #[error("the data connection shows another certificate than the control connection")]
+    Stranger,
     #[error("the data connection broke")]
     Data(#[source] io::Error),
     #[error("other bytes came back than were sent")]
@@ -356,9 +362,24 @@ impl Visitor<'_> {
                         return Err(Failure::Handshake(error));
                     }
                 };
+                if !handshake.resumed && !self.recognizes(trust.seen().as_ref()) {
+                    drop(wire);
+                    let _ = self.end().await;
+                    return Err(Failure::Stranger);
+                }
                 Ok((wire, Some(handshake)))
             }
         }
+    }
+
+    /// Whether a certificate is the one to which the password went.
+    fn recognizes(&self, seen: Option<&Seen>) -> bool {
+        let is_same = |seen: &&Seen| {
+            let mut shown = self.shown.iter();
+            shown.any(|shown| shown.is_same(seen))
+        };
+        seen.filter(is_same)
+            .is_some_and(|seen| seen.is_trusted() || self.insecure)
     }
 
     fn failed(&self, what: &str, failure: &Failure) -> Verdict {
@@ -382,6 +403,10 @@ impl Visitor<'_> {
             Failure::NoData(_) => "see the checks of the ports above",
             Failure::Handshake(_) => {
                 "something on the way reads or changes data connections, or tls.session_reuse asks for what clients can't do"
+            }
+            Failure::Stranger => {
+                "something answers data connections in the gateway's place, or gateways behind one address have different \
+                 certificates"
             }
             Failure::Broken(_) | Failure::Data(_) => {
                 "the gateway's log has the reason; balancers and firewalls on the way may close connections, too"

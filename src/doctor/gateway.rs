@@ -64,13 +64,17 @@ async fn visit_all(
         Security::Explicit => true,
         Security::Auto => offered,
     };
+    let mut private = explicit || implicit;
     if explicit {
         let found = examination.step("tls", visit::secure(control, trust));
         control = found.await.ok_or(NO_TLS)?;
+    } else if target.security == Security::Auto && target.login.is_some() {
+        let found = examination.step("tls", visit::secure_unlisted(control, trust));
+        (control, private) = found.await.ok_or(NO_TLS)?;
     } else if !implicit {
         examination.note("tls", without(target.security, offered));
     }
-    let private = explicit || implicit;
+    let mut shown = None;
     if private {
         let seen = trust.seen().ok_or("no certificate was shown")?;
         examination.note("certificate", seen.verdict(&target.host, target.insecure));
@@ -80,6 +84,7 @@ async fn visit_all(
                  --insecure goes on",
             );
         }
+        shown = Some(seen);
     } else {
         examination.note("certificate", Verdict::skipped("the connection has no TLS"));
     }
@@ -87,6 +92,14 @@ async fn visit_all(
         let _ = control.command("QUIT").await;
         return Err("no --user was given");
     };
+    if !visit::may_send_password(target.security, control.peer.ip(), private) {
+        let verdict = Verdict::failed(
+            "the gateway offers no TLS, or something on the way hides it: the password is not sent in clear",
+            "set tls.cert and tls.key; --tls off sends the password in clear",
+        );
+        examination.note("login", verdict);
+        return Err("there is no login");
+    }
     let logged_in = examination.step("login", visit::log_in(&mut control, login, private));
     logged_in.await.ok_or("there is no login")?;
     let mut visitor = Visitor {
@@ -94,6 +107,8 @@ async fn visit_all(
         trust: private.then_some(trust),
         ways: Vec::new(),
         storing: false,
+        shown,
+        insecure: target.insecure,
     };
     examination
         .step("pasv", visitor.pasv())
@@ -190,7 +205,7 @@ fn without(security: Security, offered: bool) -> Verdict {
     } else {
         Verdict::warning(
             "the gateway offers no TLS: passwords and files travel in clear",
-            "set tls.cert and tls.key, and tls.required once all clients can do it",
+            visit::WITHOUT_TLS,
         )
     }
 }

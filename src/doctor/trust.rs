@@ -118,6 +118,11 @@ impl Seen {
         self.fault.is_none()
     }
 
+    /// Whether both are one certificate, whatever was found of it.
+    pub fn is_same(&self, other: &Seen) -> bool {
+        self.own == other.own
+    }
+
     /// Everything that is to be said of it to somebody who connects to `host`. With `insecure` faults are warnings.
     pub fn verdict(&self, host: &str, insecure: bool) -> Verdict {
         let Some(facts) = certificates::facts(&self.own) else {
