@@ -226,7 +226,8 @@ impl Unreachable {
                 "the address is not routed from here, or a firewall says that it is not"
             }
             Unreachable::ClosedAtOnce => {
-                "a balancer or proxy accepts there, and has nothing behind it"
+                "a balancer or proxy accepts there, and has nothing behind it, or the connection reaches the gateway from \
+                 another address than the control connection's"
             }
             Unreachable::Other(_) => "see the error",
         }

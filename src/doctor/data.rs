@@ -31,6 +31,14 @@ pub(super) struct Visitor<'a> {
     pub insecure: bool,
 }
 
+/// What an upload came to.
+pub(super) enum Upload {
+    /// With the handshake of the data connection, if there was one.
+    Stored(Option<Handshake>),
+    /// This user has no right to.
+    MayNot,
+}
+
 /// How a data connection comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -169,15 +177,44 @@ impl Visitor<'_> {
         (Some(()), judge_ports(&tried))
     }
 
-    /// Stores `bytes`. What it yields is the handshake of the data connection, if there was one.
-    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Found<Option<Handshake>> {
+    /// Stores `bytes`.
+    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Found<Upload> {
         match self.store(path, bytes).await {
             Ok(handshake) => {
                 let verdict = Verdict::ok(format!("{} bytes stored as {path}", bytes.len()));
-                (Some(handshake), verdict)
+                (Some(Upload::Stored(handshake)), verdict)
+            }
+            Err(Failure::Refused(reply)) if reply.code == 550 && may_not(&reply) => {
+                let reason = format!("this user may not write (users[].permissions): {reply}");
+                (Some(Upload::MayNot), Verdict::skipped(reason))
             }
             Err(failure) => (None, self.failed("upload", &failure)),
         }
+    }
+
+    /// Fetches a listing, where nothing else can go over a data connection.
+    pub async fn list(&mut self) -> Found<Option<Handshake>> {
+        match self.listing().await {
+            Ok((bytes, handshake)) => {
+                let verdict = Verdict::ok(format!("{bytes} bytes came over a data connection"));
+                (Some(handshake), verdict)
+            }
+            Err(Failure::Refused(reply)) if reply.code == 550 && may_not(&reply) => {
+                let reason = format!("this user may not list: {reply}");
+                (None, Verdict::skipped(reason))
+            }
+            Err(failure) => (None, self.failed("listing", &failure)),
+        }
+    }
+
+    async fn listing(&mut self) -> Result<(u64, Option<Handshake>), Failure> {
+        let data = self.data().await?;
+        self.begin("LIST").await?;
+        let (mut wire, handshake) = self.protect(data).await?;
+        let read = tokio::io::copy(&mut wire, &mut tokio::io::sink()).await;
+        drop(wire);
+        self.end().await?;
+        Ok((read.map_err(Failure::Data)?, handshake))
     }
 
     async fn store(&mut self, path: &str, bytes: &[u8]) -> Result<Option<Handshake>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::data::{Visitor, judge_handshake};
+use super::data::{Upload, Visitor, judge_handshake};
 use super::examination::{Examination, Limits};
 use super::report::{Report, Verdict};
 use super::trust::Trust;
@@ -145,12 +145,20 @@ async fn transfer(
     let stored = examination
         .step("upload", visitor.upload(&path, &bytes))
         .await;
-    if let Some(handshake) = &stored {
+    let was_stored = matches!(stored, Some(Upload::Stored(_)));
+    let handshake = match stored {
+        Some(Upload::Stored(handshake)) => Some(handshake),
+        Some(Upload::MayNot) => examination.step("listing", visitor.list()).await,
+        None => None,
+    };
+    if let Some(handshake) = handshake {
         let verdict = match handshake {
-            Some(handshake) => judge_handshake(handshake),
+            Some(handshake) => judge_handshake(&handshake),
             None => Verdict::skipped("data connections are in clear"),
         };
         examination.note("data tls", verdict);
+    }
+    if was_stored {
         examination
             .step("size", visitor.size(&path, bytes.len()))
             .await;
@@ -162,7 +170,6 @@ async fn transfer(
                 .await;
         }
     }
-    let was_stored = stored.is_some();
     let private = visitor.trust.is_some();
     let within = examination.tidying();
     let patience = within.mul_f32(0.3);
