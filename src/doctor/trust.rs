@@ -173,21 +173,13 @@ fn judge(
     }
     match fault {
         // told above already, unless it is another certificate's
-        Some(rustls::Error::InvalidCertificate(
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. },
-        )) => {
-            if is_current {
-                faults
-                    .push("a certificate of its chain has expired or is not valid yet".to_owned());
-                fixes.push(
-                    "put the authority's current intermediate certificates into tls.cert, and check the clocks of both \
-                     sides"
-                        .to_owned(),
-                );
-            }
+        Some(rustls::Error::InvalidCertificate(error)) if is_of_time(error) && !is_current => {}
+        Some(rustls::Error::InvalidCertificate(error)) if is_of_time(error) => {
+            faults.push("a certificate of its chain has expired or is not valid yet".to_owned());
+            fixes.push(
+                "put the authority's current intermediate certificates into tls.cert, and check the clocks of both sides"
+                    .to_owned(),
+            );
         }
         Some(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -216,6 +208,16 @@ fn judge(
     } else {
         Verdict::ok(about)
     }
+}
+
+fn is_of_time(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
 }
 
 impl ServerCertVerifier for Witness {
