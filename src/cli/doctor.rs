@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{EXIT_UNWELL, Failure, Source};
 use crate::config::{self, DOCTOR_PASSWORD};
@@ -28,7 +30,7 @@ pub(super) struct Doctor {
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
     /// When TLS begins
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_enum, default_value = "auto", requires = "connect")]
     tls: Tls,
     /// PEM file with authorities to trust besides the system's
     #[arg(long, value_name = "FILE", requires = "connect")]
@@ -36,7 +38,7 @@ pub(super) struct Doctor {
     /// Goes on with a certificate that is not trusted, and sends the password
     #[arg(long, requires = "connect")]
     insecure: bool,
-    /// Where the probe file goes (default: where the login leads)
+    /// Where the probe file goes, which is removed again if the user may delete (default: where the login leads)
     #[arg(long, value_name = "PATH", requires = "user", value_parser = one_line)]
     directory: Option<String>,
     /// Time for all checks, such as 30s
@@ -76,17 +78,34 @@ pub(super) fn run(wanted: Doctor) -> Result<ExitCode, Failure> {
     let report = match &wanted.connect {
         Some(_) => {
             let target = target(wanted)?;
+            runtime.spawn(stopped(limits.stop.clone()));
             let examined = runtime.block_on(doctor::examine_gateway(&target, limits));
             examined.map_err(Failure::Doctor)?
         }
         None => {
             let loaded = config::load(wanted.source.config.as_deref())?;
+            runtime.spawn(stopped(limits.stop.clone()));
             runtime.block_on(doctor::examine_configuration(&loaded, limits))
         }
     };
     // a resolver or a file system that hangs must not hold up the end
     runtime.shutdown_background();
     Ok(print(&report, format))
+}
+
+/// Waits for SIGINT or SIGTERM, which end the checks, but leave time to remove what was stored.
+async fn stopped(stop: CancellationToken) {
+    let signals = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    if let (Ok(mut interrupt), Ok(mut terminate)) = signals {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+    }
 }
 
 fn print(report: &Report, format: Format) -> ExitCode {
@@ -163,27 +182,56 @@ fn password(file: Option<PathBuf>) -> Result<SecretString, Failure> {
 
 /// Asks the person at the terminal, or reads a line that a program writes.
 fn ask() -> io::Result<String> {
-    let mut line = String::new();
     if io::stdin().is_terminal() {
         eprint!("Password: ");
-        let _hidden = Hidden::begin();
-        io::stdin().lock().read_line(&mut line)?;
+        let hidden = Hidden::begin();
+        let line = typed(&mut io::stdin().lock());
+        drop(hidden);
         eprintln!();
+        line
     } else {
+        let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
+        Ok(line)
     }
-    Ok(line)
 }
 
-/// The terminal shows nothing of what is typed, until this is dropped.
+/// A line as it was typed; Ctrl-C, which arrives as a character, is an error.
+fn typed(input: &mut impl BufRead) -> io::Result<String> {
+    let mut line = Zeroizing::new(Vec::new());
+    loop {
+        let bytes = input.fill_buf()?;
+        let end = bytes
+            .iter()
+            .position(|byte| matches!(*byte, b'\n' | CTRL_C));
+        let taken = end.map_or(bytes.len(), |at| at + 1);
+        line.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        input.consume(taken);
+        if line.last() == Some(&CTRL_C) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+        }
+        if end.is_some() || taken == 0 || line.len() > MAX_TYPED {
+            let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
+            return Ok(text.to_owned());
+        }
+    }
+}
+
+/// The terminal shows nothing of what is typed, until this is dropped; so that this happens, Ctrl-C ends the line and not
+/// the program.
 struct Hidden(Option<rustix::termios::Termios>);
 
 impl Hidden {
     fn begin() -> Self {
-        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        use rustix::termios::{
+            LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr,
+        };
         let shown = tcgetattr(io::stdin()).ok();
         if let Some(mut hidden) = shown.clone() {
-            hidden.local_modes.remove(LocalModes::ECHO);
+            hidden
+                .local_modes
+                .remove(LocalModes::ECHO | LocalModes::ISIG);
+            hidden.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
             let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &hidden);
         }
         Hidden(shown)
@@ -219,5 +267,26 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What a terminal sends for it while it makes no signals.
+const CTRL_C: u8 = 3;
+
+/// Terminals have no longer lines.
+const MAX_TYPED: usize = 4096;
+
 /// Implicit FTPS.
 const IMPLICIT_PORT: u16 = 990;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typed_line_ends_with_the_line_or_with_ctrl_c() {
+        assert_eq!(typed(&mut &b"secret\nmore"[..]).expect("typed"), "secret\n");
+        assert_eq!(typed(&mut &b"secret"[..]).expect("typed"), "secret");
+        for keys in [&b"\x03"[..], b"sec\x03ret\n"] {
+            let error = typed(&mut &*keys).expect_err("Ctrl-C");
+            assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        }
+    }
+}

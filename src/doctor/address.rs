@@ -41,7 +41,11 @@ pub(super) fn judge(tried: &Tried) -> Verdict {
     let control = tried.control.to_canonical();
     let told = format!("told {address}:{port}");
     let is_same = IpAddr::V4(address) == control;
-    let mend = format!("set masquerade_address to what clients connect to, {control}");
+    let mend = if control.is_ipv4() && !is_private(control) {
+        format!("set masquerade_address to what clients connect to, {control}")
+    } else {
+        "set masquerade_address to the address that your clients connect to".to_owned()
+    };
     match (&tried.there, &tried.at_control) {
         (Ok(()), _) if address.is_unspecified() => Verdict::warning(
             format!(
@@ -95,7 +99,13 @@ pub(super) fn judge(tried: &Tried) -> Verdict {
                 format!(
                     "{told}, which does not connect ({error}){both}: login works, and every listing and transfer fails"
                 ),
-                blocked(*error),
+                match at_control {
+                    // two faults: the address is of no use out here, and the port is closed
+                    Some(Err(other)) if is_private(address.into()) && !is_private(control) => {
+                        format!("{mend}; besides, {}", blocked(*other))
+                    }
+                    _ => blocked(*error),
+                },
             )
         }
     }
@@ -212,6 +222,21 @@ mod tests {
             both.finding
                 .contains("nor does 203.0.113.7:30000 (connection refused)")
         );
+        let fix = both.fix.expect("both of them");
+        assert!(
+            fix.contains("masquerade_address to what clients connect to, 203.0.113.7")
+                && fix.contains("passive.ports"),
+            "{fix}"
+        );
+        let inside = [10, 0, 0, 6];
+        let wrong = tried(
+            [10, 0, 0, 5],
+            inside,
+            Err(Unreachable::Silent),
+            Some(Ok(())),
+        );
+        let fix = wrong.fix.expect("a fix");
+        assert!(fix.contains("that your clients connect to") && !fix.contains("10.0.0.6"));
     }
 
     #[test]

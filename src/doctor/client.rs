@@ -24,6 +24,8 @@ pub(super) struct Control {
     wire: BufReader<Wire>,
     /// The server's end.
     pub peer: SocketAddr,
+    /// A command was sent, and its last reply has not come.
+    owes_reply: bool,
 }
 
 /// One reply.
@@ -56,7 +58,18 @@ impl Control {
         Ok(Control {
             wire: BufReader::new(Box::new(socket)),
             peer,
+            owes_reply: false,
         })
+    }
+
+    /// Whether the next reply would be one to what was asked before: then this connection has had its day.
+    pub fn owes_reply(&self) -> bool {
+        self.owes_reply
+    }
+
+    /// Ends the connection; whatever is asked from now on is answered by [`Broken::Closed`].
+    pub fn close(&mut self) {
+        self.wire = BufReader::new(Box::new(tokio::io::empty()));
     }
 
     /// The same connection over what `wrap` makes of it, TLS. What was sent in clear before is not taken for protected.
@@ -71,6 +84,7 @@ impl Control {
         let control = Control {
             wire: BufReader::new(wire),
             peer: self.peer,
+            owes_reply: false,
         };
         Ok((control, facts))
     }
@@ -82,6 +96,7 @@ impl Control {
     }
 
     pub async fn send(&mut self, line: &str) -> Result<(), Broken> {
+        self.owes_reply = true;
         let line = zeroizing(line);
         self.wire.get_mut().write_all(line.as_bytes()).await?;
         self.wire.get_mut().flush().await?;
@@ -112,6 +127,7 @@ impl Control {
                 lines.push(line);
             }
         }
+        self.owes_reply &= code < 200;
         Ok(Reply { code, lines })
     }
 
@@ -210,7 +226,8 @@ impl Unreachable {
                 "the address is not routed from here, or a firewall says that it is not"
             }
             Unreachable::ClosedAtOnce => {
-                "a balancer or proxy accepts there, and has nothing behind it"
+                "a balancer or proxy accepts there, and has nothing behind it, or the connection reaches the gateway from \
+                 another address than the control connection's"
             }
             Unreachable::Other(_) => "see the error",
         }
@@ -279,6 +296,7 @@ mod tests {
         let mut control = Control {
             wire: BufReader::new(Box::new(std::io::Cursor::new(bytes.to_vec()))),
             peer: SocketAddr::from(([127, 0, 0, 1], 21)),
+            owes_reply: false,
         };
         control.reply().await
     }

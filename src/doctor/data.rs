@@ -13,7 +13,7 @@ use super::address::{Tried, blocked, judge, judge_ports};
 use super::client::{Broken, Control, Reply, Unreachable, connect_data};
 use super::examination::Found;
 use super::report::Verdict;
-use super::trust::{Handshake, Trust};
+use super::trust::{Handshake, Seen, Trust};
 use super::visit::{broken, told};
 
 /// Somebody who is logged in.
@@ -23,6 +23,20 @@ pub(super) struct Visitor<'a> {
     pub trust: Option<&'a Trust>,
     /// What data connections have been found to work; EPSV first, as most clients do it.
     pub ways: Vec<Way>,
+    /// STOR was sent, and nothing has said how it ended: the gateway may still be storing.
+    pub storing: bool,
+    /// The certificate of the control connection.
+    pub shown: Option<Seen>,
+    /// Takes certificates that are not trusted.
+    pub insecure: bool,
+}
+
+/// What an upload came to.
+pub(super) enum Upload {
+    /// With the handshake of the data connection, if there was one.
+    Stored(Option<Handshake>),
+    /// This user has no right to.
+    MayNot,
 }
 
 /// How a data connection comes about.
@@ -47,6 +61,8 @@ pub(super) enum Failure {
     NoData(Unreachable),
     #[error("the TLS handshake on the data connection fails")]
     Handshake(#[source] io::Error),
+    #[error("the data connection shows another certificate than the control connection")]
+    Stranger,
     #[error("the data connection broke")]
     Data(#[source] io::Error),
     #[error("other bytes came back than were sent")]
@@ -145,31 +161,78 @@ impl Visitor<'_> {
             }
             nothing_new = 0;
             let result = connect_data(address, CONNECT_WITHIN.min(left)).await;
+            if left < CONNECT_WITHIN && matches!(result, Err(Unreachable::Silent)) {
+                // with all of its time it might have answered
+                break;
+            }
             if result.is_ok() && self.ways.is_empty() {
                 self.ways.push(way);
             }
             tried.insert(address.1, result.map(drop));
         }
         if tried.is_empty() {
-            return (Some(()), Verdict::skipped("no port was told"));
+            let reason = "no port was told, or the time was up; --timeout gives more";
+            return (Some(()), Verdict::skipped(reason));
         }
         (Some(()), judge_ports(&tried))
     }
 
-    /// Stores `bytes`. What it yields is the handshake of the data connection, if there was one.
-    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Found<Option<Handshake>> {
+    /// Stores `bytes`.
+    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Found<Upload> {
         match self.store(path, bytes).await {
             Ok(handshake) => {
                 let verdict = Verdict::ok(format!("{} bytes stored as {path}", bytes.len()));
-                (Some(handshake), verdict)
+                (Some(Upload::Stored(handshake)), verdict)
+            }
+            Err(Failure::Refused(reply)) if reply.code == 550 && may_not(&reply) => {
+                let reason = format!("this user may not write (users[].permissions): {reply}");
+                (Some(Upload::MayNot), Verdict::skipped(reason))
             }
             Err(failure) => (None, self.failed("upload", &failure)),
         }
     }
 
+    /// Fetches a listing, where nothing else can go over a data connection.
+    pub async fn list(&mut self) -> Found<Option<Handshake>> {
+        match self.listing().await {
+            Ok((bytes, handshake)) => {
+                let verdict = Verdict::ok(format!("{bytes} bytes came over a data connection"));
+                (Some(handshake), verdict)
+            }
+            Err(Failure::Refused(reply)) if reply.code == 550 && may_not(&reply) => {
+                let reason = format!("this user may not list: {reply}");
+                (None, Verdict::skipped(reason))
+            }
+            Err(failure) => (None, self.failed("listing", &failure)),
+        }
+    }
+
+    async fn listing(&mut self) -> Result<(u64, Option<Handshake>), Failure> {
+        let data = self.data().await?;
+        self.begin("LIST").await?;
+        let (mut wire, handshake) = self.protect(data).await?;
+        let read = tokio::io::copy(&mut wire, &mut tokio::io::sink()).await;
+        drop(wire);
+        self.end().await?;
+        Ok((read.map_err(Failure::Data)?, handshake))
+    }
+
     async fn store(&mut self, path: &str, bytes: &[u8]) -> Result<Option<Handshake>, Failure> {
         let data = self.data().await?;
-        self.begin(&format!("STOR {path}")).await?;
+        self.storing = true;
+        let stored = self.send(data, &format!("STOR {path}"), bytes).await;
+        // whatever the last reply says, the gateway has done with the file
+        self.storing = self.control.owes_reply() || matches!(stored, Err(Failure::Broken(_)));
+        stored
+    }
+
+    async fn send(
+        &mut self,
+        data: TcpStream,
+        line: &str,
+        bytes: &[u8],
+    ) -> Result<Option<Handshake>, Failure> {
+        self.begin(line).await?;
         let (mut wire, handshake) = self.protect(data).await?;
         let sent = async {
             wire.write_all(bytes).await?;
@@ -229,22 +292,38 @@ impl Visitor<'_> {
         (came == bytes).then_some(()).ok_or(Failure::Differs)
     }
 
-    /// Removes the probe file; `None`: the connection is of no use.
-    pub async fn delete(&mut self, path: &str, was_stored: bool) -> Option<Verdict> {
-        // the server may still be busy with what broke off
-        for _ in 0..4 {
+    /// Removes the probe file; `None`: the connection is of no use. For `patience` what is not there yet is waited for.
+    pub async fn delete(
+        &mut self,
+        path: &str,
+        was_stored: bool,
+        patience: Duration,
+    ) -> Option<Verdict> {
+        let ends = Instant::now() + patience;
+        loop {
             let reply = self.control.command(&format!("DELE {path}")).await.ok()?;
+            let is_last = Instant::now() >= ends;
             match reply.code {
                 250 => return Some(Verdict::ok(format!("{path} is removed"))),
-                550 if may_not(&reply) && was_stored => {
+                550 if may_not(&reply) && (was_stored || self.storing) => {
                     return Some(Verdict::warning(
                         format!("{path} stays there, since this user may not delete: {reply}"),
                         "remove the file by other means, or examine with a user who may delete",
                     ));
                 }
-                550 if !was_stored => return Some(Verdict::ok("nothing was left behind")),
-                // replies to what was asked before
-                226 | 425 | 426 | 450 | 451 | 452 | 552 => {}
+                550 if !was_stored && !self.storing => {
+                    return Some(Verdict::ok("nothing was left behind"));
+                }
+                // what broke off may be kept (upload.on_interrupt), and the store may take its time
+                550 if self.storing && is_last => {
+                    return Some(Verdict::warning(
+                        format!("{path} is not there, and may still appear: the upload broke off"),
+                        "look for the file later, and remove it by other means",
+                    ));
+                }
+                550 if self.storing => {}
+                // the server may still be busy with what broke off
+                450 | 451 if !is_last => {}
                 _ => {
                     return Some(Verdict::failed(
                         format!("{path} may be left behind: {reply}"),
@@ -252,8 +331,8 @@ impl Visitor<'_> {
                     ));
                 }
             }
+            tokio::time::sleep(ASKED_AGAIN).await;
         }
-        None
     }
 
     /// Asks for a passive port.
@@ -320,9 +399,24 @@ impl Visitor<'_> {
                         return Err(Failure::Handshake(error));
                     }
                 };
+                if !handshake.resumed && !self.recognizes(trust.seen().as_ref()) {
+                    drop(wire);
+                    let _ = self.end().await;
+                    return Err(Failure::Stranger);
+                }
                 Ok((wire, Some(handshake)))
             }
         }
+    }
+
+    /// Whether a certificate is the one to which the password went.
+    fn recognizes(&self, seen: Option<&Seen>) -> bool {
+        let is_same = |seen: &&Seen| {
+            let mut shown = self.shown.iter();
+            shown.any(|shown| shown.is_same(seen))
+        };
+        seen.filter(is_same)
+            .is_some_and(|seen| seen.is_trusted() || self.insecure)
     }
 
     fn failed(&self, what: &str, failure: &Failure) -> Verdict {
@@ -346,6 +440,10 @@ impl Visitor<'_> {
             Failure::NoData(_) => "see the checks of the ports above",
             Failure::Handshake(_) => {
                 "something on the way reads or changes data connections, or tls.session_reuse asks for what clients can't do"
+            }
+            Failure::Stranger => {
+                "something answers data connections in the gateway's place, or gateways behind one address have different \
+                 certificates"
             }
             Failure::Broken(_) | Failure::Data(_) => {
                 "the gateway's log has the reason; balancers and firewalls on the way may close connections, too"
@@ -398,6 +496,9 @@ const STORE_TROUBLE: &str =
 
 /// One connection to a passive port; who takes longer is behind a firewall.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// The pause before a file that may still appear is asked for again.
+const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// Passive ports that are asked for; gateways give them in rotation.
 const PORTS_ASKED: usize = 24;

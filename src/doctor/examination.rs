@@ -3,23 +3,30 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::report::{Check, Report, Verdict};
 
 /// How long things may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// All checks together; what was left behind is removed afterwards, within one step.
     pub all: Duration,
     /// One check.
     pub step: Duration,
+    /// Ends the checks before their time; what was left behind is removed all the same.
+    pub stop: CancellationToken,
 }
 
 impl Limits {
     /// So much in all, and for one check a third of it, or [`Limits::STEP`] if that is less.
     pub fn within(all: Duration) -> Self {
         let step = (all / 3).min(Self::STEP);
-        Limits { all, step }
+        Limits {
+            all,
+            step,
+            stop: CancellationToken::new(),
+        }
     }
 
     /// Longer than any of the gateway's answers takes that still is one.
@@ -43,8 +50,8 @@ impl Examination {
                 subject,
                 checks: Vec::new(),
             },
-            limits,
             ends: Instant::now() + limits.all,
+            limits,
         }
     }
 
@@ -58,14 +65,31 @@ impl Examination {
     pub async fn step<T>(&mut self, name: &str, work: impl Future<Output = Found<T>>) -> Option<T> {
         let within = self.time_left();
         if within.is_zero() {
-            self.add(name, Duration::ZERO, Verdict::skipped(NO_TIME));
+            let verdict = Verdict::failed("the time was up", "--timeout gives more");
+            self.add(name, Duration::ZERO, verdict);
             return None;
         }
+        let stop = self.limits.stop.clone();
+        // the store's requests are large, and moved several times
+        let work = Box::pin(work);
+        let work = async {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => (None, Verdict::failed("ended by a signal", "start it again")),
+                found = work => found,
+            }
+        };
         self.within(name, within, work).await
+    }
+
+    /// Time for [`Examination::tidy_up`].
+    pub fn tidying(&self) -> Duration {
+        self.limits.step
     }
 
     /// Removes what was left behind; done even after the time for the checks is over.
     pub async fn tidy_up(&mut self, name: &str, work: impl Future<Output = Verdict>) {
+        let work = Box::pin(work);
         let work = async { (Some(()), work.await) };
         self.within(name, self.limits.step, work).await;
     }
@@ -120,8 +144,6 @@ fn too_late(within: Duration) -> Verdict {
     )
 }
 
-const NO_TIME: &str = "the time was up; --timeout gives more";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +167,29 @@ mod tests {
         let checks = examination.finish().checks;
         let outcomes: Vec<_> = checks.iter().map(|check| check.outcome).collect();
         use Outcome::{Failed, Ok, Skipped};
-        assert_eq!(outcomes, [Failed, Failed, Failed, Skipped, Ok, Skipped]);
+        assert_eq!(outcomes, [Failed, Failed, Failed, Failed, Ok, Skipped]);
         assert!(checks[0].finding.contains("within 4.0 s"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_ends_the_checks_and_not_the_tidying() {
+        let limits = Limits::within(Duration::from_secs(12));
+        let stop = limits.stop.clone();
+        let mut examination = Examination::new("x".to_owned(), limits);
+        let begun = Instant::now();
+        let stopped = async {
+            stop.cancel();
+            std::future::pending::<Found<()>>().await
+        };
+        assert!(examination.step("a", stopped).await.is_none());
+        let next = async { (Some(()), Verdict::ok("done")) };
+        assert!(examination.step("b", next).await.is_none());
+        let gone = async { Verdict::ok("gone") };
+        examination.tidy_up("c", gone).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let checks = examination.finish().checks;
+        let outcomes: Vec<_> = checks.iter().map(|check| check.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Failed, Outcome::Failed, Outcome::Ok]);
+        assert_eq!(checks[0].finding, "ended by a signal");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::data::{Visitor, judge_handshake};
+use super::data::{Upload, Visitor, judge_handshake};
 use super::examination::{Examination, Limits};
 use super::report::{Report, Verdict};
 use super::trust::Trust;
@@ -64,13 +64,17 @@ async fn visit_all(
         Security::Explicit => true,
         Security::Auto => offered,
     };
+    let mut private = explicit || implicit;
     if explicit {
         let found = examination.step("tls", visit::secure(control, trust));
         control = found.await.ok_or(NO_TLS)?;
+    } else if target.security == Security::Auto && target.login.is_some() {
+        let found = examination.step("tls", visit::secure_unlisted(control, trust));
+        (control, private) = found.await.ok_or(NO_TLS)?;
     } else if !implicit {
         examination.note("tls", without(target.security, offered));
     }
-    let private = explicit || implicit;
+    let mut shown = None;
     if private {
         let seen = trust.seen().ok_or("no certificate was shown")?;
         examination.note("certificate", seen.verdict(&target.host, target.insecure));
@@ -80,6 +84,7 @@ async fn visit_all(
                  --insecure goes on",
             );
         }
+        shown = Some(seen);
     } else {
         examination.note("certificate", Verdict::skipped("the connection has no TLS"));
     }
@@ -87,12 +92,23 @@ async fn visit_all(
         let _ = control.command("QUIT").await;
         return Err("no --user was given");
     };
+    if !visit::may_send_password(target.security, control.peer.ip(), private) {
+        let verdict = Verdict::failed(
+            "the gateway offers no TLS, or something on the way hides it: the password is not sent in clear",
+            "set tls.cert and tls.key; --tls off sends the password in clear",
+        );
+        examination.note("login", verdict);
+        return Err("there is no login");
+    }
     let logged_in = examination.step("login", visit::log_in(&mut control, login, private));
     logged_in.await.ok_or("there is no login")?;
     let mut visitor = Visitor {
         control,
         trust: private.then_some(trust),
         ways: Vec::new(),
+        storing: false,
+        shown,
+        insecure: target.insecure,
     };
     examination
         .step("pasv", visitor.pasv())
@@ -129,40 +145,58 @@ async fn transfer(
     let stored = examination
         .step("upload", visitor.upload(&path, &bytes))
         .await;
-    if let Some(handshake) = &stored {
+    let was_stored = matches!(stored, Some(Upload::Stored(_)));
+    let handshake = match stored {
+        Some(Upload::Stored(handshake)) => Some(handshake),
+        Some(Upload::MayNot) => examination.step("listing", visitor.list()).await,
+        None => None,
+    };
+    if let Some(handshake) = handshake {
         let verdict = match handshake {
-            Some(handshake) => judge_handshake(handshake),
+            Some(handshake) => judge_handshake(&handshake),
             None => Verdict::skipped("data connections are in clear"),
         };
         examination.note("data tls", verdict);
+    }
+    if was_stored {
         examination
             .step("size", visitor.size(&path, bytes.len()))
             .await;
-        examination
-            .step("download", visitor.download(&path, &bytes))
-            .await;
-    }
-    let was_stored = stored.is_some();
-    let private = visitor.trust.is_some();
-    let removed = async {
-        let first = tokio::time::timeout(DELETE_WITHIN, visitor.delete(&path, was_stored)).await;
-        if let Ok(Some(verdict)) = first {
-            return verdict;
+        if visitor.control.owes_reply() {
+            examination.note("download", Verdict::skipped(BROKEN));
+        } else {
+            examination
+                .step("download", visitor.download(&path, &bytes))
+                .await;
         }
-        // the connection is lost, and the file may be there: once more from the start
-        if let Some(control) = visit::again(target, trust, private).await {
-            visitor.control = control;
-            if let Some(verdict) = visitor.delete(&path, was_stored).await {
-                return verdict;
+    }
+    let private = visitor.trust.is_some();
+    let within = examination.tidying();
+    let patience = within.mul_f32(0.3);
+    let removed = async {
+        // what is still owed would be taken for the answer
+        if !visitor.control.owes_reply() {
+            let first = visitor.delete(&path, was_stored, patience);
+            if let Ok(Some(verdict)) = tokio::time::timeout(within.mul_f32(0.4), first).await {
+                return Some(verdict);
             }
         }
-        Verdict::failed(
-            format!("{path} may be left behind: the connection was lost"),
-            "remove the file by other means",
-        )
+        // the connection is lost, and the file may be there: once more from the start
+        visitor.control.close();
+        visitor.control = visit::again(target, trust, private).await?;
+        visitor.delete(&path, was_stored, patience).await
+    };
+    let removed = async {
+        let removed = tokio::time::timeout(within.mul_f32(0.9), removed).await;
+        removed.ok().flatten().unwrap_or_else(|| {
+            Verdict::failed(
+                format!("{path} may be left behind: the connection was lost"),
+                "remove the file by other means",
+            )
+        })
     };
     examination.tidy_up("delete", removed).await;
-    let _ = tokio::time::timeout(DELETE_WITHIN, visitor.control.command("QUIT")).await;
+    let _ = tokio::time::timeout(QUIT_WITHIN, visitor.control.command("QUIT")).await;
     match was_stored {
         true => Ok(()),
         false => Err("nothing was stored"),
@@ -178,7 +212,7 @@ fn without(security: Security, offered: bool) -> Verdict {
     } else {
         Verdict::warning(
             "the gateway offers no TLS: passwords and files travel in clear",
-            "set tls.cert and tls.key, and tls.required once all clients can do it",
+            visit::WITHOUT_TLS,
         )
     }
 }
@@ -189,5 +223,5 @@ const BROKEN: &str = "the connection is of no use any more";
 /// More than one packet and one TLS record, and nothing to wait for.
 const PROBE_BYTES: usize = 100_000;
 
-/// For removing the file over a connection that may be dead.
-const DELETE_WITHIN: Duration = Duration::from_secs(3);
+/// For the farewell over a connection that may be dead.
+const QUIT_WITHIN: Duration = Duration::from_secs(3);

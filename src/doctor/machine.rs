@@ -1,6 +1,7 @@
 //! What this machine has to give: ports, memory, file descriptors; and whether the gateway runs here.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 
@@ -40,6 +41,8 @@ pub(super) async fn gateway(config: &Config) -> Found<bool> {
 /// Ports, memory, file descriptors. `running`: a gateway has the ports.
 pub(super) fn examine(examination: &mut Examination, config: &Config, running: bool) {
     let addresses = addresses(config);
+    let held = Held::by(running, config.admin.listen.is_some());
+    examination.note("control ports", control_ports(&listeners(config), held));
     let in_use = in_use(&addresses, &config.passive.ports);
     let ephemeral = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let ephemeral = ephemeral.ok().and_then(|text| range(&text));
@@ -47,7 +50,7 @@ pub(super) fn examine(examination: &mut Examination, config: &Config, running: b
     let ports = ports(
         config.passive.ports.clone(),
         &in_use,
-        running,
+        held,
         ephemeral,
         behind_balancer,
     );
@@ -62,20 +65,102 @@ pub(super) fn examine(examination: &mut Examination, config: &Config, running: b
     examination.note("file descriptors", descriptors);
 }
 
-/// The addresses on which passive ports are bound.
-fn addresses(config: &Config) -> BTreeSet<IpAddr> {
-    let implicit = config.tls.iter().flat_map(|tls| &tls.implicit_listen);
-    let listen = config.listen.iter().chain(implicit);
-    listen.map(SocketAddr::ip).collect()
+/// What is known of who has this configuration's ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// The gateway that runs here.
+    ByGateway,
+    /// No gateway that answers.
+    NotByGateway,
+    /// There may be a gateway, which can't be asked.
+    Unknown,
 }
 
-/// Ports that somebody has on one of the addresses.
-fn in_use(addresses: &BTreeSet<IpAddr>, ports: &RangeInclusive<u16>) -> Vec<u16> {
-    let free = |port| {
+impl Held {
+    fn by(running: bool, can_ask: bool) -> Self {
+        match (running, can_ask) {
+            (true, _) => Held::ByGateway,
+            (false, true) => Held::NotByGateway,
+            (false, false) => Held::Unknown,
+        }
+    }
+}
+
+/// Where clients connect.
+fn listeners(config: &Config) -> BTreeSet<SocketAddr> {
+    let implicit = config.tls.iter().flat_map(|tls| &tls.implicit_listen);
+    config.listen.iter().chain(implicit).copied().collect()
+}
+
+/// The addresses on which passive ports are bound.
+fn addresses(config: &Config) -> BTreeSet<IpAddr> {
+    listeners(config).iter().map(SocketAddr::ip).collect()
+}
+
+/// Why nothing can be bound there, if it can't.
+fn unbound(address: SocketAddr) -> Option<io::ErrorKind> {
+    TcpListener::bind(address).err().map(|error| error.kind())
+}
+
+/// Ports that can't be had on one of the addresses.
+fn in_use(addresses: &BTreeSet<IpAddr>, ports: &RangeInclusive<u16>) -> Vec<(u16, io::ErrorKind)> {
+    let reason = |port| {
         let mut each = addresses.iter();
-        each.all(|address| TcpListener::bind((*address, port)).is_ok())
+        each.find_map(|address| unbound((*address, port).into()))
     };
-    ports.clone().filter(|port| !free(*port)).collect()
+    let each = ports.clone();
+    each.filter_map(|port| Some((port, reason(port)?)))
+        .collect()
+}
+
+/// What is to be said of the ports to which clients connect.
+fn control_ports(listeners: &BTreeSet<SocketAddr>, held: Held) -> Verdict {
+    let all: Vec<String> = listeners.iter().map(SocketAddr::to_string).collect();
+    let all = all.join(", ");
+    if held == Held::ByGateway {
+        return Verdict::ok(format!("{all}, the gateway that runs here has them"));
+    }
+    let bad = listeners.iter();
+    let bad = bad.filter_map(|address| Some((address.to_string(), unbound(*address)?)));
+    match bad.collect::<Vec<_>>().as_slice() {
+        [] => Verdict::ok(format!("{all}, free")),
+        bad @ [(_, first), ..] => {
+            let named: Vec<String> = bad
+                .iter()
+                .map(|(address, kind)| format!("{address} ({kind})"))
+                .collect();
+            let finding = format!("can't be bound: {}", named.join(", "));
+            unbindable(finding, *first, held, "listen")
+        }
+    }
+}
+
+/// Of ports that can't be bound for this reason.
+fn unbindable(finding: String, kind: io::ErrorKind, held: Held, key: &str) -> Verdict {
+    let fix = match kind {
+        io::ErrorKind::AddrInUse if held == Held::Unknown => {
+            return Verdict::warning(
+                finding,
+                format!(
+                    "if this gateway has them, all is well: set admin.listen so that it can be asked; if not, choose \
+                     another {key}, or end the program that has them (ss -ltnp)"
+                ),
+            );
+        }
+        io::ErrorKind::AddrInUse => format!(
+            "choose another {key}, or end the program that has them (ss -ltnp); if it is this gateway, correct \
+             admin.listen so that it can be asked"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "listen names an address that this machine does not have; 0.0.0.0 and [::] stand for all of them".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "choose another {key} from 1024 on, or allow this user the lower ports (CAP_NET_BIND_SERVICE, \
+             net.ipv4.ip_unprivileged_port_start)"
+        ),
+        _ => format!("choose another {key}"),
+    };
+    Verdict::failed(finding, fix)
 }
 
 fn range(text: &str) -> Option<RangeInclusive<u16>> {
@@ -86,28 +171,26 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
 /// What is to be said of the passive ports.
 fn ports(
     ports: RangeInclusive<u16>,
-    in_use: &[u16],
-    running: bool,
+    in_use: &[(u16, io::ErrorKind)],
+    held: Held,
     ephemeral: Option<RangeInclusive<u16>>,
     behind_balancer: bool,
 ) -> Verdict {
     let (first, last, count) = (*ports.start(), *ports.end(), ports.len());
     let about = format!("{first}-{last}, {count} ports");
-    if !in_use.is_empty() && !running {
-        let some: Vec<String> = in_use.iter().take(8).map(u16::to_string).collect();
-        return Verdict::failed(
-            format!(
-                "{about}, {} of which can't be bound: {}",
+    let state = match (held, in_use) {
+        (Held::ByGateway, _) => "the gateway that runs here has them",
+        (_, []) => "all of them are free",
+        (_, [(_, kind), ..]) => {
+            let some = in_use.iter().take(8);
+            let some: Vec<String> = some.map(|(port, _)| port.to_string()).collect();
+            let finding = format!(
+                "{about}, {} of which can't be bound ({kind}): {}",
                 in_use.len(),
                 some.join(", ")
-            ),
-            "choose other passive.ports, or end the program that has them (ss -ltnp); if it is this gateway, set \
-             admin.listen so that it can be asked",
-        );
-    }
-    let state = match running {
-        true => "the gateway that runs here has them",
-        false => "all of them are free",
+            );
+            return unbindable(finding, *kind, held, "passive.ports");
+        }
     };
     let overlaps = ephemeral
         .as_ref()
@@ -200,7 +283,10 @@ mod tests {
     fn passive_ports_are_held_against_everything_around_them() {
         let ephemeral = || Some(32_768..=60_999);
         let outcome = |range, in_use: &[u16], running, behind| {
-            ports(range, in_use, running, ephemeral(), behind).outcome
+            let in_use = in_use.iter().map(|port| (*port, io::ErrorKind::AddrInUse));
+            let in_use: Vec<_> = in_use.collect();
+            let held = Held::by(running, true);
+            ports(range, &in_use, held, ephemeral(), behind).outcome
         };
         assert_eq!(outcome(30_000..=30_015, &[], false, true), Outcome::Ok);
         assert_eq!(
@@ -219,6 +305,22 @@ mod tests {
         assert_eq!(outcome(30_000..=30_099, &[], false, false), Outcome::Ok);
         assert_eq!(range("32768\t60999\n"), ephemeral());
         assert_eq!(range("x"), None);
+    }
+
+    #[test]
+    fn the_reason_why_a_port_cannot_be_had_makes_the_advice() {
+        let said = |kind, held| unbindable("x".to_owned(), kind, held, "listen");
+        let in_use = io::ErrorKind::AddrInUse;
+        assert_eq!(said(in_use, Held::Unknown).outcome, Outcome::Warning);
+        for (kind, words) in [
+            (in_use, "ss -ltnp"),
+            (io::ErrorKind::AddrNotAvailable, "does not have"),
+            (io::ErrorKind::PermissionDenied, "CAP_NET_BIND_SERVICE"),
+        ] {
+            let verdict = said(kind, Held::NotByGateway);
+            assert_eq!(verdict.outcome, Outcome::Failed, "{kind}");
+            assert!(verdict.fix.expect("a fix").contains(words), "{kind}");
+        }
     }
 
     #[test]

@@ -218,7 +218,11 @@ fn certificate(config: &Config) -> Verdict {
     let names = certificates::facts(own).map_or(Vec::new(), |facts| facts.names);
     let until = humantime::format_rfc3339_seconds(pair.validity.until);
     let about = format!("for {}, valid until {until}{clients}", names.join(", "));
-    let left = pair.validity.until.duration_since(SystemTime::now());
+    let now = SystemTime::now();
+    if let Some(fault) = pair.validity.fault(now) {
+        return Verdict::failed(format!("{fault}; it is {about}"), RENEW);
+    }
+    let left = pair.validity.until.duration_since(now);
     let left = left.unwrap_or_default();
     if left < EXPIRES_SOON {
         let days = left.as_secs() / 86_400;

@@ -97,8 +97,9 @@ impl Site {
                     let mut verdict = seen.verdict(&host, false);
                     verdict.finding = format!("the certificate of {host}: {}", verdict.finding);
                     verdict.fix = Some(
-                        "add its authority to the system's (in the image: /etc/ssl/certs), or find out who answers in \
-                         its place, such as a proxy that opens TLS"
+                        "if no authority vouches for it, add its authority to the system's (in the image: \
+                         /etc/ssl/certs), or find out who answers in its place, such as a proxy that opens TLS; if it \
+                         is out of date, check this machine's clock, or have the store renew it"
                             .to_owned(),
                     );
                     (None, verdict)

@@ -58,7 +58,8 @@ pub(super) async fn examine(
     let bucket = examination.step("bucket", asked).await;
     examination.note("clock", clock(time, SystemTime::now()));
     bucket.ok_or("the bucket can't be used")?;
-    let key = probe_key(config, storage).ok_or("no key is free under storage.prefix")?;
+    let key =
+        probe_key(config, &VirtualPath::root()).ok_or("no key is free under storage.prefix")?;
     rights(examination, config, &store, &key).await;
     users(examination, config, &store).await;
     Ok(())
@@ -100,26 +101,29 @@ async fn rights(examination: &mut Examination, config: &Config, store: &Store, k
     };
     examination.note("integrity", proof);
     examination.skip_rest(&["head", "get", "list"], "nothing was stored");
-    let removed = async {
-        match store.examine(Right::Delete, key).await {
-            Err(StoreError::NotFound) | Ok(()) if stored => {
-                Verdict::ok(format!("{} is removed", printable(key.as_str())))
-            }
-            // a put that was answered too late may have left something
-            Err(StoreError::NotFound) | Ok(()) => Verdict::ok("nothing is left there"),
-            Err(error) if !stored => right_verdict(Right::Delete, Err(error), provider),
-            Err(error) => {
-                let mut verdict = right_verdict(Right::Delete, Err(error), provider);
-                verdict.finding = format!(
-                    "{}; the object {} stays there",
-                    verdict.finding,
-                    printable(key.as_str())
-                );
-                verdict
-            }
-        }
-    };
+    let removed = remove(store, key, stored, provider);
     examination.tidy_up("delete", removed).await;
+}
+
+/// Removes the object, and says whether it is still there.
+async fn remove(store: &Store, key: &ObjectKey, stored: bool, provider: Provider) -> Verdict {
+    match store.examine(Right::Delete, key).await {
+        Err(StoreError::NotFound) | Ok(()) if stored => {
+            Verdict::ok(format!("{} is removed", printable(key.as_str())))
+        }
+        // a put that was answered too late may have left something
+        Err(StoreError::NotFound) | Ok(()) => Verdict::ok("nothing is left there"),
+        Err(error) => {
+            let mut verdict = right_verdict(Right::Delete, Err(error), provider);
+            let stays = if stored { "stays" } else { "may be left" };
+            verdict.finding = format!(
+                "{}; the object {} {stays} there",
+                verdict.finding,
+                printable(key.as_str())
+            );
+            verdict
+        }
+    }
 }
 
 /// The stores of users who have their own, each with one object.
@@ -154,22 +158,25 @@ async fn users(examination: &mut Examination, config: &Config, store: &Store) {
         };
         let name = format!("store of {}", printable(&user.name));
         let its = tenants.store(&tenant);
-        let key = probe_key(config, &config.storage);
-        let (mut begun, mut done) = (false, false);
+        // the user's rights may end there
+        let key = VirtualPath::resolve(&VirtualPath::root(), &user.home).ok();
+        let Some(key) = key.and_then(|home| probe_key(config, &home)) else {
+            let reason = "no key is free under storage.prefix and the user's home";
+            examination.note(&name, Verdict::skipped(reason));
+            continue;
+        };
+        let provider = config.storage.provider;
+        let mut put = Putting::Not;
         let examined = async {
-            begun = true;
-            let verdict = match &key {
-                Some(key) => of_user(&its, key, config.storage.provider).await,
-                None => Verdict::skipped("no key is free under storage.prefix"),
-            };
-            done = verdict.outcome == Outcome::Ok;
+            let verdict = of_user(&its, &key, &mut put, provider).await;
             (Some(()), verdict)
         };
         examination.step(&name, examined).await;
-        if let (true, false, Some(key)) = (begun, done, &key) {
+        if put != Putting::Not {
             // what it stored before it failed or ran out of time
-            let tidy = its.examine(Right::Delete, key);
-            let _ = tokio::time::timeout(TIDY_WITHIN, tidy).await;
+            let removed = remove(&its, &key, put == Putting::Done, provider);
+            let name = format!("{name}, delete");
+            examination.tidy_up(&name, removed).await;
         }
     }
     let verdict = match (seen.len(), left_out) {
@@ -182,13 +189,29 @@ async fn users(examination: &mut Examination, config: &Config, store: &Store) {
     examination.note("stores of users", verdict);
 }
 
-async fn of_user(store: &Store, key: &ObjectKey, provider: Provider) -> Verdict {
+/// Whether an object of a user may be in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Putting {
+    Not,
+    Begun,
+    Done,
+}
+
+async fn of_user(store: &Store, key: &ObjectKey, put: &mut Putting, provider: Provider) -> Verdict {
     if let (Err(error), _) = store.examine_bucket().await {
         return trouble("HeadBucket", &error, None, provider);
     }
     for right in [Right::Put, Right::Get, Right::List, Right::Delete] {
+        if right == Right::Put {
+            *put = Putting::Begun;
+        }
         if let Err(error) = store.examine(right, key).await {
             return right_verdict(right, Err(error), provider);
+        }
+        match right {
+            Right::Put => *put = Putting::Done,
+            Right::Delete => *put = Putting::Not,
+            _ => {}
         }
     }
     Verdict::ok("the bucket answers, and takes, gives back, lists and removes an object")
@@ -238,13 +261,10 @@ fn data_dir(directory: &Path) -> Verdict {
     }
 }
 
-/// A key that nobody else uses, under the gateway's prefix.
-fn probe_key(config: &Config, storage: &Storage) -> Option<ObjectKey> {
-    let home = Home::new(
-        &config.storage.prefix,
-        &VirtualPath::root(),
-        storage.max_key_bytes,
-    );
+/// A key that nobody else uses, under the gateway's prefix and a home.
+fn probe_key(config: &Config, home: &VirtualPath) -> Option<ObjectKey> {
+    let storage = &config.storage;
+    let home = Home::new(&storage.prefix, home, storage.max_key_bytes);
     let path = VirtualPath::resolve(&VirtualPath::root(), &random_name()).ok()?;
     home.key(&path).ok()
 }
@@ -360,9 +380,6 @@ fn cut(text: &str) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     clean.take(MAX_CHARS).collect()
 }
-
-/// Removing a probe object once more, in vain most times.
-const TIDY_WITHIN: Duration = Duration::from_secs(3);
 
 /// S3 and COS refuse requests that are so far off.
 const REFUSED_SKEW: Duration = Duration::from_secs(15 * 60);

@@ -118,6 +118,11 @@ impl Seen {
         self.fault.is_none()
     }
 
+    /// Whether both are one certificate, whatever was found of it.
+    pub fn is_same(&self, other: &Seen) -> bool {
+        self.own == other.own
+    }
+
     /// Everything that is to be said of it to somebody who connects to `host`. With `insecure` faults are warnings.
     pub fn verdict(&self, host: &str, insecure: bool) -> Verdict {
         let Some(facts) = certificates::facts(&self.own) else {
@@ -152,6 +157,7 @@ fn judge(
     );
     let mut faults = Vec::new();
     let mut fixes = Vec::new();
+    let is_current = facts.from <= now && now <= facts.until;
     if facts.until < now {
         faults.push("it has expired".to_owned());
         fixes.push(RENEW.to_owned());
@@ -166,15 +172,18 @@ fn judge(
         ));
     }
     match fault {
-        // told above already
+        // told above already, unless it is another certificate's
+        Some(rustls::Error::InvalidCertificate(error)) if is_of_time(error) && !is_current => {}
+        Some(rustls::Error::InvalidCertificate(error)) if is_of_time(error) => {
+            faults.push("a certificate of its chain has expired or is not valid yet".to_owned());
+            fixes.push(
+                "put the authority's current intermediate certificates into tls.cert, and check the clocks of both sides"
+                    .to_owned(),
+            );
+        }
         Some(rustls::Error::InvalidCertificate(
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. }
-            | CertificateError::NotValidForName
-            | CertificateError::NotValidForNameContext { .. },
-        )) => {}
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) if !covers => {}
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             faults.push("no authority that is trusted here vouches for it".to_owned());
             fixes.push(
@@ -199,6 +208,16 @@ fn judge(
     } else {
         Verdict::ok(about)
     }
+}
+
+fn is_of_time(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
 }
 
 impl ServerCertVerifier for Witness {
@@ -290,5 +309,24 @@ mod tests {
         }
         let bad = judged(95, true, Some(CertificateError::Revoked));
         assert_eq!(bad.outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn what_is_not_trusted_is_never_fine() {
+        for fault in [
+            CertificateError::Expired,
+            CertificateError::NotValidYet,
+            CertificateError::NotValidForName,
+        ] {
+            let bad = judged(95, true, Some(fault.clone()));
+            assert_eq!(bad.outcome, Outcome::Failed, "{fault:?}");
+        }
+        // its own is good, an intermediate one isn't
+        for covers in [true, false] {
+            let bad = judged(95, covers, Some(CertificateError::Expired));
+            assert!(bad.finding.contains("of its chain has expired"), "{bad:?}");
+        }
+        let own = judged(1, true, Some(CertificateError::Expired));
+        assert!(!own.finding.contains("chain"), "{own:?}");
     }
 }

@@ -1,9 +1,9 @@
 //! A client's way into a gateway: connection, greeting, TLS, login. Each step says what it saw.
 //!
 //! Invariant: a password goes out only over TLS with a trusted certificate, over TLS with `--insecure`, or in clear where
-//! the server offers no TLS or `--tls off` asks for it.
+//! the server is on this machine and refuses TLS, or `--tls off` asks for it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -125,6 +125,36 @@ pub(super) async fn secure(mut control: Control, trust: &Trust) -> Found<Control
     }
 }
 
+/// AUTH TLS though FEAT does not list it, which somebody on the way may have seen to. Yields whether there is TLS now.
+pub(super) async fn secure_unlisted(mut control: Control, trust: &Trust) -> Found<(Control, bool)> {
+    match control.command("AUTH TLS").await {
+        Ok(reply) if reply.code == 234 => {
+            let (control, mut verdict) = handshake(control, trust).await;
+            if control.is_some() {
+                verdict = Verdict::warning(
+                    format!("{}, which FEAT does not list", verdict.finding),
+                    "something on the way may change the gateway's replies: clients that believe them send passwords in \
+                     clear; tls.required refuses that",
+                );
+            }
+            (control.map(|control| (control, true)), verdict)
+        }
+        Ok(reply) => {
+            let finding = format!(
+                "the gateway offers no TLS: passwords and files travel in clear (AUTH TLS: {reply})"
+            );
+            let verdict = Verdict::warning(finding, WITHOUT_TLS);
+            (Some((control, false)), verdict)
+        }
+        Err(error) => (None, broken(&error)),
+    }
+}
+
+/// Whether a password may go to `peer`. In clear it stays on this machine, unless that is what was asked for.
+pub(super) fn may_send_password(security: Security, peer: IpAddr, private: bool) -> bool {
+    private || security == Security::Off || peer.to_canonical().is_loopback()
+}
+
 /// The handshake on the control connection.
 pub(super) async fn handshake(control: Control, trust: &Trust) -> Found<Control> {
     match control.wrapped(async |wire| trust.wrap(wire).await).await {
@@ -213,6 +243,9 @@ pub(super) async fn again(target: &Target, trust: &Trust, private: bool) -> Opti
     if private && !trust.seen().is_some_and(trusted) {
         return None;
     }
+    if !may_send_password(target.security, control.peer.ip(), private) {
+        return None;
+    }
     log_in(&mut control, login, private).await.0?;
     Some(control)
 }
@@ -229,7 +262,32 @@ pub(super) fn told(error: &Broken) -> String {
     printable(&Chain(error).to_string())
 }
 
+pub(super) const WITHOUT_TLS: &str =
+    "set tls.cert and tls.key, and tls.required once all clients can do it";
+
 const WRONG_SERVER: &str = "check the port: 21 or 2121 for FTP and explicit TLS; a server that says nothing may want TLS at once (--tls implicit)";
 
 /// A name may have many addresses; the first few have to do.
 const MAX_ADDRESSES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_leaves_this_machine_in_clear_only_when_asked_to() {
+        for (security, peer, private, may) in [
+            (Security::Auto, "203.0.113.7", false, false),
+            (Security::Auto, "10.0.0.7", false, false),
+            (Security::Auto, "203.0.113.7", true, true),
+            (Security::Auto, "127.0.0.1", false, true),
+            (Security::Auto, "::ffff:127.0.0.1", false, true),
+            (Security::Explicit, "203.0.113.7", false, false),
+            (Security::Off, "203.0.113.7", false, true),
+        ] {
+            let peer: IpAddr = peer.parse().expect("an address");
+            let told = may_send_password(security, peer, private);
+            assert_eq!(told, may, "{security:?} {peer} {private}");
+        }
+    }
+}

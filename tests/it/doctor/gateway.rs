@@ -121,6 +121,22 @@ async fn session_reuse_and_implicit_tls_are_met() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tls_that_the_list_of_features_hides_is_found() {
+    let authority = Authority::new();
+    let gateway = TestGateway::with_tls(&authority, &[]).await;
+    // the list never reaches the gateway
+    let relay = Relay::start(gateway.address(), Meddles::HidesFeatures).await;
+    let mut target = target(relay, "demo", &gateway.password);
+    target.ca = Some(authority.file("ca.crt"));
+    let report = examine(&target).await;
+    expect_sound(&report);
+    let words = ["TLS 1.3", "which FEAT does not list"];
+    expect(&report, "tls", Outcome::Warning, &words);
+    expect(&report, "login", Outcome::Ok, &["over TLS"]);
+    assert!(gateway.keys().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_is_told_and_gets_no_password() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut parameters =
@@ -187,7 +203,7 @@ async fn a_wrong_masquerade_address_is_told_from_a_blocked_port() {
         "told 127.0.0.9",
         "connection refused",
         "the address is wrong",
-        "set masquerade_address to what clients connect to, 127.0.0.1",
+        "set masquerade_address to the address that your clients connect to",
     ];
     expect(&report, "pasv", Outcome::Failed, &words);
     expect(&report, "epsv", Outcome::Ok, &[]);
@@ -243,7 +259,9 @@ async fn rights_that_a_user_lacks_are_told() {
     ]);
     let gateway = TestGateway::with(&[&format!("USERS={list}")]).await;
     let report = examine(&target(gateway.address(), "reader", "secret")).await;
-    expect(&report, "upload", Outcome::Failed, &["550", "permissions"]);
+    expect_sound(&report);
+    expect(&report, "upload", Outcome::Skipped, &["550", "permissions"]);
+    expect(&report, "listing", Outcome::Ok, &["data connection"]);
     expect(&report, "delete", Outcome::Ok, &["nothing was left"]);
     let report = examine(&target(gateway.address(), "box", "secret")).await;
     expect_sound(&report);
@@ -276,12 +294,22 @@ async fn a_broken_store_is_told_and_nothing_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_lost_does_not_keep_the_file_there() {
     let gateway = TestGateway::start().await;
-    let relay = Relay::start(gateway.address()).await;
+    let relay = Relay::start(gateway.address(), Meddles::EndsWith("RETR")).await;
     let report = examine(&target(relay, "demo", &gateway.password)).await;
     expect(&report, "upload", Outcome::Ok, &[]);
     expect(&report, "download", Outcome::Failed, &["closed"]);
     expect(&report, "delete", Outcome::Ok, &["is removed"]);
     assert!(gateway.keys().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_without_an_answer_may_still_appear() {
+    let gateway = TestGateway::start().await;
+    let relay = Relay::start(gateway.address(), Meddles::EndsWith("STOR")).await;
+    let report = examine(&target(relay, "demo", &gateway.password)).await;
+    expect(&report, "upload", Outcome::Failed, &["closed"]);
+    let words = [".cosgate-doctor-", "may still appear"];
+    expect(&report, "delete", Outcome::Warning, &words);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,35 +356,54 @@ async fn a_server_that_is_none_or_says_nothing_is_told() {
     assert_eq!(check(&report, "delete").outcome, Outcome::Skipped);
 }
 
-/// Passes control connections on; the first one ends with its RETR.
+/// Passes control connections on, and meddles with the first one.
 struct Relay;
 
+#[derive(Clone, Copy)]
+enum Meddles {
+    /// Closes it in the place of this command.
+    EndsWith(&'static str),
+    /// Asks for nothing in the place of FEAT.
+    HidesFeatures,
+}
+
 impl Relay {
-    async fn start(gateway: SocketAddr) -> SocketAddr {
+    async fn start(gateway: SocketAddr, how: Meddles) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(async move {
-            let mut first = true;
+            let mut how = Some(how);
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(gateway).await.expect("it listens");
-                tokio::spawn(Self::pass(client, server, first));
-                first = false;
+                tokio::spawn(Self::pass(client, server, how.take()));
             }
         });
         address
     }
 
-    async fn pass(client: TcpStream, server: TcpStream, breaks: bool) {
+    async fn pass(client: TcpStream, server: TcpStream, how: Option<Meddles>) {
         let (from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         let commands = async {
             let mut lines = BufReader::new(from_client);
-            let mut line = String::new();
-            while lines.read_line(&mut line).await.unwrap_or(0) > 0 {
-                if breaks && line.starts_with("RETR") {
+            let mut line = Vec::new();
+            loop {
+                // no lines once TLS has begun
+                let bytes = lines.fill_buf().await.unwrap_or_default();
+                if bytes.is_empty() {
                     return;
                 }
-                if to_server.write_all(line.as_bytes()).await.is_err() {
+                line.extend_from_slice(bytes);
+                let count = bytes.len();
+                lines.consume(count);
+                match how {
+                    Some(Meddles::EndsWith(verb)) if line.starts_with(verb.as_bytes()) => return,
+                    Some(Meddles::HidesFeatures) if line.starts_with(b"FEAT") => {
+                        line = b"NOOP\r\n".to_vec();
+                    }
+                    _ => {}
+                }
+                if to_server.write_all(&line).await.is_err() {
                     return;
                 }
                 line.clear();

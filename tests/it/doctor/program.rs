@@ -101,6 +101,7 @@ async fn bad_usage_and_bad_configuration_are_64() {
     let secret = [("COSGATE_DOCTOR_PASSWORD", "")];
     for (arguments, env, words) in [
         (&["--user", "demo"][..], &[][..], "--connect"),
+        (&["--tls", "off"], &[], "--connect"),
         (&["--connect", "a:b"], &[], "HOST[:PORT]"),
         (
             &["--connect", "a", "--user", "a\nb"],
