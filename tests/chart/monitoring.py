@@ -311,6 +311,16 @@ def test_helm_test_runs_the_doctor_within_restricted_pod_security(helm):
         assert int(port) in [one["port"] for one in service["spec"]["ports"] if one["name"] == "ftp"]
 
 
+def test_helm_test_asks_for_tls_where_the_chart_gives_the_gateway_some(helm):
+    certificate = {"tls": {"existingSecret": "tls"}}
+    cases = [({}, "off"), (certificate, "auto"), ({"config": {"tls": {"self_signed": True}}}, "auto"),
+             # what stands elsewhere is not the chart's to know
+             ({"test": {"host": "ftp.example.com"}}, "auto"), ({"test": {"tls": "explicit"}}, "explicit")]
+    for values, wanted in cases:
+        [container] = helm.render(values).one("Pod")["spec"]["containers"]
+        assert container["args"][container["args"].index("--tls") + 1] == wanted, values
+
+
 def test_helm_test_logs_in_only_as_the_user_that_is_named(helm):
     def doctor(**test):
         render = helm.render({"test": test, "tls": {"existingSecret": "tls", "implicitPort": 990}})
