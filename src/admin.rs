@@ -50,6 +50,9 @@ struct Admin {
     last: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
+/// How often the store is asked when nobody asks here.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
 /// Serves the admin port until the gateway has stopped.
 pub async fn serve(
     listener: TcpListener,
@@ -85,8 +88,18 @@ pub async fn serve(
         .route("/metrics", get(metrics_text))
         .route("/", get(status_page))
         .route("/status", get(status_content))
-        .with_state(admin);
-    server::serve(listener, routes, stop).await;
+        .with_state(Arc::clone(&admin));
+    // who asks seldom gets an answer that is not older than this
+    let looks = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            admin.store.verdict().await;
+        }
+    };
+    tokio::select! {
+        () = server::serve(listener, routes, stop) => {}
+        () = looks => {}
+    }
 }
 
 /// Binds the admin port.

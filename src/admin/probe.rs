@@ -108,12 +108,32 @@ impl StoreProbe {
             return;
         }
         drop(answers);
-        let (asking, heard) = ((self.ask)(), Arc::clone(&self.heard));
+        let question = Question(Some(Arc::clone(&self.heard)));
+        let asking = (self.ask)();
         tokio::spawn(async move {
             let answer = tokio::time::timeout(ASKED_WITHIN, asking).await;
             let late = || format!("no answer within {} s", ASKED_WITHIN.as_secs());
-            heard.note(answer.unwrap_or_else(|_| Err(late())));
+            question.answered(answer.unwrap_or_else(|_| Err(late())));
         });
+    }
+}
+
+/// A question that is under way. Whatever becomes of it, there is an answer, or nothing would ever be asked again.
+struct Question(Option<Arc<Heard>>);
+
+impl Question {
+    fn answered(mut self, answer: Result<(), String>) {
+        if let Some(heard) = self.0.take() {
+            heard.note(answer);
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if let Some(heard) = self.0.take() {
+            heard.note(Err("the question broke off".to_owned()));
+        }
     }
 }
 
@@ -153,6 +173,9 @@ impl Answers {
             (None, true) => Verdict::Reachable,
             (Some(trouble), true) => Verdict::Doubtful(trouble.clone()),
             (Some(trouble), false) => Verdict::Unreachable(trouble.clone()),
+            (None, false) if self.last_good.is_some() => {
+                Verdict::Unreachable("its last answer is more than a minute old".to_owned())
+            }
             (None, false) => Verdict::Unreachable("it has not answered yet".to_owned()),
         }
     }
@@ -193,6 +216,21 @@ mod tests {
 
     async fn after(seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_breaks_off_is_an_answer_and_the_next_one_is_asked() {
+        let asked = AtomicUsize::new(0);
+        let probe = StoreProbe::new(move || {
+            let before = asked.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move {
+                assert!(before > 0, "the first question panics, on purpose");
+                Ok(())
+            })
+        });
+        assert!(matches!(probe.verdict().await, Verdict::Unreachable(_)));
+        after(6).await;
+        assert_eq!(probe.verdict().await, Verdict::Reachable);
     }
 
     #[tokio::test(start_paused = true)]

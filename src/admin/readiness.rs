@@ -38,7 +38,11 @@ impl Readiness {
             }
         }
         if let Some(tls) = &frontend.tls {
-            reasons.extend(tls.validity().fault(SystemTime::now()));
+            // where FTPS is a choice, clients without it are still served
+            match tls.validity().fault(SystemTime::now()) {
+                Some(fault) if tls.is_needed() => reasons.push(fault),
+                fault => notes.extend(fault),
+            }
             notes.extend(tls.state().failure.map(|failure| {
                 let error = failure.error;
                 format!(
@@ -46,20 +50,12 @@ impl Readiness {
                 )
             }));
         }
-        notes.extend(
-            frontend
-                .users
-                .reload_state()
-                .borrow()
-                .failure
-                .as_ref()
-                .map(|failure| {
-                    let error = &failure.error;
-                    format!(
-                        "the changed users file can't be used, the last good one holds: {error}"
-                    )
-                }),
-        );
+        if frontend.users.reload_state().borrow().failure.is_some() {
+            // which entry it is would be a user's name, and everybody may ask here
+            let note =
+                "the changed users file can't be used, the last good one holds; the log says why";
+            notes.push(note.to_owned());
+        }
         Readiness { reasons, notes }
     }
 

@@ -1,6 +1,8 @@
 //! Serves HTTP to few, and for a bounded time: what is asked here is small, and must be answered when much else fails.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -8,12 +10,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Connections at a time: probes, Prometheus, and a few browsers. More are closed at once, so that none waits.
 const CONNECTIONS: usize = 128;
+
+/// Connections of one address at a time, so that nobody takes the places of the probes.
+const PER_ADDRESS: usize = 16;
 
 /// Time for the head of a request, so also between two.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -32,14 +36,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `routes` until `stop`.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Places::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, address) = match accepted {
+            Ok((socket, peer)) => (socket, peer.ip().to_canonical()),
             Err(error) => {
                 // out of descriptors, most likely: the loop must not spin
                 warn!(%error, "a connection to the admin port could not be accepted");
@@ -47,8 +51,8 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            debug!("too many connections to the admin port");
+        let Some(place) = Place::take(&places, address) else {
+            debug!(client = %address, "too many connections to the admin port");
             continue;
         };
         let (routes, stop) = (routes.clone(), stop.clone());
@@ -56,6 +60,51 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
             connection(socket, routes, stop).await;
             drop(place);
         });
+    }
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+struct Places(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection's place, given back on drop.
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // numbers only: a panic leaves none half-way
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn take(places: &Arc<Places>, address: IpAddr) -> Option<Self> {
+        let mut taken = places.lock();
+        let (all, own) = (
+            taken.values().sum::<usize>(),
+            taken.get(&address).copied().unwrap_or(0),
+        );
+        if all >= CONNECTIONS || own >= PER_ADDRESS {
+            return None;
+        }
+        taken.insert(address, own + 1);
+        Some(Place {
+            places: Arc::clone(places),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        match taken.get_mut(&self.address) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(taken.remove(&self.address)),
+        }
     }
 }
 
@@ -75,4 +124,29 @@ async fn connection(socket: TcpStream, routes: Router, stop: CancellationToken) 
     connection.as_mut().graceful_shutdown();
     // an error is the client's own affair
     let _ = tokio::time::timeout(END_WITHIN, connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_takes_no_place_from_another_and_places_come_back() {
+        let places = Arc::new(Places::default());
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let mut held: Vec<_> = (0..PER_ADDRESS)
+            .map(|_| Place::take(&places, address(1)).expect("free"))
+            .collect();
+        assert!(Place::take(&places, address(1)).is_none());
+        let other = Place::take(&places, address(2)).expect("another's are free");
+        held.pop();
+        held.push(Place::take(&places, address(1)).expect("free again"));
+        // and all together have their bound
+        for last in 3..200 {
+            held.extend((0..PER_ADDRESS).map_while(|_| Place::take(&places, address(last))));
+        }
+        assert_eq!(held.len() + 1, CONNECTIONS);
+        drop((held, other));
+        assert!(places.lock().is_empty());
+    }
 }

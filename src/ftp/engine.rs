@@ -13,8 +13,8 @@
 //! libunftp dispatches every command on a name to the storage trait. Transfers and listings go the same way, as an
 //! [`Order`](crate::ftp::session::Order) that the session holds and [`carrying`] brings to the storage: libunftp's own STOR
 //! and RETR would want a data connection of their own first, a listener and two sockets for each file, of which not a byte
-//! would be used. Without them a file of 4 KiB costs 40 % less CPU time, and there is no port that another process could
-//! reach.
+//! would be used. Without them a file of 4 KiB costs 40 % less CPU time, and there is no data port that another process
+//! could reach.
 //!
 //! A late or odd reply ends the session; the two state machines are never brought back in step by guessing.
 

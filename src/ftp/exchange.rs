@@ -307,7 +307,19 @@ impl Edge {
             .await;
         self.session.take_order();
         self.session.set_transfer(None);
-        let outcome = moved?;
+        let outcome = match moved {
+            Ok(outcome) => outcome,
+            Err(close) => {
+                // the engine has failed: the storage must not go on by itself, and the transfer counts
+                transfer.interrupt(Interruption::ControlLost);
+                let (verb, took) = (exchange.verb, started.elapsed());
+                self.frontend.metrics.transfer(verb, "failed", Some(took));
+                trace.refused("failed", 421, "engine");
+                let why = "an internal error; the log says more".to_owned();
+                self.note_failure(verb, &exchange.path, 421, why);
+                return Err(close);
+            }
+        };
         let reply = match &outcome {
             Ok(done) => success(done),
             Err(error) => self.refusal(exchange.verb, &exchange.path, error),
@@ -394,7 +406,7 @@ impl Edge {
         };
         drop(running);
         let code = ended.map_err(|failure| Close::engine(&session, &failure))?;
-        self.outcome(&line, code)
+        self.outcome(exchange.verb, code)
     }
 
     async fn no_data_connection(&mut self, transfer: &Transfer, port: u16) -> Step {

@@ -240,6 +240,12 @@ impl Tls {
         self.validity().until
     }
 
+    /// Whether there are clients that can't do without: FTPS is required, or there is a port for nothing else.
+    pub fn is_needed(&self) -> bool {
+        let settings = &self.settings;
+        settings.required != config::TlsRequired::None || !settings.implicit_listen.is_empty()
+    }
+
     /// `tls.required`
     pub fn required(&self) -> config::TlsRequired {
         self.settings.required

@@ -63,9 +63,11 @@ async fn a_certificate_that_fails_to_reload_is_a_note_and_one_that_has_expired_a
     // whole seconds, as in a certificate; long enough to be taken on a machine that is busy
     let until = SystemTime::now() + Duration::from_secs(8);
     authority.write_server_pair_until(authority.directory(), until);
-    let gateway = TestGateway::with_tls(&authority, &[ADMIN]).await;
+    let gateway = TestGateway::with_tls(&authority, &[ADMIN, "TLS__REQUIRED=control"]).await;
     let admin = gateway.gateway.admin_address().expect("it is on");
     assert_eq!(get(admin, "/readyz", &[]).await.body, "ready\n");
+    // here clients may do without
+    let optional = TestGateway::with_tls(&authority, &[ADMIN]).await;
 
     std::fs::write(authority.file("tls.crt"), "no certificate").expect("written");
     eventually("the reload fails", || async {
@@ -81,6 +83,19 @@ async fn a_certificate_that_fails_to_reload_is_a_note_and_one_that_has_expired_a
         expired
     })
     .await;
+    let answer = get(
+        optional.gateway.admin_address().expect("on"),
+        "/readyz",
+        &[],
+    )
+    .await;
+    let note = "note: the certificate has expired (";
+    assert!(
+        answer.status == 200 && answer.body.contains(note),
+        "{}",
+        answer.body
+    );
+    optional.stop().await;
     authority.write_server_pair(authority.directory(), "renewed");
     eventually("a new one makes it ready", || async {
         get(admin, "/readyz", &[]).await.body == "ready\n"
