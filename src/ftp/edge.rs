@@ -422,11 +422,8 @@ impl Edge {
         match self.session.take_outcome() {
             Some(outcome) if outcome.is_ok() == (code < 400) => Ok(outcome),
             _ => {
-                let verb = line.split(' ').next().unwrap_or_default().to_owned();
-                Err(Close::engine(
-                    &self.session,
-                    &EngineError::Odd { verb, code },
-                ))
+                let verb = line.split(' ').next().unwrap_or_default();
+                Err(self.out_of_step(verb, code))
             }
         }
     }
