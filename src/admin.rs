@@ -13,10 +13,9 @@ pub mod snapshot;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
@@ -25,22 +24,26 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config;
 use crate::ftp::listener::Frontend;
 use crate::metrics::{Exposition, Format};
 use crate::store::Chain;
-use access::Access;
+use access::{Access, Refused};
 use probe::StoreProbe;
 use readiness::Readiness;
+use server::Client;
 use snapshot::Snapshot;
 
 /// A snapshot serves everybody who looks within this time, so that many who look cost no more than one.
 const SNAPSHOT_HOLDS: Duration = Duration::from_millis(500);
+
+/// A wrong token is answered after this pause: with the bound on connections an address has 16 guesses in it.
+const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 
 struct Admin {
     frontend: Arc<Frontend>,
@@ -126,24 +129,43 @@ async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
     (status, readiness.text())
 }
 
-async fn status_page(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
-    admin.show(&headers, page::page).await
+async fn status_page(
+    State(admin): State<Arc<Admin>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Response {
+    admin.show(client, &headers, page::page).await
 }
 
-async fn status_content(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+async fn status_content(
+    State(admin): State<Arc<Admin>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Response {
     let content = |snapshot: &Snapshot| page::content(snapshot).into_string();
-    admin.show(&headers, content).await
+    admin.show(client, &headers, content).await
 }
 
 impl Admin {
     /// What `render` makes of the gateway as it is now, for who may see it.
-    async fn show(&self, headers: &HeaderMap, render: impl Fn(&Snapshot) -> String) -> Response {
+    async fn show(
+        &self,
+        client: Client,
+        headers: &HeaderMap,
+        render: impl Fn(&Snapshot) -> String,
+    ) -> Response {
         let mut answer = match self.access.check(headers) {
             Ok(()) => {
                 let html = render(&*self.snapshot().await);
                 ([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response()
             }
-            Err(refused) => refused.into_response(),
+            Err(refused) => {
+                if refused == Refused::WrongToken {
+                    warn!(event = "token_refused", client = %client.0, "somebody asked for the status page with a wrong token");
+                    tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+                }
+                refused.into_response()
+            }
         };
         let policies: [(HeaderName, &'static str); 6] = [
             (CONTENT_SECURITY_POLICY, page::policy()),
@@ -164,13 +186,15 @@ impl Admin {
     }
 
     async fn snapshot(&self) -> Arc<Snapshot> {
-        let mut last = self.last.lock().await;
+        // asked before the lock: it may wait for the store
+        let store = self.store.verdict().await;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, snapshot)) = &*last
             && at.elapsed() < SNAPSHOT_HOLDS
         {
             return Arc::clone(snapshot);
         }
-        let snapshot = Arc::new(Snapshot::of(&self.frontend, self.store.verdict().await));
+        let snapshot = Arc::new(Snapshot::of(&self.frontend, store));
         *last = Some((Instant::now(), Arc::clone(&snapshot)));
         snapshot
     }

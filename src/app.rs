@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
@@ -175,7 +175,7 @@ impl Gateway {
             census: Census::default(),
             roster: Roster::default(),
             doors: listeners.doors(),
-            started: SystemTime::now(),
+            started: Instant::now(),
             pools: listeners.pools(),
             metrics: Front::default(),
         });

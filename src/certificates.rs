@@ -28,6 +28,10 @@ pub struct Pair {
     pub validity: Validity,
 }
 
+/// A certificate with less time left is warned of, by doctor and on the status page; the chart's alert says the same.
+/// Authorities renew a month before the end; whoever is later than this has forgotten.
+pub const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
+
 /// When a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
@@ -38,6 +42,11 @@ pub struct Validity {
 }
 
 impl Validity {
+    /// The time that is left at `now`.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        self.until.duration_since(now).unwrap_or_default()
+    }
+
     /// Why it is not valid at `now`, if it isn't.
     pub fn fault(&self, now: SystemTime) -> Option<String> {
         let at = humantime::format_rfc3339_seconds;

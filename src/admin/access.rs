@@ -54,8 +54,11 @@ impl Access {
             Access::Token(wanted) => {
                 let given = headers.get(AUTHORIZATION).and_then(given);
                 // digests have one length, so not even that of the token shows in the time this takes
-                let fits = given.is_some_and(|token| digest(&token).ct_eq(wanted).into());
-                if fits { Ok(()) } else { Err(Refused::Token) }
+                match given.map(|token| digest(&token).ct_eq(wanted).into()) {
+                    Some(true) => Ok(()),
+                    Some(false) => Err(Refused::WrongToken),
+                    None => Err(Refused::Token),
+                }
             }
         }
     }
@@ -85,6 +88,9 @@ pub enum Refused {
         "The status page wants admin.token: as the password of any user name, or as Authorization: Bearer."
     )]
     Token,
+    /// Somebody guesses, or has an old one.
+    #[error("This is not admin.token.")]
+    WrongToken,
 }
 
 impl IntoResponse for Refused {
@@ -92,10 +98,10 @@ impl IntoResponse for Refused {
         let status = match self {
             Refused::Off => StatusCode::NOT_FOUND,
             Refused::Unprotected | Refused::WrongHost => StatusCode::FORBIDDEN,
-            Refused::Token => StatusCode::UNAUTHORIZED,
+            Refused::Token | Refused::WrongToken => StatusCode::UNAUTHORIZED,
         };
         let mut answer = (status, format!("{self}\n")).into_response();
-        if self == Refused::Token {
+        if status == StatusCode::UNAUTHORIZED {
             let scheme = "Basic realm=\"cosgate status\", charset=\"UTF-8\"";
             let headers = answer.headers_mut();
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));

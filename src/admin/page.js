@@ -16,29 +16,31 @@
     return selection !== null && !selection.isCollapsed && selection.getRangeAt(0).intersectsNode(part);
   };
 
-  // parts that have not changed stay, and so does one in which somebody marks text
+  // parts that have not changed stay, and so does one in which somebody marks text; true if there is such a one
   const show = (text) => {
+    let isHeld = false;
     const news = new DOMParser().parseFromString(text, "text/html");
     for (const part of news.querySelectorAll("section[id]")) {
       const old = document.getElementById(part.id);
-      if (old !== null && !old.isEqualNode(part) && !isSelected(old)) {
-        old.replaceWith(document.adoptNode(part));
-      }
+      if (old === null || old.isEqualNode(part)) continue;
+      if (isSelected(old)) isHeld = true;
+      else old.replaceWith(document.adoptNode(part));
     }
+    return isHeld;
   };
 
   const refresh = async () => {
     const answer = await fetch(from, { cache: "no-store", signal: AbortSignal.timeout(WITHIN) });
     if (answer.status === 401) throw new Error("the token has changed, load the page again");
     if (!answer.ok) throw new Error(`the gateway answers ${answer.status}`);
-    show(await answer.text());
+    return show(await answer.text());
   };
 
   const loop = async () => {
     if (!document.hidden) {
       try {
-        await refresh();
-        say("live", "good");
+        const isHeld = await refresh();
+        say(isHeld ? "live, but for the part with marked text" : "live", "good");
       } catch (error) {
         const reason = error instanceof TypeError || error.name === "TimeoutError" ? "no answer" : error.message;
         say(`not up to date: ${reason}`, "bad");

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::admin::probe::Verdict;
 use crate::admin::snapshot::{Budget, SessionRow, Snapshot, TransferRow};
-use crate::certificates::Validity;
+use crate::certificates::{ENDS_SOON, Validity};
 use crate::ftp::failures::Failure;
 
 mod text;
@@ -23,9 +23,6 @@ use text::{ago, bytes, clock, moment, rate, shortened, span};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-
-/// Warned of a certificate's end this long before.
-const CERTIFICATE_WARNING_DAYS: u64 = 21;
 
 /// The `Content-Security-Policy`: nothing but this page's own style and script, and what the script asks this port.
 pub fn policy() -> &'static str {
@@ -171,11 +168,11 @@ fn certificate(certificate: Option<Validity>, now: SystemTime) -> Markup {
     let Some(validity) = certificate else {
         return tile("Certificate", html! { "None" }, html! { "FTPS is off" });
     };
-    let left = validity.until.duration_since(now).unwrap_or_default();
-    let days = left.as_secs() / (24 * 3600);
+    let left = validity.left(now);
+    let days = left.as_secs() / 86_400;
     let value = match validity.fault(now) {
         Some(_) => html! { span.bad { "Not valid" } },
-        None if days < CERTIFICATE_WARNING_DAYS => html! { span.warn { (days) " days left" } },
+        None if left < ENDS_SOON => html! { span.warn { (days) " days left" } },
         None => html! { (days) " days left" },
     };
     let until = validity.until;
@@ -184,7 +181,9 @@ fn certificate(certificate: Option<Validity>, now: SystemTime) -> Markup {
 }
 
 fn transfers(snapshot: &Snapshot) -> Markup {
-    let head = ["User", "Client", "File", "Progress", "Rate", "Time"];
+    let head = [
+        "Session", "User", "Client", "File", "Progress", "Rate", "Time",
+    ];
     html! {
         section #transfers {
             h2 { "Running transfers " span.count { (snapshot.transfer_count) } }
@@ -206,6 +205,7 @@ fn transfer(row: &TransferRow) -> Markup {
     };
     html! {
         tr role="row" {
+            (cell("Session", html! { (row.session) }))
             (cell("User", name(&row.user)))
             (cell("Client", html! { (row.client) }))
             (wide("File", html! { code { (row.verb) } " " (name(&row.path)) }))
@@ -217,7 +217,15 @@ fn transfer(row: &TransferRow) -> Markup {
 }
 
 fn sessions(snapshot: &Snapshot) -> Markup {
-    let head = ["User", "Client", "Connection", "State", "Idle", "Since"];
+    let head = [
+        "Session",
+        "User",
+        "Client",
+        "Connection",
+        "State",
+        "Idle",
+        "Since",
+    ];
     html! {
         section #sessions {
             h2 { "Sessions " span.count { (snapshot.session_count) " of " (snapshot.session_limit) } }
@@ -241,6 +249,7 @@ fn session(row: &SessionRow, snapshot: &Snapshot) -> Markup {
     };
     html! {
         tr role="row" {
+            (cell("Session", html! { (row.id) }))
             (cell("User", user))
             (cell("Client", html! { (row.client) }))
             (cell("Connection", html! { @if row.is_secured { "TLS" } @else { span.warn[could_be_secured] { "plain" } } }))

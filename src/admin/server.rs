@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -34,6 +34,10 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Who asks, for the routes.
+#[derive(Debug, Clone, Copy)]
+pub struct Client(pub IpAddr);
+
 /// Serves `routes` until `stop`.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
     let places = Arc::new(Places::default());
@@ -55,7 +59,8 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
             debug!(client = %address, "too many connections to the admin port");
             continue;
         };
-        let (routes, stop) = (routes.clone(), stop.clone());
+        let routes = routes.clone().layer(Extension(Client(address)));
+        let stop = stop.clone();
         tokio::spawn(async move {
             connection(socket, routes, stop).await;
             drop(place);

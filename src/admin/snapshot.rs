@@ -140,7 +140,7 @@ impl Snapshot {
         );
         Snapshot {
             at: SystemTime::now(),
-            uptime: frontend.started.elapsed().unwrap_or_default(),
+            uptime: frontend.started.elapsed(),
             readiness: Readiness::of(frontend, &store),
             store,
             is_draining: frontend.drain.is_cancelled(),
@@ -227,7 +227,12 @@ fn masquerade(frontend: &Frontend) -> MasqueradeRow {
         Ports::Unknown(reason) => Some(format!("the public ports are not known: {reason}")),
     };
     let trouble = published.trouble.map(|trouble| {
-        format!("the Service is not watched, its last known address holds: {trouble}")
+        let holds = if is_known {
+            "what is known holds"
+        } else {
+            "nothing is known yet"
+        };
+        format!("the Service is not watched, {holds}: {trouble}")
     });
     MasqueradeRow {
         address,

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use super::address::is_private;
 use super::examination::{Examination, Found};
 use super::report::Verdict;
-use super::trust::{EXPIRES_SOON, RENEW};
-use crate::certificates::{self, Pair};
+use super::trust::RENEW;
+use crate::certificates::{self, ENDS_SOON, Pair};
 use crate::config::{CertificateSource, Config, MasqueradeAddress, Multiple, Tls};
 use crate::kubernetes::examine::{self, Examined};
 use crate::masquerade::{self, mapping};
@@ -222,9 +222,8 @@ fn certificate(config: &Config) -> Verdict {
     if let Some(fault) = pair.validity.fault(now) {
         return Verdict::failed(format!("{fault}; it is {about}"), RENEW);
     }
-    let left = pair.validity.until.duration_since(now);
-    let left = left.unwrap_or_default();
-    if left < EXPIRES_SOON {
+    let left = pair.validity.left(now);
+    if left < ENDS_SOON {
         let days = left.as_secs() / 86_400;
         return Verdict::warning(format!("{days} days are left: {about}"), RENEW);
     }

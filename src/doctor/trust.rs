@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::client::Wire;
 use super::report::Verdict;
-use crate::certificates::{self, Facts};
+use crate::certificates::{self, ENDS_SOON, Facts};
 
 /// Makes connections private, all in one TLS session's memory.
 pub(super) struct Trust {
@@ -202,7 +202,7 @@ fn judge(
     if !faults.is_empty() {
         let finding = format!("{}: {about}", faults.join(", and "));
         Verdict::failed(finding, fixes.join("; "))
-    } else if left < EXPIRES_SOON {
+    } else if left < ENDS_SOON {
         let days = left.as_secs() / 86_400;
         Verdict::warning(format!("{days} days are left: {about}"), RENEW)
     } else {
@@ -271,9 +271,6 @@ impl ServerCertVerifier for Witness {
 
 pub(super) const RENEW: &str =
     "renew the certificate; the gateway takes changed files over by itself (reload.interval)";
-
-/// Authorities renew a month before the end; whoever is later than this has forgotten.
-pub(super) const EXPIRES_SOON: std::time::Duration = std::time::Duration::from_secs(14 * 86_400);
 
 #[cfg(test)]
 mod tests {

@@ -171,7 +171,7 @@ impl Users {
                     Turned::Locked(scope) => (LoginError::Locked, locked(scope)),
                     Turned::Busy => (LoginError::Busy, BUSY),
                 };
-                self.note(name, peer, error, cause.to_owned());
+                self.note(self.known(name), peer, error, cause.to_owned());
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(error);
             }
@@ -193,29 +193,28 @@ impl Users {
             }
             Err(Refusal::Busy) => {
                 debug!(session, %client, "too many logins at once");
-                self.note(name, peer, LoginError::Busy, BUSY.to_owned());
+                self.note(self.known(name), peer, LoginError::Busy, BUSY.to_owned());
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(LoginError::Busy);
             }
             Err(Refusal::Unavailable(reason)) => {
                 error!(event = "login_unavailable", session, %client, reason, "a login could not be checked");
                 let cause = format!("the endpoint of auth.http gives no usable answer: {reason}");
-                self.note(name, peer, LoginError::Unavailable, cause);
+                self.note(self.known(name), peer, LoginError::Unavailable, cause);
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(LoginError::Unavailable);
             }
             Err(Refusal::Wrong(reason)) => reason,
         };
         let failed = attempt.fail();
-        // people type passwords into the wrong field: only names that exist go into the log
-        let known = self.find(name).map_or("(unknown)", |_| name);
+        let known = self.known(name);
         warn!(event = "login_failed", session, user = known, %client, reason, "login refused");
         debug!(session, typed = %Cut(name), "login refused");
         let cause = match failed.locked {
             Some(scope) => format!("{reason}; {}", locked(scope)),
             None => reason,
         };
-        self.note(name, peer, LoginError::Wrong, cause);
+        self.note(known, peer, LoginError::Wrong, cause);
         if let Some(scope) = failed.locked {
             let (seconds, scope) = (
                 self.guard.lockout().as_secs(),
@@ -266,9 +265,13 @@ impl Users {
         }
     }
 
-    /// Keeps a failed login for the status page, with the name only if it is one.
-    fn note(&self, name: &str, peer: &Peer, error: LoginError, cause: String) {
-        let known = self.find(name).map_or("(unknown)", |_| name);
+    /// A name that may be shown: people type passwords into the wrong field, so it must be one that exists.
+    fn known<'a>(&self, name: &'a str) -> &'a str {
+        self.find(name).map_or("(unknown)", |_| name)
+    }
+
+    /// Keeps a failed login for the status page.
+    fn note(&self, user: &str, peer: &Peer, error: LoginError, cause: String) {
         let code = match error {
             LoginError::Wrong => 530,
             LoginError::Locked
@@ -278,7 +281,7 @@ impl Users {
         };
         let what = ("login", "");
         self.failures
-            .note(Failure::new(known, peer.address, what, code, cause));
+            .note(Failure::new(user, peer.address, what, code, cause));
     }
 
     /// Logins that failed lately.

@@ -17,6 +17,7 @@ use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, verb};
 use crate::ftp::engine::{Engine, EngineError, carrying};
+use crate::ftp::explain::{cause, ending};
 use crate::ftp::failures::Failure;
 use crate::ftp::listener::Frontend;
 use crate::ftp::names::{facts_reply, size_reply, time_reply};
@@ -26,6 +27,7 @@ use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::{Done, Order, Session};
 use crate::ftp::tls::Secured;
+use crate::ftp::trace::Trace;
 use crate::store::{Algorithm, Chain, StoreError, VirtualPath};
 
 /// The control connection ends.
@@ -333,9 +335,8 @@ impl Edge {
                 self.say(200, "Objects have no permissions, nothing was changed")
                     .await
             }
-            // libunftp's own MLST and STAT ignore the working directory; SIZE asks the storage the same question
             Command::Mlst(path) => match self.permitted(Right::List) {
-                Ok(()) => self.on_path("SIZE", &path, facts_reply).await,
+                Ok(()) => self.on_path("MLST", &path, facts_reply).await,
                 Err(error) => self.send(Reply::from(&error)).await,
             },
             Command::StatPath(path) => self.list_in_reply(&path).await,
@@ -428,23 +429,39 @@ impl Edge {
         }
     }
 
-    /// The reply to a storage error, which is logged here once if it is more than the client's own mistake.
-    pub(super) fn refusal(&self, verb: &str, path: &VirtualPath, error: &StoreError) -> Reply {
+    /// The reply to a storage error. What the store failed at is logged here once and kept for the status page; what
+    /// has a trace ends it, and is kept for the page even if it is the client's own mistake.
+    pub(super) fn refusal(
+        &self,
+        verb: &'static str,
+        path: &VirtualPath,
+        error: &StoreError,
+        trace: Option<&mut Trace>,
+    ) -> Reply {
         let reply = Reply::from(error);
         let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
-        match error {
+        let is_noted = match error {
             StoreError::Denied { .. }
             | StoreError::Refused { .. }
             | StoreError::Integrity { .. }
             | StoreError::Rename { .. } => {
                 error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+                true
             }
             StoreError::Unavailable { .. } | StoreError::NoMemory => {
                 warn!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+                true
             }
             _ => {
-                debug!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "refused")
+                debug!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "refused");
+                trace.is_some()
             }
+        };
+        if is_noted {
+            self.note_failure(verb, path, reply.code, cause(error));
+        }
+        if let Some(trace) = trace {
+            trace.failed(ending(error), reply.code, error);
         }
         reply
     }

@@ -119,7 +119,8 @@ impl Engine {
         session: Arc<Session>,
         backend: Backend,
     ) -> Result<Self, EngineError> {
-        let (ours, theirs) = loopback.pair().await?;
+        let pair = tokio::time::timeout(REPLY_WITHIN, loopback.pair()).await;
+        let (ours, theirs) = pair.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let server = ServerBuilder::with_authenticator(
             Box::new(move || backend.clone()),
             Arc::new(SessionAuthenticator(session.clone())),

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::engine::{EngineError, carrying};
-use crate::ftp::explain::{cause, missed, unreachable};
+use crate::ftp::explain::{ending, missed, unreachable};
 use crate::ftp::listformat::{Format, is_pattern};
 use crate::ftp::net::PeerWatch;
 use crate::ftp::protection::{connect, protect};
@@ -179,7 +179,7 @@ impl Edge {
                 ),
             ),
             Ok(_) => return Err(self.out_of_step("STAT", 213)),
-            Err(error) => self.refusal("STAT", &path, &error),
+            Err(error) => self.refusal("STAT", &path, &error, None),
         };
         self.send(reply).await
     }
@@ -291,14 +291,17 @@ impl Edge {
             self.frontend.metrics.transfer(exchange.verb, outcome, None);
             let reason = transfer.interruption().map_or(outcome, Interruption::kind);
             trace.refused(outcome, 425, reason);
-            if transfer.interruption().is_none() {
-                let why = match asked {
-                    Some(_) => missed(port, within, &self.told_address()),
-                    None => unreachable(port, within),
-                };
-                self.note_failure(exchange.verb, &exchange.path, 425, why);
+            if let Some(reason) = transfer.interruption() {
+                return self.no_data_connection(reason).await;
             }
-            return self.no_data_connection(&transfer, port).await;
+            let why = match asked {
+                Some(_) => missed(port, within, &self.told_address()),
+                None => unreachable(port, started.elapsed()),
+            };
+            let (id, client) = (self.session.id, self.session.peer);
+            warn!(session = id, %client, port, why, "no data connection came about");
+            self.note_failure(exchange.verb, &exchange.path, 425, why);
+            return self.say(425, "No data connection came about").await;
         };
 
         transfer.connect();
@@ -322,7 +325,7 @@ impl Edge {
         };
         let reply = match &outcome {
             Ok(done) => success(done),
-            Err(error) => self.refusal(exchange.verb, &exchange.path, error),
+            Err(error) => self.refusal(exchange.verb, &exchange.path, error, Some(&mut trace)),
         };
         self.log(&exchange, &transfer, started, &outcome, &reply, &mut trace);
         drop(trace);
@@ -409,27 +412,17 @@ impl Edge {
         self.outcome(exchange.verb, code)
     }
 
-    async fn no_data_connection(&mut self, transfer: &Transfer, port: u16) -> Step {
-        match transfer.interruption() {
-            Some(Interruption::Abort) => {
+    /// The transfer was interrupted before its data connection came about.
+    async fn no_data_connection(&mut self, reason: Interruption) -> Step {
+        match reason {
+            Interruption::Abort => {
                 self.say(426, "Transfer aborted").await?;
                 self.say(226, "Abort successful").await
             }
-            Some(Interruption::Stopping) => Err(Close::With(Reply::new(
-                421,
-                "The server is stopping, try again later",
-            ))),
-            Some(_) => Err(Close::Silently),
-            None => {
-                let (id, client) = (self.session.id, self.session.peer);
-                let waited = self.frontend.accept_timeout;
-                warn!(
-                    session = id, %client, port, ?waited,
-                    "no data connection came about: a firewall or load balancer that doesn't pass the passive ports, or a \
-                     wrong masquerade_address, are the usual causes"
-                );
-                self.say(425, "No data connection came about").await
+            Interruption::Stopping => {
+                Err(Close::with(421, "The server is stopping, try again later"))
             }
+            _ => Err(Close::Silently),
         }
     }
 
@@ -454,17 +447,8 @@ impl Edge {
             Err(StoreError::UploadInterrupted { kept, .. }) => *kept,
             _ => None,
         };
-        let (outcome, error) = match outcome {
-            Ok(_) => ("complete", None),
-            Err(error @ StoreError::UploadInterrupted { kept: Some(_), .. }) => {
-                ("kept", Some(error))
-            }
-            Err(error @ StoreError::UploadInterrupted { kept: None, .. }) => {
-                ("discarded", Some(error))
-            }
-            Err(error @ StoreError::TooLarge { .. }) => ("too_large", Some(error)),
-            Err(error) => ("failed", Some(error)),
-        };
+        let error = outcome.as_ref().err();
+        let outcome = error.map_or("complete", ending);
         let (code, trace_id) = (reply.code, trace.id());
         self.frontend.metrics.transfer(verb, outcome, Some(took));
         trace.bytes(bytes, size);
@@ -477,8 +461,6 @@ impl Edge {
                 );
             }
             Some(error) => {
-                trace.failed(outcome, code, error);
-                self.note_failure(verb, path, code, cause(error));
                 warn!(
                     event = "transfer", session = id, user, %client, verb, %path, bytes, seconds, rate, outcome, code,
                     trace_id, error = %Chain(error), "transfer"

@@ -15,12 +15,13 @@ pub(super) fn missed(port: u16, waited: Duration, told: &str) -> String {
     )
 }
 
-/// Nobody answered at the client's own port.
-pub(super) fn unreachable(port: u16, waited: Duration) -> String {
+/// Nobody answered at the client's own port, or it said no at once.
+pub(super) fn unreachable(port: u16, tried: Duration) -> String {
+    let tried = Duration::from_millis(u64::try_from(tried.as_millis()).unwrap_or(u64::MAX));
     format!(
-        "the client's port {port} could not be reached within {}: active mode doesn't work behind NAT or a firewall, \
+        "the client's port {port} could not be reached (tried for {}): active mode doesn't work behind NAT or a firewall, \
          passive mode does",
-        humantime::format_duration(waited)
+        humantime::format_duration(tried)
     )
 }
 
@@ -71,6 +72,16 @@ pub(super) fn cause(error: &StoreError) -> String {
                 None => format!("{reason}; nothing was stored"),
             }
         }
+    }
+}
+
+/// How what failed ended, in a word: for its log line, metric and trace.
+pub(super) fn ending(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::UploadInterrupted { kept: Some(_), .. } => "kept",
+        StoreError::UploadInterrupted { kept: None, .. } => "discarded",
+        StoreError::TooLarge { .. } => "too_large",
+        _ => "failed",
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use tracing::info;
 
 use crate::ftp::edge::{Edge, Step};
-use crate::ftp::explain::cause;
 use crate::ftp::listformat::{FACTS, timestamp};
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Done, Order};
@@ -35,12 +34,7 @@ impl Edge {
                 info!(event = "mfmt", session = id, user, %client, %path, code = reply.code, trace_id = trace.id(), "done");
                 reply
             }
-            Err(error) => {
-                let reply = self.refusal("MFMT", &path, &error);
-                trace.failed("failed", reply.code, &error);
-                self.note_failure("MFMT", &path, reply.code, cause(&error));
-                reply
-            }
+            Err(error) => self.refusal("MFMT", &path, &error, Some(&mut trace)),
         };
         drop(trace);
         self.send(reply).await
@@ -99,8 +93,7 @@ impl Edge {
             Ok(Done::Hashes(hashes)) => Ok(Some((path, hashes, trace))),
             Ok(_) => Err(self.out_of_step("HASH", 213)),
             Err(error) => {
-                let reply = self.refusal("HASH", &path, &error);
-                trace.failed("failed", reply.code, &error);
+                let reply = self.refusal("HASH", &path, &error, Some(&mut trace));
                 drop(trace);
                 self.send(reply).await.map(|()| None)
             }

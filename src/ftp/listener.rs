@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -66,7 +66,7 @@ pub struct Frontend {
     /// The control ports.
     pub doors: Doors,
     /// When the gateway started.
-    pub started: SystemTime,
+    pub started: Instant,
     /// The passive ports, one pool per address.
     pub pools: Vec<Arc<PassivePool>>,
     /// What is counted.

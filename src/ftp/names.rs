@@ -3,7 +3,6 @@
 use tracing::info;
 
 use crate::ftp::edge::{Edge, Step};
-use crate::ftp::explain::cause;
 use crate::ftp::listformat::{facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::Done;
@@ -26,7 +25,7 @@ impl Edge {
                 self.working_directory = target;
                 reply
             }
-            Err(error) => self.refusal("CWD", &target, &error),
+            Err(error) => self.refusal("CWD", &target, &error, None),
         };
         self.send(reply).await
     }
@@ -51,9 +50,14 @@ impl Edge {
             "RNTO" => Some("rename"),
             _ => None,
         };
-        let name = if verb == "RNTO" { "RENAME" } else { verb };
+        let (name, asked) = match verb {
+            "RNTO" => ("RENAME", verb),
+            // libunftp's own MLST ignores the working directory; SIZE asks the storage the same question
+            "MLST" => (verb, "SIZE"),
+            _ => (verb, verb),
+        };
         let mut trace = audit.map(|_| Trace::begin(self, name, &path));
-        let reply = match self.ask(&format!("{verb} {path}")).await? {
+        let reply = match self.ask(&format!("{asked} {path}")).await? {
             Ok(done) => {
                 let reply = good(&path, done);
                 if let (Some(event), Some(trace)) = (audit, &mut trace) {
@@ -67,14 +71,7 @@ impl Edge {
                 }
                 reply
             }
-            Err(error) => {
-                let reply = self.refusal(verb, &path, &error);
-                if let Some(trace) = &mut trace {
-                    trace.failed("failed", reply.code, &error);
-                    self.note_failure(name, &path, reply.code, cause(&error));
-                }
-                reply
-            }
+            Err(error) => self.refusal(name, &path, &error, trace.as_mut()),
         };
         drop(trace);
         self.send(reply).await

@@ -1,7 +1,7 @@
 //! The status page, as bytes. tests/status looks at it in a browser.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,9 +19,8 @@ async fn with(settings: &[&str]) -> (TestGateway, SocketAddr) {
     (gateway, admin)
 }
 
+/// The same moment is shown for half a second: ask until it is the awaited one.
 async fn content(admin: SocketAddr) -> String {
-    // the same moment is shown for half a second
-    tokio::time::sleep(Duration::from_millis(10)).await;
     get(admin, "/status", &[]).await.body
 }
 
@@ -74,6 +73,44 @@ async fn the_page_shows_sessions_transfers_and_failures_as_they_come_and_go() {
     assert_eq!(ftp.command("QUIT").await.code, 221);
     eventually("nobody is connected", || async {
         content(admin).await.contains("Nobody is connected.")
+    })
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_store_fails_at_is_shown_and_a_question_for_nothing_is_not() {
+    let settings = [
+        "ADMIN__LISTEN=127.0.0.1:0",
+        "STORAGE__RETRY__MAX_ATTEMPTS=1",
+    ];
+    let (gateway, proxy) = TestGateway::behind_proxy(&settings).await;
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let mut ftp = gateway.login().await;
+    for asked in ["CWD", "SIZE", "MDTM", "MLST", "RNFR", "STAT"] {
+        assert_eq!(
+            ftp.command(&format!("{asked} gone")).await.code,
+            550,
+            "{asked}"
+        );
+    }
+    assert!(content(admin).await.contains("None since the start."));
+    proxy.set_down(true);
+    let commands = [
+        "CWD", "SIZE", "MDTM", "MLST", "RNFR", "STAT", "HASH", "DELE",
+    ];
+    for asked in commands {
+        assert_eq!(
+            ftp.command(&format!("{asked} f")).await.code,
+            450,
+            "{asked}"
+        );
+    }
+    eventually("each is shown by its own name", || async {
+        let text = content(admin).await;
+        let shown =
+            |verb| text.contains(&format!("<code>{verb}</code> <bdi class=\"name\">/f</bdi>"));
+        text.contains("the store can't be reached") && commands.iter().all(shown)
     })
     .await;
     gateway.stop().await;
@@ -145,7 +182,12 @@ async fn a_token_is_wanted_for_the_page_and_for_nothing_else() {
         assert!(scheme.starts_with("Basic realm="), "{scheme}");
         assert!(!refused.body.contains("demo") && !refused.body.contains("Sessions"));
         let wrong = format!("authorization: Bearer {}", TOKEN.replace('0', "1"));
+        let asked = Instant::now();
         assert_eq!(get(admin, path, &[&wrong]).await.status, 401);
+        assert!(
+            asked.elapsed() >= Duration::from_secs(1),
+            "guessing is slow"
+        );
         let right = format!("authorization: Bearer {TOKEN}");
         assert_eq!(get(admin, path, &[&right]).await.status, 200);
     }

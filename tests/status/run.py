@@ -222,6 +222,16 @@ def keeps_itself_up_to_date(stage):
         assert window.page.inner_text("#live") == "live"
 
 
+def marked_text_stays(stage):
+    with stage.window() as window:
+        window.page.goto(stage.url)
+        window.page.evaluate("document.getSelection().selectAllChildren(document.getElementById('sessions'))")
+        until(lambda: "but for the part with marked text" in window.page.inner_text("#live"), "it says what it leaves")
+        assert "idle after" in window.page.evaluate("document.getSelection().toString()")
+        window.page.evaluate("document.getSelection().removeAllRanges()")
+        until(lambda: window.page.inner_text("#live") == "live", "all of it is live again")
+
+
 def says_when_the_gateway_is_gone(stage):
     with tempfile.TemporaryDirectory() as directory, stage.window() as window:
         with gateway(Path(directory)) as (_, url, _):
@@ -381,6 +391,7 @@ CHECKS = [
     says_why_it_is_not_ready,
     works_without_scripts,
     keeps_itself_up_to_date,
+    marked_text_stays,
     says_when_the_gateway_is_gone,
     wants_its_token,
     is_off_where_everybody_could_come,
