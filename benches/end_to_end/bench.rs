@@ -118,11 +118,15 @@ impl Bench {
         let mut port = FIRST_PORT;
         for binary in std::iter::once(&own).chain(&options.binary) {
             let (gateway, account) = start_gateway(binary, &store, &options, &mut port)?;
-            contenders.push(Contender {
-                name: binary.name.clone(),
+            let ways = [false, true].into_iter().take(1 + usize::from(options.tls));
+            contenders.extend(ways.map(|tls| Contender {
+                name: format!("{}{}", binary.name, if tls { ", TLS" } else { "" }),
                 pid: Some(gateway.pid()),
-                way: Way::Ftp(account),
-            });
+                way: Way::Ftp(Account {
+                    tls,
+                    ..account.clone()
+                }),
+            }));
             gateways.push(gateway);
         }
         contenders.extend(options.peer.iter().map(|peer| Contender {
@@ -345,6 +349,7 @@ fn start_gateway(
                 "UPLOAD__MEMORY_BUDGET",
                 format!("{}B", options.memory_budget.as_u64()),
             ),
+            ("TLS__SELF_SIGNED", options.tls.to_string()),
             ("USERS", users.clone()),
         ];
         let mut command = Command::new(&binary.path);
@@ -374,6 +379,7 @@ fn start_gateway(
                 port: control,
                 user: USER.to_owned(),
                 password: PASSWORD.to_owned(),
+                tls: false,
             };
             return Ok((gateway, account));
         }

@@ -1,10 +1,12 @@
-//! A light FTP client: blocking sockets, large writes of a static buffer, and reads into nothing.
+//! A light FTP and FTPS client: blocking sockets, large writes of a static buffer, and reads into nothing.
 //!
 //! It shares the machine with what it measures, so it does as little as a client can.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+use crate::wire::{Privacy, Wire};
 
 /// Bytes per write(2) and read(2).
 const CHUNK: usize = 512 * 1024;
@@ -19,12 +21,15 @@ pub struct Account {
     pub port: u16,
     pub user: String,
     pub password: String,
+    /// AUTH TLS, and PROT P for the data connections.
+    pub tls: bool,
 }
 
 /// One session.
 pub struct Ftp {
-    control: BufReader<TcpStream>,
+    control: BufReader<Wire>,
     peer: SocketAddr,
+    privacy: Option<Privacy>,
 }
 
 impl Ftp {
@@ -38,9 +43,13 @@ impl Ftp {
         control.set_nodelay(true)?;
         let mut ftp = Ftp {
             peer: control.peer_addr()?,
-            control: BufReader::new(control),
+            control: BufReader::new(Wire::Plain(control)),
+            privacy: None,
         };
         ftp.expect(2)?;
+        if account.tls {
+            ftp = ftp.secure()?;
+        }
         ftp.send(&format!("USER {}", account.user))?;
         let (code, text) = ftp.reply()?;
         if code / 100 == 3 {
@@ -49,16 +58,47 @@ impl Ftp {
         } else if code / 100 != 2 {
             return Err(io::Error::other(text));
         }
-        ftp.send("TYPE I")?;
-        ftp.expect(2)?;
+        let protect: &[&str] = if account.tls {
+            &["PBSZ 0", "PROT P"]
+        } else {
+            &[]
+        };
+        for line in ["TYPE I"].iter().chain(protect) {
+            ftp.send(line)?;
+            ftp.expect(2)?;
+        }
         Ok(ftp)
+    }
+
+    fn secure(mut self) -> io::Result<Self> {
+        self.send("AUTH TLS")?;
+        self.expect(2)?;
+        let privacy = Privacy::new()?;
+        let control = match self.control.into_inner() {
+            Wire::Plain(socket) => privacy.wrap(socket)?,
+            tls @ Wire::Tls(_) => tls,
+        };
+        Ok(Ftp {
+            control: BufReader::new(control),
+            privacy: Some(privacy),
+            ..self
+        })
+    }
+
+    /// A data connection after the 150 (RFC 4217, section 9).
+    fn protect(&self, data: TcpStream) -> io::Result<Wire> {
+        match &self.privacy {
+            Some(privacy) => privacy.wrap(data),
+            None => Ok(Wire::Plain(data)),
+        }
     }
 
     /// Sends `size` bytes, `content` again and again.
     pub fn store(&mut self, path: &str, size: u64, content: &[u8]) -> io::Result<()> {
-        let mut data = self.open_data()?;
+        let data = self.open_data()?;
         self.send(&format!("STOR {path}"))?;
         self.expect(1)?;
+        let mut data = self.protect(data)?;
         let (mut left, mut at) = (size, 0);
         while left > 0 {
             let bytes = left.min((content.len() - at).min(CHUNK) as u64) as usize;
@@ -66,7 +106,7 @@ impl Ftp {
             at = (at + bytes) % content.len();
             left -= bytes as u64;
         }
-        drop(data);
+        data.finish()?;
         self.expect(2)
     }
 
@@ -91,9 +131,10 @@ impl Ftp {
     }
 
     fn fetch(&mut self, line: &str, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
-        let mut data = self.open_data()?;
+        let data = self.open_data()?;
         self.send(line)?;
         self.expect(1)?;
+        let mut data = self.protect(data)?;
         let (mut chunk, mut received) = (vec![0; CHUNK], 0);
         loop {
             match data.read(&mut chunk)? {
@@ -104,7 +145,7 @@ impl Ftp {
                 }
             }
         }
-        drop(data);
+        data.finish()?;
         self.expect(2)?;
         Ok(received)
     }

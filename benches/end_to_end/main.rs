@@ -25,6 +25,7 @@ mod relay;
 mod report;
 mod scenarios;
 mod sink;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -133,7 +134,11 @@ pub struct Options {
     /// Let the direct client also go through a bare relay of bytes, the least that a gateway can be.
     #[arg(long)]
     relay: bool,
-    /// Another FTP server on the same store: NAME=ftp://USER:PASSWORD@HOST:PORT/, with `,pid=PID` to read its CPU time.
+    /// Let the client of the gateway also use TLS, for control and data connections; the certificate is made at start.
+    #[arg(long)]
+    tls: bool,
+    /// Another FTP server on the same store: NAME=ftp://USER:PASSWORD@HOST:PORT/ (ftpes:// with TLS), with `,pid=PID` to
+    /// read its CPU time.
     #[arg(long, value_parser = Peer::server)]
     peer: Vec<Peer>,
     /// Another build of the gateway, to compare two in one run: NAME=PATH.
@@ -232,10 +237,13 @@ impl Peer {
             Some((url, pid)) => (url, Some(pid.parse().ok()?)),
             None => (rest, None),
         };
-        let (login, server) = url
-            .strip_prefix("ftp://")?
-            .trim_end_matches('/')
-            .rsplit_once('@')?;
+        let (scheme, rest) = url.split_once("://")?;
+        let tls = match scheme {
+            "ftp" => false,
+            "ftpes" => true,
+            _ => return None,
+        };
+        let (login, server) = rest.trim_end_matches('/').rsplit_once('@')?;
         let (user, password) = login.split_once(':')?;
         let (host, port) = server.rsplit_once(':')?;
         let account = Account {
@@ -243,6 +251,7 @@ impl Peer {
             port: port.parse().ok()?,
             user: user.to_owned(),
             password: password.to_owned(),
+            tls,
         };
         Some(Peer {
             account,
