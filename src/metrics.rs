@@ -108,6 +108,8 @@ metrics! {
         "Bytes on data connections while they move, `received` from clients and `sent` to them";
     TRANSFER_DURATION = "cosgate_transfer_duration" Histogram Seconds ["command"]
         "Time from a transfer's command to its last reply";
+    INTEGRITY = "cosgate_integrity_failures" Counter Number []
+        "Commands that failed because the store has other bytes than were sent, by length or checksum; nothing of them counts as stored";
     REQUESTS = "cosgate_s3_requests" Counter Number ["operation" "outcome"]
         "Requests to the store, retries included in each: `ok`, `not_found`, `refused` (other 4xx), `throttled`, `server_error`, `timeout`, `transport`, `cancelled` (also by the limit on all attempts)";
     REQUEST_DURATION = "cosgate_s3_request_duration" Histogram Seconds ["operation"]
@@ -184,6 +186,7 @@ pub struct Front {
     transferred: Family<Labels<1>, Counter>,
     durations: Histograms,
     missed: Counter,
+    differing: Counter,
     /// All commands together, not exported.
     ended: Ended<Counter>,
 }
@@ -214,6 +217,7 @@ impl Default for Front {
             transferred: Family::default(),
             durations: Family::new_with_constructor(transfer_histogram),
             missed: Counter::default(),
+            differing: Counter::default(),
             ended: Ended::default(),
         }
     }
@@ -267,12 +271,18 @@ impl Front {
         self.missed.inc();
     }
 
+    /// The store has other bytes than were sent.
+    pub fn differing(&self) {
+        self.differing.inc();
+    }
+
     fn register(&self, registry: &mut Registry) {
         register(registry, LOGINS, self.logins.clone());
         register(registry, TRANSFERS, self.transfers.clone());
         register(registry, TRANSFERRED, self.transferred.clone());
         register(registry, TRANSFER_DURATION, self.durations.clone());
         register(registry, PASSIVE_MISSED, self.missed.clone());
+        register(registry, INTEGRITY, self.differing.clone());
     }
 }
 

@@ -448,7 +448,7 @@ impl Edge {
                 error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }
-            StoreError::Unavailable { .. } | StoreError::NoMemory => {
+            StoreError::Unavailable { .. } | StoreError::Changed { .. } | StoreError::NoMemory => {
                 warn!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }
@@ -457,6 +457,9 @@ impl Edge {
                 trace.is_some()
             }
         };
+        if error.is_of_integrity() {
+            self.frontend.metrics.differing();
+        }
         if is_noted {
             self.note_failure(verb, path, reply.code, cause(error));
         }

@@ -49,6 +49,10 @@ pub(super) fn cause(error: &StoreError) -> String {
         StoreError::Refused { .. } => {
             format!("the store doesn't take the request ({})", Chain(error))
         }
+        StoreError::Changed { .. } => format!(
+            "somebody else replaced or deleted the file under this command ({})",
+            Chain(error)
+        ),
         StoreError::Integrity { .. } => format!(
             "what the store has is not what was sent, so it doesn't count as stored ({})",
             Chain(error)

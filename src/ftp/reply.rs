@@ -67,7 +67,9 @@ impl From<&StoreError> for Reply {
             | StoreError::Denied { .. } => 550,
             StoreError::BadName(_) => 553,
             StoreError::Unavailable { .. } => 450,
-            StoreError::Refused { .. } | StoreError::Integrity { .. } => 451,
+            StoreError::Refused { .. }
+            | StoreError::Changed { .. }
+            | StoreError::Integrity { .. } => 451,
             StoreError::TooLarge { .. } => 552,
             StoreError::NoMemory => 452,
             StoreError::BeyondEnd { .. } => 554,
@@ -104,6 +106,7 @@ fn describe(error: &StoreError) -> String {
             format!("Transfer ended early, {reason}; nothing was stored")
         }
         StoreError::Rename { outcome, source } => format!("{}; {outcome}", describe(source)),
+        StoreError::Changed { .. } => "The file was changed meanwhile, try again".to_owned(),
         StoreError::Integrity { .. } => "The data could not be verified".to_owned(),
         StoreError::Unavailable { .. } => {
             "The object store is not available, try again later".to_owned()

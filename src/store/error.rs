@@ -58,7 +58,13 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// What the store holds or sent is not what was asked for: short body, changed object, wrong length.
+    /// Somebody else replaced or deleted the object under the command that reads or moves it.
+    #[error("changed meanwhile: {detail}")]
+    Changed {
+        /// What became of it.
+        detail: &'static str,
+    },
+    /// What the store holds or sent is not what was asked for: another checksum, a wrong length.
     #[error("integrity: {detail}")]
     Integrity {
         /// What differed.
@@ -117,6 +123,7 @@ impl StoreError {
             StoreError::Denied { .. } => "denied",
             StoreError::Unavailable { .. } => "unavailable",
             StoreError::Refused { .. } => "refused",
+            StoreError::Changed { .. } => "changed",
             StoreError::Integrity { .. } => "integrity",
             StoreError::TooLarge { .. } => "too_large",
             StoreError::NoMemory => "no_memory",
@@ -125,6 +132,17 @@ impl StoreError {
             StoreError::Interrupted(reason) | StoreError::UploadInterrupted { reason, .. } => {
                 reason.kind()
             }
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the store turned out to have other bytes than were sent.
+    pub fn is_of_integrity(&self) -> bool {
+        match self {
+            StoreError::Integrity { .. } => true,
+            StoreError::Rename { source, .. } => source.is_of_integrity(),
+            _ => false,
         }
     }
 }
@@ -203,8 +221,8 @@ impl StoreError {
             (_, "BadDigest" | "XAmzContentChecksumMismatch") => StoreError::Integrity {
                 detail: format!("the store found another checksum in {operation}"),
             },
-            (Some(412), _) => StoreError::Integrity {
-                detail: "the object changed meanwhile".to_owned(),
+            (Some(412), _) => StoreError::Changed {
+                detail: "the object was replaced",
             },
             (Some(403 | 401), _) => StoreError::Denied { operation, source },
             (Some(408 | 429 | 500..), _) => StoreError::Unavailable { operation, source },

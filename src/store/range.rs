@@ -15,6 +15,7 @@ use tracing::debug;
 use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
 use crate::store::key::ObjectKey;
+use crate::store::metadata::Head;
 
 /// The pause before a second attempt that follows one without a byte; it doubles from there on.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,6 +28,18 @@ pub(super) struct Version {
     etag: String,
     /// Bytes of the whole object.
     pub(super) size: u64,
+}
+
+impl Version {
+    /// The version of `key` that `head` describes.
+    pub fn of(store: &Store, key: &ObjectKey, head: &Head) -> Arc<Self> {
+        Arc::new(Version {
+            store: store.clone(),
+            key: key.clone(),
+            etag: head.etag.clone(),
+            size: head.size,
+        })
+    }
 }
 
 /// See the module.
@@ -166,8 +179,8 @@ impl RangeReader {
             {
                 Ok(answer.body)
             }
-            Ok(_) => Err(integrity("the object changed meanwhile")),
-            Err(StoreError::NotFound) => Err(integrity("the object was deleted meanwhile")),
+            Ok(_) => Err(changed("the object was replaced")),
+            Err(StoreError::NotFound) => Err(changed("the object was deleted")),
             Err(error) => Err(error),
         }
     }
@@ -224,6 +237,10 @@ fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
     let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
     let end = last.checked_add(1).filter(|_| first <= last)?;
     Some((first..end, size.parse().ok()?))
+}
+
+fn changed(detail: &'static str) -> StoreError {
+    StoreError::Changed { detail }
 }
 
 fn integrity(detail: impl Into<String>) -> StoreError {

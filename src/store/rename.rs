@@ -56,9 +56,8 @@ impl Store {
                 if self.head(&source).await?.etag == head.etag {
                     self.delete_key(&source).await
                 } else {
-                    Err(StoreError::Integrity {
-                        detail: "the file was replaced while it was renamed, both names stay"
-                            .to_owned(),
+                    Err(StoreError::Changed {
+                        detail: "the file was replaced while it was renamed, both names stay",
                     })
                 }
             }

@@ -5,6 +5,7 @@
 //! the new one is complete: a copy reads, it doesn't move.
 
 use crate::store::error::StoreError;
+use crate::store::range::{RangeReader, Version};
 use crate::store::upload::{Start, Upload, heeding};
 use crate::store::{Source, copy, metadata::Head, parts};
 
@@ -52,35 +53,14 @@ async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreEr
     let store = upload.store.clone();
     let part_bytes = upload.first_part_bytes();
     upload.filling.widen(keep, part_bytes).await?;
-    let request = store
-        .client()
-        .get_object()
-        .bucket(store.bucket())
-        .key(upload.key.as_str());
-    let request = request
-        .range(format!("bytes=0-{}", keep - 1))
-        .if_match(&head.etag);
-    let answer = request
-        .send()
-        .await
-        .map_err(|error| StoreError::from_sdk("GetObject", error))?;
-    let mut body = answer.body;
-    while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(|error| StoreError::Integrity {
-            detail: format!("reading what is kept: {error}"),
-        })?;
+    let version = Version::of(&store, &upload.key, head);
+    let mut kept = RangeReader::new(version, 0..keep);
+    while let Some(bytes) = kept.next().await? {
         let Some(room) = upload.filling.room().get_mut(..bytes.len()) else {
-            return Err(StoreError::Integrity {
-                detail: "the store sent more than the kept range".to_owned(),
-            });
+            return Err(StoreError::NoMemory);
         };
         room.copy_from_slice(&bytes);
         upload.filling.fill(bytes.len());
-    }
-    if upload.filling.len() != keep {
-        return Err(StoreError::Integrity {
-            detail: "the store sent less than the kept range".to_owned(),
-        });
     }
     upload.size = keep;
     Ok(())

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use md5::Digest;
 
 use crate::support::cos::CosDouble;
+use crate::support::http::get;
 use crate::support::{Ftp, TestGateway, gateway, pattern};
 
 const MIB: usize = 1024 * 1024;
@@ -170,9 +171,12 @@ async fn without_leave_to_overwrite_a_taken_name_is_550_before_a_byte_is_sent() 
 
 #[tokio::test]
 async fn bytes_that_change_on_the_way_to_the_store_are_found() {
-    let (gateway, proxy) =
-        TestGateway::behind_proxy(&["UPLOAD__MIN_PART_SIZE=5MiB", "STORAGE__SIGN_PAYLOAD=never"])
-            .await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&[
+        "UPLOAD__MIN_PART_SIZE=5MiB",
+        "STORAGE__SIGN_PAYLOAD=never",
+        "ADMIN__LISTEN=127.0.0.1:0",
+    ])
+    .await;
     gateway.put_object("f", b"old".to_vec()).await;
     let mut ftp = gateway.login().await;
     for size in [100_000, 6 * MIB] {
@@ -190,6 +194,10 @@ async fn bytes_that_change_on_the_way_to_the_store_are_found() {
     }
     assert_eq!(gateway.unfinished().await, 0);
     assert_eq!(ftp.store("STOR f", &pattern(100)).await.code, 226);
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let metrics = get(admin, "/metrics", &[]).await.body;
+    let counted = "\ncosgate_integrity_failures_total 2\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[tokio::test]

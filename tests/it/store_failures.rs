@@ -50,6 +50,18 @@ async fn a_body_that_the_store_cuts_is_taken_up_again() {
 }
 
 #[tokio::test]
+async fn kept_bytes_that_the_store_cuts_are_taken_up_again() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&[]).await;
+    let old = pattern(MIB);
+    gateway.put_object("f", old.clone()).await;
+    let mut ftp = gateway.login().await;
+    proxy.cut_after(100_000);
+    assert_eq!(ftp.store("APPE f", b" and more").await.code, 226);
+    let whole = [&old[..], b" and more"].concat();
+    assert!(gateway.object("f").await == Some(whole));
+}
+
+#[tokio::test]
 async fn a_store_that_stays_away_in_the_middle_is_no_226() {
     let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
     gateway.put_object("f", pattern(64 * MIB)).await;
