@@ -98,6 +98,9 @@ impl StartError {
     }
 }
 
+/// Time for the aborts of uploads that were cut off, after everything else has ended.
+const ABORTS_WITHIN: Duration = Duration::from_secs(5);
+
 /// The user of a gateway without users on the embedded store.
 const DEMO_USER: &str = "demo";
 
@@ -291,6 +294,7 @@ impl Gateway {
     /// Ends all sessions, running transfers within `drain.deadline`, and then the store.
     pub async fn stop(self) -> Drained {
         let drained = self.frontend.drain(self.drain_deadline).await;
+        self.frontend.store.settle(ABORTS_WITHIN).await;
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }

@@ -62,6 +62,8 @@ pub(super) async fn examine(
         probe_key(config, &VirtualPath::root()).ok_or("no key is free under storage.prefix")?;
     rights(examination, config, &store, &key).await;
     users(examination, config, &store).await;
+    // a multipart upload that ran out of time is still being aborted
+    store.settle(within).await;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Config;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Provider};
 use crate::metrics::Requests;
@@ -35,6 +36,8 @@ pub(super) struct Inner {
     /// For the chunks that downloads read ahead.
     read_ahead: Arc<Budget>,
     requests: Requests,
+    /// Of multipart uploads that were dropped before their end.
+    aborts: TaskTracker,
 }
 
 /// How a user's store differs from the gateway's own.
@@ -194,6 +197,7 @@ impl Store {
                 upload.stall_timeout,
             )),
             read_ahead: Budget::undivided(download.memory_budget),
+            aborts: TaskTracker::new(),
             requests,
         })))
     }
@@ -234,6 +238,18 @@ impl Store {
     /// What is counted of the requests.
     pub fn requests(&self) -> &Requests {
         &self.0.requests
+    }
+
+    /// Waits for the aborts of multipart uploads that were dropped before their end, so that a process which ends now
+    /// leaves none to the janitor; for `within` at most.
+    pub async fn settle(&self, within: Duration) {
+        self.0.aborts.close();
+        // what is not through by then is the janitor's
+        let _ = tokio::time::timeout(within, self.0.aborts.wait()).await;
+    }
+
+    pub(super) fn aborts(&self) -> &TaskTracker {
+        &self.0.aborts
     }
 
     pub(super) fn read_ahead_budget(&self) -> &Budget {
@@ -308,6 +324,7 @@ impl Store {
             requests: inner.requests.clone(),
             buffers: Arc::clone(&inner.buffers),
             read_ahead: Arc::clone(&inner.read_ahead),
+            aborts: inner.aborts.clone(),
         }))
     }
 
@@ -333,6 +350,7 @@ impl Store {
             wanted: inner.wanted,
             buffers: Arc::clone(&inner.buffers),
             read_ahead: Arc::clone(&inner.read_ahead),
+            aborts: inner.aborts.clone(),
             requests: inner.requests.clone(),
         }))
     }

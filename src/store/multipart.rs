@@ -317,7 +317,9 @@ impl Drop for Multipart {
     fn drop(&mut self) {
         if let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) {
             let aborted = abort(self.store.clone(), self.key.clone(), id);
-            runtime.spawn(aborted.in_current_span());
+            self.store
+                .aborts()
+                .spawn_on(aborted.in_current_span(), &runtime);
         }
     }
 }
