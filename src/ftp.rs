@@ -15,7 +15,7 @@
 //! | [`listener`] | accept loops, limits, what all sessions share |
 //! | [`edge`] | one control connection: order of commands, timers, replies |
 //! | `login`, `pasv`, `names`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; MFMT and HASH; AUTH, PROT and PORT |
-//! | [`exchange`] | one data transfer from the edge's side |
+//! | [`exchange`], `attend` | one data transfer from the edge's side; what a client may say meanwhile |
 //! | [`codec`], [`command`], [`reply`], [`listformat`] | bytes to lines, lines to commands, outcomes to text |
 //! | [`passive`] | the passive ports |
 //! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
@@ -26,6 +26,7 @@
 //! | `trace` | the span of a command |
 //! | [`net`] | sockets |
 
+mod attend;
 pub mod auth;
 pub mod backend;
 pub mod codec;

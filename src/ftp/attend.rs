@@ -1,0 +1,82 @@
+//! The control connection while something else runs: what a client may say during a transfer.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::ftp::codec::{Control, Line};
+use crate::ftp::reply::Reply;
+use crate::ftp::transfer::Transfer;
+use crate::store::Interruption;
+
+/// Commands that a client may send ahead during a transfer; then its socket is left to fill up, and an ABOR behind them
+/// waits like the rest.
+const MAX_QUEUE: usize = 32;
+
+/// Runs `work` and attends to the control connection meanwhile: ABOR, NOOP and STAT are answered now, the rest is kept
+/// for later, up to a bound.
+pub(super) async fn attend<F: Future>(
+    control: &mut Control,
+    queue: &mut VecDeque<Line>,
+    stop: &CancellationToken,
+    transfer: &Transfer,
+    work: F,
+) -> F::Output {
+    let mut work = pin!(work);
+    let mut listening = queue.len() < MAX_QUEUE;
+    let mut late_abort = false;
+    let mut stopping = false;
+    loop {
+        let line = tokio::select! {
+            done = &mut work => {
+                if late_abort {
+                    // too late to abort anything: the transfer's own reply goes first, then this one is answered
+                    queue.push_front(Line::Text("ABOR".to_owned()));
+                }
+                return done;
+            }
+            line = control.next(), if listening => line,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                transfer.interrupt(Interruption::Stopping);
+                continue;
+            }
+        };
+        let answer = match line {
+            Ok(Line::Text(text)) => match text.trim().to_ascii_uppercase().as_str() {
+                "ABOR" => {
+                    late_abort |= !transfer.interrupt(Interruption::Abort);
+                    None
+                }
+                "NOOP" if queue.is_empty() => Some(Reply::new(200, "OK")),
+                "STAT" => {
+                    let text = format!("Transfer in progress, {} bytes so far", transfer.bytes());
+                    Some(Reply::new(213, text))
+                }
+                _ => {
+                    queue.push_back(Line::Text(text));
+                    listening = queue.len() < MAX_QUEUE;
+                    None
+                }
+            },
+            Ok(line @ (Line::TooLong | Line::Malformed)) => {
+                queue.push_back(line);
+                listening = queue.len() < MAX_QUEUE;
+                None
+            }
+            Ok(Line::End | Line::Flood) | Err(_) => {
+                transfer.interrupt(Interruption::ControlLost);
+                listening = false;
+                None
+            }
+        };
+        // the storage must hear of a client that is gone, so this doesn't end here
+        if let Some(reply) = answer
+            && control.send(&reply).await.is_err()
+        {
+            transfer.interrupt(Interruption::ControlLost);
+            listening = false;
+        }
+    }
+}
