@@ -2,7 +2,7 @@
 //!
 //! One subscriber serves both. The log shows events, filtered by `log.level`, which may change while the program runs
 //! ([`level`]). The traces show the spans of target [`TRACE`] and nothing else; without a collector in the environment
-//! ([`traces`]) those spans are disabled at their call sites and cost next to nothing.
+//! (`traces`) those spans are disabled at their call sites and cost next to nothing.
 //!
 //! No type of OpenTelemetry leaves this module.
 

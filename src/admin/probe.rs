@@ -5,7 +5,7 @@
 //! wrong meanwhile is a note.
 //!
 //! Invariants: at most one question is under way, and at most one is asked per [`ANSWER_HOLDS`], however many probes come;
-//! no probe waits longer than [`FIRST_WITHIN`].
+//! no probe waits longer than `FIRST_WITHIN`.
 
 use std::future::Future;
 use std::pin::Pin;

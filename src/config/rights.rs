@@ -84,7 +84,7 @@ const WRITE: Permissions = Permissions {
 };
 
 impl fmt::Display for Permissions {
-    /// In words that [`word`] reads again.
+    /// In words that `word` reads again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Permissions::ALL {
             return f.write_str("RW");

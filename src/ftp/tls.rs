@@ -11,7 +11,7 @@
 //!   tickets are stateless, so one of them serves any number of data connections, and a client that uses each ticket
 //!   once gets fresh ones with every download and listing.
 //! - With `tls.session_reuse: required` data connections must resume a session that began with their own control
-//!   connection ([`OwnTickets`], [`OwnSession`]). So no other client can take a data connection over, even from the same address.
+//!   connection (`OwnTickets`, `OwnSession`). So no other client can take a data connection over, even from the same address.
 //! - A client that showed a certificate on the control connection can't show another one on a data connection.
 //! - Sessions keep the certificates with which they began; new ones get the newest.
 

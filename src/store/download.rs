@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariant: what the client gets is one version of the object, whole from the offset on, or an error; see
-//! [`range`](super::range).
+//! `range.rs`.
 //!
 //! A file of up to one chunk is one request. A larger one is fetched in chunks, each by a task of its own; the chunk whose
 //! turn it is passes its bytes on while they arrive, only those behind it are kept. Each task first gets leave to hold its

@@ -1,6 +1,6 @@
 //! A multipart upload from its beginning to its end, each request with its proof.
 //!
-//! Invariant: a [`Multipart`] that was begun is completed or aborted, also when its owner is dropped.
+//! Invariant: a `Multipart` that was begun is completed or aborted, also when its owner is dropped.
 
 use std::ops::Range;
 use std::time::Duration;
