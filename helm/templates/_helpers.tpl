@@ -1,7 +1,12 @@
 {{/* Names and labels */}}
 
+{{- define "cosgate.name" -}}
+{{- .Values.nameOverride | default .Chart.Name -}}
+{{- end }}
+
 {{- define "cosgate.fullname" -}}
-{{- $name := .Values.fullnameOverride | default (contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name)) -}}
+{{- $chart := include "cosgate.name" . -}}
+{{- $name := .Values.fullnameOverride | default (contains $chart .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $chart)) -}}
 {{- /* pods and Services add an ordinal, and 63 characters is the limit of both */ -}}
 {{- $name | trunc 50 | trimSuffix "-" -}}
 {{- end }}
@@ -11,7 +16,7 @@
 {{- end }}
 
 {{- define "cosgate.selectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "cosgate.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
@@ -20,6 +25,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "cosgate.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What of the configuration a pod reads at its start only. The log's level is not among it: that follows the mounted file, and a
+change of it must not replace pods. */}}
+{{- define "cosgate.configAtStart" -}}
+{{- $config := include "cosgate.config" . | fromYaml -}}
+{{- with $config.log -}}
+{{- $_ := unset . "level" -}}
+{{- end -}}
+{{- if not $config.log -}}
+{{- $_ := unset $config "log" -}}
+{{- end -}}
+{{- toJson $config -}}
+{{- end }}
+
+{{/* The TCP port that an URL leads to; empty without an URL */}}
+{{- define "cosgate.portOfUrl" -}}
+{{- with . | toString -}}
+{{- $authority := regexFind "^https?://[^/?#]*" . -}}
+{{- if $authority -}}
+{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (hasPrefix "https:" $authority | ternary "443" "80") -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "cosgate.image" -}}
@@ -91,7 +122,8 @@ users.yaml
 {{- $port -}}
 {{- end }}
 
-{{/* Where `helm test` connects to: by default the first Service with a control port, from inside the cluster */}}
+{{/* Where `helm test` connects to: by default the first Service that has control and passive ports, else the first pod, from inside
+the cluster */}}
 {{- define "cosgate.testAddress" -}}
 {{- $plan := include "cosgate.plan" . | fromJson -}}
 {{- $name := include "cosgate.fullname" . -}}
@@ -99,6 +131,11 @@ users.yaml
 {{- if and $implicit (not $plan.implicit) -}}
 {{- fail "test.tls is implicit, and tls.implicitPort is 0: set one of them to something else" -}}
 {{- end -}}
+{{- /* replicas that share an address: EPSV names no address, and the control Service has no passive ports. The pod has both. */ -}}
+{{- if and (eq $plan.shape "shared") (not .Values.test.host) -}}
+{{- printf "%s-0.%s-admin.%s.svc:%d" $name $name .Release.Namespace (int ($implicit | ternary $plan.implicit $plan.control)) -}}
+{{- else -}}
 {{- $host := .Values.test.host | default (printf "%s.%s.svc" (eq $plan.shape "perReplica" | ternary (printf "%s-0" $name) $name) .Release.Namespace) -}}
 {{- printf "%s:%d" $host (int ($implicit | ternary .Values.tls.implicitPort .Values.service.port)) -}}
+{{- end -}}
 {{- end }}

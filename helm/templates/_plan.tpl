@@ -123,7 +123,17 @@ The plan: who listens where, worked out and checked in one place. JSON:
 
 {{- /* what load balancers and Services take */ -}}
 {{- $limit := int $values.loadBalancer.maxListeners -}}
-{{- $listeners := add (len $public) $total | int -}}
+{{- $range := $values.loadBalancer.portRange -}}
+{{- if and $range (ne $values.service.type "LoadBalancer") -}}
+{{- fail (printf "loadBalancer.portRange is %s, and service.type is %s: only a cloud's balancer knows ranges; remove it" $range $values.service.type) -}}
+{{- end -}}
+{{- if and (eq $range "huawei") (not (get $values.service.annotations "kubernetes.io/elb.pools-options")) -}}
+{{- fail "loadBalancer.portRange is huawei: without full-port forwarding every port of the range leads to the first one. Set kubernetes.io/elb.pools-options with any_port_enabled in service.annotations (https://support.huaweicloud.com/usermanual-cce/cce_10_1180.html), and have the feature opened by a ticket" -}}
+{{- end -}}
+{{- if and (eq $range "alibaba") (ne $values.loadBalancer.class "alibabacloud.com/nlb") -}}
+{{- fail "loadBalancer.portRange is alibaba: only an NLB listens on ranges; set loadBalancer.class to alibabacloud.com/nlb" -}}
+{{- end -}}
+{{- $listeners := add (len $public) (empty $range | ternary $total $shares) | int -}}
 {{- if and (eq $values.service.type "LoadBalancer") (gt $limit 0) (gt $listeners $limit) -}}
 {{- if eq $shape "shared" -}}
 {{- fail (printf "%d control and %d passive ports (%d replicas of %d) are %d listeners, and loadBalancer.maxListeners is %d: lower passive.portsPerReplica to %d or %s, or set loadBalancer.addresses to perReplica" (len $public) $total $slots $slice $listeners $limit (div (sub $limit (len $public)) $slots) $many) -}}
@@ -131,7 +141,7 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail (printf "%d control and %d passive ports are %d listeners, and loadBalancer.maxListeners is %d: lower passive.portsPerReplica to %d" (len $public) $total $listeners $limit (sub $limit (len $public))) -}}
 {{- end -}}
 {{- end -}}
-{{- $ofOneService := eq $shape "shared" | ternary $slice $listeners -}}
+{{- $ofOneService := eq $shape "shared" | ternary (empty $range | ternary $slice 1) $listeners -}}
 {{- if gt (int $ofOneService) 100 -}}
 {{- fail (printf "a Service would have %d ports, and an EndpointSlice takes 100: lower passive.portsPerReplica" (int $ofOneService)) -}}
 {{- end -}}
@@ -152,7 +162,19 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- if and (eq $method "tke") (not (hasPrefix "lb-" $values.loadBalancer.sharing.key)) -}}
 {{- fail "loadBalancer.sharing.method is tke: set loadBalancer.sharing.key to the id of your CLB, lb-..." -}}
 {{- end -}}
+{{- if and $values.tke.passToTarget (eq $method "tke") -}}
+{{- fail "tke.passToTarget does not go with a CLB that exists already (loadBalancer.sharing.method: tke): set LoadBalancerPassToTarget on the CLB itself, by console or API, and remove the value" -}}
+{{- end -}}
+{{- if and $values.service.perReplica (ne $shape "perReplica") -}}
+{{- fail "service.perReplica is for several replicas with loadBalancer.addresses: perReplica; remove it, or set those" -}}
+{{- end -}}
+{{- if and $values.persistence.existingClaim (not $values.persistence.enabled) -}}
+{{- fail "persistence.existingClaim is set, and persistence.enabled is false: set it to true" -}}
+{{- end -}}
 {{- if eq $shape "perReplica" -}}
+{{- if and $values.service.perReplica (lt (len $values.service.perReplica) $slots) -}}
+{{- fail (printf "service.perReplica has %d entries for %d replicas: give each replica one, {} if it has nothing of its own" (len $values.service.perReplica) $slots) -}}
+{{- end -}}
 {{- if $method -}}
 {{- fail "loadBalancer.addresses is perReplica, so nothing is shared; remove loadBalancer.sharing.method" -}}
 {{- end -}}

@@ -38,6 +38,14 @@ CASES = [
     ({"replicas": 2, "loadBalancer": TKE}, "replicas = 2 with the built-in store"),
     ({"autoscaling": {"enabled": True}, "loadBalancer": TKE}, "autoscaling.maxReplicas = 3 with the built-in store"),
     (over(BUCKET, autoscaling={"enabled": True, "minReplicas": 4}, loadBalancer=TKE), "minReplicas is more than"),
+    # ranges, and what belongs to one shape or platform only
+    ({"loadBalancer": {"portRange": "alibaba"}}, "set loadBalancer.class to alibabacloud.com/nlb"),
+    ({"loadBalancer": {"portRange": "huawei"}}, "every port of the range leads to the first one"),
+    ({"loadBalancer": {"portRange": "annotations"}, "service": {"type": "ClusterIP"}}, "only a cloud's balancer knows ranges"),
+    (over(BUCKET, replicas=2, loadBalancer=TKE, tke={"passToTarget": True}), "set LoadBalancerPassToTarget on the CLB itself"),
+    ({"service": {"perReplica": [{}]}}, "service.perReplica is for several replicas"),
+    (over(BUCKET, replicas=2, loadBalancer=PER_REPLICA, service={"perReplica": [{}]}), "has 1 entries for 2 replicas"),
+    ({"persistence": {"existingClaim": "mine"}}, "set it to true"),
     # ports
     ({"passive": {"firstPort": 65530}}, "the passive ports would be 65530-65545"),
     ({"passive": {"firstPort": 2115}}, "port 2121 of config.listen is among the passive ports 2115-2130"),

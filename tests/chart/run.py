@@ -20,6 +20,7 @@ from pathlib import Path
 import configuration
 import manifests
 import monitoring
+import options as operator_options
 import pods
 import readme
 import refusals
@@ -100,7 +101,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="cosgate-chart-") as directory:
         offered = {"helm": Helm(options.helm), "kubectl": options.kubectl, "validate": options.validate, "promtool": options.promtool,
                    "cosgate": str(Path(options.cosgate).resolve()), "directory": directory}
-        for module in [sys.modules[__name__], shapes, pods, refusals, configuration, monitoring, readme]:
+        for module in [sys.modules[__name__], shapes, pods, operator_options, refusals, configuration, monitoring, readme]:
             for name, test in inspect.getmembers(module, inspect.isfunction):
                 if not name.startswith("test_"):
                     continue
