@@ -321,7 +321,7 @@ fn a_file_that_cannot_be_used_is_named_with_what_named_it() {
     refused(load_from(Some(dir.path()), []), &["cannot be read"]);
     refused(
         load_from(Some(&path), []),
-        &["not valid YAML", "line 3 column"],
+        &["not valid YAML", "line 1, column 4"],
     );
     fs::write(&path, b"greeting: \xff").expect("write");
     refused(load_from(Some(&path), []), &["not UTF-8"]);

@@ -3,11 +3,10 @@
 //! Invariant: a scalar that belongs to a key of the table arrives as it was written. YAML's own
 //! types would turn the password `0x10` into 16 and `1.50` into 1.5.
 
-use std::cell::RefCell;
 use std::fmt;
 
-use figment::providers::{Format, Yaml};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::keys::{self, Kind, Place};
 
@@ -33,33 +32,30 @@ pub(super) fn parse(text: &str, root: &str) -> Result<Node, String> {
 
 /// The line, from 1, at which the key `path` (or the first key below it) stands in `text`, the value of `root`.
 pub(super) fn line_of(text: &str, root: &str, path: &str) -> Option<usize> {
-    // serde_yaml tells positions in errors only: fail at that key on purpose.
+    // positions come with errors: fail at that key on purpose
     let seed = Seed {
         wanted: Some(path.to_string()),
         ..Seed::new(root, Scalars::Typed)
     };
-    let error = run(text, seed).err()?;
-    error.location().map(|location| location.line())
+    let location = run(text, seed).err()?.location()?;
+    usize::try_from(location.line()).ok()
 }
 
-fn run(text: &str, seed: Seed) -> Result<Node, <Yaml as Format>::Error> {
-    SEED.set(Some(seed));
-    Yaml::from_str::<Document>(text).map(|document| document.0)
-}
-
-thread_local! {
-    // figment's Yaml takes a type and no seed, so the seed of a `Document` waits here, from
-    // `run` to `Document::deserialize` on the same thread.
-    static SEED: RefCell<Option<Seed>> = const { RefCell::new(None) };
-}
-
-struct Document(Node);
-
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seed = SEED.take().ok_or_else(|| D::Error::custom("no seed"))?;
-        seed.deserialize(deserializer).map(Document)
+fn run(text: &str, seed: Seed) -> Result<Node, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        // a snippet of the file would show secrets
+        with_snippet: false,
+        // a second key is found by `KeyName`, which says so in our words
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        // `<<` is no key of ours, and is reported as such
+        merge_keys: MergeKeyPolicy::AsOrdinary,
+    };
+    if text.trim().is_empty() {
+        return Ok(Node::Null);
     }
+    serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        seed.deserialize(deserializer)
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,7 +183,6 @@ impl<'de> Visitor<'de> for Any {
         visit_f64(f64),
     );
 
-    // What serde_yaml says of a file without content.
     fn visit_none<E: Error>(self) -> Result<Node, E> {
         Ok(Node::Null)
     }
@@ -217,8 +212,7 @@ impl<'de> Visitor<'de> for Any {
     }
 }
 
-/// The name of a key. Errors are raised here, while serde_yaml stands at the key, so that they
-/// carry its line.
+/// The name of a key. Errors are raised here, while the parser stands at the key, so that they carry its line.
 struct KeyName<'a> {
     map: &'a Seed,
     earlier: &'a [(String, Node)],
