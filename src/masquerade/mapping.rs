@@ -86,10 +86,12 @@ pub fn parse(text: &str) -> Result<Mapping, String> {
     }
     // the first sign of a list, in JSON or in YAML
     if text.trim_start().starts_with(['[', '-']) {
-        let rows: Vec<TkeRow> = serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
+        let rows: Vec<TkeRow> =
+            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
         from_tke(rows)
     } else {
-        let own: Own = serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
+        let own: Own =
+            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
         from_own(own)
     }
 }
