@@ -7,17 +7,21 @@
 pub mod budget;
 pub mod buffer;
 pub mod client;
+mod conditions;
 pub mod copy;
 mod credentials;
+mod describe;
 pub mod download;
 pub mod embedded;
 pub mod error;
 pub mod examine;
+mod fingerprint;
 pub mod hashes;
 pub mod integrity;
 pub mod janitor;
 pub mod key;
 pub mod listing;
+mod locks;
 pub mod metadata;
 pub mod multipart;
 mod observe;
@@ -26,6 +30,7 @@ pub mod path;
 pub mod put;
 mod range;
 pub mod rename;
+mod rename_directory;
 pub mod resume;
 mod sdk;
 pub mod tenants;
@@ -41,6 +46,7 @@ pub use hashes::{Algorithm, Hashes};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};
+pub use rename::Renamed;
 pub use upload::{Intent, Start, Stored};
 
 /// The client's side of an upload.

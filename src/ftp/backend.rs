@@ -426,10 +426,11 @@ impl StorageBackend<DefaultUser> for Backend {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let call = async {
             let home = self.home(Right::Rename)?;
-            self.store
+            let renamed = self
+                .store
                 .rename(home, &resolve(&from)?, &resolve(&to)?)
                 .await?;
-            Ok(Done::Plain)
+            Ok(Done::Renamed(renamed))
         };
         self.run(call).await
     }

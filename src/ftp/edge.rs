@@ -20,7 +20,7 @@ use crate::ftp::engine::{Engine, EngineError, carrying};
 use crate::ftp::explain::{cause, ending};
 use crate::ftp::failures::Failure;
 use crate::ftp::listener::Frontend;
-use crate::ftp::names::{facts_reply, size_reply, time_reply};
+use crate::ftp::names::{facts_reply, renamed_reply, size_reply, time_reply};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::protection::handshake;
@@ -323,8 +323,7 @@ impl Edge {
             Command::Rnto(_) if renaming.is_none() => self.say(503, "RNFR must come first").await,
             Command::Rnto(path) => {
                 self.renaming = renaming;
-                self.on_path("RNTO", &path, |_, _| Reply::new(250, "Renamed"))
-                    .await
+                self.on_path("RNTO", &path, renamed_reply).await
             }
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
@@ -448,7 +447,10 @@ impl Edge {
                 error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }
-            StoreError::Unavailable { .. } | StoreError::Changed { .. } | StoreError::NoMemory => {
+            StoreError::Unavailable { .. }
+            | StoreError::Changed { .. }
+            | StoreError::Busy { .. }
+            | StoreError::NoMemory => {
                 warn!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }

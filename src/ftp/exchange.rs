@@ -480,7 +480,7 @@ fn success(done: &Done) -> Reply {
         Done::Stored(stored) => format!("Stored, {} bytes", stored.received),
         Done::Sent(bytes) => format!("Sent, {bytes} bytes"),
         Done::Listed { entries, .. } => format!("Listed, {entries} entries"),
-        Done::Plain | Done::Entry(_) | Done::Hashes(_) => "Done".to_owned(),
+        Done::Plain | Done::Renamed(_) | Done::Entry(_) | Done::Hashes(_) => "Done".to_owned(),
     };
     Reply::new(226, text)
 }

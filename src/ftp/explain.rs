@@ -53,6 +53,10 @@ pub(super) fn cause(error: &StoreError) -> String {
             "somebody else replaced or deleted the file under this command ({})",
             Chain(error)
         ),
+        StoreError::Busy { .. } => format!(
+            "another command or client had the file in work or was faster, nothing was changed ({})",
+            Chain(error)
+        ),
         StoreError::Integrity { .. } => format!(
             "what the store has is not what was sent, so it doesn't count as stored ({})",
             Chain(error)

@@ -7,7 +7,7 @@ use crate::ftp::listformat::{facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::Done;
 use crate::ftp::trace::Trace;
-use crate::store::{EntryKind, StoreError, VirtualPath};
+use crate::store::{EntryKind, Renamed, StoreError, VirtualPath};
 
 impl Edge {
     pub(super) async fn change_directory(&mut self, target: Result<VirtualPath, Reply>) -> Step {
@@ -75,6 +75,16 @@ impl Edge {
         };
         drop(trace);
         self.send(reply).await
+    }
+}
+
+pub(super) fn renamed_reply(_: &VirtualPath, done: Done) -> Reply {
+    match done {
+        Done::Renamed(Renamed { left: 1.. }) => Reply::new(
+            250,
+            "Renamed; what was stored under the old name meanwhile stays there",
+        ),
+        _ => Reply::new(250, "Renamed"),
     }
 }
 

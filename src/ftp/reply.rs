@@ -66,7 +66,7 @@ impl From<&StoreError> for Reply {
             | StoreError::Forbidden
             | StoreError::Denied { .. } => 550,
             StoreError::BadName(_) => 553,
-            StoreError::Unavailable { .. } => 450,
+            StoreError::Unavailable { .. } | StoreError::Busy { .. } => 450,
             StoreError::Refused { .. }
             | StoreError::Changed { .. }
             | StoreError::Integrity { .. } => 451,
@@ -107,6 +107,7 @@ fn describe(error: &StoreError) -> String {
         }
         StoreError::Rename { outcome, source } => format!("{}; {outcome}", describe(source)),
         StoreError::Changed { .. } => "The file was changed meanwhile, try again".to_owned(),
+        StoreError::Busy { detail } => format!("The file is in use, {detail}; try again"),
         StoreError::Integrity { .. } => "The data could not be verified".to_owned(),
         StoreError::Unavailable { .. } => {
             "The object store is not available, try again later".to_owned()

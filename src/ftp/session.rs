@@ -16,7 +16,7 @@ use tracing::Span;
 use crate::ftp::auth::User;
 use crate::ftp::listformat::Format;
 use crate::ftp::transfer::{ClientData, Transfer};
-use crate::store::{Entry, Hashes, Interruption, Start, StoreError, Stored};
+use crate::store::{Entry, Hashes, Interruption, Renamed, Start, StoreError, Stored};
 
 /// One control connection.
 #[derive(Debug)]
@@ -115,6 +115,8 @@ pub enum Done {
     Entry(Entry),
     /// What the store knows of a file's content, with the file's size.
     Hashes(Hashes),
+    /// A rename.
+    Renamed(Renamed),
     /// An upload.
     Stored(Stored),
     /// A download, with its bytes.

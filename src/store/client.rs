@@ -12,9 +12,11 @@ use crate::config::{self, Provider};
 use crate::metrics::Requests;
 use crate::store::budget::Budget;
 use crate::store::buffer::Buffers;
+use crate::store::conditions::Conditions;
 use crate::store::credentials;
 use crate::store::error::StoreError;
 use crate::store::integrity::Integrity;
+use crate::store::locks::NameLocks;
 use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
 use crate::store::sdk;
@@ -29,6 +31,11 @@ pub(super) struct Inner {
     settings: Settings,
     options: ObjectOptions,
     integrity: Arc<Integrity>,
+    conditions: Arc<Conditions>,
+    /// Amazon's own S3, as far as the configuration says it.
+    is_amazon: bool,
+    /// Of all stores of the process; a bucket's name is a part of each name.
+    name_locks: Arc<NameLocks>,
     unsigned_payload: bool,
     /// What integrity and signatures at another place follow from.
     wanted: (config::Integrity, config::SignPayload),
@@ -185,6 +192,12 @@ impl Store {
                 storage.integrity,
                 storage.checksums_when_required,
             ))),
+            conditions: Arc::new(Conditions::new(
+                storage.provider,
+                !storage.checksums_when_required,
+            )),
+            is_amazon: !storage.checksums_when_required,
+            name_locks: Arc::default(),
             unsigned_payload: sdk::unsigned_payload(
                 storage.provider,
                 (storage.integrity, storage.sign_payload),
@@ -276,6 +289,14 @@ impl Store {
         &self.0.integrity
     }
 
+    pub(super) fn conditions(&self) -> &Conditions {
+        &self.0.conditions
+    }
+
+    pub(super) fn name_locks(&self) -> &Arc<NameLocks> {
+        &self.0.name_locks
+    }
+
     /// True if request bodies aren't hashed for the signature.
     pub(super) fn unsigned_payload(&self) -> bool {
         self.0.unsigned_payload
@@ -311,6 +332,16 @@ impl Store {
                 )
             }
         };
+        let conditions = match (&tenant.site, &tenant.bucket) {
+            (None, None) => Arc::clone(&inner.conditions),
+            (site, _) => {
+                let is_amazon = match site {
+                    Some(site) => !site.checksums_when_required,
+                    None => inner.is_amazon,
+                };
+                Arc::new(Conditions::new(inner.options.provider, is_amazon))
+            }
+        };
         let mut options = inner.options.clone();
         options.overwrite &= tenant.overwrite;
         Store(Arc::new(Inner {
@@ -319,6 +350,9 @@ impl Store {
             settings: inner.settings.clone(),
             options,
             integrity,
+            conditions,
+            is_amazon: inner.is_amazon,
+            name_locks: Arc::clone(&inner.name_locks),
             unsigned_payload,
             wanted: inner.wanted,
             requests: inner.requests.clone(),
@@ -346,6 +380,9 @@ impl Store {
             integrity: Arc::new(Integrity::new(Some(
                 crate::store::integrity::Method::Crc64Nvme,
             ))),
+            conditions: Arc::clone(&inner.conditions),
+            is_amazon: inner.is_amazon,
+            name_locks: Arc::clone(&inner.name_locks),
             unsigned_payload: inner.unsigned_payload,
             wanted: inner.wanted,
             buffers: Arc::clone(&inner.buffers),
@@ -353,6 +390,15 @@ impl Store {
             aborts: inner.aborts.clone(),
             requests: inner.requests.clone(),
         }))
+    }
+
+    /// The same store, of whose conditions nothing is known but what the provider says.
+    #[cfg(test)]
+    pub(super) fn with_conditions(&self, provider: Provider) -> Self {
+        let mut store = self.with(|_| {});
+        let inner = Arc::get_mut(&mut store.0).expect("nobody else has it yet");
+        inner.conditions = Arc::new(Conditions::new(provider, false));
+        store
     }
 
     pub(super) fn buffers(&self) -> &Arc<Buffers> {

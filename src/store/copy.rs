@@ -1,8 +1,8 @@
 //! Copies inside the store: of any size, with their metadata, verified.
 //!
-//! Invariant: a copy that is reported as done has the source's size, and was made of the very version that was asked for.
-//! Where source and copy have comparable ETags (an MD5 of the content, so for objects of one part), equal ones say the
-//! same without another request.
+//! Invariant: a copy that is reported as done was made of the very version that was asked for, and the store has shown it:
+//! by an ETag equal to the source's (an MD5 of the content, so for objects of one part), or by a HEAD with the ETag that
+//! the copy was answered with and the source's size.
 
 use std::ops::Range;
 
@@ -11,9 +11,12 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::store::client::Store;
-use crate::store::error::StoreError;
+use crate::store::conditions::{Attempts, Replaces, is_not_implemented, is_same_etag, quoted};
+use crate::store::describe::describe;
+use crate::store::error::{HttpStatus, StoreError};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
+use crate::store::put::without_body;
 
 /// `x-amz-copy-source` is a URL path: everything but the unreserved characters and `/` is encoded.
 const COPY_SOURCE: &AsciiSet = &NON_ALPHANUMERIC
@@ -34,20 +37,60 @@ pub(super) struct Original {
     pub storage_class: Option<StorageClass>,
 }
 
+impl Original {
+    /// True for the marker of a directory.
+    pub(super) fn is_marker(&self) -> bool {
+        self.size == 0 && self.key.as_str().ends_with('/')
+    }
+}
+
+/// A copy of at most so many bytes may be made twice, to learn what the store does.
+const LEARNING_COPY_BYTES: u64 = 1 << 20;
+
+fn source_changed() -> StoreError {
+    StoreError::Changed {
+        detail: "the file was replaced while it was copied",
+    }
+}
+
 impl Store {
     /// Copies one object of any size, with its content type and metadata; returns the copy's ETag.
-    pub(super) async fn copy(&self, from: &Original, to: &ObjectKey) -> Result<String, StoreError> {
-        let etag = if from.size == 0 && from.key.as_str().ends_with('/') {
+    ///
+    /// The copy is of the very version that `from` describes: [`StoreError::Changed`] if it has been replaced,
+    /// [`StoreError::NotFound`] if it is gone. [`StoreError::AlreadyExists`] if `replaces` doesn't allow what is there.
+    pub(super) async fn copy(
+        &self,
+        from: &Original,
+        to: &ObjectKey,
+        replaces: &Replaces,
+    ) -> Result<String, StoreError> {
+        if from.is_marker() {
             // SeaweedFS lists markers and copies none; there is nothing in them to copy anyway
             return self.put_marker(to).await;
-        } else if from.size > self.settings().max_copy_bytes {
+        }
+        if self.must_be_new(replaces) && !self.conditions().copy.is_known() {
+            match self.head(to).await {
+                Err(StoreError::NotFound) => {}
+                Ok(_) => return Err(StoreError::AlreadyExists),
+                Err(error) => return Err(error),
+            }
+        }
+        let etag = if from.size > self.settings().max_copy_bytes {
             let head = self.head(&from.key).await?;
-            self.copy_in_parts(from, to, head).await?
+            if !is_same_etag(&head.etag, &from.etag) {
+                return Err(source_changed());
+            }
+            let head = self.with_tags(&from.key, head).await;
+            match self.copy_in_parts(from, to, &head, replaces.clone()).await {
+                Err(StoreError::Busy { .. }) => return Err(StoreError::AlreadyExists),
+                copied => Some(copied?),
+            }
         } else {
-            self.copy_whole(from, to, None).await?
+            let etag = self.copy_whole(from, to, None, replaces).await?;
+            self.learn_copy_condition(from, to, replaces).await;
+            etag
         };
-        self.verify(from, to, &etag).await?;
-        Ok(etag)
+        self.verify(from, to, etag).await
     }
 
     /// Gives an object other metadata, which S3 can only do by copying it onto itself.
@@ -58,56 +101,146 @@ impl Store {
     ) -> Result<(), StoreError> {
         let original = head.original(key);
         let etag = if original.size > self.settings().max_copy_bytes {
-            self.copy_in_parts(&original, key, head).await?
+            let head = self.with_tags(key, head).await;
+            let replaces = Replaces::Version(original.etag.clone());
+            Some(self.copy_in_parts(&original, key, &head, replaces).await?)
         } else {
-            self.copy_whole(&original, key, Some(head)).await?
+            // the source is pinned, and it is the target
+            self.copy_whole(&original, key, Some(&head), &Replaces::Any)
+                .await?
         };
-        self.verify(&original, key, &etag).await
+        self.verify(&original, key, etag).await.map(drop)
     }
 
-    /// One CopyObject; `replaced` is what takes the place of the source's metadata.
+    /// One CopyObject; `replaced` is what takes the place of the source's metadata. Returns the ETag, if the store said
+    /// one.
     async fn copy_whole(
         &self,
         from: &Original,
         to: &ObjectKey,
-        replaced: Option<Head>,
-    ) -> Result<String, StoreError> {
-        let request = self
+        replaced: Option<&Head>,
+        replaces: &Replaces,
+    ) -> Result<Option<String>, StoreError> {
+        let is_onto_itself = from.key == *to;
+        let is_new = self.must_be_new(replaces) && !is_onto_itself;
+        loop {
+            let guard = (is_new && self.conditions().copy.get() != Some(false)).then_some("*");
+            let request = self
+                .client()
+                .copy_object()
+                .bucket(self.bucket())
+                .key(to.as_str());
+            let mut request = request
+                .copy_source(self.copy_source(&from.key))
+                .set_server_side_encryption(self.encryption())
+                .set_ssekms_key_id(self.object_options().kms_key.clone())
+                .set_if_none_match(guard.map(str::to_owned))
+                .set_copy_source_if_match((!from.etag.is_empty()).then(|| quoted(&from.etag)));
+            request = match replaced {
+                // the store copies the tags, unless it is told others
+                Some(head) => {
+                    describe!(request, head).metadata_directive(MetadataDirective::Replace)
+                }
+                None => request.set_storage_class(from.storage_class.clone()),
+            };
+            let attempts = Attempts::default();
+            let sent = request
+                .customize()
+                .config_override(self.timeouts_for_copy(from.size))
+                .interceptor(attempts.clone())
+                .mutate_request(without_body)
+                .send()
+                .await;
+            let error = match sent {
+                Ok(answer) => return Ok(answer.copy_object_result.and_then(|result| result.e_tag)),
+                Err(error) => error,
+            };
+            if guard.is_some() && is_not_implemented(&error) {
+                self.conditions().copy.learn(false);
+                continue;
+            }
+            let is_refused = matches!(
+                error.raw_response().map(HttpStatus::status),
+                Some(409 | 412)
+            );
+            let error = StoreError::from_sdk("CopyObject", error);
+            // what was done is not known after a lost answer: look
+            let is_unknown = matches!(error, StoreError::Unavailable { .. })
+                || (is_refused && !attempts.was_one());
+            if is_unknown
+                && !is_onto_itself
+                && let Some(etag) = self.find_copy(from, to).await?
+            {
+                return Ok(Some(etag));
+            }
+            if !is_refused {
+                return Err(error);
+            }
+            return Err(match self.head(to).await {
+                Ok(_) if is_new => {
+                    if guard.is_some() && self.is_there(from).await? {
+                        self.conditions().copy.learn(true);
+                    }
+                    StoreError::AlreadyExists
+                }
+                Ok(_) | Err(StoreError::NotFound) => source_changed(),
+                Err(error) => error,
+            });
+        }
+    }
+
+    /// Asks a store that took a copy with a guard whether it knows the guard: the same copy again has to be refused.
+    /// Only where it is nearly free; the copy is there already, so nothing changes if it is made again.
+    async fn learn_copy_condition(&self, from: &Original, to: &ObjectKey, replaces: &Replaces) {
+        let condition = &self.conditions().copy;
+        if condition.get().is_some()
+            || !self.must_be_new(replaces)
+            || from.size > LEARNING_COPY_BYTES
+        {
+            return;
+        }
+        let again = self
             .client()
             .copy_object()
             .bucket(self.bucket())
-            .key(to.as_str());
-        let mut request = request
+            .key(to.as_str())
             .copy_source(self.copy_source(&from.key))
             .set_storage_class(from.storage_class.clone())
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.object_options().kms_key.clone())
-            .set_copy_source_if_match(Some(from.etag.clone()).filter(|etag| !etag.is_empty()));
-        if let Some(head) = replaced {
-            request = request
-                .metadata_directive(MetadataDirective::Replace)
-                .set_content_type(head.content_type)
-                .set_cache_control(head.cache_control)
-                .set_content_disposition(head.content_disposition)
-                .set_content_encoding(head.content_encoding)
-                .set_content_language(head.content_language)
-                .set_metadata(head.metadata);
-        }
-        let sent = request
+            .set_copy_source_if_match((!from.etag.is_empty()).then(|| quoted(&from.etag)))
+            .if_none_match("*")
             .customize()
-            .config_override(self.timeouts_for_copy(from.size))
+            .mutate_request(without_body)
             .send()
             .await;
-        let answer = sent.map_err(|error| StoreError::from_sdk("CopyObject", error))?;
-        let etag = answer.copy_object_result.and_then(|result| result.e_tag);
-        Ok(etag.unwrap_or_default())
+        match again {
+            Ok(_) => condition.learn(false),
+            Err(error) if error.raw_response().map(HttpStatus::status) == Some(412) => {
+                // or somebody has just replaced the source: then the next one shows it
+                if self.is_there(from).await.unwrap_or(false) {
+                    condition.learn(true);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Whether the version still is there.
+    async fn is_there(&self, original: &Original) -> Result<bool, StoreError> {
+        match self.head(&original.key).await {
+            Ok(head) => Ok(is_same_etag(&head.etag, &original.etag)),
+            Err(StoreError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn copy_in_parts(
         &self,
         from: &Original,
         to: &ObjectKey,
-        head: Head,
+        head: &Head,
+        replaces: Replaces,
     ) -> Result<String, StoreError> {
         let settings = self.settings();
         // 10,000 parts of 512 MiB are 5 TB; larger objects need larger parts
@@ -117,7 +250,7 @@ impl Store {
         // the janitor knows them by their size, as those of uploads
         let part_bytes = crate::store::parts::marked(least);
         let ranges = ranges(from.size, part_bytes, settings.min_part_bytes);
-        let mut multipart = self.begin_copy(to, head).await?;
+        let mut multipart = self.begin_copy(to, head, replaces).await?;
         let copied = stream::iter(ranges.into_iter().zip(1..))
             .map(|(range, number)| multipart.copy_part(&from.key, &from.etag, number, range))
             .buffer_unordered(settings.concurrency)
@@ -132,18 +265,67 @@ impl Store {
         }
     }
 
-    async fn verify(&self, from: &Original, to: &ObjectKey, etag: &str) -> Result<(), StoreError> {
-        if is_md5(etag) && etag == from.etag {
-            return Ok(());
+    /// Proves that the copy is there and is one of `from`. The store's word is its ETag: equal ones of one part are the
+    /// proof; another one has to be that of an object with the source's size; without one only a checksum will do.
+    async fn verify(
+        &self,
+        from: &Original,
+        to: &ObjectKey,
+        etag: Option<String>,
+    ) -> Result<String, StoreError> {
+        let Some(etag) = etag.filter(|etag| !etag.is_empty()) else {
+            let found = self.find_copy(from, to).await?;
+            return found.ok_or_else(|| StoreError::Integrity {
+                detail:
+                    "the store gave no ETag of a copy, and what is there can't be proved to be one"
+                        .to_owned(),
+            });
+        };
+        if is_md5(&etag) && is_same_etag(&etag, &from.etag) {
+            return Ok(etag);
         }
-        let size = self.head(to).await?.size;
-        if size == from.size {
-            Ok(())
-        } else {
-            Err(StoreError::Integrity {
-                detail: format!("the copy has {size} bytes, the source {}", from.size),
-            })
+        let head = self.head(to).await?;
+        if !is_same_etag(&head.etag, &etag) {
+            return Err(StoreError::Integrity {
+                detail: format!(
+                    "the store said that the copy has the ETag {etag}, and it has {}",
+                    head.etag
+                ),
+            });
         }
+        if head.size != from.size {
+            return Err(StoreError::Integrity {
+                detail: format!("the copy has {} bytes, the source {}", head.size, from.size),
+            });
+        }
+        Ok(etag)
+    }
+
+    /// The ETag of what is at `to`, if that can be proved to have the content of `from`: by an ETag that is an MD5, or by
+    /// the checksums that the store has of both.
+    pub(super) async fn find_copy(
+        &self,
+        from: &Original,
+        to: &ObjectKey,
+    ) -> Result<Option<String>, StoreError> {
+        let target = match self.fingerprint(to).await {
+            Ok(target) => target,
+            Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if target.size != Some(from.size) {
+            return Ok(None);
+        }
+        if is_md5(&from.etag) && is_same_etag(&target.etag, &from.etag) {
+            return Ok(Some(target.etag));
+        }
+        let source = match self.fingerprint(&from.key).await {
+            Ok(source) => source,
+            Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_copy = is_same_etag(&source.etag, &from.etag) && source.has_checksum_of(&target);
+        Ok(is_copy.then_some(target.etag))
     }
 
     pub(super) fn copy_source(&self, key: &ObjectKey) -> String {
@@ -242,11 +424,15 @@ mod tests {
             home.key(&path).expect("a key")
         };
         let bytes = bytes::Bytes::from(vec![b'x'; 6 << 20]);
-        store.put(&key("/a"), bytes).await.expect("stored");
+        store
+            .put(&key("/a"), bytes, &Replaces::Any, None)
+            .await
+            .expect("stored");
         let head = store.head(&key("/a")).await.expect("it is there");
         let etag = head.etag.clone();
 
-        let multipart = store.begin_copy(&key("/b"), head).await.expect("begun");
+        let multipart = store.begin_copy(&key("/b"), &head, Replaces::Any).await;
+        let multipart = multipart.expect("begun");
         let part = multipart.copy_part(&key("/a"), &etag, 1, 0..5 * MIB).await;
         part.expect("copied");
         let unfinished = || async {

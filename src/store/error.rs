@@ -64,6 +64,12 @@ pub enum StoreError {
         /// What became of it.
         detail: &'static str,
     },
+    /// Another command or another client has the name in work, or was faster. Nothing was changed.
+    #[error("busy: {detail}")]
+    Busy {
+        /// What came in between.
+        detail: &'static str,
+    },
     /// What the store holds or sent is not what was asked for: another checksum, a wrong length.
     #[error("integrity: {detail}")]
     Integrity {
@@ -124,6 +130,7 @@ impl StoreError {
             StoreError::Unavailable { .. } => "unavailable",
             StoreError::Refused { .. } => "refused",
             StoreError::Changed { .. } => "changed",
+            StoreError::Busy { .. } => "busy",
             StoreError::Integrity { .. } => "integrity",
             StoreError::TooLarge { .. } => "too_large",
             StoreError::NoMemory => "no_memory",

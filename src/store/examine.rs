@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::config;
 use crate::store::client::Store;
+use crate::store::conditions::Replaces;
 use crate::store::credentials;
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::Method;
@@ -69,7 +70,10 @@ impl Store {
     /// Uses one right.
     pub async fn examine(&self, right: Right, key: &ObjectKey) -> Result<(), StoreError> {
         match right {
-            Right::Put => self.put(key, Bytes::from_static(PROBE)).await,
+            Right::Put => {
+                let bytes = Bytes::from_static(PROBE);
+                self.put(key, bytes, &Replaces::Any, None).await
+            }
             Right::Head => self.head(key).await.and_then(|head| {
                 same(
                     head.size == PROBE.len() as u64,
@@ -98,7 +102,7 @@ impl Store {
                 )
             }
             Right::Multipart => {
-                let mut upload = self.begin_multipart(key).await?;
+                let mut upload = self.begin_multipart(key, Replaces::Any, None).await?;
                 let part = upload.part(1).send(Bytes::from_static(PROBE)).await;
                 let aborted = upload.try_abort().await;
                 part.and(aborted)

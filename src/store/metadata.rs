@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use crate::store::client::Store;
 use crate::store::copy::Original;
+use crate::store::describe::parse_expires;
 use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::path::VirtualPath;
@@ -49,12 +50,17 @@ pub(super) struct Head {
     pub content_disposition: Option<String>,
     pub content_encoding: Option<String>,
     pub content_language: Option<String>,
+    pub expires: Option<DateTime>,
     pub metadata: Option<HashMap<String, String>>,
+    /// How many tags it has; HEAD doesn't say which.
+    pub tag_count: i32,
+    /// The tags as a request carries them, once they were asked for.
+    pub tagging: Option<String>,
 }
 
 /// `x-amz-meta-mtime`: the modification time that a client set, in seconds since 1970, with a fraction or without, as
 /// rclone, s3fs and others keep it.
-const MTIME: &str = "mtime";
+pub(super) const MTIME: &str = "mtime";
 
 impl Head {
     /// What a copy needs to know.
@@ -122,6 +128,7 @@ impl Store {
             .directory(path)?
             .marker()
             .ok_or(StoreError::AlreadyExists)?;
+        let _name = self.lock_key(&marker).await?;
         match self.entry(home, path).await {
             Err(StoreError::NotFound) => {}
             Ok(_) => return Err(StoreError::AlreadyExists),
@@ -159,6 +166,7 @@ impl Store {
         let Some(marker) = prefix.marker().filter(|_| !path.is_root()) else {
             return Err(StoreError::BadName(crate::store::NameError::Root));
         };
+        let _tree = self.lock_tree(&prefix).await?;
         let keys = self.first_keys(&prefix, 2).await?;
         if keys.is_empty() {
             return Err(StoreError::NotFound);
@@ -171,9 +179,19 @@ impl Store {
 
     /// Removes a file (`DELE`); what is missing is an error, though S3 itself would call it success.
     pub async fn delete(&self, home: &Home, path: &VirtualPath) -> Result<(), StoreError> {
-        match self.entry(home, path).await?.kind {
-            EntryKind::Directory => Err(StoreError::IsDirectory),
-            EntryKind::File => self.delete_key(&home.key(path)?).await,
+        if path.is_root() {
+            return Err(StoreError::IsDirectory);
+        }
+        let key = home.key(path)?;
+        let _name = self.lock_key(&key).await?;
+        match self.head(&key).await {
+            // what somebody stores between the two requests came after the DELE, and stays
+            Ok(head) => self.delete_version(&key, &head.etag, true).await.map(drop),
+            Err(StoreError::NotFound) => {
+                self.directory_entry(home, path).await?;
+                Err(StoreError::IsDirectory)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -229,7 +247,10 @@ impl Store {
             content_disposition: head.content_disposition,
             content_encoding: head.content_encoding,
             content_language: head.content_language,
+            expires: parse_expires(head.expires_string.as_deref()),
             metadata: head.metadata,
+            tag_count: head.tag_count.unwrap_or_default(),
+            tagging: None,
         })
     }
 

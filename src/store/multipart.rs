@@ -14,11 +14,13 @@ use bytes::Bytes;
 use tracing::{Instrument, debug, info, warn};
 
 use crate::store::client::Store;
+use crate::store::conditions::{Attempts, Replaces, is_not_implemented, quoted};
+use crate::store::describe::describe;
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::{Answer, CosChecksum, Digest, Method, composite_etag};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
-use crate::store::put::{content_type, forbid_overwrite};
+use crate::store::put::{content_type, forbid_overwrite, without_body};
 
 /// How long to try to abort a multipart upload; the janitor sweeps what remains.
 const ABORT_WITHIN: Duration = Duration::from_secs(20);
@@ -30,9 +32,8 @@ pub(super) struct Multipart {
     /// Taken when it is completed or aborted.
     id: Option<String>,
     method: Method,
-    /// Whether what it makes may take the place of an object in spite of `upload.overwrite: false`: a copy onto itself
-    /// does.
-    replaces: bool,
+    /// What the object may take the place of.
+    replaces: Replaces,
 }
 
 /// A part that the store has acknowledged, and whose acknowledgement was compared.
@@ -44,13 +45,18 @@ pub(super) struct Acknowledged {
 }
 
 impl Store {
-    /// Begins a multipart upload.
-    pub(super) async fn begin_multipart(&self, key: &ObjectKey) -> Result<Multipart, StoreError> {
+    /// Begins a multipart upload. `kept` is the object that it continues.
+    pub(super) async fn begin_multipart(
+        &self,
+        key: &ObjectKey,
+        replaces: Replaces,
+        kept: Option<&Head>,
+    ) -> Result<Multipart, StoreError> {
         let known = self.integrity().method();
-        let answer = match self.create_multipart(key, known, None).await {
+        let answer = match self.create_multipart(key, known, kept).await {
             Err(StoreError::Refused { .. }) if known.is_none() => {
                 let method = self.integrity().learn(false);
-                self.create_multipart(key, Some(method), None).await?
+                self.create_multipart(key, Some(method), kept).await?
             }
             answer => answer?,
         };
@@ -58,7 +64,7 @@ impl Store {
             self.integrity()
                 .learn(answer.checksum_algorithm().is_some())
         });
-        self.begun(key, answer, method, false)
+        self.begun(key, answer, method, replaces)
     }
 
     /// Begins a multipart upload that [`Multipart::copy_part`] is to fill with an object's bytes; what else belongs to
@@ -66,12 +72,13 @@ impl Store {
     pub(super) async fn begin_copy(
         &self,
         key: &ObjectKey,
-        head: Head,
+        head: &Head,
+        replaces: Replaces,
     ) -> Result<Multipart, StoreError> {
         // no byte of a copy passes through here, so there is nothing to compare a checksum with
         let method = Method::Off;
         let answer = self.create_multipart(key, Some(method), Some(head)).await?;
-        self.begun(key, answer, method, true)
+        self.begun(key, answer, method, replaces)
     }
 
     fn begun(
@@ -79,7 +86,7 @@ impl Store {
         key: &ObjectKey,
         answer: CreateMultipartUploadOutput,
         method: Method,
-        replaces: bool,
+        replaces: Replaces,
     ) -> Result<Multipart, StoreError> {
         let id = answer.upload_id.filter(|id| !id.is_empty());
         let id = id.ok_or(StoreError::Integrity {
@@ -99,7 +106,7 @@ impl Store {
         &self,
         key: &ObjectKey,
         method: Option<Method>,
-        copied: Option<Head>,
+        described: Option<&Head>,
     ) -> Result<CreateMultipartUploadOutput, StoreError> {
         let options = self.object_options();
         let nvme = matches!(method, None | Some(Method::Crc64Nvme));
@@ -109,25 +116,20 @@ impl Store {
             .bucket(self.bucket())
             .key(key.as_str());
         let request = request
-            .set_metadata(self.trace_metadata())
             .set_checksum_algorithm(nvme.then_some(ChecksumAlgorithm::Crc64Nvme))
             .set_checksum_type(nvme.then_some(ChecksumType::FullObject))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone());
-        let request = match copied {
+        let request = match described {
+            Some(head) => describe!(request, head),
             None => request
                 .content_type(content_type(key))
+                .set_metadata(self.trace_metadata())
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
-            Some(head) => request
-                .set_storage_class(head.storage_class)
-                .set_content_type(head.content_type)
-                .set_cache_control(head.cache_control)
-                .set_content_disposition(head.content_disposition)
-                .set_content_encoding(head.content_encoding)
-                .set_content_language(head.content_language)
-                .set_metadata(head.metadata),
         };
         request
+            .customize()
+            .mutate_request(without_body)
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("CreateMultipartUpload", error))
@@ -196,31 +198,50 @@ impl Multipart {
             .set_parts(Some(list.collect()))
             .build();
         let crc = whole.crc64_nvme(Some(self.method));
-        let request = self
-            .store
-            .client()
-            .complete_multipart_upload()
-            .bucket(self.store.bucket());
-        let request = request
-            .key(self.key.as_str())
-            .upload_id(self.id())
-            .multipart_upload(list)
-            .set_checksum_type(crc.is_some().then_some(ChecksumType::FullObject))
-            .set_checksum_crc64_nvme(crc)
-            .set_if_none_match(self.store.if_none_match().filter(|_| !self.replaces));
-        let cos = CosChecksum::default();
-        // the store may take its time to assemble a large object
-        let timeouts = self.store.timeouts_for_copy(whole.bytes);
-        let mut request = request
-            .customize()
-            .config_override(timeouts)
-            .interceptor(cos.clone());
-        if self.store.forbids_overwrite() && !self.replaces {
-            request = request.mutate_request(forbid_overwrite);
-        }
-        let answer = request.send().await;
-        let answer =
-            answer.map_err(|error| self.store.refused_write("CompleteMultipartUpload", error))?;
+        let store = &self.store;
+        let (cos, answer) = loop {
+            let if_match = store.if_match(&self.replaces);
+            let request = store
+                .client()
+                .complete_multipart_upload()
+                .bucket(store.bucket())
+                .key(self.key.as_str())
+                .upload_id(self.id())
+                .multipart_upload(list.clone())
+                .set_checksum_type(crc.is_some().then_some(ChecksumType::FullObject))
+                .set_checksum_crc64_nvme(crc.clone())
+                .set_if_match(if_match.clone())
+                .set_if_none_match(store.if_none_match(&self.replaces));
+            let (cos, attempts) = (CosChecksum::default(), Attempts::default());
+            // the store may take its time to assemble a large object
+            let timeouts = store.timeouts_for_copy(whole.bytes);
+            let mut request = request
+                .customize()
+                .config_override(timeouts)
+                .interceptor(attempts.clone())
+                .interceptor(cos.clone());
+            if store.forbids_overwrite(&self.replaces) {
+                request = request.mutate_request(forbid_overwrite);
+            }
+            let error = match request.send().await {
+                Ok(answer) => break (cos, answer),
+                Err(error) => error,
+            };
+            if if_match.is_some() && is_not_implemented(&error) {
+                store.conditions().write.learn(false);
+                store.check_unchanged(&self.key, &self.replaces).await?;
+                continue;
+            }
+            let error = store.refused_write("CompleteMultipartUpload", error, &self.replaces);
+            // the second attempt may have met what the first one made
+            if matches!(error, StoreError::Busy { .. })
+                && !attempts.was_one()
+                && let Some(etag) = self.is_complete(parts, whole).await
+            {
+                return Ok(etag);
+            }
+            return Err(error);
+        };
         let told = Answer {
             crc64_nvme: answer.checksum_crc64_nvme(),
             cos_crc64: cos.get(),
@@ -281,10 +302,11 @@ impl Multipart {
             .upload_id(self.id())
             .part_number(number)
             .copy_source(store.copy_source(from))
-            .copy_source_if_match(from_etag)
+            .copy_source_if_match(quoted(from_etag))
             .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
         let sent = request
             .customize()
+            .mutate_request(without_body)
             .config_override(store.timeouts_for_copy(bytes))
             .send()
             .await;

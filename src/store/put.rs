@@ -10,13 +10,18 @@ use tracing::{Span, error};
 
 use crate::config::Provider;
 use crate::store::client::Store;
+use crate::store::conditions::{
+    Attempts, Replaces, is_failed_condition, is_not_implemented, is_same_etag, overtaken,
+};
+use crate::store::describe::describe;
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::{Answer, CosChecksum, Digest, Method};
 use crate::store::key::ObjectKey;
+use crate::store::metadata::Head;
 use crate::telemetry::trace_id;
 
 /// `x-amz-meta-trace-id`
-const TRACE_METADATA: &str = "trace-id";
+pub(super) const TRACE_METADATA: &str = "trace-id";
 
 impl Store {
     /// The id of the trace that makes the object, if that is asked for and there is one.
@@ -28,14 +33,24 @@ impl Store {
         Some(HashMap::from([(TRACE_METADATA.to_owned(), id)]))
     }
 
-    /// Stores `bytes` as one object with one request.
-    pub(super) async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<(), StoreError> {
+    /// Stores `bytes` as one object with one request. `kept` is the object that it continues.
+    pub(super) async fn put(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        replaces: &Replaces,
+        kept: Option<&Head>,
+    ) -> Result<(), StoreError> {
         let known = self.integrity().method();
-        match self.put_with(key, bytes.clone(), known).await {
+        match self
+            .put_with(key, bytes.clone(), known, replaces, kept)
+            .await
+        {
             // a store of which nothing was known may not understand the checksum: once more with what all understand
             Err(StoreError::Refused { .. }) if known.is_none() => {
                 let method = self.integrity().learn(false);
-                self.put_with(key, bytes, Some(method)).await
+                self.put_with(key, bytes, Some(method), replaces, kept)
+                    .await
             }
             done => done,
         }
@@ -46,6 +61,8 @@ impl Store {
         key: &ObjectKey,
         bytes: Bytes,
         method: Option<Method>,
+        replaces: &Replaces,
+        kept: Option<&Head>,
     ) -> Result<(), StoreError> {
         let mut digest = Digest::of(&bytes, method);
         if method == Some(Method::CosCrc64) {
@@ -53,6 +70,7 @@ impl Store {
             digest = digest.with_md5(&bytes);
         }
         let options = self.object_options();
+        let if_match = self.if_match(replaces);
         let request = self
             .client()
             .put_object()
@@ -60,38 +78,49 @@ impl Store {
             .key(key.as_str());
         let request = request
             .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
-            .content_type(content_type(key))
-            .set_metadata(self.trace_metadata())
             .set_content_md5(digest.content_md5())
             .set_checksum_crc64_nvme(digest.crc64_nvme(method))
-            .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone())
-            .set_if_none_match(self.if_none_match())
-            .body(ByteStream::from(bytes));
-        let cos = CosChecksum::default();
+            .set_if_match(if_match.clone())
+            .set_if_none_match(self.if_none_match(replaces))
+            .body(ByteStream::from(bytes.clone()));
+        let request = match kept {
+            Some(head) => describe!(request, head),
+            None => request
+                .content_type(content_type(key))
+                .set_metadata(self.trace_metadata())
+                .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
+        };
+        let (cos, attempts) = (CosChecksum::default(), Attempts::default());
         let mut request = request
             .customize()
             .config_override(self.timeouts_for(digest.bytes))
+            .interceptor(attempts.clone())
             .interceptor(cos.clone());
         if self.unsigned_payload() {
             request = request.disable_payload_signing();
         }
-        if self.forbids_overwrite() {
+        if self.forbids_overwrite(replaces) {
             request = request.mutate_request(forbid_overwrite);
         }
-        let answer = match request
-            .send()
-            .await
-            .map_err(|error| self.refused_write("PutObject", error))
-        {
+        let answer = match request.send().await {
             Ok(answer) => answer,
-            // the answer to the first attempt may be lost, and a second one then meets the object of the first
-            Err(error @ StoreError::AlreadyExists) => {
-                let held = self.holds(key, &digest, digest.etag()).await;
-                return held.map(drop).ok_or(error);
+            Err(error) if if_match.is_some() && is_not_implemented(&error) => {
+                self.conditions().write.learn(false);
+                self.check_unchanged(key, replaces).await?;
+                return Box::pin(self.put_with(key, bytes, method, replaces, kept)).await;
             }
-            Err(error) => return Err(error),
+            Err(error) => match self.refused_write("PutObject", error, replaces) {
+                // the answer to the first attempt may be lost, and a second one then meets the object of the first
+                error @ (StoreError::AlreadyExists | StoreError::Busy { .. })
+                    if !attempts.was_one() =>
+                {
+                    let held = self.holds(key, &digest, digest.etag()).await;
+                    return held.map(drop).ok_or(error);
+                }
+                error => return Err(error),
+            },
         };
         if method.is_none() {
             self.integrity()
@@ -142,8 +171,8 @@ impl Store {
             (Some((told, ours)), _) => told == ours,
             (None, Some(is_same)) => is_same,
             (None, None) => {
-                let told = head.e_tag().map(|etag| etag.trim_matches('"'));
-                told.is_some() && told == etag.as_deref()
+                let told = head.e_tag().zip(etag.as_deref());
+                told.is_some_and(|(told, etag)| is_same_etag(told, etag))
             }
         };
         is_same.then(|| head.e_tag.unwrap_or_default())
@@ -162,11 +191,13 @@ impl Store {
         }
     }
 
-    /// A write that must not replace anything fails with 412 (S3) or 409 (COS) if the name is taken.
+    /// A write that must not replace anything, or only one version, fails with 412 (S3) or 409 (COS) if another one is
+    /// there.
     pub(super) fn refused_write<E, R>(
         &self,
         operation: &'static str,
         error: aws_sdk_s3::error::SdkError<E, R>,
+        replaces: &Replaces,
     ) -> StoreError
     where
         E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -175,8 +206,17 @@ impl Store {
         let status = error
             .raw_response()
             .map(crate::store::error::HttpStatus::status);
-        match status {
-            Some(409 | 412) if !self.object_options().overwrite => StoreError::AlreadyExists,
+        match (replaces, status) {
+            (Replaces::Any, Some(409 | 412)) if !self.object_options().overwrite => {
+                StoreError::AlreadyExists
+            }
+            (Replaces::Version(_), Some(412)) => {
+                self.conditions().write.learn(true);
+                overtaken()
+            }
+            (Replaces::Version(_) | Replaces::Nothing, _) if is_failed_condition(&error) => {
+                overtaken()
+            }
             _ => StoreError::from_sdk(operation, error),
         }
     }
@@ -190,15 +230,14 @@ impl Store {
     }
 
     /// `If-None-Match` for a write that must not replace anything.
-    pub(super) fn if_none_match(&self) -> Option<String> {
-        let options = self.object_options();
-        (!options.overwrite && options.provider != Provider::Cos).then(|| "*".to_owned())
+    pub(super) fn if_none_match(&self, replaces: &Replaces) -> Option<String> {
+        let is_cos = self.object_options().provider == Provider::Cos;
+        (self.must_be_new(replaces) && !is_cos).then(|| "*".to_owned())
     }
 
     /// COS has its own header for that, [`forbid_overwrite`].
-    pub(super) fn forbids_overwrite(&self) -> bool {
-        let options = self.object_options();
-        !options.overwrite && options.provider == Provider::Cos
+    pub(super) fn forbids_overwrite(&self, replaces: &Replaces) -> bool {
+        self.must_be_new(replaces) && self.object_options().provider == Provider::Cos
     }
 
     /// Removes an object that turned out not to be what was sent, unless somebody has replaced it since.
@@ -235,6 +274,12 @@ pub(super) fn forbid_overwrite(request: &mut aws_sdk_s3::config::http::HttpReque
     request
         .headers_mut()
         .insert("x-cos-forbid-overwrite", "true");
+}
+
+/// Says that a request has no body, which the SDK leaves out. Tencent documents the header as required
+/// (<https://www.tencentcloud.com/document/product/436/7746>), and Google's store and Ceph's answer 411 without it.
+pub(super) fn without_body(request: &mut aws_sdk_s3::config::http::HttpRequest) {
+    request.headers_mut().insert("content-length", "0");
 }
 
 /// By the ending of the name, as web servers do.

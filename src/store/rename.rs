@@ -1,32 +1,31 @@
 //! Renames: S3 has none, so a copy inside the store and then a delete of the source.
 //!
-//! Invariant: no source is deleted before every copy is made and verified. A failure before that leaves the source complete
-//! and takes the copies back; a failure after it leaves the target complete.
-//!
-//! A directory may hold any number of keys, so they are never all in memory. What is known of them are two sets of keyed
-//! 64-bit hashes: of each source, key and ETag, that was copied, and of each copy, key and ETag, that was made. To delete,
-//! the keys are listed again and only those are deleted that are in the set, so a file that was stored or replaced
-//! meanwhile, on either side, is nobody's copy and stays.
-//!
-//! Two limits: an answer to a copy that was lost leaves a copy that nobody knows of, and a store whose listings lag may not
-//! list a fresh copy that is to be taken back. Both leave copies behind, never a gap.
-
-use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+//! Invariant: what was acknowledged stays. The copy is of one version, the delete is of that version, and what somebody
+//! stores under the old name meanwhile is another one. A failure before the delete leaves the source; one after the copy
+//! leaves the target complete. See [`rename_directory`](super::rename_directory) for directories.
 
 use aws_sdk_s3::types::StorageClass;
-use futures::stream::{self, Stream, StreamExt, TryStreamExt};
-use tracing::warn;
+use futures::stream::{self, Stream, TryStreamExt};
 
 use crate::store::client::Store;
+use crate::store::conditions::{Removal, Replaces};
 use crate::store::copy::Original;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
+use crate::store::locks::{NameGuard, Scope};
+use crate::store::metadata::{EntryKind, Head};
 use crate::store::path::VirtualPath;
+use crate::store::rename_directory::Move;
 
-/// Copies, or deletes, under way at the same time for one rename.
-const IN_PARALLEL: usize = 16;
+/// How often a copy begins again because its source was replaced under it.
+pub(super) const COPY_ATTEMPTS: usize = 3;
+
+/// A rename that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renamed {
+    /// Files under the old name that somebody has stored meanwhile, and that stay there.
+    pub left: u64,
+}
 
 impl Store {
     /// Moves a file, replacing a file under the new name, or a whole directory, which the new name must not yet be.
@@ -35,13 +34,18 @@ impl Store {
         home: &Home,
         from: &VirtualPath,
         to: &VirtualPath,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Renamed, StoreError> {
         if from.is_root() || to.is_root() {
             return Err(StoreError::BadName(crate::store::NameError::Root));
         }
-        let source = home.key(from)?;
+        let (source, target) = (home.key(from)?, home.key(to)?);
+        let both = [source.as_str(), target.as_str()];
+        let names = both
+            .iter()
+            .flat_map(|name| [(*name, Scope::Tree), (*name, Scope::Directory)]);
+        let names = self.lock_names(names).await?;
         match self.head(&source).await {
-            Ok(_) if from == to => Ok(()),
+            Ok(_) if from == to => Ok(Renamed { left: 0 }),
             Ok(head) => {
                 // a file may replace a file, never hide a directory
                 match self.directory_entry(home, to).await {
@@ -49,44 +53,79 @@ impl Store {
                     Ok(_) => return Err(StoreError::IsDirectory),
                     Err(error) => return Err(error),
                 }
-                let target = home.key(to)?;
-                self.may_create(&target).await?;
-                self.copy(&head.original(&source), &target).await?;
-                // a copy may take minutes, and a client that stored the name meanwhile has its 226
-                if self.head(&source).await?.etag == head.etag {
-                    self.delete_key(&source).await
-                } else {
-                    Err(StoreError::Changed {
-                        detail: "the file was replaced while it was renamed, both names stay",
-                    })
-                }
+                self.rename_file(&source, &target, head).await
             }
-            Err(StoreError::NotFound) => {
-                self.directory_entry(home, from).await?;
-                if from == to {
-                    return Ok(());
-                }
-                if from.contains(to) {
-                    return Err(StoreError::IntoItself);
-                }
-                match self.entry(home, to).await {
-                    Err(StoreError::NotFound) => {}
-                    Ok(_) => return Err(StoreError::AlreadyExists),
-                    Err(error) => return Err(error),
-                }
-                let moved = Move {
-                    store: self,
-                    from: home.directory(from)?,
-                    to: home.directory(to)?,
-                };
-                moved.run().await
-            }
+            Err(StoreError::NotFound) => self.rename_directory(home, from, to, names).await,
             Err(error) => Err(error),
         }
     }
 
+    async fn rename_file(
+        &self,
+        source: &ObjectKey,
+        target: &ObjectKey,
+        mut head: Head,
+    ) -> Result<Renamed, StoreError> {
+        let replaces = if self.object_options().overwrite {
+            Replaces::Any
+        } else {
+            Replaces::Nothing
+        };
+        let mut attempts = COPY_ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let copied = self.copy(&head.original(source), target, &replaces).await;
+            match copied {
+                Ok(_) => break,
+                // what was stored a moment ago is what is to be renamed
+                Err(StoreError::Changed { .. }) if attempts > 0 => head = self.head(source).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        match self.delete_version(source, &head.etag, false).await {
+            Ok(Removal::Done) => Ok(Renamed { left: 0 }),
+            // a copy may take minutes, and a client that stored the name meanwhile has its 226
+            Ok(Removal::Replaced) => Ok(Renamed { left: 1 }),
+            Err(error) => Err(StoreError::Rename {
+                outcome: "the new file is complete, but the old one could not be deleted"
+                    .to_owned(),
+                source: Box::new(error),
+            }),
+        }
+    }
+
+    async fn rename_directory(
+        &self,
+        home: &Home,
+        from: &VirtualPath,
+        to: &VirtualPath,
+        mut names: NameGuard,
+    ) -> Result<Renamed, StoreError> {
+        self.directory_entry(home, from).await?;
+        if from == to {
+            return Ok(Renamed { left: 0 });
+        }
+        if from.contains(to) {
+            return Err(StoreError::IntoItself);
+        }
+        let moving = Move::new(self, home.directory(from)?, home.directory(to)?);
+        match self.entry(home, to).await {
+            Err(StoreError::NotFound) => {}
+            Ok(entry) => {
+                let goes_on = entry.kind == EntryKind::Directory && moving.was_begun().await?;
+                if !goes_on {
+                    return Err(StoreError::AlreadyExists);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        // the files are moved one by one, and may be used meanwhile; the directories are not
+        names.release(Scope::Tree);
+        moving.run().await
+    }
+
     /// All objects below `prefix`, page by page.
-    fn objects_below<'a>(
+    pub(super) fn objects_below<'a>(
         &'a self,
         prefix: &'a KeyPrefix,
     ) -> impl Stream<Item = Result<Original, StoreError>> + 'a {
@@ -118,132 +157,6 @@ impl Store {
                 stream::iter(originals)
             })
             .try_flatten()
-    }
-}
-
-/// A directory on its way.
-struct Move<'a> {
-    store: &'a Store,
-    from: KeyPrefix,
-    to: KeyPrefix,
-}
-
-/// What was copied so far, and the first error.
-struct Progress {
-    hasher: RandomState,
-    sources: HashSet<u64>,
-    copies: HashSet<u64>,
-    failure: Option<StoreError>,
-}
-
-impl Progress {
-    fn hash(&self, key: &ObjectKey, etag: &str) -> u64 {
-        self.hasher.hash_one((key, etag))
-    }
-}
-
-impl Move<'_> {
-    async fn run(&self) -> Result<(), StoreError> {
-        let mut progress = self.copy_all().await;
-        if let Some(error) = progress.failure.take() {
-            let outcome = self.take_back(&progress).await;
-            return Err(failed(outcome, error));
-        }
-        let (deleted, failure) = self.delete(&self.from, &progress.sources, &progress).await;
-        match progress.sources.len().saturating_sub(deleted) {
-            0 => Ok(()),
-            left => Err(failed(
-                format!("the new directory is complete, but of the old one {left} files are left"),
-                failure.unwrap_or(StoreError::NotEmpty),
-            )),
-        }
-    }
-
-    /// Removes the copies that were made; returns what the client is told.
-    async fn take_back(&self, progress: &Progress) -> String {
-        let made = progress.copies.len();
-        let (removed, failure) = self.delete(&self.to, &progress.copies, progress).await;
-        if let Some(error) = failure {
-            let prefix = self.to.as_str();
-            warn!(prefix, error = %Chain(&error), "copies of a rename that failed could not be removed");
-        }
-        match made.saturating_sub(removed) {
-            0 => format!("the old directory is complete, the {made} copies made were removed"),
-            left => format!(
-                "the old directory is complete, but {left} of the {made} copies made are left"
-            ),
-        }
-    }
-
-    /// Copies until all is done or the first error. What is under way then comes to its end, so that it is known what
-    /// was made.
-    async fn copy_all(&self) -> Progress {
-        let progress = Mutex::new(Progress {
-            hasher: RandomState::new(),
-            sources: HashSet::new(),
-            copies: HashSet::new(),
-            failure: None,
-        });
-        // replaced whole or inserted into: a panic leaves nothing half-way
-        let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
-        self.store
-            .objects_below(&self.from)
-            .take_while(|_| std::future::ready(lock().failure.is_none()))
-            .for_each_concurrent(IN_PARALLEL, |original| async {
-                let copied = async {
-                    let original = original?;
-                    let target = self.from.moved(&original.key, &self.to);
-                    let target = target.ok_or(StoreError::NotFound)?;
-                    let etag = self.store.copy(&original, &target).await?;
-                    Ok((original, target, etag))
-                };
-                match copied.await {
-                    Ok((original, target, etag)) => {
-                        let mut progress = lock();
-                        let source = progress.hash(&original.key, &original.etag);
-                        let copy = progress.hash(&target, &etag);
-                        progress.sources.insert(source);
-                        progress.copies.insert(copy);
-                    }
-                    Err(error) => drop(lock().failure.get_or_insert(error)),
-                }
-            })
-            .await;
-        progress
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Deletes what is below `prefix` and in `known`, as far as it can; returns how many keys, and the first error.
-    async fn delete(
-        &self,
-        prefix: &KeyPrefix,
-        known: &HashSet<u64>,
-        progress: &Progress,
-    ) -> (usize, Option<StoreError>) {
-        let deleted = self.store.objects_below(prefix).map(|original| async {
-            let original = original?;
-            if !known.contains(&progress.hash(&original.key, &original.etag)) {
-                return Ok(0);
-            }
-            self.store.delete_key(&original.key).await.map(|()| 1)
-        });
-        let mut deleted = std::pin::pin!(deleted.buffer_unordered(IN_PARALLEL));
-        let (mut count, mut failure) = (0, None);
-        while let Some(outcome) = deleted.next().await {
-            match outcome {
-                Ok(one) => count += one,
-                Err(error) => drop(failure.get_or_insert(error)),
-            }
-        }
-        (count, failure)
-    }
-}
-
-fn failed(outcome: String, error: StoreError) -> StoreError {
-    StoreError::Rename {
-        outcome,
-        source: Box::new(error),
     }
 }
 

@@ -4,6 +4,7 @@
 //! part of its own unless it is the last, so it is read into the first part's buffer. The old object stays as it is until
 //! the new one is complete: a copy reads, it doesn't move.
 
+use crate::store::conditions::Replaces;
 use crate::store::error::StoreError;
 use crate::store::range::{RangeReader, Version};
 use crate::store::upload::{Start, Upload, heeding};
@@ -32,13 +33,21 @@ pub(super) async fn begin(
                 let size = head.size;
                 (head, size)
             }
-            Err(StoreError::NotFound) => return Ok(()),
+            Err(StoreError::NotFound) => {
+                // what somebody stores meanwhile is not to be replaced by what was to continue it
+                if upload.store.object_options().overwrite {
+                    upload.replaces = Replaces::Nothing;
+                }
+                return Ok(());
+            }
             Err(error) => return Err(error),
         },
     };
     if !upload.store.object_options().overwrite {
         return Err(StoreError::AlreadyExists);
     }
+    upload.replaces = Replaces::Version(head.etag.clone());
+    upload.kept = Some(upload.store.kept(&upload.key, head.clone()).await);
     if keep == 0 {
         return Ok(());
     }

@@ -23,8 +23,11 @@ use tracing::Instrument;
 use crate::config::OnInterrupt;
 use crate::store::buffer::PartBuffer;
 use crate::store::client::Store;
+use crate::store::conditions::Replaces;
 use crate::store::error::{Interruption, StoreError};
 use crate::store::key::ObjectKey;
+use crate::store::locks::NameGuard;
+use crate::store::metadata::Head;
 use crate::store::multipart::{Acknowledged, Multipart};
 use crate::store::{Source, resume};
 
@@ -111,6 +114,10 @@ pub(super) struct Upload {
     pub(super) key: ObjectKey,
     /// The multipart upload, once there is one.
     multipart: Option<Multipart>,
+    /// What the object may take the place of.
+    pub(super) replaces: Replaces,
+    /// What the object keeps of the one that it continues, its bytes apart.
+    pub(super) kept: Option<Head>,
     /// Parts begun so far, copied ones included: the number of the last one.
     parts: u64,
     acknowledged: Vec<Acknowledged>,
@@ -137,6 +144,8 @@ impl Upload {
             store,
             key,
             multipart: None,
+            replaces: Replaces::Any,
+            kept: None,
             parts: 0,
             acknowledged: Vec::new(),
             running: JoinSet::new(),
@@ -240,7 +249,9 @@ impl Upload {
     /// The multipart upload; the first call begins it.
     pub(super) async fn begin(&mut self) -> Result<&Multipart, StoreError> {
         if self.multipart.is_none() {
-            self.multipart = Some(self.store.begin_multipart(&self.key).await?);
+            let (replaces, kept) = (self.replaces.clone(), self.kept.as_ref());
+            let begun = self.store.begin_multipart(&self.key, replaces, kept);
+            self.multipart = Some(begun.await?);
         }
         Ok(self.multipart.as_ref().expect("it was begun right above"))
     }
@@ -281,16 +292,20 @@ impl Upload {
         if self.multipart.is_some() && self.filling.len() > 0 {
             self.ship().await?;
         }
-        if let Some(source) = source {
-            let sent = heeding(source, self.all_sent()).await;
-            let committed = sent.and_then(|()| source.commit().map_err(StoreError::Interrupted));
+        // until the store has answered, no other command of this process changes the name
+        let _name = if let Some(source) = source {
+            let ready = heeding(source, self.ready()).await;
+            let committed = ready.and_then(|name| {
+                let committed = source.commit().map_err(StoreError::Interrupted);
+                committed.map(|()| name)
+            });
             match committed {
                 Err(StoreError::Interrupted(reason)) => return self.interrupted(reason).await,
                 committed => committed?,
             }
         } else {
-            self.all_sent().await?;
-        }
+            self.ready().await?
+        };
         match self.multipart.take() {
             Some(multipart) => {
                 let parts = std::mem::take(&mut self.acknowledged);
@@ -299,9 +314,22 @@ impl Upload {
             None => {
                 let empty = self.store.buffers().part();
                 let whole = std::mem::replace(&mut self.filling, empty);
-                self.store.put(&self.key, whole.freeze()).await
+                let kept = self.kept.as_ref();
+                self.store
+                    .put(&self.key, whole.freeze(), &self.replaces, kept)
+                    .await
             }
         }
+    }
+
+    /// Waits for all that has to come before the request that makes the object visible.
+    async fn ready(&mut self) -> Result<NameGuard, StoreError> {
+        self.all_sent().await?;
+        let name = self.store.lock_key(&self.key).await?;
+        self.store
+            .check_unchanged(&self.key, &self.replaces)
+            .await?;
+        Ok(name)
     }
 
     /// Waits until the store has acknowledged every part.

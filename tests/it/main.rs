@@ -18,6 +18,7 @@ mod integrity;
 mod interruptions;
 mod masquerade;
 mod protection;
+mod races;
 mod readiness;
 mod restart;
 mod sessions;

@@ -34,6 +34,36 @@ struct State {
     failing: Mutex<Option<Failing>>,
     /// With what; 500 if nothing.
     answer: Mutex<Option<String>>,
+    /// Which requests wait here.
+    holding: Mutex<Option<(Failing, Arc<Held>)>>,
+}
+
+/// Requests that wait at the proxy.
+#[derive(Default)]
+struct Held {
+    caught: AtomicU64,
+    release: tokio_util::sync::CancellationToken,
+}
+
+/// See [`Proxy::hold_if`]. Dropping it lets the requests go.
+pub struct Hold(Arc<Held>);
+
+impl Hold {
+    /// How many requests wait, or have waited.
+    pub fn caught(&self) -> u64 {
+        self.0.caught.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the first one.
+    pub async fn wait(&self) {
+        super::eventually("a request is held", || async { self.caught() > 0 }).await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.release.cancel();
+    }
 }
 
 type Failing = Box<dyn FnMut(&str) -> bool + Send>;
@@ -118,6 +148,13 @@ impl Proxy {
             body.len()
         ));
         self.fail_if(choose);
+    }
+
+    /// Each request whose head is chosen here waits until the result is dropped.
+    pub fn hold_if(&self, choose: impl FnMut(&str) -> bool + Send + 'static) -> Hold {
+        let held = Arc::new(Held::default());
+        *self.state.holding.lock().expect("no panic") = Some((Box::new(choose), Arc::clone(&held)));
+        Hold(held)
     }
 
     /// The heads of all requests since the last call.
@@ -212,6 +249,16 @@ async fn pass_requests(
         let latency = Duration::from_millis(state.latency.load(Ordering::SeqCst));
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
+        }
+        let held = {
+            let mut holding = state.holding.lock().expect("no panic");
+            holding
+                .as_mut()
+                .and_then(|(choose, held)| choose(&head).then(|| Arc::clone(held)))
+        };
+        if let Some(held) = held.filter(|held| !held.release.is_cancelled()) {
+            held.caught.fetch_add(1, Ordering::SeqCst);
+            held.release.cancelled().await;
         }
         let fails = {
             let mut failing = state.failing.lock().expect("no panic");

@@ -1,0 +1,386 @@
+//! Writes and deletes that touch only the version they mean.
+//!
+//! Where the store has conditions, it decides: `If-Match` on PutObject, CompleteMultipartUpload and DeleteObject,
+//! `If-None-Match: *` on CopyObject
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html>). Where it has none, the gateway
+//! looks with a HEAD right before, and never lets the SDK repeat a delete whose answer was lost. What remains there is a
+//! window of one request.
+//!
+//! Whether a store has a condition is learnt per bucket, from answers that prove it. A 412 proves that it has; an answer
+//! of success to a condition that can't hold proves that it ignores it. See [`Store::delete_version`].
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{Config, ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
+use tracing::{debug, info};
+
+use crate::config::Provider;
+use crate::store::client::Store;
+use crate::store::error::{HttpStatus, StoreError};
+use crate::store::key::ObjectKey;
+
+/// An ETag that no object has.
+const NO_VERSION: &str = "\"00000000000000000000000000000000-0\"";
+
+/// That a store lacks a condition is forgotten after this: it may be upgraded, and the answer may have been a proxy's.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+/// The pause before a delete is tried again without the SDK's help; it doubles from there on.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// As the SDK's own pauses at the default of `storage.retry.max_backoff`.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a write may replace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Replaces {
+    /// Whatever is there, as far as `upload.overwrite` allows it.
+    Any,
+    /// This version only, by its ETag.
+    Version(String),
+    /// Nothing: the name must be free.
+    Nothing,
+}
+
+/// What became of a version that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// It is gone, by this request or another one.
+    Done,
+    /// Somebody has stored another version, which stays.
+    Replaced,
+}
+
+/// What one bucket is known to have.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    /// `If-Match` on PutObject and CompleteMultipartUpload.
+    pub write: Learnt,
+    /// `If-Match` on DeleteObject.
+    pub delete: Learnt,
+    /// `If-None-Match` on CopyObject.
+    pub copy: Learnt,
+}
+
+/// Whether a store has one condition.
+#[derive(Debug)]
+pub(super) struct Learnt {
+    fixed: Option<bool>,
+    learnt: Mutex<Option<(bool, Instant)>>,
+    name: &'static str,
+}
+
+impl Conditions {
+    /// `is_amazon`: Amazon's own S3, which has them all.
+    pub(super) fn new(provider: Provider, is_amazon: bool) -> Self {
+        let fixed = match provider {
+            Provider::Embedded => Some(true),
+            Provider::S3 => is_amazon.then_some(true),
+            // its documents know none but its own header, see `forbid_overwrite`
+            Provider::Cos => Some(false),
+        };
+        let learnt = |name| Learnt {
+            fixed,
+            learnt: Mutex::new(None),
+            name,
+        };
+        Conditions {
+            write: learnt("If-Match on PutObject"),
+            delete: learnt("If-Match on DeleteObject"),
+            copy: learnt("If-None-Match on CopyObject"),
+        }
+    }
+}
+
+impl Learnt {
+    /// `None` if it isn't known.
+    pub(super) fn get(&self) -> Option<bool> {
+        self.fixed.or_else(|| {
+            let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+            learnt
+                .filter(|(has, at)| *has || at.elapsed() < FORGET_AFTER)
+                .map(|(has, _)| has)
+        })
+    }
+
+    /// True if the store can be relied on.
+    pub(super) fn is_known(&self) -> bool {
+        self.get() == Some(true)
+    }
+
+    pub(super) fn learn(&self, has: bool) {
+        if self.get() == Some(has) {
+            return;
+        }
+        info!(condition = self.name, has, "learnt from the store's answer");
+        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        *learnt = Some((has, Instant::now()));
+    }
+}
+
+impl Store {
+    /// The value of `If-Match` for a write.
+    pub(super) fn if_match(&self, replaces: &Replaces) -> Option<String> {
+        match replaces {
+            Replaces::Version(etag) if self.conditions().write.get() != Some(false) => {
+                Some(quoted(etag)).filter(|_| !etag.is_empty())
+            }
+            Replaces::Any | Replaces::Nothing | Replaces::Version(_) => None,
+        }
+    }
+
+    /// Whether a write must not replace anything.
+    pub(super) fn must_be_new(&self, replaces: &Replaces) -> bool {
+        match replaces {
+            Replaces::Any => !self.object_options().overwrite,
+            Replaces::Nothing => true,
+            Replaces::Version(_) => false,
+        }
+    }
+
+    /// Looks whether what is to be replaced is still there, where the store can't be relied on to look itself.
+    pub(super) async fn check_unchanged(
+        &self,
+        key: &ObjectKey,
+        replaces: &Replaces,
+    ) -> Result<(), StoreError> {
+        if *replaces == Replaces::Any || self.conditions().write.is_known() {
+            return Ok(());
+        }
+        match (self.head(key).await, replaces) {
+            (Ok(head), Replaces::Version(etag)) if is_same_etag(&head.etag, etag) => Ok(()),
+            (Err(StoreError::NotFound), Replaces::Nothing) => Ok(()),
+            (Ok(_), _) | (Err(StoreError::NotFound), _) => Err(overtaken()),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Deletes `key` if it still is the version with this ETag.
+    ///
+    /// A store of which nothing is known is first asked with a condition that can't hold, right after a HEAD has shown
+    /// that the version is the right one: either the store refuses, and is asked again with the right condition, or it
+    /// ignores the condition and deletes what was to be deleted. `looked`: the caller has had that HEAD just now.
+    pub(super) async fn delete_version(
+        &self,
+        key: &ObjectKey,
+        etag: &str,
+        mut looked: bool,
+    ) -> Result<Removal, StoreError> {
+        let condition = &self.conditions().delete;
+        let mut pause = PAUSE;
+        let mut attempts = self.settings().max_attempts;
+        loop {
+            let known = condition.get().filter(|_| !etag.is_empty());
+            if known != Some(true) && !std::mem::take(&mut looked) {
+                match self.head(key).await {
+                    Ok(head) if is_same_etag(&head.etag, etag) => {}
+                    Ok(_) => return Ok(Removal::Replaced),
+                    Err(StoreError::NotFound) => return Ok(Removal::Done),
+                    Err(error) => return Err(error),
+                }
+            }
+            let value = match known {
+                Some(true) => Some(quoted(etag)),
+                None if !etag.is_empty() => Some(NO_VERSION.to_owned()),
+                _ => None,
+            };
+            let is_question = known.is_none();
+            let has_condition = value.is_some();
+            let request = self
+                .client()
+                .delete_object()
+                .bucket(self.bucket())
+                .key(key.as_str())
+                .set_if_match(value);
+            // with a condition that holds once, a repetition does no harm
+            let sent = if known == Some(true) {
+                request.send().await
+            } else {
+                let once = Config::builder().retry_config(RetryConfig::disabled());
+                request.customize().config_override(once).send().await
+            };
+            let error = match sent {
+                Ok(_) => {
+                    if is_question && has_condition {
+                        condition.learn(false);
+                    }
+                    return Ok(Removal::Done);
+                }
+                Err(error) => error,
+            };
+            let status = error.raw_response().map(HttpStatus::status);
+            if is_question && has_condition && matches!(status, Some(404 | 412)) {
+                condition.learn(true);
+                continue;
+            }
+            if known == Some(true) && is_failed_condition(&error) {
+                // some stores say 412 of what is missing, too
+                match self.head(key).await {
+                    Err(StoreError::NotFound) => return Ok(Removal::Done),
+                    Ok(head) if !is_same_etag(&head.etag, etag) => return Ok(Removal::Replaced),
+                    // a condition that doesn't hold where it should is none
+                    Ok(_) => condition.learn(false),
+                    Err(error) => return Err(error),
+                }
+            } else if has_condition && is_not_implemented(&error) {
+                condition.learn(false);
+            } else {
+                match StoreError::from_sdk("DeleteObject", error) {
+                    StoreError::NotFound => return Ok(Removal::Done),
+                    error @ StoreError::Unavailable { .. }
+                        if attempts > 1 && known != Some(true) =>
+                    {
+                        debug!(%key, %error, "looking before another attempt to delete");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                    error => return Err(error),
+                }
+            }
+            attempts = attempts.saturating_sub(1);
+            if attempts == 0 {
+                return Err(StoreError::Busy {
+                    detail: "it changes faster than it can be deleted",
+                });
+            }
+        }
+    }
+}
+
+/// Somebody else was faster.
+pub(super) fn overtaken() -> StoreError {
+    StoreError::Busy {
+        detail: "it was changed meanwhile, and stays as it is",
+    }
+}
+
+/// ETags are compared without quotes: there are stores that leave them out in some answers.
+pub(super) fn is_same_etag(one: &str, other: &str) -> bool {
+    one.trim_matches('"') == other.trim_matches('"')
+}
+
+/// An ETag as conditions carry it.
+pub(super) fn quoted(etag: &str) -> String {
+    format!("\"{}\"", etag.trim_matches('"'))
+}
+
+/// 412, or COS's and Amazon's 409 for writers that race, or the missing object that can't have an ETag.
+pub(super) fn is_failed_condition<E, R>(error: &SdkError<E, R>) -> bool
+where
+    E: ProvideErrorMetadata,
+    R: HttpStatus,
+{
+    let status = error.raw_response().map(HttpStatus::status);
+    let code = error.as_service_error().and_then(|error| error.code());
+    match (status, code) {
+        (Some(409 | 412), _) => true,
+        (Some(404), code) => code == Some("NoSuchKey"),
+        _ => false,
+    }
+}
+
+/// The store's way to say that it doesn't know a header.
+pub(super) fn is_not_implemented<E, R>(error: &SdkError<E, R>) -> bool
+where
+    E: ProvideErrorMetadata,
+    R: HttpStatus,
+{
+    let status = error.raw_response().map(HttpStatus::status);
+    let code = error.as_service_error().and_then(|error| error.code());
+    status == Some(501) || code == Some("NotImplemented")
+}
+
+/// Counts the attempts of one request: a refusal of the first one is the store's word, one of a later one may be about
+/// what the first one did.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Attempts(Arc<AtomicU32>);
+
+impl Attempts {
+    /// True if no attempt was repeated.
+    pub(super) fn was_one(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 1
+    }
+}
+
+impl Intercept for Attempts {
+    fn name(&self) -> &'static str {
+        "Attempts"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Home, VirtualPath, testing};
+
+    #[test]
+    fn what_a_store_lacks_is_forgotten_and_what_it_has_is_not() {
+        let conditions = Conditions::new(Provider::S3, false);
+        assert_eq!(conditions.delete.get(), None);
+        conditions.delete.learn(false);
+        assert_eq!(conditions.delete.get(), Some(false));
+        for (has, expected) in [(false, None), (true, Some(true))] {
+            let long_ago = Instant::now().checked_sub(FORGET_AFTER);
+            let long_ago = long_ago.expect("the machine runs for longer");
+            *conditions.write.learnt.lock().expect("sound") = Some((has, long_ago));
+            assert_eq!(conditions.write.get(), expected);
+        }
+        assert_eq!(
+            Conditions::new(Provider::Cos, false).delete.get(),
+            Some(false)
+        );
+        assert!(Conditions::new(Provider::S3, true).copy.is_known());
+    }
+
+    #[tokio::test]
+    async fn only_the_version_that_is_meant_is_deleted_whatever_is_known_of_the_store() {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let (embedded, store) = testing::store(&data).await;
+        let home = Home::new("", &VirtualPath::root(), 1024);
+        let path = VirtualPath::resolve(&VirtualPath::root(), "f").expect("good");
+        let key = home.key(&path).expect("a key");
+        for known in [None, Some(true), Some(false)] {
+            let store = store.with_conditions(Provider::S3);
+            if let Some(has) = known {
+                store.conditions().delete.learn(has);
+            }
+            let put = |text: &'static str| store.put(&key, text.into(), &Replaces::Any, None);
+            put("old").await.expect("stored");
+            let etag = store.head(&key).await.expect("there").etag;
+            put("new").await.expect("stored");
+            let removal = store
+                .delete_version(&key, &etag, false)
+                .await
+                .expect("an answer");
+            assert_eq!(removal, Removal::Replaced, "{known:?}");
+            let etag = store.head(&key).await.expect("there").etag;
+            for _ in 0..2 {
+                let removal = store
+                    .delete_version(&key, &etag, false)
+                    .await
+                    .expect("an answer");
+                assert_eq!(removal, Removal::Done, "{known:?}");
+                assert!(matches!(store.head(&key).await, Err(StoreError::NotFound)));
+            }
+            if known.is_none() {
+                assert!(store.conditions().delete.is_known());
+            }
+        }
+        embedded.stop().await;
+    }
+}

@@ -1,0 +1,80 @@
+//! What belongs to an object besides its bytes, and is kept when the object is written anew: by APPE, `REST` and `STOR`,
+//! MFMT, and copies in parts.
+
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tracing::warn;
+
+use crate::store::client::Store;
+use crate::store::error::{Chain, StoreError};
+use crate::store::key::ObjectKey;
+use crate::store::metadata::{Head, MTIME};
+use crate::store::put::TRACE_METADATA;
+
+/// Gives a request that makes an object what belongs to another one.
+macro_rules! describe {
+    ($request:expr, $head:expr) => {
+        $request
+            .set_storage_class($head.storage_class.clone())
+            .set_content_type($head.content_type.clone())
+            .set_cache_control($head.cache_control.clone())
+            .set_content_disposition($head.content_disposition.clone())
+            .set_content_encoding($head.content_encoding.clone())
+            .set_content_language($head.content_language.clone())
+            .set_expires($head.expires)
+            .set_tagging($head.tagging.clone())
+            .set_metadata($head.metadata.clone())
+    };
+}
+pub(super) use describe;
+
+/// `Expires` of an answer; what is no date can't be sent again.
+pub(super) fn parse_expires(text: Option<&str>) -> Option<DateTime> {
+    DateTime::from_str(text?, DateTimeFormat::HttpDate).ok()
+}
+
+impl Store {
+    /// Adds the object's tags to what a HEAD said. Where they can't be read, the new object has none, and a log line says
+    /// so: a right that is missing must not refuse what worked before.
+    pub(super) async fn with_tags(&self, key: &ObjectKey, mut head: Head) -> Head {
+        if head.tag_count == 0 {
+            return head;
+        }
+        let asked = self
+            .client()
+            .get_object_tagging()
+            .bucket(self.bucket())
+            .key(key.as_str())
+            .send()
+            .await;
+        match asked {
+            Ok(answer) => {
+                let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+                let pairs = answer
+                    .tag_set
+                    .iter()
+                    .map(|tag| format!("{}={}", encoded(&tag.key), encoded(&tag.value)));
+                head.tagging = Some(pairs.collect::<Vec<_>>().join("&"));
+            }
+            Err(error) => {
+                let error = StoreError::from_sdk("GetObjectTagging", error);
+                warn!(%key, error = %Chain(&error), "the tags of an object could not be read and are lost when it is written anew");
+            }
+        }
+        head
+    }
+
+    /// What an object keeps when its content changes: all but the time that was set for the old content, and with the
+    /// trace of this upload.
+    pub(super) async fn kept(&self, key: &ObjectKey, head: Head) -> Head {
+        let mut head = self.with_tags(key, head).await;
+        if let Some(metadata) = &mut head.metadata {
+            metadata.remove(MTIME);
+            metadata.remove(TRACE_METADATA);
+        }
+        if let Some(trace) = self.trace_metadata() {
+            head.metadata.get_or_insert_default().extend(trace);
+        }
+        head
+    }
+}

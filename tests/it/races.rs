@@ -1,0 +1,404 @@
+//! Two at work on the same names: what was acknowledged stays, whoever was faster.
+
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::proxy::Proxy;
+use crate::support::{TestGateway, pattern};
+
+/// What the store behind the proxy makes of conditions on writes and deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conditions {
+    Obeyed,
+    /// Answered with 501, as by a store that knows none.
+    Unknown,
+}
+
+const BOTH: [Conditions; 2] = [Conditions::Obeyed, Conditions::Unknown];
+
+async fn gateway(conditions: Conditions) -> (TestGateway, Proxy) {
+    let (gateway, proxy) = TestGateway::behind_proxy(&[]).await;
+    if conditions == Conditions::Unknown {
+        // the SDK corrects its clock by the date of an error
+        let now = DateTime::from(std::time::SystemTime::now());
+        let date = now.fmt(DateTimeFormat::HttpDate).expect("a date");
+        proxy.refuse_if((501, "NotImplemented", &date), is_conditional);
+    }
+    (gateway, proxy)
+}
+
+fn is_conditional(head: &str) -> bool {
+    let is_read = head.starts_with("GET ") || head.starts_with("HEAD ");
+    !is_read && (head.contains("\r\nif-match: ") || head.contains("\r\nif-none-match: "))
+}
+
+fn starts(line: &'static str) -> impl FnMut(&str) -> bool + Send + 'static {
+    move |head| head.starts_with(line)
+}
+
+#[tokio::test]
+async fn a_file_that_another_gateway_stores_under_the_old_name_while_it_is_renamed_stays() {
+    for conditions in BOTH {
+        let (gateway, proxy) = gateway(conditions).await;
+        let mut ftp = gateway.login().await;
+        for (step, line) in ["PUT /cosgate/dst", "DELETE /cosgate/src"]
+            .iter()
+            .enumerate()
+        {
+            gateway.put_object("src", b"one".to_vec()).await;
+            assert_eq!(ftp.command("RNFR src").await.code, 350);
+            let hold = proxy.hold_if(starts(line));
+            ftp.send("RNTO dst").await;
+            hold.wait().await;
+            // without conditions the window of the one request that is held remains
+            if step == 1 && conditions == Conditions::Unknown {
+                drop(hold);
+                assert_eq!(ftp.reply().await.code, 250);
+                continue;
+            }
+            gateway.put_object("src", b"two!".to_vec()).await;
+            drop(hold);
+            let reply = ftp.reply().await;
+            assert_eq!(reply.code, 250, "{conditions:?} {line} {reply:?}");
+            if step == 0 {
+                // stored before the copy, so that is what was renamed
+                assert_eq!(gateway.object("dst").await, Some(b"two!".to_vec()));
+                assert_eq!(gateway.object("src").await, None);
+            } else {
+                assert!(reply.text.contains("stays there"), "{reply:?}");
+                assert_eq!(gateway.object("dst").await, Some(b"one".to_vec()));
+                assert_eq!(gateway.object("src").await, Some(b"two!".to_vec()));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delete_whose_answer_was_lost_does_not_delete_what_was_stored_since() {
+    for conditions in BOTH {
+        for command in ["RNTO dst", "DELE src"] {
+            let (gateway, proxy) = gateway(conditions).await;
+            let mut ftp = gateway.login().await;
+            // what is learnt of the store is learnt before
+            gateway.put_object("x", b"x".to_vec()).await;
+            assert_eq!(ftp.command("DELE x").await.code, 250);
+
+            gateway.put_object("src", b"one".to_vec()).await;
+            ftp.command("RNFR src").await;
+            proxy.lose_answer_to("DELETE", "/cosgate/src");
+            let lost = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            // the attempt or the look that follows the lost answer
+            let hold = proxy.hold_if(move |head| {
+                let is_delete = head.starts_with("DELETE /cosgate/src");
+                let after = lost.load(std::sync::atomic::Ordering::SeqCst);
+                if is_delete {
+                    lost.store(true, std::sync::atomic::Ordering::SeqCst);
+                }
+                after && (is_delete || head.starts_with("HEAD /cosgate/src"))
+            });
+            ftp.send(command).await;
+            hold.wait().await;
+            assert_eq!(gateway.object("src").await, None);
+            gateway.put_object("src", b"two!".to_vec()).await;
+            drop(hold);
+            let reply = ftp.reply().await;
+            assert_eq!(reply.code, 250, "{conditions:?} {command} {reply:?}");
+            assert_eq!(
+                gateway.object("src").await,
+                Some(b"two!".to_vec()),
+                "{conditions:?} {command}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_waits_for_a_rename_of_its_name_in_the_same_gateway() {
+    let (gateway, proxy) = gateway(Conditions::Unknown).await;
+    let (mut one, mut other) = (gateway.login().await, gateway.login().await);
+    gateway.put_object("src", b"one".to_vec()).await;
+    one.command("RNFR src").await;
+    let hold = proxy.hold_if(|head| head.starts_with("DELETE /cosgate/src"));
+    one.send("RNTO dst").await;
+    hold.wait().await;
+    let upload = async {
+        let reply = other.store("STOR src", b"two!").await;
+        assert_eq!(reply.code, 226, "{reply:?}");
+    };
+    let rename = async {
+        // the upload has sent all there is to send; its request isn't among those that reach the proxy
+        tokio::task::yield_now().await;
+        drop(hold);
+        assert_eq!(one.reply().await.code, 250);
+    };
+    tokio::join!(upload, rename);
+    assert_eq!(gateway.object("src").await, Some(b"two!".to_vec()));
+    assert_eq!(gateway.object("dst").await, Some(b"one".to_vec()));
+}
+
+#[tokio::test]
+async fn a_file_stored_into_a_directory_that_is_being_renamed_stays_where_it_was_stored() {
+    for conditions in BOTH {
+        let (gateway, proxy) = gateway(conditions).await;
+        let mut ftp = gateway.login().await;
+        for name in ["a", "b", "c"] {
+            gateway
+                .put_object(&format!("d/{name}"), b"old".to_vec())
+                .await;
+        }
+        ftp.command("RNFR d").await;
+        let hold = proxy.hold_if(|head| head.starts_with("DELETE /cosgate/d/"));
+        ftp.send("RNTO new").await;
+        hold.wait().await;
+        gateway.put_object("d/late", b"late".to_vec()).await;
+        drop(hold);
+        let reply = ftp.reply().await;
+        assert_eq!(reply.code, 250, "{conditions:?} {reply:?}");
+        assert_eq!(gateway.object("d/late").await, Some(b"late".to_vec()));
+        assert_eq!(gateway.keys().await, ["d/late", "new/a", "new/b", "new/c"]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_its_directory_is_deleted_stays() {
+    let (gateway, proxy) = gateway(Conditions::Obeyed).await;
+    let mut ftp = gateway.login().await;
+    for name in ["a", "b"] {
+        gateway
+            .put_object(&format!("d/{name}"), b"old".to_vec())
+            .await;
+    }
+    ftp.command("RNFR d").await;
+    let hold = proxy.hold_if(|head| head.starts_with("DELETE /cosgate/d/"));
+    ftp.send("RNTO new").await;
+    hold.wait().await;
+    gateway.put_object("d/b", b"renewed".to_vec()).await;
+    drop(hold);
+    let reply = ftp.reply().await;
+    assert_eq!(reply.code, 250, "{reply:?}");
+    assert!(reply.text.contains("stays there"), "{reply:?}");
+    assert_eq!(gateway.object("d/b").await, Some(b"renewed".to_vec()));
+    assert_eq!(gateway.object("new/b").await, Some(b"old".to_vec()));
+    assert_eq!(gateway.keys().await, ["d/b", "new/a", "new/b"]);
+}
+
+#[tokio::test]
+async fn a_file_stored_under_the_new_name_of_a_directory_is_not_replaced_by_the_rename() {
+    for conditions in BOTH {
+        let (gateway, proxy) = gateway(conditions).await;
+        let mut ftp = gateway.login().await;
+        for name in ["a", "b", "c"] {
+            gateway
+                .put_object(&format!("d/{name}"), b"old".to_vec())
+                .await;
+        }
+        ftp.command("RNFR d").await;
+        // a store without conditions is asked right before each copy, so what comes before that is seen
+        let line = match conditions {
+            Conditions::Obeyed => "PUT /cosgate/new/b",
+            Conditions::Unknown => "HEAD /cosgate/new/b",
+        };
+        let hold = proxy.hold_if(move |head| head.starts_with(line));
+        ftp.send("RNTO new").await;
+        hold.wait().await;
+        gateway.put_object("new/b", b"somebody's".to_vec()).await;
+        drop(hold);
+        let reply = ftp.reply().await;
+        assert_eq!(reply.code, 550, "{conditions:?} {reply:?}");
+        assert!(
+            reply.text.contains("1 files of the same names"),
+            "{reply:?}"
+        );
+        assert_eq!(gateway.object("new/b").await, Some(b"somebody's".to_vec()));
+        assert_eq!(gateway.keys().await, ["d/b", "new/a", "new/b", "new/c"]);
+    }
+}
+
+#[tokio::test]
+async fn two_appends_at_once_lose_nothing_that_was_acknowledged() {
+    for conditions in BOTH {
+        for size in [1000, 6 << 20] {
+            let (gateway, _proxy) = gateway(conditions).await;
+            let base = pattern(size);
+            gateway.put_object("log", base.clone()).await;
+            let (mut one, mut other) = (gateway.login().await, gateway.login().await);
+            // both begin from the same version: it is looked at before the 150
+            let (mut datas, lines) = (Vec::new(), ["line1\n", "line2\n"]);
+            for ftp in [&mut one, &mut other] {
+                datas.push(ftp.data().await);
+                assert_eq!(ftp.command("APPE log").await.code, 150);
+            }
+            for (data, line) in datas.iter_mut().zip(lines) {
+                data.write_all(line.as_bytes()).await.expect("taken");
+                data.shutdown().await.expect("ended");
+            }
+            let (first, second) = tokio::join!(one.reply(), other.reply());
+            let stored = gateway.object("log").await.expect("there");
+            assert!(stored.starts_with(&base));
+            let tail = String::from_utf8_lossy(&stored[size..]).into_owned();
+            for (reply, line) in [(&first, "line1\n"), (&second, "line2\n")] {
+                assert!(matches!(reply.code, 226 | 450), "{reply:?}");
+                assert_eq!(
+                    tail.contains(line),
+                    reply.code == 226,
+                    "{conditions:?} {size} {reply:?} {tail:?}"
+                );
+            }
+            assert_eq!(first.code.min(second.code), 226);
+            assert_eq!(first.code.max(second.code), 450);
+            assert_eq!(gateway.unfinished().await, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_append_loses_against_another_gateway_that_was_faster() {
+    for size in [0, 1000, 6 << 20] {
+        let (gateway, proxy) = gateway(Conditions::Obeyed).await;
+        gateway.put_object("log", pattern(size)).await;
+        let mut ftp = gateway.login().await;
+        let hold = proxy.hold_if(|head| {
+            (head.starts_with("PUT /cosgate/log") && !head.contains("partNumber="))
+                || (head.starts_with("POST /cosgate/log") && head.contains("uploadId="))
+        });
+        let meanwhile = async {
+            hold.wait().await;
+            gateway.put_object("log", b"somebody's".to_vec()).await;
+            drop(hold);
+        };
+        let (reply, ()) = tokio::join!(ftp.store("APPE log", b"tail"), meanwhile);
+        assert_eq!(reply.code, 450, "{size} {reply:?}");
+        assert!(reply.text.contains("changed meanwhile"), "{reply:?}");
+        assert_eq!(gateway.object("log").await, Some(b"somebody's".to_vec()));
+        assert_eq!(gateway.unfinished().await, 0);
+        // and the next one continues what is there
+        assert_eq!(ftp.store("APPE log", b" tail").await.code, 226);
+        assert_eq!(
+            gateway.object("log").await,
+            Some(b"somebody's tail".to_vec())
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_append_to_a_missing_file_does_not_replace_what_is_stored_meanwhile() {
+    let (gateway, proxy) = gateway(Conditions::Obeyed).await;
+    let mut ftp = gateway.login().await;
+    let hold = proxy.hold_if(|head| head.starts_with("PUT /cosgate/fresh"));
+    let meanwhile = async {
+        hold.wait().await;
+        gateway.put_object("fresh", b"whole".to_vec()).await;
+        drop(hold);
+    };
+    let (reply, ()) = tokio::join!(ftp.store("APPE fresh", b"appended"), meanwhile);
+    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(gateway.object("fresh").await, Some(b"whole".to_vec()));
+}
+
+#[tokio::test]
+async fn a_directory_rename_that_broke_off_goes_on_when_it_is_sent_again() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
+    let mut ftp = gateway.login().await;
+    for number in 0..20 {
+        let key = format!("d/{number:02}");
+        gateway.put_object(&key, key.clone().into_bytes()).await;
+    }
+    // in parts, so that the copy's ETag isn't that of the source
+    assert_eq!(ftp.store("STOR d/big", &pattern(9 << 20)).await.code, 226);
+
+    // while copies were deleted that had been made
+    proxy.fail_if(|head| {
+        head.starts_with("PUT /cosgate/new/19") || head.starts_with("DELETE /cosgate/new/")
+    });
+    ftp.command("RNFR d").await;
+    let reply = ftp.command("RNTO new").await;
+    assert_eq!(reply.code, 450, "{reply:?}");
+    assert!(reply.text.contains("copies made are left"), "{reply:?}");
+    // while the old files were deleted
+    proxy.fail_if(|head| head.starts_with("DELETE /cosgate/d/1"));
+    ftp.command("RNFR d").await;
+    let reply = ftp.command("RNTO new").await;
+    assert_eq!(reply.code, 450, "{reply:?}");
+    assert!(reply.text.contains("10 files are left"), "{reply:?}");
+    assert_eq!(gateway.keys().await.len(), 31);
+
+    proxy.fail_if(|_| false);
+    ftp.command("RNFR d").await;
+    assert_eq!(ftp.command("RNTO new").await.code, 250);
+    let keys = gateway.keys().await;
+    assert_eq!(keys.len(), 21);
+    assert!(keys.iter().all(|key| key.starts_with("new/")), "{keys:?}");
+    assert_eq!(gateway.object("new/07").await, Some(b"d/07".to_vec()));
+
+    // a directory that only looks like it is another one
+    for (key, bytes) in [("d/07", "d/07"), ("d/08", "something else")] {
+        gateway.put_object(key, bytes.into()).await;
+    }
+    ftp.command("RNFR d").await;
+    assert_eq!(ftp.command("RNTO new").await.code, 550);
+    assert_eq!(gateway.keys().await.len(), 23);
+}
+
+#[tokio::test]
+async fn two_renames_of_one_directory_do_not_run_at_the_same_time() {
+    let (gateway, proxy) = gateway(Conditions::Obeyed).await;
+    for name in ["a", "b"] {
+        gateway
+            .put_object(&format!("d/{name}"), b"old".to_vec())
+            .await;
+    }
+    let (mut one, mut other) = (gateway.login().await, gateway.login().await);
+    one.command("RNFR d").await;
+    other.command("RNFR d").await;
+    let hold = proxy.hold_if(|head| head.starts_with("PUT /cosgate/x/"));
+    one.send("RNTO x").await;
+    hold.wait().await;
+    let second = async { other.command("RNTO y").await.code };
+    let first = async {
+        tokio::task::yield_now().await;
+        drop(hold);
+        one.reply().await.code
+    };
+    assert_eq!(tokio::join!(first, second), (250, 550));
+    assert_eq!(gateway.keys().await, ["x/a", "x/b"]);
+}
+
+/// Method and target of each request that changes or asks for something, without its query.
+fn operations(proxy: &Proxy) -> Vec<String> {
+    let requests = proxy.take_requests();
+    let lines = requests.iter().filter_map(|head| {
+        let mut words = head.split_whitespace();
+        let (method, target) = (words.next()?, words.next()?);
+        let path = target.split('?').next()?.trim_start_matches("/cosgate");
+        Some(format!("{method} {path}"))
+    });
+    lines.collect()
+}
+
+#[tokio::test]
+async fn what_each_command_costs_is_known() {
+    let (gateway, proxy) = gateway(Conditions::Obeyed).await;
+    let mut ftp = gateway.login().await;
+    // what is learnt once per bucket is learnt now
+    ftp.store("STOR learn", b"x").await;
+    ftp.command("DELE learn").await;
+    proxy.take_requests();
+
+    ftp.store("STOR f", b"small").await;
+    assert_eq!(operations(&proxy), ["PUT /f"]);
+    ftp.fetch("RETR f").await;
+    assert_eq!(operations(&proxy), ["GET /f"]);
+    ftp.store("APPE f", b" tail").await;
+    // the second HEAD looks right before, until a refusal has shown that the store does
+    assert_eq!(
+        operations(&proxy),
+        ["HEAD /f", "GET /f", "HEAD /f", "PUT /f"]
+    );
+    ftp.command("RNFR f").await;
+    assert_eq!(operations(&proxy), ["HEAD /f"]);
+    ftp.command("RNTO g").await;
+    let rename = ["HEAD /f", "GET /", "PUT /g", "DELETE /f"];
+    assert_eq!(operations(&proxy), rename);
+    ftp.command("DELE g").await;
+    assert_eq!(operations(&proxy), ["HEAD /g", "DELETE /g"]);
+}
