@@ -145,7 +145,13 @@ impl Gateway {
             tokio::spawn(Arc::clone(tls).follow_files(config.reload_interval, stop.clone()));
         }
         let embedded = start_embedded(&mut config).await?;
-        let store = Store::new(&config.storage, &config.upload, &config.download).await?;
+        let store = Store::new(
+            &config.storage,
+            &config.upload,
+            &config.download,
+            config.sessions.max,
+        )
+        .await?;
         let users = Arc::new(Users::new(&config, store.clone())?);
         let (swept, base) = (Arc::clone(&users), store.clone());
         tokio::spawn(janitor::run(

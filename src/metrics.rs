@@ -116,6 +116,8 @@ metrics! {
         "Time from a request to the head of the answer to its last attempt";
     RETRIES = "cosgate_s3_retries" Counter Number ["operation"]
         "Attempts after the first";
+    RETRIES_REFUSED = "cosgate_s3_retries_refused" Counter Number []
+        "Attempts that were not made, since so many requests fail at once that the retries of all sessions together are used up";
     SWEPT = "cosgate_stale_uploads_aborted" Counter Number []
         "Multipart uploads of dead gateways that the janitor found and aborted";
     MEMORY_USED = "cosgate_buffer_memory_used" Gauge Bytes ["budget"]
@@ -292,6 +294,7 @@ pub struct Requests {
     requests: Family<Labels<2>, Counter>,
     durations: Histograms,
     retries: Family<Labels<1>, Counter>,
+    retries_refused: Counter,
     swept: Counter,
 }
 
@@ -301,6 +304,7 @@ impl Default for Requests {
             requests: Family::default(),
             durations: Family::new_with_constructor(request_histogram),
             retries: Family::default(),
+            retries_refused: Counter::default(),
             swept: Counter::default(),
         }
     }
@@ -324,6 +328,11 @@ impl Requests {
             .inc();
     }
 
+    /// There was no other attempt, for want of quota.
+    pub fn retry_refused(&self) {
+        self.retries_refused.inc();
+    }
+
     /// A stale multipart upload was aborted.
     pub fn swept(&self) {
         self.swept.inc();
@@ -333,6 +342,7 @@ impl Requests {
         register(registry, REQUESTS, self.requests.clone());
         register(registry, REQUEST_DURATION, self.durations.clone());
         register(registry, RETRIES, self.retries.clone());
+        register(registry, RETRIES_REFUSED, self.retries_refused.clone());
         register(registry, SWEPT, self.swept.clone());
     }
 }

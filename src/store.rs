@@ -27,11 +27,13 @@ pub mod multipart;
 mod observe;
 pub mod parts;
 pub mod path;
+mod progress;
 pub mod put;
 mod range;
 pub mod rename;
 mod rename_directory;
 pub mod resume;
+mod retry;
 mod sdk;
 pub mod tenants;
 #[cfg(test)]

@@ -261,7 +261,7 @@ pub struct Storage {
     pub data_dir: PathBuf,
     /// Time to connect to the store; 1 ms to 7 days.
     pub connect_timeout: Duration,
-    /// Time for one attempt of a request; 1 ms to 7 days.
+    /// Time without progress after which an attempt of a request is given up; 1 ms to 7 days.
     pub request_timeout: Duration,
     /// What happens when a request fails.
     pub retry: Retry,
@@ -284,7 +284,7 @@ pub struct Retry {
     pub max_attempts: u32,
     /// Longest pause between two attempts; 1 ms to 7 days.
     pub max_backoff: Duration,
-    /// Time for all attempts, without what bodies need on top; 1 ms to 7 days.
+    /// Time for all attempts, without the time in which bodies move; 1 ms to 7 days.
     pub time_limit: Duration,
 }
 

@@ -74,7 +74,13 @@ async fn impatient(config: &Config, within: Duration) -> Result<Store, &'static 
     storage.retry.time_limit = storage.retry.time_limit.min(within);
     storage.request_timeout = storage.request_timeout.min(within / 2);
     storage.connect_timeout = storage.connect_timeout.min(within / 2);
-    let store = Store::new(&storage, &config.upload, &config.download).await;
+    let store = Store::new(
+        &storage,
+        &config.upload,
+        &config.download,
+        config.sessions.max,
+    )
+    .await;
     store.map_err(
         |_| "the settings of uploads contradict each other; the gateway does not start with them",
     )

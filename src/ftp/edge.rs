@@ -441,6 +441,7 @@ impl Edge {
         let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
         let is_noted = match error {
             StoreError::Denied { .. }
+            | StoreError::NoSpace { .. }
             | StoreError::Refused { .. }
             | StoreError::Integrity { .. }
             | StoreError::Rename { .. } => {

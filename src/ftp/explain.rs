@@ -46,6 +46,10 @@ pub(super) fn cause(error: &StoreError) -> String {
             "the store can't be reached or is overloaded; the client may try again ({})",
             Chain(error)
         ),
+        StoreError::NoSpace { .. } => format!(
+            "the store has no space left: nothing can be stored until some is freed ({})",
+            Chain(error)
+        ),
         StoreError::Refused { .. } => {
             format!("the store doesn't take the request ({})", Chain(error))
         }

@@ -71,7 +71,7 @@ impl From<&StoreError> for Reply {
             | StoreError::Changed { .. }
             | StoreError::Integrity { .. } => 451,
             StoreError::TooLarge { .. } => 552,
-            StoreError::NoMemory => 452,
+            StoreError::NoMemory | StoreError::NoSpace { .. } => 452,
             StoreError::BeyondEnd { .. } => 554,
             StoreError::Rename { source, .. } => Reply::from(&**source).code,
             StoreError::Interrupted(reason) | StoreError::UploadInterrupted { reason, .. } => {
@@ -112,6 +112,7 @@ fn describe(error: &StoreError) -> String {
         StoreError::Unavailable { .. } => {
             "The object store is not available, try again later".to_owned()
         }
+        StoreError::NoSpace { .. } => "The object store has no space left".to_owned(),
         StoreError::Refused { .. } => "The object store refused the request".to_owned(),
         StoreError::Denied { .. } => "The object store denied access".to_owned(),
         other => other.to_string(),

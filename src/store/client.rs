@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::Config;
+use aws_sdk_s3::config::{Builder, Config};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Provider};
@@ -13,12 +13,13 @@ use crate::metrics::Requests;
 use crate::store::budget::Budget;
 use crate::store::buffer::Buffers;
 use crate::store::conditions::Conditions;
-use crate::store::credentials;
+use crate::store::credentials::{self, Renewed};
 use crate::store::error::StoreError;
 use crate::store::integrity::Integrity;
 use crate::store::locks::NameLocks;
 use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
+use crate::store::retry::{Quota, Retries};
 use crate::store::sdk;
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
@@ -27,6 +28,8 @@ pub struct Store(Arc<Inner>);
 
 pub(super) struct Inner {
     client: Client,
+    base: Base,
+    renewed: Option<Renewed>,
     bucket: String,
     settings: Settings,
     options: ObjectOptions,
@@ -45,6 +48,34 @@ pub(super) struct Inner {
     requests: Requests,
     /// Of multipart uploads that were dropped before their end.
     aborts: TaskTracker,
+}
+
+/// What the clients of all tenants are made from; they share its connections.
+#[derive(Clone)]
+struct Base {
+    /// Without interceptors, of which each client has its own.
+    config: Builder,
+    send_trace_context: bool,
+    /// `sessions.max`
+    sessions: usize,
+    requests: Requests,
+}
+
+impl Base {
+    fn client(&self, config: Builder, renewed: Option<Renewed>, settings: &Settings) -> Client {
+        let parallel = settings.concurrency.max(settings.download.concurrency);
+        let quota = Quota::new(self.sessions, parallel, settings.max_attempts);
+        let requests = || self.requests.clone();
+        let config = config
+            .interceptor(Observer::new(requests(), self.send_trace_context))
+            .interceptor(Retries::new(
+                quota,
+                renewed,
+                requests(),
+                settings.retry_time,
+            ));
+        Client::from_conf(config.build())
+    }
 }
 
 /// How a user's store differs from the gateway's own.
@@ -115,6 +146,9 @@ const COPY_PART_BYTES: u64 = 512 * 1024 * 1024;
 /// A body is given at least this long on the way, in bytes per second, before its attempt is called dead.
 const SLOWEST_BODY: u64 = 64 * 1024;
 
+/// Stores are given at least this long to move bytes themselves, in bytes per second.
+const SLOWEST_COPY: u64 = 1024 * 1024;
+
 /// The store can't be set up with this configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -144,6 +178,7 @@ impl Store {
         storage: &config::Storage,
         upload: &config::Upload,
         download: &config::Download,
+        sessions: usize,
     ) -> Result<Self, SetupError> {
         let plan = PartPlan::new(
             upload.min_part_size,
@@ -173,10 +208,17 @@ impl Store {
             download: download.clone(),
         };
         let requests = Requests::default();
-        let observer = Observer::new(requests.clone(), storage.send_trace_context);
-        let config = sdk::config(storage).await.interceptor(observer).build();
+        let (base, renewed) = sdk::config(storage).await;
+        let base = Base {
+            config: base,
+            send_trace_context: storage.send_trace_context,
+            sessions,
+            requests: requests.clone(),
+        };
         Ok(Store(Arc::new(Inner {
-            client: Client::from_conf(config),
+            client: base.client(base.config.clone(), renewed.clone(), &settings),
+            base,
+            renewed,
             bucket: storage.bucket.clone(),
             settings,
             options: ObjectOptions {
@@ -305,19 +347,17 @@ impl Store {
     /// The store of a user; connections, budgets and settings are shared. See [`crate::store::tenants`].
     pub(super) fn for_tenant(&self, tenant: &Tenant) -> Self {
         let inner = &self.0;
-        let client = match (&tenant.credentials, &tenant.site) {
-            (None, None) => inner.client.clone(),
-            (keys, site) => {
-                let mut config = inner.client.config().to_builder();
-                if let Some(keys) = keys {
-                    config = config.credentials_provider(credentials::fixed(keys));
-                }
-                if let Some(site) = site {
-                    config = sdk::at_site(config, site);
-                }
-                Client::from_conf(config.build())
-            }
-        };
+        let mut config = inner.base.config.clone();
+        let mut renewed = inner.renewed.clone();
+        if let Some(keys) = &tenant.credentials {
+            config = config.credentials_provider(credentials::fixed(keys));
+            renewed = None;
+        }
+        if let Some(site) = &tenant.site {
+            config = sdk::at_site(config, site);
+        }
+        // a client of its own even where only the bucket is another: its retries are
+        let client = inner.base.client(config, renewed.clone(), &inner.settings);
         let (integrity, unsigned_payload) = match &tenant.site {
             None => (Arc::clone(&inner.integrity), inner.unsigned_payload),
             // what was learnt of the one store says nothing of the other
@@ -346,6 +386,8 @@ impl Store {
         options.overwrite &= tenant.overwrite;
         Store(Arc::new(Inner {
             client,
+            base: inner.base.clone(),
+            renewed,
             bucket: tenant.bucket.clone().unwrap_or(inner.bucket.clone()),
             settings: inner.settings.clone(),
             options,
@@ -374,6 +416,8 @@ impl Store {
         change(&mut settings);
         Store(Arc::new(Inner {
             client: inner.client.clone(),
+            base: inner.base.clone(),
+            renewed: inner.renewed.clone(),
             bucket: inner.bucket.clone(),
             settings,
             options: inner.options.clone(),
@@ -405,25 +449,29 @@ impl Store {
         &self.0.buffers
     }
 
-    /// Limits for one request that carries or moves `bytes`: each attempt gets the time for an answer, and the time the
-    /// bytes may take on a slow link on top, so that neither a dead store nor a large part meets the wrong bound.
+    /// Limits for a request that carries `bytes`: attempts and all of them together end when nothing moves (see
+    /// [`crate::store::progress`]). As long as bytes move they may take their time, on a link of [`SLOWEST_BODY`] at least.
     pub(super) fn timeouts_for(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
         let body = Duration::from_secs(bytes / SLOWEST_BODY);
-        let attempt = self.settings().request_timeout + body;
+        let settings = self.settings();
         Config::builder().timeout_config(
             TimeoutConfig::builder()
-                .read_timeout(attempt)
-                .operation_attempt_timeout(attempt)
-                .operation_timeout(self.settings().retry_time + body * self.settings().max_attempts)
+                .operation_timeout(settings.retry_time + body * settings.max_attempts)
                 .build(),
         )
     }
-}
 
-impl Store {
-    /// Limits for a request whose bytes never leave the store: it needs time for them, though far less than a link would.
+    /// Limits for a request whose `bytes` never leave the store, so that nobody sees them move: it gets the time for an
+    /// answer, and a second for each MiB on top.
     pub(super) fn timeouts_for_copy(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
-        self.timeouts_for(bytes / 16)
+        let copying = Duration::from_secs(bytes / SLOWEST_COPY);
+        let settings = self.settings();
+        Config::builder().timeout_config(
+            TimeoutConfig::builder()
+                .read_timeout(settings.request_timeout + copying)
+                .operation_timeout(settings.retry_time + copying * settings.max_attempts)
+                .build(),
+        )
     }
 }
 

@@ -1,10 +1,11 @@
 //! Who hands out credentials for the store, and how they are renewed before they expire.
 //!
 //! ```text
-//! SDK's identity cache ──> Renewed ──> tke: token file ──> Tencent's security token service
-//! (one per client)          │    └───> cvm: metadata service
-//!                           │    └───> AWS's own chain
-//!                           └ keeps what is still valid: renews in the background, and outlives failures
+//! the SDK's signer ──> Renewed ──> tke: token file ──> Tencent's security token service
+//!                       │    └───> cvm: metadata service
+//!                       │    └───> AWS's own chain
+//!                       └ keeps what is still valid: renews in the background, outlives failures, and asks again when
+//!                         the store takes them no longer
 //! ```
 //!
 //! Invariants: a request waits for a source only while there are no valid credentials at all; however many transfers run,
@@ -21,24 +22,29 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, IdentityCache, Region, SharedCredentialsProvider,
-    SharedIdentityCache,
-};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use secrecy::ExposeSecret;
 
-use self::renewed::Renewed;
+pub(super) use self::renewed::Renewed;
 use crate::config::{self, CredentialSource};
 
 /// What signs the requests of one store; none leaves the SDK without.
+///
+/// Besides, what can be asked for others than the store has had; fixed keys can't.
 pub(super) fn provider(
     storage: &config::Storage,
     chain: Option<&SdkConfig>,
-) -> Option<SharedCredentialsProvider> {
+) -> (Option<SharedCredentialsProvider>, Option<Renewed>) {
     if let Some(keys) = &storage.credentials {
-        return Some(SharedCredentialsProvider::new(fixed(keys)));
+        return (Some(SharedCredentialsProvider::new(fixed(keys))), None);
     }
-    let renewed = match &storage.credential_source {
+    let renewed = renewed(storage, chain);
+    let provider = renewed.clone().map(SharedCredentialsProvider::new);
+    (provider, renewed)
+}
+
+fn renewed(storage: &config::Storage, chain: Option<&SdkConfig>) -> Option<Renewed> {
+    Some(match &storage.credential_source {
         CredentialSource::Static => return None,
         CredentialSource::Aws => Renewed::new(
             "AWS's chain of credentials",
@@ -55,8 +61,7 @@ pub(super) fn provider(
             cvm::InstanceRole::new(role.clone()),
             SOURCE_TIME,
         ),
-    };
-    Some(SharedCredentialsProvider::new(renewed))
+    })
 }
 
 /// AWS's shared configuration (environment and profile), where its chain is what hands out credentials.
@@ -68,15 +73,6 @@ pub(super) async fn aws_chain(storage: &config::Storage) -> Option<SdkConfig> {
     let loader =
         aws_config::defaults(BehaviorVersion::latest()).region(Region::new(storage.region.clone()));
     Some(loader.load().await)
-}
-
-/// The cache before the provider: the fast path of every request.
-pub(super) fn cache() -> SharedIdentityCache {
-    IdentityCache::lazy()
-        .buffer_time(renewed::MARGIN)
-        // the sources have limits of their own, which say more than "timed out"
-        .load_timeout(CHAIN_TIME + Duration::from_secs(5))
-        .build()
 }
 
 pub(super) fn fixed(keys: &config::StaticCredentials) -> Credentials {

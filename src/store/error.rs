@@ -2,10 +2,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::SystemTime;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 
 use crate::store::path::NameError;
+use crate::store::retry::{CREDENTIAL_CODES, DAMAGE_CODES, THROTTLING_CODES, TRANSIENT_CODES};
 
 /// A failed store operation, or a transfer that ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,15 @@ pub enum StoreError {
         /// The S3 operation.
         operation: &'static str,
         /// The last attempt's error.
+        #[source]
+        source: Cause,
+    },
+    /// The store has no space left.
+    #[error("the store has no space left for {operation}")]
+    NoSpace {
+        /// The S3 operation.
+        operation: &'static str,
+        /// What the store said.
         #[source]
         source: Cause,
     },
@@ -128,6 +141,7 @@ impl StoreError {
             StoreError::BadName(_) => "bad_name",
             StoreError::Denied { .. } => "denied",
             StoreError::Unavailable { .. } => "unavailable",
+            StoreError::NoSpace { .. } => "no_space",
             StoreError::Refused { .. } => "refused",
             StoreError::Changed { .. } => "changed",
             StoreError::Busy { .. } => "busy",
@@ -219,23 +233,36 @@ impl StoreError {
             error,
             SdkError::ServiceError(_) | SdkError::ConstructionFailure(_)
         );
-        let source: Cause = Box::new(Flat(Chain(&error).to_string()));
+        let mut text = Chain(&error).to_string();
+        if code == "RequestTimeTooSkewed" {
+            let date = error.raw_response().and_then(HttpStatus::date);
+            text = format!("{}; {text}", clock(date.as_deref()));
+        }
+        let source: Cause = Box::new(Flat(text));
         match (status, code.as_str()) {
             (_, "NoSuchKey" | "NoSuchUpload" | "NotFound") => StoreError::NotFound,
             // a HEAD has no body and so no code
             (Some(404), "") => StoreError::NotFound,
             // the store's own check of a body against its checksum
-            (_, "BadDigest" | "XAmzContentChecksumMismatch") => StoreError::Integrity {
+            (_, code) if DAMAGE_CODES.contains(&code) => StoreError::Integrity {
                 detail: format!("the store found another checksum in {operation}"),
             },
             (Some(412), _) => StoreError::Changed {
                 detail: "the object was replaced",
             },
-            (Some(403 | 401), _) => StoreError::Denied { operation, source },
+            (Some(403 | 401), _) | (_, "AccessDenied" | "RequestTimeTooSkewed") => {
+                StoreError::Denied { operation, source }
+            }
+            (_, code) if CREDENTIAL_CODES.contains(&code) => {
+                StoreError::Denied { operation, source }
+            }
+            (Some(507), _) => StoreError::NoSpace { operation, source },
             (Some(408 | 429 | 500..), _) => StoreError::Unavailable { operation, source },
-            (_, "SlowDown" | "RequestTimeout" | "Throttling") => {
+            (_, code) if THROTTLING_CODES.contains(&code) || TRANSIENT_CODES.contains(&code) => {
                 StoreError::Unavailable { operation, source }
             }
+            // an answer that can't be read is none
+            (Some(200..300), "") => StoreError::Unavailable { operation, source },
             _ if transport => StoreError::Unavailable { operation, source },
             _ => StoreError::Refused { operation, source },
         }
@@ -246,12 +273,36 @@ impl StoreError {
 pub trait HttpStatus {
     /// The HTTP status code.
     fn status(&self) -> u16;
+    /// When it was sent, in the store's own words.
+    fn date(&self) -> Option<String>;
 }
 
 impl HttpStatus for aws_sdk_s3::config::http::HttpResponse {
     fn status(&self) -> u16 {
         self.status().as_u16()
     }
+
+    fn date(&self) -> Option<String> {
+        self.headers().get("date").map(str::to_owned)
+    }
+}
+
+/// Names the one thing that is to be corrected.
+fn clock(date: Option<&str>) -> String {
+    let ours = SystemTime::now();
+    let theirs = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+    let theirs = theirs.and_then(|date| SystemTime::try_from(date).ok());
+    let Some(theirs) = theirs else {
+        return "this machine's clock and the store's differ too much: set the clock".to_owned();
+    };
+    let (by, direction) = match ours.duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    format!(
+        "this machine's clock is {} s {direction} the store's: set the clock",
+        by.as_secs()
+    )
 }
 
 /// An error's whole chain of causes on one line, for logs.

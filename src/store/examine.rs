@@ -42,7 +42,7 @@ pub enum Right {
 /// Obtains credentials once, and says when they expire, if they do.
 pub async fn credentials(storage: &config::Storage) -> Result<Option<SystemTime>, String> {
     let chain = credentials::aws_chain(storage).await;
-    let provider = credentials::provider(storage, chain.as_ref());
+    let (provider, _) = credentials::provider(storage, chain.as_ref());
     let provider = provider.ok_or_else(|| "no source hands any out".to_owned())?;
     match provider.provide_credentials().await {
         Ok(credentials) => Ok(credentials.expiry()),

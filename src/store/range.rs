@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::store::client::Store;
@@ -50,6 +51,8 @@ pub(super) struct RangeReader {
     body: Option<ByteStream>,
     /// Bodies that broke off since the last byte.
     failures: u32,
+    /// Since when there has been no byte, once a body broke off.
+    waiting_since: Option<Instant>,
 }
 
 /// One answer to GetObject.
@@ -85,6 +88,7 @@ impl RangeReader {
             range: answer.range,
             body: Some(answer.body),
             failures: 0,
+            waiting_since: None,
         }))
     }
 
@@ -95,6 +99,7 @@ impl RangeReader {
             range,
             body: None,
             failures: 0,
+            waiting_since: None,
         }
     }
 
@@ -110,6 +115,7 @@ impl RangeReader {
 
     /// The next bytes as they arrived, never empty; `None` after the last one of the range.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let asked = Instant::now();
         loop {
             let Some(body) = &mut self.body else {
                 self.body = Some(self.open().await?);
@@ -124,6 +130,7 @@ impl RangeReader {
                     }
                     self.range.start += length;
                     self.failures = 0;
+                    self.waiting_since = None;
                     return Ok(Some(bytes));
                 }
                 None if self.range.is_empty() => return Ok(None),
@@ -133,10 +140,10 @@ impl RangeReader {
                 }
                 Some(Err(error)) => {
                     let reason = Chain(&error).to_string();
-                    self.broke_off(reason).await?;
+                    self.broke_off(reason, asked).await?;
                 }
                 None => {
-                    self.broke_off("the store ended it early".to_owned())
+                    self.broke_off("the store ended it early".to_owned(), asked)
                         .await?
                 }
             }
@@ -144,12 +151,15 @@ impl RangeReader {
     }
 
     /// Prepares the next attempt, if there is to be one: attempts are bounded, unless they bring bytes.
-    async fn broke_off(&mut self, reason: String) -> Result<(), StoreError> {
+    /// All together they get `storage.retry.time_limit`, from when the reader was `asked` for bytes.
+    async fn broke_off(&mut self, reason: String, asked: Instant) -> Result<(), StoreError> {
         let Version { store, key, .. } = &*self.version;
         debug!(%key, position = self.range.start, reason, "a body broke off");
         self.body = None;
         self.failures += 1;
-        if self.failures >= store.settings().max_attempts {
+        let waited = self.waiting_since.get_or_insert(asked).elapsed();
+        let settings = store.settings();
+        if self.failures >= settings.max_attempts || waited >= settings.retry_time {
             let source = format!("the body broke off at byte {}: {reason}", self.range.start);
             return Err(StoreError::Unavailable {
                 operation: "GetObject",
@@ -171,7 +181,12 @@ impl RangeReader {
             ));
         }
         let etag = version.etag.clone();
-        match get(&version.store, &version.key, &self.range, Some(etag)).await {
+        let get = get(&version.store, &version.key, &self.range, Some(etag));
+        let limit = version.store.settings().retry_time;
+        let waited = self.waiting_since.map(|since| since.elapsed());
+        let left = limit.saturating_sub(waited.unwrap_or_default());
+        let answer = tokio::time::timeout(left, get).await;
+        match answer.unwrap_or_else(|_| Err(silent(limit))) {
             Ok(Some(answer))
                 if answer.etag == version.etag
                     && answer.size == version.size
@@ -241,6 +256,13 @@ fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
 
 fn changed(detail: &'static str) -> StoreError {
     StoreError::Changed { detail }
+}
+
+fn silent(limit: Duration) -> StoreError {
+    StoreError::Unavailable {
+        operation: "GetObject",
+        source: format!("no byte came for {limit:?} (storage.retry.time_limit)").into(),
+    }
 }
 
 fn integrity(detail: impl Into<String>) -> StoreError {

@@ -5,15 +5,20 @@ use std::time::Duration;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    BehaviorVersion, Builder, IdentityCache, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation,
 };
 
 use crate::config::{self, Addressing, Provider};
-use crate::store::credentials;
+use crate::store::credentials::{self, Renewed};
 use crate::store::integrity::Method;
+use crate::store::progress::WatchedClient;
+use crate::store::retry;
 
 /// The client's settings for the gateway's own store; those of users' stores are made from them.
-pub(super) async fn config(storage: &config::Storage) -> Builder {
+///
+/// Besides, the credentials that can be asked for anew.
+pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewed>) {
     let chain = credentials::aws_chain(storage).await;
     let mut builder = match (storage.provider, &chain) {
         // AWS's chain comes with the other settings of the standard variables and files. Only here: an AWS_ENDPOINT_URL
@@ -21,7 +26,8 @@ pub(super) async fn config(storage: &config::Storage) -> Builder {
         (Provider::S3, Some(chain)) => Builder::from(chain),
         _ => Builder::new().behavior_version(BehaviorVersion::latest()),
     };
-    if let Some(provider) = credentials::provider(storage, chain.as_ref()) {
+    let (provider, renewed) = credentials::provider(storage, chain.as_ref());
+    if let Some(provider) = provider {
         builder = builder.credentials_provider(provider);
     }
     if let Some(endpoint) = &storage.endpoint {
@@ -30,8 +36,12 @@ pub(super) async fn config(storage: &config::Storage) -> Builder {
     if storage.checksums_when_required {
         builder = fewer_checksums(builder);
     }
-    builder
-        .identity_cache(credentials::cache())
+    let builder = builder
+        // what hands out credentials keeps them itself, and must hear when the store no longer takes them
+        .identity_cache(IdentityCache::no_cache())
+        .http_client(WatchedClient::new())
+        .retry_partition(retry::partition())
+        .retry_classifier(retry::Classifier)
         .region(Region::new(storage.region.clone()))
         .force_path_style(matches!(storage.addressing, Addressing::Path))
         .retry_config(
@@ -46,7 +56,8 @@ pub(super) async fn config(storage: &config::Storage) -> Builder {
                 .read_timeout(storage.request_timeout)
                 .operation_timeout(storage.retry.time_limit)
                 .build(),
-        )
+        );
+    (builder, renewed)
 }
 
 /// COS, OSS, R2 and others refuse the SDK's default checksums or ignore them.

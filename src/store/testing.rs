@@ -24,6 +24,12 @@ pub(super) async fn store(data: &tempfile::TempDir) -> (EmbeddedStore, Store) {
     ];
     let env = env.map(|(key, value)| (format!("COSGATE_STORAGE__{key}"), value));
     let config = crate::config::load_from(None, env).expect("valid").config;
-    let store = Store::new(&config.storage, &config.upload, &config.download).await;
+    let store = Store::new(
+        &config.storage,
+        &config.upload,
+        &config.download,
+        config.sessions.max,
+    )
+    .await;
     (embedded, store.expect("a store"))
 }

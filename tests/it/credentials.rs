@@ -340,3 +340,20 @@ async fn nothing_that_a_run_writes_holds_a_secret() {
     }
     assert!(leaks.is_empty(), "{leaks:#?}");
 }
+
+#[tokio::test]
+async fn credentials_that_the_store_drops_before_their_time_are_renewed_without_a_failure() {
+    let mut scene = Scene::new(Duration::from_secs(3600)).await;
+    scene.with_tke();
+    let program = scene.start();
+    let mut ftp = login(&program).await;
+    assert_eq!(ftp.store("STOR before", b"bytes").await.code, 226);
+    assert_eq!(scene.cloud.issuer.issued(), 1);
+    scene.cloud.issuer.revoke();
+    for name in ["one", "two", "three"] {
+        let reply = ftp.store(&format!("STOR {name}"), b"bytes").await;
+        assert_eq!(reply.code, 226, "{reply:?}");
+    }
+    assert_eq!(scene.cloud.issuer.issued(), 2, "asked once, and for all");
+    assert_eq!(scene.cloud.issuer.refused.load(Ordering::SeqCst), 1);
+}

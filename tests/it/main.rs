@@ -21,6 +21,7 @@ mod protection;
 mod races;
 mod readiness;
 mod restart;
+mod retries;
 mod sessions;
 mod status;
 mod store_failures;

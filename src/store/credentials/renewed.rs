@@ -18,8 +18,9 @@ use tracing::{info, warn};
 
 use crate::store::Chain;
 
-/// A source of credentials, and what it handed out last.
-pub(super) struct Renewed {
+/// A source of credentials, and what it handed out last. Clones share both.
+#[derive(Clone)]
+pub(in crate::store) struct Renewed {
     name: &'static str,
     source: Arc<dyn ProvideCredentials>,
     /// For one fetch.
@@ -33,6 +34,8 @@ struct State {
     fetching: Option<Fetching>,
     /// No fetch in the background before this.
     not_before: Option<Instant>,
+    /// When the store was last found not to take what was handed out.
+    rejected: Option<Instant>,
 }
 
 /// A fetch that is under way; every clone gets its result.
@@ -50,6 +53,8 @@ struct Kept {
     credentials: Credentials,
     /// How long before its expiry it is to be renewed.
     margin: Duration,
+    /// The store doesn't take them, so others are worth waiting for.
+    is_rejected: bool,
 }
 
 impl Renewed {
@@ -66,21 +71,54 @@ impl Renewed {
         }
     }
 
+    /// Notes that the store doesn't take the credentials with this access key id: the next request waits for others.
+    ///
+    /// False if there is no use in that: the source was asked for the same reason just before.
+    pub fn reject(&self, access_key_id: &str) -> bool {
+        let mut state = lock(&self.state);
+        let State { kept, rejected, .. } = &mut *state;
+        let Some(kept) = kept else {
+            return true;
+        };
+        if kept.credentials.access_key_id() != access_key_id {
+            // somebody else was quicker
+            return true;
+        }
+        if kept.is_rejected {
+            return true;
+        }
+        if rejected.is_some_and(|at| at.elapsed() < BETWEEN_REJECTIONS) {
+            return false;
+        }
+        *rejected = Some(Instant::now());
+        kept.is_rejected = true;
+        warn!(
+            source = self.name,
+            "the store takes the credentials no longer, though they have not expired: others are asked for"
+        );
+        true
+    }
+
     async fn provide(&self) -> Result<Credentials, CredentialsError> {
-        let (valid, fetching) = {
+        let (valid, is_rejected, fetching) = {
             let mut state = lock(&self.state);
             let now = SystemTime::now();
             let valid = state.kept.as_ref().filter(|kept| kept.is_valid(now));
             let is_fresh = valid.is_some_and(|kept| kept.is_fresh(now));
+            let is_rejected = valid.is_some_and(|kept| kept.is_rejected);
             let is_paused = state.not_before.is_some_and(|time| Instant::now() < time);
             let valid = valid.map(|kept| kept.credentials.clone());
             match valid {
-                Some(credentials) if is_fresh || is_paused => return Ok(credentials),
-                valid => (valid, self.fetching(&mut state)),
+                Some(credentials) if !is_rejected && (is_fresh || is_paused) => {
+                    return Ok(credentials);
+                }
+                valid => (valid, is_rejected, self.fetching(&mut state)),
             }
         };
         match valid {
-            Some(credentials) => Ok(credentials),
+            Some(credentials) if !is_rejected => Ok(credentials),
+            // without others there is nothing better than these: one store's mistake must not end all requests
+            Some(rejected) => Ok(fetching.await.unwrap_or(rejected)),
             None => fetching.await.map_err(CredentialsError::provider_error),
         }
     }
@@ -142,6 +180,10 @@ impl State {
                 self.kept = Some(kept);
             }
             Err(failure) => {
+                if let Some(kept) = &mut self.kept {
+                    // what can't be replaced is used on, until the store refuses it the next time
+                    kept.is_rejected = false;
+                }
                 let kept = self.kept.as_ref().filter(|kept| kept.is_valid(now));
                 let left = kept.map_or(Some(0), |kept| {
                     lifetime(&kept.credentials, now).map(|time| time.as_secs())
@@ -166,6 +208,7 @@ impl Kept {
         Kept {
             credentials,
             margin,
+            is_rejected: false,
         }
     }
 
@@ -209,4 +252,8 @@ impl ProvideCredentials for Renewed {
 
 /// Time before their expiry from which credentials are renewed: a request that is signed with them may be on its way for
 /// minutes, and clocks differ.
-pub(super) const MARGIN: Duration = Duration::from_secs(300);
+const MARGIN: Duration = Duration::from_secs(300);
+
+/// A source is not asked again sooner than this because the store refuses what it handed out: a store that refuses
+/// everything must not make every request a request to the source.
+const BETWEEN_REJECTIONS: Duration = Duration::from_secs(5);

@@ -18,6 +18,8 @@ pub struct Proxy {
 #[derive(Default)]
 struct State {
     down: AtomicBool,
+    /// Requests are taken, and nothing comes of them.
+    silent: AtomicBool,
     /// Bytes that may still come back from the store; `u64::MAX` for all.
     allowance: AtomicU64,
     connections: AtomicU64,
@@ -103,6 +105,11 @@ impl Proxy {
         self.state.down.store(down, Ordering::SeqCst);
     }
 
+    /// Requests are taken and never answered; or passed on again. What is on its way back stops, too.
+    pub fn set_silent(&self, silent: bool) {
+        self.state.silent.store(silent, Ordering::SeqCst);
+    }
+
     /// A bit of the next body is flipped on its way.
     pub fn corrupt_next_body(&self) {
         self.state.corrupt.store(true, Ordering::SeqCst);
@@ -164,6 +171,12 @@ impl Proxy {
 }
 
 impl State {
+    async fn while_silent(&self) {
+        while self.silent.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// True for the request whose answer is to be lost.
     fn is_doomed(&self, head: &str) -> bool {
         let mut lose = self.lose.lock().expect("not poisoned");
@@ -191,6 +204,7 @@ async fn pass(client: TcpStream, store: TcpStream, state: &State) {
                 state.lost.fetch_add(1, Ordering::SeqCst);
                 return;
             }
+            state.while_silent().await;
             let left = state.allowance.load(Ordering::SeqCst);
             let pass_on = read.min(usize::try_from(left).unwrap_or(usize::MAX));
             if to_client.write_all(&chunk[..pass_on]).await.is_err() {
@@ -260,6 +274,7 @@ async fn pass_requests(
             held.caught.fetch_add(1, Ordering::SeqCst);
             held.release.cancelled().await;
         }
+        state.while_silent().await;
         let fails = {
             let mut failing = state.failing.lock().expect("no panic");
             failing.as_mut().is_some_and(|choose| choose(&head))

@@ -1,0 +1,348 @@
+//! How long a request may go on without a byte moving: the HTTP client below the SDK.
+//!
+//! The SDK bounds an attempt and a whole operation by fixed times. For a body that is either too short for a slow link or
+//! too long for a store that accepts connections and stays silent. Here the bytes are watched instead:
+//!
+//! - an attempt in which no byte moves for the read timeout (`storage.request_timeout`) is given up;
+//! - a request with a body in which nothing moved for `storage.retry.time_limit`, all attempts and the pauses between
+//!   them together, is given up for good.
+//!
+//! Requests without a body need no such clock: the SDK's operation timeout is the same limit for them.
+
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_s3::config::{ConfigBag, RuntimeComponents, SharedHttpClient};
+use aws_sdk_s3::error::{BoxError, ConnectorError};
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
+use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+/// Bytes of a request body that go to HTTP at a time: few enough that a slow link shows progress, many enough to cost no
+/// CPU time.
+const STEP: usize = 128 * 1024;
+
+/// A pause of this length between two steps of a body still counts as moving.
+const MOVING: Duration = Duration::from_secs(2);
+
+/// The clock of one request, over all its attempts. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    /// The most time in which nothing moves.
+    limit: Duration,
+    clock: Arc<Mutex<Clock>>,
+}
+
+#[derive(Debug)]
+struct Clock {
+    last: Instant,
+    /// Time without progress up to `last`.
+    silent: Duration,
+}
+
+impl Storable for Progress {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Progress {
+    pub fn new(limit: Duration) -> Self {
+        let clock = Clock {
+            last: Instant::now(),
+            silent: Duration::ZERO,
+        };
+        Progress {
+            limit,
+            clock: Arc::new(Mutex::new(clock)),
+        }
+    }
+
+    /// True once nothing has moved for the limit.
+    pub fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> Duration {
+        let clock = self.lock();
+        let silent = clock.silent + clock.last.elapsed();
+        self.limit.saturating_sub(silent)
+    }
+
+    /// Time since the last byte, or since the attempt began.
+    fn since_last(&self) -> Duration {
+        self.lock().last.elapsed()
+    }
+
+    fn begin_attempt(&self) {
+        let mut clock = self.lock();
+        let pause = clock.last.elapsed();
+        clock.silent += pause;
+        clock.last += pause;
+    }
+
+    fn moved(&self) {
+        let mut clock = self.lock();
+        let pause = clock.last.elapsed();
+        if pause > MOVING {
+            clock.silent += pause;
+        }
+        clock.last += pause;
+    }
+}
+
+/// The SDK's own client with the bounds of this module. One per process of connections: clones share its pool.
+#[derive(Debug)]
+pub(super) struct WatchedClient(SharedHttpClient);
+
+impl WatchedClient {
+    /// Makes no connection. A proxy comes from the environment, as with the SDK's default client.
+    pub fn new() -> Self {
+        let client = Builder::new().build_with_connector_fn(|settings, components| {
+            let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+            let mut connector = ConnectorBuilder::default().tls_provider(provider);
+            connector.set_connector_settings(settings.cloned());
+            if let Some(components) = components {
+                connector.set_sleep_impl(components.sleep_impl());
+            }
+            connector.set_proxy_config(Some(ProxyConfig::from_env()));
+            connector.build()
+        });
+        WatchedClient(client)
+    }
+}
+
+impl HttpClient for WatchedClient {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let mut connect = HttpConnectorSettings::builder();
+        connect.set_connect_timeout(settings.connect_timeout());
+        // the one below would count the body's way as a part of the wait for the answer
+        let connector = self.0.http_connector(&connect.build(), components);
+        SharedHttpConnector::new(Watched {
+            connector,
+            silence: settings.read_timeout(),
+        })
+    }
+
+    fn validate_base_client_config(
+        &self,
+        components: &RuntimeComponentsBuilder,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.validate_base_client_config(components, config)
+    }
+
+    fn validate_final_config(
+        &self,
+        components: &RuntimeComponents,
+        config: &ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.validate_final_config(components, config)
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.connector_metadata()
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    connector: SharedHttpConnector,
+    /// The most time without progress in one attempt.
+    silence: Option<Duration>,
+}
+
+impl HttpConnector for Watched {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+        let silence = self.silence.unwrap_or(Duration::MAX);
+        let progress = request.extension::<Progress>().cloned();
+        let progress = progress.unwrap_or_else(|| Progress::new(Duration::MAX));
+        progress.begin_attempt();
+        let body = request.body_mut();
+        let whole = std::mem::replace(body, SdkBody::taken());
+        *body = SdkBody::from_body_1_x(Stepwise {
+            body: whole,
+            step: Bytes::new(),
+            progress: progress.clone(),
+        });
+        let answer = self.connector.call(request);
+        HttpConnectorFuture::new(async move {
+            let answer = head(answer, silence, &progress).await?;
+            progress.moved();
+            Ok(answer.map(|body| {
+                SdkBody::from_body_1_x(Answered {
+                    body,
+                    silence,
+                    patience: None,
+                })
+            }))
+        })
+    }
+}
+
+/// The head of the answer, if something moves until it is there.
+async fn head(
+    answer: HttpConnectorFuture,
+    silence: Duration,
+    progress: &Progress,
+) -> Result<HttpResponse, ConnectorError> {
+    let mut answer = pin!(answer);
+    loop {
+        let (quiet, left) = (progress.since_last(), progress.left());
+        if left.is_zero() {
+            let limit = progress.limit;
+            return Err(timeout(format!(
+                "nothing moved for {limit:?} in all attempts (storage.retry.time_limit)"
+            )));
+        }
+        let patience = silence.saturating_sub(quiet);
+        if patience.is_zero() {
+            return Err(silent(silence));
+        }
+        match tokio::time::timeout(patience.min(left), &mut answer).await {
+            Ok(answer) => return answer,
+            // bytes may have moved meanwhile
+            Err(_) => continue,
+        }
+    }
+}
+
+fn silent(silence: Duration) -> ConnectorError {
+    timeout(format!(
+        "nothing moved for {silence:?} (storage.request_timeout)"
+    ))
+}
+
+fn timeout(text: String) -> ConnectorError {
+    ConnectorError::timeout(text.into())
+}
+
+/// The body of a request, which moves when HTTP takes a step of it.
+struct Stepwise {
+    body: SdkBody,
+    /// What is left of the last piece.
+    step: Bytes,
+    progress: Progress,
+}
+
+impl Body for Stepwise {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.step.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => self.step = bytes,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return other,
+            }
+        }
+        self.progress.moved();
+        let bytes = self.step.len().min(STEP);
+        Poll::Ready(Some(Ok(Frame::data(self.step.split_to(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.step.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let step = self.step.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + step);
+        }
+        hint.set_lower(hint.lower() + step);
+        hint
+    }
+}
+
+/// The body of an answer, which fails if it stops while somebody waits for it. A reader who doesn't ask, since its client
+/// is slow, lets no time pass.
+struct Answered {
+    body: SdkBody,
+    silence: Duration,
+    /// Since when somebody waits.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body for Answered {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_ready() {
+            self.patience = None;
+            return polled;
+        }
+        if self.silence == Duration::MAX {
+            return Poll::Pending;
+        }
+        let silence = self.silence;
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+        match patience.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Some(Err(silent(silence).into()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_time_in_which_nothing_moves_is_counted_and_pauses_are_such_time() {
+        let progress = Progress::new(Duration::from_secs(20));
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            progress.moved();
+        }
+        assert_eq!(progress.left(), Duration::from_secs(20));
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(6)).await;
+            progress.begin_attempt();
+            progress.moved();
+        }
+        assert_eq!(progress.left(), Duration::from_secs(2));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(progress.is_over());
+    }
+}
