@@ -8,6 +8,7 @@ use aws_sdk_s3::types::StorageClass;
 use time::OffsetDateTime;
 
 use crate::store::client::Store;
+use crate::store::conditions::{Removal, overtaken};
 use crate::store::copy::Original;
 use crate::store::describe::parse_expires;
 use crate::store::error::StoreError;
@@ -185,8 +186,11 @@ impl Store {
         let key = home.key(path)?;
         let _name = self.lock_key(&key).await?;
         match self.head(&key).await {
-            // what somebody stores between the two requests came after the DELE, and stays
-            Ok(head) => self.delete_version(&key, &head.etag, true).await.map(drop),
+            Ok(head) => match self.delete_version(&key, &head.etag, true).await? {
+                Removal::Done => Ok(()),
+                // stored a moment ago, by another gateway or program
+                Removal::Replaced => Err(overtaken()),
+            },
             Err(StoreError::NotFound) => {
                 self.directory_entry(home, path).await?;
                 Err(StoreError::IsDirectory)

@@ -12,6 +12,7 @@ mod doctor;
 mod downloads;
 mod guessing;
 mod health;
+mod histories;
 mod hostile;
 mod import;
 mod integrity;
