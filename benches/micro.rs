@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use cosgate::ftp::codec::{Control, Line};
 use cosgate::ftp::command::Command;
-use cosgate::ftp::listformat::Format;
+use cosgate::ftp::listformat::{Facts, Format};
 use cosgate::ftp::net::Stream;
 use cosgate::ftp::reply::Reply;
 use cosgate::store::parts::{MAX_PARTS, PartPlan};
@@ -141,7 +141,7 @@ fn listings(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1000));
     for (name, format) in [
         ("LIST", Format::Long),
-        ("MLSD", Format::Facts),
+        ("MLSD", Format::Facts(Facts::ALL)),
         ("NLST", Format::Names),
     ] {
         group.bench_function(name, |bencher| {

@@ -334,11 +334,12 @@ fn certificate_names(config: &Config) -> Vec<String> {
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
     ];
-    match &config.masquerade.address {
-        Some(MasqueradeAddress::Ipv4(address)) => names.push(address.to_string()),
-        Some(MasqueradeAddress::Dns(name)) => names.push(name.clone()),
-        None => {}
-    }
+    let address = match &config.masquerade.address {
+        Some(MasqueradeAddress::Ipv4(address)) => Some(address.to_string()),
+        Some(MasqueradeAddress::Dns(name)) => Some(name.clone()),
+        None => None,
+    };
+    names.extend(address.filter(|address| !names.contains(address)));
     names
 }
 
@@ -404,4 +405,26 @@ fn print_first_steps(address: Option<&SocketAddr>, password: &SecretString) {
     eprintln!("  Upload:    curl -T FILE ftp://{DEMO_USER}:{password}@127.0.0.1:{port}/");
     eprintln!("  Download:  curl -O ftp://{DEMO_USER}:{password}@127.0.0.1:{port}/FILE");
     eprintln!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_self_signed_certificate_has_each_name_once() {
+        for (address, names) in [
+            ("127.0.0.1", 3),
+            ("localhost", 3),
+            ("203.0.113.7", 4),
+            ("ftp.example.com", 4),
+        ] {
+            let variable = ("COSGATE_MASQUERADE_ADDRESS".to_owned(), address.to_owned());
+            let loaded = crate::config::load_from(None, [variable]);
+            let config = loaded.expect("a good configuration").config;
+            let found = certificate_names(&config);
+            assert_eq!(found.len(), names, "{found:?}");
+            assert!(found.iter().any(|name| name == address), "{found:?}");
+        }
+    }
 }

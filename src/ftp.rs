@@ -16,7 +16,7 @@
 //! | [`edge`] | one control connection: order of commands, timers, replies |
 //! | `login`, `pasv`, `names`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; MFMT and HASH; AUTH, PROT and PORT |
 //! | [`exchange`], `attend` | one data transfer from the edge's side; what a client may say meanwhile |
-//! | [`codec`], [`command`], [`reply`], [`listformat`] | bytes to lines, lines to commands, outcomes to text |
+//! | [`codec`], [`command`], [`reply`], [`listformat`], [`glob`] | bytes to lines, lines to commands, outcomes to text; patterns of names |
 //! | [`passive`] | the passive ports |
 //! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`session`] | where edge and backend meet |
@@ -37,6 +37,7 @@ pub mod exchange;
 mod explain;
 pub mod facts;
 pub mod failures;
+pub mod glob;
 pub mod listener;
 pub mod listformat;
 mod login;

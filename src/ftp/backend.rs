@@ -17,7 +17,8 @@ use unftp_core::storage::{
 };
 
 use crate::ftp::auth::{Right, User};
-use crate::ftp::listformat::{Format, matches};
+use crate::ftp::glob::matches;
+use crate::ftp::listformat::Format;
 use crate::ftp::session::{Done, Gate, Order, Session};
 use crate::ftp::transfer::ClientData;
 use crate::store::{
@@ -150,7 +151,14 @@ impl Backend {
         gate: Gate,
     ) -> Result<Done, StoreError> {
         let key = self.home(Right::Read)?.key(path)?;
-        let download = self.heeding(self.store.open(&key, offset)).await?;
+        let download = match self.heeding(self.store.open(&key, offset)).await {
+            Err(StoreError::NotFound) => {
+                let home = self.home(Right::Read)?;
+                self.heeding(self.store.directory_entry(home, path)).await?;
+                return Err(StoreError::IsDirectory);
+            }
+            download => download?,
+        };
         let mut data = gate.open().await.ok_or_else(|| self.given_up())?;
         if let Some(size) = download.object_size() {
             data.transfer().expect(size.saturating_sub(offset));
@@ -173,6 +181,18 @@ impl Backend {
         gate: Option<Gate>,
     ) -> Result<Done, StoreError> {
         let home = self.home(Right::List)?;
+        let literal = match &outlet.pattern {
+            Some(pattern) => self.named_literally(home, path, pattern).await?,
+            None => None,
+        };
+        let path = match &literal {
+            Some(named) => {
+                outlet.directory += &format!("{}/", named.name());
+                outlet.pattern = None;
+                named
+            }
+            None => path,
+        };
         let mut listing = self.store.list(home.directory(path)?);
         let mut page = match self.heeding(listing.next_page()).await {
             Err(StoreError::NotFound) if path.is_root() => Some(Vec::new()),
@@ -180,7 +200,11 @@ impl Backend {
             Err(StoreError::NotFound) => {
                 let end = outlet.directory.trim_end_matches('/').rfind('/');
                 outlet.directory.truncate(end.map_or(0, |at| at + 1));
-                Some(vec![self.store.file_entry(home, path).await?])
+                let file = self.heeding(self.store.file_entry(home, path)).await?;
+                if matches!(outlet.format, Format::Facts(_)) {
+                    return Err(StoreError::NotADirectory);
+                }
+                Some(vec![file])
             }
             page => page?,
         };
@@ -191,13 +215,32 @@ impl Backend {
             for entry in &entries {
                 outlet.line(entry).await?;
             }
-            page = if outlet.is_full() {
+            page = if outlet.is_cut {
                 None
             } else {
                 self.heeding(listing.next_page()).await?
             };
         }
         outlet.finish().await
+    }
+
+    /// What has the name of a pattern, such as a file `a[1].txt`: it is what the client means.
+    async fn named_literally(
+        &self,
+        home: &Home,
+        directory: &VirtualPath,
+        pattern: &str,
+    ) -> Result<Option<VirtualPath>, StoreError> {
+        let named = VirtualPath::resolve(directory, pattern)?;
+        // one request where there is no such name, which is nearly always
+        if !self.heeding(self.store.any_begins(home, &named)).await? {
+            return Ok(None);
+        }
+        match self.heeding(self.store.entry(home, &named)).await {
+            Ok(_) => Ok(Some(named)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -246,6 +289,8 @@ struct Outlet {
     now: SystemTime,
     text: String,
     entries: u64,
+    /// Entries were left out, since a reply has no room for more.
+    is_cut: bool,
     data: Option<ClientData>,
 }
 
@@ -258,17 +303,18 @@ impl Outlet {
             now: SystemTime::now(),
             text: String::new(),
             entries: 0,
+            is_cut: false,
             data: None,
         }
     }
 
     async fn line(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        if self.is_full()
-            || self
-                .pattern
-                .as_deref()
-                .is_some_and(|pattern| !matches(pattern, &entry.name))
-        {
+        let pattern = self.pattern.as_deref();
+        if pattern.is_some_and(|pattern| !matches(pattern, &entry.name)) {
+            return Ok(());
+        }
+        if self.data.is_none() && self.entries >= REPLY_LINES {
+            self.is_cut = true;
             return Ok(());
         }
         self.format
@@ -285,10 +331,6 @@ impl Outlet {
         Ok(())
     }
 
-    fn is_full(&self) -> bool {
-        self.data.is_none() && self.entries >= REPLY_LINES
-    }
-
     async fn finish(mut self) -> Result<Done, StoreError> {
         if let Some(mut data) = self.data.take() {
             data.write(self.text.as_bytes())
@@ -301,6 +343,7 @@ impl Outlet {
         Ok(Done::Listed {
             entries: self.entries,
             text: self.text,
+            is_cut: self.is_cut,
         })
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! Every command that a client can send is named here, so that libunftp only ever sees lines that the gateway composed.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod arguments;
+
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use crate::ftp::listformat::{Format, parse_timestamp};
+pub(super) use arguments::SITE_HELP;
+
+use crate::ftp::listformat::{Facts, Format, parse_timestamp};
 use crate::ftp::reply::Reply;
 use crate::store::Algorithm;
 
@@ -44,7 +48,9 @@ pub enum Command {
     Opts(String),
     /// `SYST`
     Syst,
-    /// `TYPE`, `MODE`, `STRU`: the reply says it all
+    /// `TYPE`
+    Type(TransferType),
+    /// `MODE`, `STRU`: the reply says it all
     Setting(Reply),
     /// `AUTH mechanism` (RFC 4217)
     Auth(String),
@@ -94,8 +100,21 @@ pub enum Command {
     Mdtm(String),
     /// `MFMT time path` (draft-somers-ftp-mfxx)
     Mfmt(SystemTime, String),
+    /// `MDTM time path`, which sets the time unless there is a file of the whole name
+    MdtmTime {
+        /// The time to set.
+        time: SystemTime,
+        /// The file whose time is set.
+        path: String,
+        /// The whole argument.
+        whole: String,
+    },
+    /// `SITE UTIME`: the modification time and the path
+    Utime(SystemTime, String),
     /// `SITE CHMOD mode path`
-    Chmod,
+    Chmod(String),
+    /// `SITE HELP`
+    SiteHelp,
     /// `HASH path` (draft-bryan-ftpext-hash), `SITE SHA256 path` and the like: with this algorithm, or the one chosen
     Hash(Option<Algorithm>, String),
     /// `SITE HASH path`: all that is known
@@ -112,6 +131,15 @@ pub enum Command {
     Stou,
     /// `LIST`, `NLST`, `MLSD`, with the path if there is one
     List(Format, String),
+}
+
+/// The representation type of files (RFC 959, section 3.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferType {
+    /// `A N`: text.
+    Ascii,
+    /// `I` or `L 8`: bytes.
+    Image,
 }
 
 /// What `EPSV` asks for.
@@ -160,19 +188,19 @@ impl Command {
             "FEAT" => Command::Feat,
             "OPTS" => Command::Opts(word),
             "SYST" => Command::Syst,
-            "TYPE" => Command::Setting(type_reply(&word)),
-            "MODE" => Command::Setting(only(
+            "TYPE" => Command::Type(arguments::transfer_type(&word)?),
+            "MODE" => arguments::setting(
                 "S",
                 &word,
                 "Mode is stream",
                 "Only stream mode is supported",
-            )),
-            "STRU" => Command::Setting(only(
+            )?,
+            "STRU" => arguments::setting(
                 "F",
                 &word,
                 "Structure is file",
                 "Only file structure is supported",
-            )),
+            )?,
             "AUTH" => Command::Auth(word),
             "PBSZ" => Command::Pbsz,
             "PROT" => Command::Prot(word),
@@ -194,14 +222,16 @@ impl Command {
                 _ => return Err(Reply::new(522, "Network protocol not supported, use (1,2)")),
             }),
             "PORT" => Command::Port(
-                port_argument(&word)
+                arguments::port(&word)
                     .ok_or_else(|| Reply::new(501, "PORT takes h1,h2,h3,h4,p1,p2"))?,
             ),
-            "EPRT" => Command::Port(eprt_argument(&word)?),
+            "EPRT" => Command::Port(arguments::eprt(&word)?),
             "STAT" if argument.is_empty() => Command::Status,
-            "STAT" => Command::StatPath(without_options(argument).to_owned()),
+            "STAT" => Command::StatPath(arguments::listing(argument)?.to_owned()),
             "PWD" | "XPWD" => Command::Pwd,
-            "CWD" | "XCWD" => Command::Cwd(path()?),
+            // the home directory, as with the FTP servers of BSD
+            "CWD" | "XCWD" if argument.is_empty() => Command::Cwd("/".to_owned()),
+            "CWD" | "XCWD" => Command::Cwd(argument.to_owned()),
             "CDUP" | "XCUP" => Command::Cdup,
             "MKD" | "XMKD" => Command::Mkd(path()?),
             "RMD" | "XRMD" => Command::Rmd(path()?),
@@ -209,7 +239,7 @@ impl Command {
             "RNFR" => Command::Rnfr(path()?),
             "RNTO" => Command::Rnto(path()?),
             "SIZE" => Command::Size(path()?),
-            "MDTM" => Command::Mdtm(path()?),
+            "MDTM" => arguments::mdtm(path()?),
             "MFMT" => {
                 let (time, path) = argument.split_once(' ').unwrap_or((argument, ""));
                 match parse_timestamp(time) {
@@ -218,15 +248,15 @@ impl Command {
                 }
             }
             "HASH" => Command::Hash(None, path()?),
-            "SITE" => site(argument)?,
+            "SITE" => arguments::site(argument)?,
             "MLST" => Command::Mlst(argument.to_owned()),
             "RETR" => Command::Retr(path()?),
             "STOR" => Command::Stor(path()?),
             "APPE" => Command::Appe(path()?),
             "STOU" => Command::Stou,
-            "LIST" => Command::List(Format::Long, without_options(argument).to_owned()),
-            "NLST" => Command::List(Format::Names, without_options(argument).to_owned()),
-            "MLSD" => Command::List(Format::Facts, argument.to_owned()),
+            "LIST" => Command::List(Format::Long, arguments::listing(argument)?.to_owned()),
+            "NLST" => Command::List(Format::Names, arguments::listing(argument)?.to_owned()),
+            "MLSD" => Command::List(Format::Facts(Facts::ALL), argument.to_owned()),
             "REIN" | "SMNT" | "MFCT" | "LANG" | "HOST" | "LPRT" | "LPSV" | "ADAT" | "CONF"
             | "ENC" | "MIC" => {
                 return Err(Reply::new(502, "Command not implemented"));
@@ -245,6 +275,7 @@ impl Command {
                 | Command::Port(_)
                 | Command::Pbsz
                 | Command::Prot(_)
+                | Command::Type(_)
                 | Command::Setting(_)
                 | Command::Noop
                 | Command::Allo(_)
@@ -256,90 +287,6 @@ impl Command {
                 | Command::Appe(_)
         )
     }
-}
-
-fn site(argument: &str) -> Result<Command, Reply> {
-    let (word, path) = argument.split_once(' ').unwrap_or((argument, ""));
-    let algorithm = Algorithm::named(word);
-    match word.to_ascii_uppercase().as_str() {
-        "CHMOD" => Ok(Command::Chmod),
-        "HASH" if path.is_empty() => Err(Reply::new(501, "A name is missing")),
-        _ if algorithm.is_some() && path.is_empty() => Err(Reply::new(501, "A name is missing")),
-        "HASH" => Ok(Command::Hashes(path.to_owned())),
-        _ if algorithm.is_some() => Ok(Command::Hash(algorithm, path.to_owned())),
-        _ => Err(Reply::new(
-            504,
-            "SITE knows CHMOD, HASH, SHA256, SHA1, MD5, CRC32, CRC32C, CRC64NVME, CRC64XZ",
-        )),
-    }
-}
-
-/// The argument of `PORT` (RFC 959): four numbers of an IPv4 address and two of a port.
-fn port_argument(word: &str) -> Option<SocketAddr> {
-    let numbers: Result<Vec<u8>, _> = word.split(',').map(str::parse).collect();
-    let [a, b, c, d, high, low] = numbers.ok()?.try_into().ok()?;
-    let port = u16::from_be_bytes([high, low]);
-    Some(SocketAddr::from((Ipv4Addr::new(a, b, c, d), port)))
-}
-
-/// The argument of `EPRT` (RFC 2428): `|1|address|port|` with any delimiter.
-fn eprt_argument(word: &str) -> Result<SocketAddr, Reply> {
-    let bad = || {
-        Reply::new(
-            501,
-            "EPRT takes |1|IPv4 address|port| or |2|IPv6 address|port|",
-        )
-    };
-    let delimiter = word.chars().next().ok_or_else(bad)?;
-    let parts: Vec<&str> = word.split(delimiter).collect();
-    let ["", protocol, address, port, ""] = parts[..] else {
-        return Err(bad());
-    };
-    let address = match protocol {
-        "1" => IpAddr::V4(address.parse().map_err(|_| bad())?),
-        "2" => IpAddr::V6(address.parse().map_err(|_| bad())?),
-        _ => return Err(Reply::new(522, "Network protocol not supported, use (1,2)")),
-    };
-    Ok(SocketAddr::new(address, port.parse().map_err(|_| bad())?))
-}
-
-/// Files travel byte for byte whatever the type: an object has no line ends to convert. Clients that switch to ASCII for
-/// listings are right, since listings end their lines with CR LF.
-fn type_reply(word: &str) -> Reply {
-    match word {
-        "I" | "L 8" | "L8" => Reply::new(200, "Type is image"),
-        "A" | "A N" => Reply::new(200, "Type is ASCII, files are sent unchanged"),
-        "" => Reply::new(501, "TYPE takes A, I or L 8"),
-        _ => Reply::new(504, "Only types A, I and L 8 are supported"),
-    }
-}
-
-fn only(supported: &str, word: &str, yes: &'static str, no: &'static str) -> Reply {
-    if word == supported {
-        Reply::new(200, yes)
-    } else {
-        Reply::new(504, no)
-    }
-}
-
-/// Clients pass options of `ls` (`LIST -la dir`); they are taken off. A name that begins with
-/// `-` can be written `./-x` or put behind `--`.
-fn without_options(argument: &str) -> &str {
-    let mut rest = argument;
-    while let Some(option) = rest.strip_prefix('-') {
-        if let Some(name) = option.strip_prefix("- ") {
-            return name;
-        }
-        let end = option.find(' ').unwrap_or(option.len());
-        if !option[..end]
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || letter == '-')
-        {
-            break;
-        }
-        rest = option[end..].trim_start_matches(' ');
-    }
-    rest
 }
 
 #[cfg(test)]
@@ -381,6 +328,17 @@ mod tests {
             ("MFMT 20201331235959 f", 501),
             ("SITE", 504),
             ("SITE EXEC x", 504),
+            ("SITE CHMOD 644", 501),
+            ("SITE UTIME x", 501),
+            ("MODE Z", 504),
+            ("MODE", 501),
+            ("STRU R", 504),
+            ("STRU", 501),
+            ("TYPE E", 504),
+            ("TYPE", 501),
+            ("LIST -R", 504),
+            ("NLST -lR d", 504),
+            ("STAT -R", 504),
         ] {
             assert_eq!(
                 Command::parse(line).map_err(|reply| reply.code),
@@ -388,17 +346,11 @@ mod tests {
                 "{line:?}"
             );
         }
-        for (line, code) in [
-            ("MODE Z", 504),
-            ("STRU R", 504),
-            ("STRU f", 200),
-            ("TYPE E", 504),
-            ("TYPE", 501),
-        ] {
+        for line in ["STRU f", "MODE S"] {
             let Ok(Command::Setting(reply)) = Command::parse(line) else {
                 panic!("{line:?} is a setting")
             };
-            assert_eq!(reply.code, code, "{line:?}");
+            assert_eq!(reply.code, 200, "{line:?}");
         }
     }
 
@@ -411,21 +363,6 @@ mod tests {
         ] {
             let address = address.parse().expect("an address");
             assert_eq!(Command::parse(line), Ok(Command::Port(address)), "{line}");
-        }
-    }
-
-    #[test]
-    fn options_of_ls_are_taken_off_and_names_are_not() {
-        for (argument, rest) in [
-            ("-la", ""),
-            ("-a -l", ""),
-            ("-la dir", "dir"),
-            ("-l -- -x", "-x"),
-            ("dir -l", "dir -l"),
-            ("./-x", "./-x"),
-            ("-ä", "-ä"),
-        ] {
-            assert_eq!(without_options(argument), rest, "{argument:?}");
         }
     }
 

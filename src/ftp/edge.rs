@@ -15,11 +15,12 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
-use crate::ftp::command::{Command, verb};
+use crate::ftp::command::{Command, SITE_HELP, TransferType, verb};
 use crate::ftp::engine::{Engine, EngineError, carrying};
 use crate::ftp::explain::{cause, ending};
 use crate::ftp::failures::Failure;
 use crate::ftp::listener::Frontend;
+use crate::ftp::listformat::{Facts, Format};
 use crate::ftp::names::{facts_reply, renamed_reply, size_reply, time_reply};
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
@@ -91,6 +92,8 @@ pub(super) struct Edge {
     pub(super) epsv_only: bool,
     /// The algorithm of `HASH`, once the client has chosen one.
     pub(super) algorithm: Option<Algorithm>,
+    /// The facts that `OPTS MLST` has chosen.
+    pub(super) facts: Facts,
     /// The session's place among those of its user.
     pub(super) seat: Option<Seat>,
     /// What the last command named, if it was an `RNFR` that the engine accepted.
@@ -155,6 +158,7 @@ pub async fn run(
         seat: None,
         epsv_only: false,
         algorithm: None,
+        facts: Facts::ALL,
         renaming: None,
     };
     let end = loop {
@@ -259,6 +263,11 @@ impl Edge {
             Command::Feat => self.send(self.features()).await,
             Command::Opts(option) => self.option(&option).await,
             Command::Syst => self.say(215, "UNIX Type: L8").await,
+            Command::Type(TransferType::Image) => self.say(200, "Type is image").await,
+            Command::Type(TransferType::Ascii) => {
+                self.say(200, "Type is ASCII, files are sent unchanged")
+                    .await
+            }
             Command::Setting(reply) => self.send(reply).await,
             Command::Auth(mechanism) => self.auth(&mechanism).await,
             Command::Pbsz => self.pbsz().await,
@@ -327,15 +336,25 @@ impl Edge {
             }
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
-            Command::Mfmt(time, path) => self.set_time(time, &path).await,
+            Command::Mfmt(time, path) => self.set_time("MFMT", time, &path).await,
+            Command::MdtmTime { time, path, whole } => {
+                self.time_or_set_time(time, &path, &whole).await
+            }
+            Command::Utime(time, path) => self.set_time("SITE UTIME", time, &path).await,
             Command::Hash(algorithm, path) => self.hash(algorithm, &path).await,
             Command::Hashes(path) => self.hashes(&path).await,
-            Command::Chmod => {
-                self.say(200, "Objects have no permissions, nothing was changed")
+            Command::Chmod(path) => {
+                let text = "Objects have no permissions, nothing was changed";
+                self.on_path("SITE CHMOD", &path, |_, _| Reply::new(200, text))
                     .await
             }
+            Command::SiteHelp => self.say(214, SITE_HELP).await,
             Command::Mlst(path) => match self.permitted(Right::List) {
-                Ok(()) => self.on_path("MLST", &path, facts_reply).await,
+                Ok(()) => {
+                    let chosen = self.facts;
+                    let reply = |path: &VirtualPath, done| facts_reply(path, done, chosen);
+                    self.on_path("MLST", &path, reply).await
+                }
                 Err(error) => self.send(Reply::from(&error)).await,
             },
             Command::StatPath(path) => self.list_in_reply(&path).await,
@@ -343,6 +362,9 @@ impl Edge {
             Command::Stor(path) => self.upload(&path, "STOR").await,
             Command::Appe(path) => self.upload(&path, "APPE").await,
             Command::Stou => self.upload_unique().await,
+            Command::List(Format::Facts(_), path) => {
+                self.list(Format::Facts(self.facts), &path).await
+            }
             Command::List(format, path) => self.list(format, &path).await,
         }
     }

@@ -19,7 +19,8 @@ use crate::ftp::attend::attend;
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::engine::{EngineError, carrying};
 use crate::ftp::explain::{ending, missed, unreachable};
-use crate::ftp::listformat::{Format, is_pattern};
+use crate::ftp::glob::is_pattern;
+use crate::ftp::listformat::Format;
 use crate::ftp::net::PeerWatch;
 use crate::ftp::protection::{connect, protect};
 use crate::ftp::reply::Reply;
@@ -136,7 +137,7 @@ impl Edge {
         let verb = match format {
             Format::Long => "LIST",
             Format::Names => "NLST",
-            Format::Facts => "MLSD",
+            Format::Facts(_) => "MLSD",
         };
         let exchange = Exchange {
             verb,
@@ -164,13 +165,18 @@ impl Edge {
             Err(reply) => return self.send(reply).await,
         };
         let reply = match self.order(order, &path).await? {
-            Ok(Done::Listed { text, .. }) => Reply::new(
-                213,
-                format!(
-                    "Status of {path}\n{}End of status",
-                    text.replace("\r\n", "\n")
-                ),
-            ),
+            Ok(Done::Listed {
+                entries,
+                text,
+                is_cut,
+            }) => {
+                let lines = text.replace("\r\n", "\n");
+                let end = match is_cut {
+                    false => "End of status".to_owned(),
+                    true => format!("Cut after {entries} entries, LIST and MLSD show all"),
+                };
+                Reply::new(213, format!("Status of {path}\n{lines}{end}"))
+            }
             Ok(_) => return Err(self.out_of_step("STAT", 213)),
             Err(error) => self.refusal("STAT", &path, &error, None),
         };
@@ -180,7 +186,7 @@ impl Edge {
     /// A listing's path and order; the last component may be a pattern.
     fn list_order(&self, format: Format, argument: &str) -> Result<(VirtualPath, Order), Reply> {
         let (directory, pattern) = match argument.rsplit_once('/') {
-            _ if format == Format::Facts => (argument, None),
+            _ if matches!(format, Format::Facts(_)) => (argument, None),
             Some((directory, name)) if is_pattern(name) => {
                 (&argument[..directory.len() + 1], Some(name.to_owned()))
             }

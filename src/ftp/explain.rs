@@ -30,6 +30,7 @@ pub(super) fn cause(error: &StoreError) -> String {
     match error {
         StoreError::NotFound
         | StoreError::IsDirectory
+        | StoreError::NotADirectory
         | StoreError::AlreadyExists
         | StoreError::NotEmpty
         | StoreError::IntoItself

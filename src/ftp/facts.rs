@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use tracing::info;
 
 use crate::ftp::edge::{Edge, Step};
-use crate::ftp::listformat::{FACTS, timestamp};
+use crate::ftp::listformat::{Facts, timestamp};
+use crate::ftp::names::time_reply;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Done, Order};
 use crate::ftp::trace::Trace;
@@ -20,9 +21,14 @@ struct Asked {
 }
 
 impl Edge {
-    /// `MFMT` (draft-somers-ftp-mfxx-04).
-    pub(super) async fn set_time(&mut self, time: SystemTime, path: &str) -> Step {
-        let Some(asked) = self.ask_about("MFMT", Order::SetTime(time), path).await? else {
+    /// `MFMT` (draft-somers-ftp-mfxx-04), and what does the same under other names.
+    pub(super) async fn set_time(
+        &mut self,
+        verb: &'static str,
+        time: SystemTime,
+        path: &str,
+    ) -> Step {
+        let Some(asked) = self.ask_about(verb, Order::SetTime(time), path).await? else {
             return Ok(());
         };
         let (path, mut trace) = (asked.path, asked.trace);
@@ -34,9 +40,29 @@ impl Edge {
                 info!(event = "mfmt", session = id, user, %client, %path, code = reply.code, trace_id = trace.id(), "done");
                 reply
             }
-            Err(error) => self.refusal("MFMT", &path, &error, Some(&mut trace)),
+            Err(error) => self.refusal(verb, &path, &error, Some(&mut trace)),
         };
         drop(trace);
+        self.send(reply).await
+    }
+
+    /// `MDTM time name`: sets the time as vsftpd and IIS do, which Tcl, Total Commander and others rely on. A file whose name
+    /// begins with a timestamp is asked about all the same.
+    pub(super) async fn time_or_set_time(
+        &mut self,
+        time: SystemTime,
+        path: &str,
+        whole: &str,
+    ) -> Step {
+        let asked = match self.resolve(whole) {
+            Ok(asked) => asked,
+            Err(reply) => return self.send(reply).await,
+        };
+        let reply = match self.ask(&format!("MDTM {asked}")).await? {
+            Ok(done) => time_reply(&asked, done),
+            Err(StoreError::NotFound) => return self.set_time("MDTM", time, path).await,
+            Err(error) => self.refusal("MDTM", &asked, &error, None),
+        };
         self.send(reply).await
     }
 
@@ -126,8 +152,12 @@ impl Edge {
         let reply = match (name, value) {
             ("UTF8", "OFF") => Reply::new(504, "Names are always UTF-8"),
             ("UTF8", _) => Reply::new(200, "Names are always UTF-8"),
-            // the same facts whatever is asked for; the reply says so (RFC 3659, section 7.9)
-            ("MLST", _) => Reply::new(200, format!("MLST OPTS {}", FACTS.replace('*', ""))),
+            // RFC 3659, section 7.9: the reply has the facts that were chosen, and nothing behind OPTS if there are none
+            ("MLST", names) => {
+                self.facts = Facts::chosen(names);
+                let text = format!("MLST OPTS {}", self.facts);
+                Reply::new(200, text.trim_end().to_owned())
+            }
             ("HASH", "") => Reply::new(200, self.chosen_algorithm().to_string()),
             ("HASH", name) => match Algorithm::named(name) {
                 Some(algorithm) => {

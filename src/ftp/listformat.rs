@@ -15,11 +15,65 @@ pub enum Format {
     /// `NLST`: names that can be used as arguments (RFC 1123, section 4.1.2.7).
     Names,
     /// `MLSD`: facts (RFC 3659, section 7).
-    Facts,
+    Facts(Facts),
 }
 
-/// The facts that MLST and MLSD give, as FEAT announces them.
-pub const FACTS: &str = "type*;size*;modify*;";
+/// The facts that MLST and MLSD give, as the client has chosen them by OPTS (RFC 3659, section 7.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    kind: bool,
+    size: bool,
+    modify: bool,
+}
+
+impl Facts {
+    /// All that there are; what a client gets that chooses none.
+    pub const ALL: Facts = Facts {
+        kind: true,
+        size: true,
+        modify: true,
+    };
+
+    /// Those of `names` (`type;size;`) that are known, in any case; the others are left out, as the RFC has it.
+    pub fn chosen(names: &str) -> Self {
+        let has = |fact: &str| {
+            let mut names = names.split(';');
+            names.any(|name| name.trim().eq_ignore_ascii_case(fact))
+        };
+        Facts {
+            kind: has("type"),
+            size: has("size"),
+            modify: has("modify"),
+        }
+    }
+
+    fn list(self) -> [(&'static str, bool); 3] {
+        [
+            ("type", self.kind),
+            ("size", self.size),
+            ("modify", self.modify),
+        ]
+    }
+
+    /// `type*;size*;modify*;`: all facts for FEAT, with a star at those that are chosen.
+    pub fn features(self) -> String {
+        let facts = self.list().map(|(name, is_chosen)| {
+            let star = if is_chosen { "*" } else { "" };
+            format!("{name}{star};")
+        });
+        facts.concat()
+    }
+}
+
+impl std::fmt::Display for Facts {
+    /// The chosen ones, for the reply to OPTS.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let chosen = self.list().into_iter().filter(|(_, is_chosen)| *is_chosen);
+        chosen
+            .into_iter()
+            .try_for_each(|(name, _)| write!(f, "{name};"))
+    }
+}
 
 /// Six months in seconds: `ls` shows the year instead of the time for what is older.
 const HALF_A_YEAR: u64 = 182 * 24 * 3600;
@@ -33,8 +87,8 @@ impl Format {
                 out.push_str(directory);
                 out.push_str(&entry.name);
             }
-            Format::Facts => {
-                facts(entry, out);
+            Format::Facts(chosen) => {
+                facts(entry, chosen, out);
                 out.push(' ');
                 out.push_str(&entry.name);
             }
@@ -44,14 +98,19 @@ impl Format {
     }
 }
 
-/// The facts of one entry, without its name.
-pub fn facts(entry: &Entry, out: &mut String) {
-    match entry.kind {
-        EntryKind::Directory => out.push_str("type=dir;"),
-        // writing to a String can't fail
-        EntryKind::File => drop(write!(out, "type=file;size={};", entry.size)),
+/// The chosen facts of one entry, without its name.
+pub fn facts(entry: &Entry, chosen: Facts, out: &mut String) {
+    if chosen.kind {
+        out.push_str(match entry.kind {
+            EntryKind::Directory => "type=dir;",
+            EntryKind::File => "type=file;",
+        });
     }
-    if let Some(modified) = entry.modified {
+    if chosen.size && entry.kind == EntryKind::File {
+        // writing to a String can't fail
+        let _ = write!(out, "size={};", entry.size);
+    }
+    if let Some(modified) = entry.modified.filter(|_| chosen.modify) {
         let _ = write!(out, "modify={};", timestamp(modified));
     }
 }
@@ -86,7 +145,9 @@ fn long(entry: &Entry, now: SystemTime, out: &mut String) {
         EntryKind::Directory => "drwxr-xr-x",
         EntryKind::File => "-rw-r--r--",
     };
-    let modified = entry.modified.unwrap_or(SystemTime::UNIX_EPOCH);
+    // A store tells no time of a directory in a listing. `ls` has a column for one, and clients that sort by it, or delete
+    // what is old, should take it for new: midnight, so that the same directory looks the same all day.
+    let modified = entry.modified.unwrap_or_else(|| midnight(now));
     let time = OffsetDateTime::from(modified);
     let (month, day) = (month_name(time.month()), time.day());
     let _ = write!(
@@ -104,42 +165,18 @@ fn long(entry: &Entry, now: SystemTime, out: &mut String) {
     out.push_str(&entry.name);
 }
 
+/// The beginning of the day in UTC.
+fn midnight(now: SystemTime) -> SystemTime {
+    OffsetDateTime::from(now)
+        .replace_time(Time::MIDNIGHT)
+        .into()
+}
+
 fn month_name(month: Month) -> &'static str {
     const NAMES: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];
     NAMES[usize::from(u8::from(month)) - 1]
-}
-
-/// True if `name` fits a shell pattern of `*` and `?`, which clients send for `mget` (`NLST *.jpg`).
-pub fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    // where to go on when a `*` has to take one letter more
-    let mut retry = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                retry = Some((p + 1, n));
-                p += 1;
-            }
-            Some(letter) if *letter == '?' || *letter == name[n] => (p, n) = (p + 1, n + 1),
-            _ => match retry {
-                Some((after_star, at)) => {
-                    (p, n) = (after_star, at + 1);
-                    retry = Some((after_star, at + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|letter| *letter == '*')
-}
-
-/// True if a path's last component is a pattern.
-pub fn is_pattern(name: &str) -> bool {
-    name.contains(['*', '?'])
 }
 
 #[cfg(test)]
@@ -172,7 +209,7 @@ mod tests {
         );
         assert_eq!(line(Format::Names, &file, "dir/"), "dir/a b.txt\r\n");
         assert_eq!(
-            line(Format::Facts, &file, ""),
+            line(Format::Facts(Facts::ALL), &file, ""),
             "type=file;size=5000000000;modify=20231114221320; a b.txt\r\n"
         );
         let directory = Entry {
@@ -181,8 +218,39 @@ mod tests {
             size: 0,
             modified: None,
         };
-        assert_eq!(line(Format::Facts, &directory, ""), "type=dir; d\r\n");
-        assert!(line(Format::Long, &directory, "").starts_with("drwxr-xr-x"));
+        assert_eq!(
+            line(Format::Facts(Facts::ALL), &directory, ""),
+            "type=dir; d\r\n"
+        );
+        // no time of its own: today's, at(1_700_100_000) being 16 November, 02:00
+        let listed = line(Format::Long, &directory, "");
+        assert!(listed.starts_with("drwxr-xr-x") && listed.ends_with(" Nov 16 00:00 d\r\n"));
+    }
+
+    #[test]
+    fn a_client_gets_the_facts_that_it_chose() {
+        let file = Entry {
+            name: "f".into(),
+            kind: EntryKind::File,
+            size: 5,
+            modified: Some(at(1_700_000_000)),
+        };
+        for (names, reply, listed, features) in [
+            ("size;", "size;", "size=5; f", "type;size*;modify;"),
+            (
+                "Modify;TYPE;unique;",
+                "type;modify;",
+                "type=file;modify=20231114221320; f",
+                "type*;size;modify*;",
+            ),
+            ("", "", " f", "type;size;modify;"),
+        ] {
+            let chosen = Facts::chosen(names);
+            assert_eq!(chosen.to_string(), reply);
+            assert_eq!(chosen.features(), features);
+            let line = line(Format::Facts(chosen), &file, "");
+            assert_eq!(line, format!("{listed}\r\n"));
+        }
     }
 
     #[test]
@@ -222,22 +290,6 @@ mod tests {
             "20231114246060",
         ] {
             assert_eq!(parse_timestamp(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn patterns_match_as_in_a_shell() {
-        for (pattern, name, fits) in [
-            ("*", "anything", true),
-            ("*.jpg", "a.jpg", true),
-            ("*.jpg", "a.jpeg", false),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("*a*b", "xaybzb", true),
-            ("", "", true),
-            ("?", "ü", true),
-        ] {
-            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
         }
     }
 }

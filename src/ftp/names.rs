@@ -3,7 +3,7 @@
 use tracing::info;
 
 use crate::ftp::edge::{Edge, Step};
-use crate::ftp::listformat::{facts, timestamp};
+use crate::ftp::listformat::{Facts, facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::Done;
 use crate::ftp::trace::Trace;
@@ -53,7 +53,7 @@ impl Edge {
         let (name, asked) = match verb {
             "RNTO" => ("RENAME", verb),
             // libunftp's own MLST ignores the working directory; SIZE asks the storage the same question
-            "MLST" => (verb, "SIZE"),
+            "MLST" | "SITE CHMOD" => (verb, "SIZE"),
             _ => (verb, verb),
         };
         let mut trace = audit.map(|_| Trace::begin(self, name, &path));
@@ -107,11 +107,11 @@ pub(super) fn time_reply(_: &VirtualPath, done: Done) -> Reply {
     }
 }
 
-pub(super) fn facts_reply(path: &VirtualPath, done: Done) -> Reply {
+pub(super) fn facts_reply(path: &VirtualPath, done: Done, chosen: Facts) -> Reply {
     let Done::Entry(entry) = done else {
         return Reply::from(&StoreError::NotFound);
     };
     let mut text = format!("Facts of {path}\n");
-    facts(&entry, &mut text);
+    facts(&entry, chosen, &mut text);
     Reply::new(250, format!("{text} {path}\nEnd"))
 }

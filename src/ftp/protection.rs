@@ -13,7 +13,6 @@ use tracing::{debug, warn};
 use crate::config::TlsRequired;
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::listener::Frontend;
-use crate::ftp::listformat::FACTS;
 use crate::ftp::net::{Stream, tune};
 use crate::ftp::reply::Reply;
 use crate::ftp::tls::{DataRefused, Secured};
@@ -56,9 +55,13 @@ impl Edge {
         if self.session.user().is_some() {
             return self.say(503, "AUTH must come before USER").await;
         }
-        if !matches!(mechanism, "TLS" | "TLS-C") {
-            return self.say(504, "Only AUTH TLS is supported").await;
-        }
+        // Clients from before RFC 4217 say SSL or TLS-P, and expect data connections to be protected without PBSZ and PROT
+        // (draft-murray-auth-ftp-ssl); vsftpd and proftpd do the same.
+        let is_private = match mechanism {
+            "TLS" | "TLS-C" => false,
+            "SSL" | "TLS-P" => true,
+            _ => return self.say(504, "Only AUTH TLS is supported").await,
+        };
         // commands that came in clear behind AUTH could be an attacker's
         if !self.queue.is_empty() || !self.control.is_quiet() {
             return Err(Close::With(Reply::new(
@@ -67,6 +70,7 @@ impl Edge {
             )));
         }
         self.forget_user();
+        self.private = is_private;
         self.say(234, "Begin the TLS handshake").await?;
         Err(Close::StartTls)
     }
@@ -153,9 +157,9 @@ impl Edge {
         } else {
             ""
         };
-        let hashes = self.hash_names();
+        let (hashes, facts) = (self.hash_names(), self.facts.features());
         let text = format!(
-            "Features\n{auth}{eprt}EPSV\nHASH {hashes}\nMDTM\nMFMT\nMLST {FACTS}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
+            "Features\n{auth}{eprt}EPSV\nHASH {hashes}\nMDTM\nMFMT\nMLST {facts}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
         );
         Reply::new(211, text)
     }

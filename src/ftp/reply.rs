@@ -64,10 +64,14 @@ impl From<&StoreError> for Reply {
             | StoreError::NotEmpty
             | StoreError::IntoItself
             | StoreError::Forbidden
-            | StoreError::Denied { .. } => 550,
+            | StoreError::Denied { .. }
+            // the same again would be refused again, and clients repeat after a 4xx
+            | StoreError::Refused { .. } => 550,
             StoreError::BadName(_) => 553,
-            StoreError::Unavailable { .. } | StoreError::Busy { .. } => 450,
-            StoreError::Refused { .. }
+            StoreError::NotADirectory => 501,
+            // never 450: libcurl takes it as an empty directory and succeeds, rclone as a name that doesn't exist
+            StoreError::Unavailable { .. }
+            | StoreError::Busy { .. }
             | StoreError::Changed { .. }
             | StoreError::Integrity { .. } => 451,
             StoreError::TooLarge { .. } => 552,
@@ -145,17 +149,22 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_retried_is_450_and_what_is_wrong_is_5xx() {
+    fn what_may_be_retried_is_451_and_what_is_wrong_is_5xx() {
         let unavailable = StoreError::Unavailable {
             operation: "PutObject",
             source: "connection refused to 10.0.0.7".into(),
         };
         let reply = Reply::from(&unavailable);
-        assert_eq!(reply.code, 450);
+        assert_eq!(reply.code, 451);
         assert!(
             !reply.text.contains("10.0.0.7"),
             "the inside of the store stays inside: {reply}"
         );
+        let refused = StoreError::Refused {
+            operation: "CopyObject",
+            source: "NotImplemented".into(),
+        };
+        assert_eq!(Reply::from(&refused).code, 550);
         assert_eq!(
             Reply::from(&StoreError::BadName(NameError::LeavesHome)).code,
             553

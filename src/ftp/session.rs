@@ -75,7 +75,7 @@ pub enum Order {
     List {
         /// The kind of lines.
         format: Format,
-        /// A pattern of `*` and `?` that names must fit.
+        /// A shell pattern that names must fit, unless something has just this name.
         pattern: Option<String>,
         /// Stands before names in NLST.
         directory: String,
@@ -127,6 +127,8 @@ pub enum Done {
         entries: u64,
         /// The lines for a reply, cut after a bounded number.
         text: String,
+        /// There were more.
+        is_cut: bool,
     },
 }
 

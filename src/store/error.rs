@@ -20,6 +20,9 @@ pub enum StoreError {
     /// A directory where a file is needed.
     #[error("is a directory")]
     IsDirectory,
+    /// A file where a directory is needed: MLSD of one (RFC 3659, section 7.2.1).
+    #[error("is not a directory")]
+    NotADirectory,
     /// The target of `MKD`, or of a rename, is there already.
     #[error("already exists")]
     AlreadyExists,
@@ -134,6 +137,7 @@ impl StoreError {
         match self {
             StoreError::NotFound => "not_found",
             StoreError::IsDirectory => "is_directory",
+            StoreError::NotADirectory => "not_a_directory",
             StoreError::AlreadyExists => "already_exists",
             StoreError::NotEmpty => "not_empty",
             StoreError::IntoItself => "into_itself",
@@ -257,6 +261,12 @@ impl StoreError {
                 StoreError::Denied { operation, source }
             }
             (Some(507), _) => StoreError::NoSpace { operation, source },
+            // a store that doesn't know the operation, or its form, won't know it later
+            (Some(501 | 505), _) => StoreError::Refused { operation, source },
+            // two writers at once: the loser may try again
+            (_, "OperationAborted" | "ConditionalRequestConflict") => StoreError::Changed {
+                detail: "somebody else is changing the object",
+            },
             (Some(408 | 429 | 500..), _) => StoreError::Unavailable { operation, source },
             (_, code) if THROTTLING_CODES.contains(&code) || TRANSIENT_CODES.contains(&code) => {
                 StoreError::Unavailable { operation, source }

@@ -123,6 +123,13 @@ impl Store {
         })
     }
 
+    /// True if any key begins as that of `path` does, with one request. If not, nothing of this name exists.
+    pub async fn any_begins(&self, home: &Home, path: &VirtualPath) -> Result<bool, StoreError> {
+        let key = home.key(path)?;
+        let page = self.keys(key.as_str(), None, Some(1), None).await?;
+        Ok(!page.objects.is_empty())
+    }
+
     /// Makes the marker of a directory (`MKD`); whatever exists under that name is an error.
     pub async fn make_directory(&self, home: &Home, path: &VirtualPath) -> Result<(), StoreError> {
         let marker = home

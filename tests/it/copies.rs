@@ -47,7 +47,7 @@ async fn a_rename_that_breaks_leaves_the_source_complete_and_no_copies() {
     proxy.fail_if(|head| head.starts_with("PUT /cosgate/new/1/key-0031"));
     ftp.command("RNFR d").await;
     let reply = ftp.command("RNTO new").await;
-    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(reply.code, 451, "{reply:?}");
     assert!(
         reply.text.contains("old directory is complete"),
         "{reply:?}"
@@ -74,7 +74,7 @@ async fn copies_that_cannot_be_removed_are_told() {
     });
     ftp.command("RNFR d").await;
     let reply = ftp.command("RNTO new").await;
-    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(reply.code, 451, "{reply:?}");
     assert!(reply.text.contains("but 1 of the"), "{reply:?}");
     let keys = gateway.keys().await;
     assert_eq!(keys.len(), 31);
@@ -89,7 +89,7 @@ async fn a_source_that_cannot_be_deleted_leaves_the_target_complete() {
     proxy.fail_if(|head| head.starts_with("DELETE /cosgate/d/1/key-0010"));
     ftp.command("RNFR d").await;
     let reply = ftp.command("RNTO new").await;
-    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(reply.code, 451, "{reply:?}");
     assert!(
         reply.text.contains("new directory is complete"),
         "{reply:?}"

@@ -119,7 +119,7 @@ async fn bodies_that_are_cut_anywhere_are_taken_up_again() {
             // who cuts everything can win; then it must be told
             match reply.code {
                 226 => assert!(fetched == bytes, "cut after {cut}: {} bytes", fetched.len()),
-                code => assert_eq!(code, 450, "cut after {cut}: {reply:?}"),
+                code => assert_eq!(code, 451, "cut after {cut}: {reply:?}"),
             }
             reply.code
         };

@@ -3,7 +3,7 @@
 //!
 //! The model: a name has a content or none. STOR, APPE, RETR and DELE happen at one moment between the command and its
 //! reply. RNTO happens at two, since S3 has no rename: the copy, and the delete, which leaves what is another version by
-//! then. Within one gateway nothing but reads comes in between. What was refused with 450 has not happened.
+//! then. Within one gateway nothing but reads comes in between. What was refused with 451 has not happened.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -237,7 +237,7 @@ async fn session(
         };
         let ended = shared.now();
         // a download may be told that its file was replaced; what was refused for now has not happened
-        if matches!(reply.code, 450 | 451) {
+        if reply.code == 451 {
             continue;
         }
         assert!(

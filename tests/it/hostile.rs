@@ -83,7 +83,7 @@ async fn what_real_clients_send_is_answered() {
         ("ABOR", 226),
         ("TYPE A", 200),
         ("XPWD", 257),
-        ("SITE CHMOD 644 x", 200),
+        ("SITE CHMOD 644 x", 550),
         ("LANG en", 502),
     ] {
         assert_eq!(ftp.command(line).await.code, code, "{line}");

@@ -4,6 +4,7 @@ mod support;
 
 mod active;
 mod auth_http;
+mod commands;
 mod configuration;
 mod copies;
 mod credentials;

@@ -103,7 +103,7 @@ async fn a_delete_whose_answer_was_lost_does_not_delete_what_was_stored_since() 
             drop(hold);
             let reply = ftp.reply().await;
             let code = if command.starts_with("DELE") {
-                450
+                451
             } else {
                 250
             };
@@ -242,7 +242,7 @@ async fn two_appends_at_once_lose_nothing_that_was_acknowledged() {
             assert!(stored.starts_with(&base));
             let tail = String::from_utf8_lossy(&stored[size..]).into_owned();
             for (reply, line) in [(&first, "line1\n"), (&second, "line2\n")] {
-                assert!(matches!(reply.code, 226 | 450), "{reply:?}");
+                assert!(matches!(reply.code, 226 | 451), "{reply:?}");
                 assert_eq!(
                     tail.contains(line),
                     reply.code == 226,
@@ -250,7 +250,7 @@ async fn two_appends_at_once_lose_nothing_that_was_acknowledged() {
                 );
             }
             assert_eq!(first.code.min(second.code), 226);
-            assert_eq!(first.code.max(second.code), 450);
+            assert_eq!(first.code.max(second.code), 451);
             assert_eq!(gateway.unfinished().await, 0);
         }
     }
@@ -272,7 +272,7 @@ async fn an_append_loses_against_another_gateway_that_was_faster() {
             drop(hold);
         };
         let (reply, ()) = tokio::join!(ftp.store("APPE log", b"tail"), meanwhile);
-        assert_eq!(reply.code, 450, "{size} {reply:?}");
+        assert_eq!(reply.code, 451, "{size} {reply:?}");
         assert!(reply.text.contains("changed meanwhile"), "{reply:?}");
         assert_eq!(gateway.object("log").await, Some(b"somebody's".to_vec()));
         assert_eq!(gateway.unfinished().await, 0);
@@ -296,7 +296,7 @@ async fn an_append_to_a_missing_file_does_not_replace_what_is_stored_meanwhile()
         drop(hold);
     };
     let (reply, ()) = tokio::join!(ftp.store("APPE fresh", b"appended"), meanwhile);
-    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(reply.code, 451, "{reply:?}");
     assert_eq!(gateway.object("fresh").await, Some(b"whole".to_vec()));
 }
 
@@ -317,13 +317,13 @@ async fn a_directory_rename_that_broke_off_goes_on_when_it_is_sent_again() {
     });
     ftp.command("RNFR d").await;
     let reply = ftp.command("RNTO new").await;
-    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(reply.code, 451, "{reply:?}");
     assert!(reply.text.contains("copies made are left"), "{reply:?}");
     // while the old files were deleted
     proxy.fail_if(|head| head.starts_with("DELETE /cosgate/d/1"));
     ftp.command("RNFR d").await;
     let reply = ftp.command("RNTO new").await;
-    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(reply.code, 451, "{reply:?}");
     assert!(reply.text.contains("10 files are left"), "{reply:?}");
     assert_eq!(gateway.keys().await.len(), 31);
 

@@ -102,7 +102,7 @@ async fn what_the_store_fails_at_is_shown_and_a_question_for_nothing_is_not() {
     for asked in commands {
         assert_eq!(
             ftp.command(&format!("{asked} f")).await.code,
-            450,
+            451,
             "{asked}"
         );
     }

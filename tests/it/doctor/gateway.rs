@@ -285,7 +285,7 @@ async fn a_broken_store_is_told_and_nothing_is_left() {
         &report,
         "upload",
         Outcome::Failed,
-        &["450", "cosgate doctor"],
+        &["451", "cosgate doctor"],
     );
     expect(&report, "delete", Outcome::Ok, &["nothing was left"]);
     assert!(gateway.keys().await.is_empty());

@@ -47,8 +47,13 @@ impl Ftp {
     }
 
     /// AUTH TLS and the handshake; the handshake's error if there is one.
-    pub async fn secure(mut self, client: &TlsClient) -> std::io::Result<Self> {
-        let reply = self.command("AUTH TLS").await;
+    pub async fn secure(self, client: &TlsClient) -> std::io::Result<Self> {
+        self.secure_by("TLS", client).await
+    }
+
+    /// The same by another mechanism of AUTH.
+    pub async fn secure_by(mut self, mechanism: &str, client: &TlsClient) -> std::io::Result<Self> {
+        let reply = self.command(&format!("AUTH {mechanism}")).await;
         assert_eq!(reply.code, 234, "{reply:?}");
         let Wire::Plain(socket) = self.control.into_inner() else {
             panic!("the connection is protected already")
@@ -78,6 +83,11 @@ impl Ftp {
     pub async fn protect(&mut self, client: &TlsClient) {
         assert_eq!(self.command("PBSZ 0").await.code, 200);
         assert_eq!(self.command("PROT P").await.code, 200);
+        self.private = Some(client.clone());
+    }
+
+    /// As [`Ftp::protect`], without a word to the server.
+    pub fn protect_silently(&mut self, client: &TlsClient) {
         self.private = Some(client.clone());
     }
 

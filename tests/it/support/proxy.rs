@@ -252,6 +252,10 @@ async fn pass_requests(
                 return false;
             }
         }
+        // at once, not only when the connection is closed
+        if state.down.load(Ordering::SeqCst) {
+            return false;
+        }
         let header = |name: &str| {
             head.lines()
                 .filter_map(|line| line.split_once(": "))

@@ -26,7 +26,7 @@ async fn nothing_that_is_exported_or_logged_authenticates() {
     assert_eq!(ftp.store("STOR f", &pattern(6 * MIB)).await.code, 226);
     assert_eq!(ftp.fetch("RETR f").await.1.code, 226);
     traced.proxy.set_down(true);
-    assert_eq!(ftp.store("STOR g", b"x").await.code, 450);
+    assert_eq!(ftp.store("STOR g", b"x").await.code, 451);
     eventually("all has come", || async {
         let roots = traced.collector.spans();
         roots.iter().filter(|span| span.name == "ftp.STOR").count() == 2

@@ -255,7 +255,7 @@ async fn refusals_and_failures_are_errors_with_their_kind() {
 
     traced.collector.clear();
     traced.proxy.set_down(true);
-    assert_eq!(ftp.store("STOR f", b"x").await.code, 450);
+    assert_eq!(ftp.store("STOR f", b"x").await.code, 451);
     let (root, below) = traced.collector.trace("ftp.STOR").await;
     assert_eq!(root.get("ftp.transfer.outcome"), "failed");
     assert_eq!(root.get("error.type"), "unavailable");
