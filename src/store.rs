@@ -11,6 +11,7 @@ mod conditions;
 pub mod copy;
 mod credentials;
 mod describe;
+mod document;
 pub mod download;
 pub mod embedded;
 pub mod error;

@@ -14,6 +14,7 @@ use crate::store::budget::Budget;
 use crate::store::buffer::Buffers;
 use crate::store::conditions::Conditions;
 use crate::store::credentials::{self, Renewed};
+use crate::store::document::WholeListings;
 use crate::store::error::StoreError;
 use crate::store::integrity::Integrity;
 use crate::store::locks::NameLocks;
@@ -68,6 +69,7 @@ impl Base {
         let requests = || self.requests.clone();
         let config = config
             .interceptor(Observer::new(requests(), self.send_trace_context))
+            .interceptor(WholeListings)
             .interceptor(Retries::new(
                 quota,
                 renewed,

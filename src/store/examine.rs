@@ -94,8 +94,8 @@ impl Store {
                 same(body == PROBE, "other bytes came back than were stored")
             }
             Right::List => {
-                let page = self.keys(key.as_str(), None, Some(1), None).await?;
-                let listed = page.objects.first().and_then(|object| object.key());
+                let objects = self.first_objects(key.as_str(), 1).await?;
+                let listed = objects.first().and_then(|object| object.key());
                 same(
                     listed == Some(key.as_str()),
                     "the listing doesn't show what was just stored",

@@ -284,9 +284,8 @@ impl Store {
         prefix: &KeyPrefix,
         count: i32,
     ) -> Result<Vec<(String, Option<SystemTime>)>, StoreError> {
-        let page = self.keys(prefix.as_str(), None, Some(count), None).await?;
-        Ok(page
-            .objects
+        let objects = self.first_objects(prefix.as_str(), count).await?;
+        Ok(objects
             .into_iter()
             .filter_map(|object| {
                 Some((

@@ -18,6 +18,7 @@ mod hostile;
 mod import;
 mod integrity;
 mod interruptions;
+mod listings;
 mod masquerade;
 mod protection;
 mod races;

@@ -157,6 +157,15 @@ impl Proxy {
         self.fail_if(choose);
     }
 
+    /// As [`Self::fail_if`], with an answer of 200 and this XML.
+    pub fn answer_if(&self, xml: &str, choose: impl FnMut(&str) -> bool + Send + 'static) {
+        *self.state.answer.lock().expect("no panic") = Some(format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{xml}",
+            xml.len()
+        ));
+        self.fail_if(choose);
+    }
+
     /// Each request whose head is chosen here waits until the result is dropped.
     pub fn hold_if(&self, choose: impl FnMut(&str) -> bool + Send + 'static) -> Hold {
         let held = Arc::new(Held::default());
