@@ -179,8 +179,9 @@ async fn bytes_that_change_on_the_way_to_the_store_are_found() {
     .await;
     gateway.put_object("f", b"old".to_vec()).await;
     let mut ftp = gateway.login().await;
-    for size in [100_000, 6 * MIB] {
-        proxy.corrupt_next_body();
+    // each body is sent again once
+    for (size, bodies) in [(100_000, 2), (6 * MIB, 4)] {
+        proxy.corrupt_next_bodies(bodies);
         assert_eq!(
             ftp.store("STOR f", &pattern(size)).await.code,
             451,
@@ -193,7 +194,9 @@ async fn bytes_that_change_on_the_way_to_the_store_are_found() {
         );
     }
     assert_eq!(gateway.unfinished().await, 0);
+    proxy.corrupt_next_bodies(1);
     assert_eq!(ftp.store("STOR f", &pattern(100)).await.code, 226);
+    assert!(gateway.object("f").await == Some(pattern(100)));
     let admin = gateway.gateway.admin_address().expect("it is on");
     let metrics = get(admin, "/metrics", &[]).await.body;
     let counted = "\ncosgate_integrity_failures_total 2\n";

@@ -3,6 +3,7 @@
 pub mod cloud;
 pub mod collector;
 pub mod cos;
+pub mod faults;
 pub mod ftp;
 pub mod gateway;
 pub mod http;

@@ -9,6 +9,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::faults::{Answer, Fault, Given, Script, operation};
+
 /// Passes bytes on until it is told to break.
 pub struct Proxy {
     address: SocketAddr,
@@ -23,8 +25,8 @@ struct State {
     /// Bytes that may still come back from the store; `u64::MAX` for all.
     allowance: AtomicU64,
     connections: AtomicU64,
-    /// Flip a bit in the next body on its way to the store.
-    corrupt: AtomicBool,
+    /// Bodies in each of which a bit is to be flipped on its way to the store.
+    corrupt: AtomicU64,
     /// The answer to the next request whose first line has both is lost.
     lose: Mutex<Option<(&'static str, &'static str)>>,
     lost: AtomicU64,
@@ -38,6 +40,10 @@ struct State {
     answer: Mutex<Option<String>>,
     /// Which requests wait here.
     holding: Mutex<Option<(Failing, Arc<Held>)>>,
+    /// Which requests meet which fault.
+    script: Script,
+    /// How many have.
+    faults: AtomicU64,
 }
 
 /// Requests that wait at the proxy.
@@ -110,9 +116,9 @@ impl Proxy {
         self.state.silent.store(silent, Ordering::SeqCst);
     }
 
-    /// A bit of the next body is flipped on its way.
-    pub fn corrupt_next_body(&self) {
-        self.state.corrupt.store(true, Ordering::SeqCst);
+    /// A bit of each of the next bodies is flipped on its way.
+    pub fn corrupt_next_bodies(&self, bodies: u64) {
+        self.state.corrupt.store(bodies, Ordering::SeqCst);
     }
 
     /// The store gets the next request of this kind, and its answer never comes back.
@@ -173,6 +179,31 @@ impl Proxy {
         Hold(held)
     }
 
+    /// A request of this operation of S3 (`PutObject`, or `*` for any) meets a fault: the next one, unless the result says
+    /// otherwise.
+    pub fn fault(&self, operation: &'static str, fault: Fault) -> Given<'_> {
+        self.state.script.add(operation, fault)
+    }
+
+    /// Forgets the faults that have not happened.
+    pub fn clear_faults(&self) {
+        self.state.script.clear();
+    }
+
+    /// How many requests met a fault of the script.
+    pub fn faults_met(&self) -> u64 {
+        self.state.faults.load(Ordering::SeqCst)
+    }
+
+    /// The operations of all requests since the last call, such as `PutObject f`, by [`Self::take_requests`].
+    pub fn take_operations(&self) -> Vec<String> {
+        let named = |head: String| {
+            let (name, key) = operation(&head);
+            format!("{name} {key}").trim_end().to_owned()
+        };
+        self.take_requests().into_iter().map(named).collect()
+    }
+
     /// The heads of all requests since the last call.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.requests.lock().expect("no panic"))
@@ -184,6 +215,15 @@ impl State {
         while self.silent.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// True for a body that is to be corrupted.
+    fn is_corrupted(&self) -> bool {
+        let one_less = |bodies: u64| bodies.checked_sub(1);
+        let counted = self
+            .corrupt
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        counted.is_ok()
     }
 
     /// True for the request whose answer is to be lost.
@@ -200,70 +240,157 @@ impl State {
     }
 }
 
+/// How the connection to the client ends when the requests end.
+enum End {
+    /// It just ends.
+    Closed,
+    /// With this last answer.
+    Answered(Vec<u8>),
+}
+
+/// What the two directions of one connection share. There is one request at a time, so one place for its fault.
+#[derive(Default)]
+struct Exchange {
+    /// The answer to come is not to be passed on.
+    doomed: AtomicBool,
+    /// What to do with the answer to come, and whether it is that of a HEAD.
+    fault: Mutex<Option<(Fault, bool)>>,
+}
+
 async fn pass(client: TcpStream, store: TcpStream, state: &State) {
     let _ = (client.set_nodelay(true), store.set_nodelay(true));
     let (from_client, mut to_client) = client.into_split();
-    let (mut from_store, to_store) = store.into_split();
-    let doomed = AtomicBool::new(false);
-    let upstream = pass_requests(from_client, to_store, state, &doomed);
-    let downstream = async {
-        let mut chunk = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = from_store.read(&mut chunk).await {
-            if doomed.load(Ordering::SeqCst) {
-                state.lost.fetch_add(1, Ordering::SeqCst);
-                return;
-            }
-            state.while_silent().await;
-            let left = state.allowance.load(Ordering::SeqCst);
-            let pass_on = read.min(usize::try_from(left).unwrap_or(usize::MAX));
-            if to_client.write_all(&chunk[..pass_on]).await.is_err() {
-                return;
-            }
-            if left != u64::MAX {
-                state.allowance.fetch_sub(pass_on as u64, Ordering::SeqCst);
-                if pass_on < read {
-                    // one break; the next connection works
-                    state.allowance.store(u64::MAX, Ordering::SeqCst);
-                    return;
-                }
-            }
-        }
-    };
+    let (from_store, to_store) = store.into_split();
+    let exchange = Exchange::default();
+    let upstream = pass_requests(from_client, to_store, state, &exchange);
+    let downstream = pass_answers(
+        BufReader::with_capacity(64 * 1024, from_store),
+        &mut to_client,
+        state,
+        &exchange,
+    );
     let broken = async {
         while !state.down.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let refused = tokio::select! {
-        refused = upstream => refused,
-        () = downstream => false,
-        () = broken => false,
+    let end = tokio::select! {
+        end = upstream => end,
+        () = downstream => End::Closed,
+        () = broken => End::Closed,
     };
-    if refused {
-        let answer = state.answer.lock().expect("no panic").clone();
-        let answer = answer.unwrap_or_else(|| INTERNAL_ERROR.to_owned());
-        let _ = to_client.write_all(answer.as_bytes()).await;
+    if let End::Answered(answer) = end {
+        let _ = to_client.write_all(&answer).await;
     }
 }
 
-/// Passes one request after another on; true if one is to be answered with 500.
+/// Passes answers on, byte by byte as they come; one that meets a fault is read as a whole before.
+async fn pass_answers(
+    mut from_store: BufReader<OwnedReadHalf>,
+    to_client: &mut OwnedWriteHalf,
+    state: &State,
+    exchange: &Exchange,
+) {
+    loop {
+        let read = match from_store.fill_buf().await {
+            Ok([]) | Err(_) => return,
+            Ok(bytes) => bytes.len(),
+        };
+        if exchange.doomed.load(Ordering::SeqCst) {
+            state.lost.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        state.while_silent().await;
+        let fault = exchange.fault.lock().expect("no panic").take();
+        if let Some((fault, is_of_head)) = fault {
+            let Some(mut answer) = read_answer(&mut from_store, is_of_head).await else {
+                return;
+            };
+            match fault {
+                Fault::LoseAnswer | Fault::LoseRequest => return,
+                Fault::Answer(other) | Fault::AnswerAfter(other) => answer = other,
+                Fault::Edit(edit) => edit(&mut answer),
+            }
+            if to_client
+                .write_all(&answer.to_bytes(is_of_head))
+                .await
+                .is_err()
+            {
+                return;
+            }
+            continue;
+        }
+        let left = state.allowance.load(Ordering::SeqCst);
+        let pass_on = read.min(usize::try_from(left).unwrap_or(usize::MAX));
+        if to_client
+            .write_all(&from_store.buffer()[..pass_on])
+            .await
+            .is_err()
+        {
+            return;
+        }
+        from_store.consume(read);
+        if left != u64::MAX {
+            state.allowance.fetch_sub(pass_on as u64, Ordering::SeqCst);
+            if pass_on < read {
+                // one break; the next connection works
+                state.allowance.store(u64::MAX, Ordering::SeqCst);
+                return;
+            }
+        }
+    }
+}
+
+/// Reads one head, the blank line included.
+async fn read_head(from: &mut BufReader<OwnedReadHalf>) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if from.read_line(&mut head).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+    Some(head)
+}
+
+async fn read_answer(from: &mut BufReader<OwnedReadHalf>, is_of_head: bool) -> Option<Answer> {
+    let mut answer = Answer::parse_head(&read_head(from).await?);
+    if is_of_head || answer.status == 204 || answer.status == 304 {
+        return Some(answer);
+    }
+    if answer.header("transfer-encoding").is_some() {
+        loop {
+            let mut line = String::new();
+            from.read_line(&mut line).await.ok()?;
+            let length = usize::from_str_radix(line.trim(), 16).ok()?;
+            let mut chunk = vec![0; length + 2];
+            from.read_exact(&mut chunk).await.ok()?;
+            if length == 0 {
+                return Some(answer);
+            }
+            answer.body.extend_from_slice(&chunk[..length]);
+        }
+    }
+    let length: usize = answer.header("content-length")?.parse().ok()?;
+    answer.body.resize(length, 0);
+    from.read_exact(&mut answer.body).await.ok()?;
+    Some(answer)
+}
+
+/// Passes one request after another on.
 async fn pass_requests(
     from_client: OwnedReadHalf,
     mut to_store: OwnedWriteHalf,
     state: &State,
-    doomed: &AtomicBool,
-) -> bool {
+    exchange: &Exchange,
+) -> End {
     let mut from_client = BufReader::new(from_client);
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if from_client.read_line(&mut head).await.unwrap_or(0) == 0 {
-                return false;
-            }
-        }
+        let Some(head) = read_head(&mut from_client).await else {
+            return End::Closed;
+        };
         // at once, not only when the connection is closed
         if state.down.load(Ordering::SeqCst) {
-            return false;
+            return End::Closed;
         }
         let header = |name: &str| {
             head.lines()
@@ -293,12 +420,7 @@ async fn pass_requests(
             failing.as_mut().is_some_and(|choose| choose(&head))
         };
         if state.is_doomed(&head) {
-            doomed.store(true, Ordering::SeqCst);
-        }
-        let passed = !fails && to_store.write_all(head.as_bytes()).await.is_ok();
-        state.requests.lock().expect("no panic").push(head);
-        if !passed {
-            return fails;
+            exchange.doomed.store(true, Ordering::SeqCst);
         }
         // where a chunked body ends, nobody here knows; what follows is passed on unseen
         let length = if is_chunked {
@@ -306,17 +428,54 @@ async fn pass_requests(
         } else {
             length.unwrap_or(0)
         };
+        let is_of_head = head.starts_with("HEAD ");
+        let fault = state.script.take(&head);
+        if fault.is_some() {
+            state.faults.fetch_add(1, Ordering::SeqCst);
+        }
+        let refused = match fault {
+            None => None,
+            Some(Fault::LoseRequest) => Some(End::Closed),
+            // the connection ends with it, so that nobody waits for what the store never got
+            Some(Fault::Answer(mut answer)) => {
+                answer.set("connection", "close");
+                Some(End::Answered(answer.to_bytes(is_of_head)))
+            }
+            Some(fault) => {
+                let told = (fault, is_of_head);
+                *exchange.fault.lock().expect("no panic") = Some(told);
+                None
+            }
+        };
+        if let Some(end) = refused {
+            state.requests.lock().expect("no panic").push(head);
+            // a client that is answered before its body is read may meet a reset instead of the answer
+            let body = &mut (&mut from_client).take(length);
+            let _ = tokio::io::copy_buf(body, &mut tokio::io::sink()).await;
+            return end;
+        }
+        let passed = !fails && to_store.write_all(head.as_bytes()).await.is_ok();
+        state.requests.lock().expect("no panic").push(head);
+        if !passed {
+            let answer = state.answer.lock().expect("no panic").clone();
+            let answer = answer.unwrap_or_else(|| INTERNAL_ERROR.to_owned());
+            return if fails {
+                End::Answered(answer.into_bytes())
+            } else {
+                End::Closed
+            };
+        }
         let body = &mut (&mut from_client).take(length);
-        if length > 0 && length != u64::MAX && state.corrupt.swap(false, Ordering::SeqCst) {
+        if length > 0 && length != u64::MAX && state.is_corrupted() {
             let Ok(byte) = body.read_u8().await else {
-                return false;
+                return End::Closed;
             };
             if to_store.write_all(&[byte ^ 1]).await.is_err() {
-                return false;
+                return End::Closed;
             }
         }
         if tokio::io::copy_buf(body, &mut to_store).await.is_err() {
-            return false;
+            return End::Closed;
         }
     }
 }
