@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User};
+use crate::events::{Events, SinkError};
 use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Census, Drained, Frontend, ListenError, Listeners};
@@ -36,6 +37,7 @@ pub struct Gateway {
     admin_address: Option<SocketAddr>,
     passive_ports: RangeInclusive<u16>,
     drain_deadline: Duration,
+    flush_timeout: Duration,
     demo_password: Option<SecretString>,
     /// Outlives the sessions, since they store into it.
     embedded: Option<EmbeddedStore>,
@@ -73,6 +75,9 @@ pub enum StartError {
     /// The users can't be set up.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// The sinks of events can't be set up.
+    #[error(transparent)]
+    Events(#[from] SinkError),
     /// No password could be made or hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -94,6 +99,7 @@ impl StartError {
                 | StartError::Tls(_)
                 | StartError::Users(UsersError::Endpoint(_))
                 | StartError::Kubernetes(_)
+                | StartError::Events(_)
         )
     }
 }
@@ -166,8 +172,10 @@ impl Gateway {
             let watched = watched.seen(file.digest);
             tokio::spawn(async move { users.follow(path, watched, stop).await });
         }
+        let events = Events::start(&config.events)?;
         let frontend = Arc::new(Frontend {
             users,
+            events,
             greeting: config.greeting,
             sessions: config.sessions,
             accept_timeout: config.passive.accept_timeout,
@@ -213,12 +221,14 @@ impl Gateway {
             provider = %config.storage.provider, bucket = config.storage.bucket, "cosgate {} is serving", env!("CARGO_PKG_VERSION")
         );
         let drain_deadline = config.drain.deadline;
+        let flush_timeout = config.events.flush_timeout;
         Ok(Gateway {
             frontend,
             addresses,
             admin_address,
             passive_ports: config.passive.ports,
             drain_deadline,
+            flush_timeout,
             demo_password,
             embedded,
         })
@@ -300,6 +310,7 @@ impl Gateway {
     /// Ends all sessions, running transfers within `drain.deadline`, and then the store.
     pub async fn stop(self) -> Drained {
         let drained = self.frontend.drain(self.drain_deadline).await;
+        self.frontend.events.flush(self.flush_timeout).await;
         self.frontend.store.settle(ABORTS_WITHIN).await;
         if let Some(embedded) = self.embedded {
             embedded.stop().await;

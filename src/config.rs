@@ -14,7 +14,7 @@
 //! reader.rs   one key at a time: text -> value (parse.rs, names.rs), or a Problem (error.rs)
 //!    │
 //! resolve.rs  all keys and what holds between them (storage.rs, credentials.rs, endpoint.rs,
-//!    │        users.rs, memory.rs) ──> Config (schema.rs)
+//!    │        users.rs, events.rs, memory.rs) ──> Config (schema.rs)
 //!    │
 //! print.rs    what `cosgate check-config` prints
 //! import.rs   the configuration of COS FTP Server, turned into one for cosgate
@@ -37,6 +37,7 @@ mod cluster;
 mod credentials;
 mod endpoint;
 mod error;
+mod events;
 pub mod import;
 mod keys;
 mod links;
@@ -66,6 +67,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use credentials::is_role_name;
 pub use error::{ConfigError, Problem};
+pub use events::{EventSink, EventType, Events};
 pub use keys::{Fallback, Key, Kind, markdown_rows, table};
 pub use links::DOCTOR_PASSWORD;
 pub use print::Loaded;

@@ -31,6 +31,7 @@ pub mod auth;
 pub mod backend;
 pub mod codec;
 pub mod command;
+mod commits;
 pub mod edge;
 pub mod engine;
 pub mod exchange;

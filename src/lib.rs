@@ -7,6 +7,7 @@
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
 //!              └─> storage backend (ftp::backend) ── the client's data connection comes in the session's order
 //!                      └─> store: upload, download, listing, copy ──> aws-sdk-s3 ──> COS, S3, or the embedded store
+//!      └─> events: what was committed, to HTTP and NATS
 //! ```
 //!
 //! Invariants, each with a test:
@@ -30,8 +31,10 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod events;
 pub mod ftp;
 pub mod health;
+pub mod http_client;
 pub mod kubernetes;
 pub mod masquerade;
 pub mod metrics;

@@ -146,6 +146,12 @@ metrics! {
         "When the certificate in force ends, in Unix time; absent without FTPS";
     CERTIFICATE_FAILING = "cosgate_certificate_reload_failing_since_timestamp" Gauge Seconds []
         "Since when changed certificate files can't be used, in Unix time, or 0; absent without FTPS";
+    EVENTS = "cosgate_events" Counter Number ["sink" "outcome"]
+        "Events about committed files, by sink of the configuration: `accepted`, `refused` (an attempt that the sink refused), `retried`, `lost` (no room, or given up)";
+    EVENTS_BACKLOG = "cosgate_events_backlog" Gauge Number ["sink"]
+        "Events that a sink has not taken yet";
+    EVENTS_OLDEST = "cosgate_events_oldest" Gauge Seconds ["sink"]
+        "How long the oldest of them has waited, or 0";
     SPANS_ENDED = "cosgate_trace_spans" Counter Number []
         "Spans that were to be sent to the collector";
     SPANS_EXPORTED = "cosgate_trace_spans_exported" Counter Number []

@@ -14,7 +14,10 @@ mod traces;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::Context;
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{Level, Metadata, Span, error, info, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -176,6 +179,31 @@ pub fn trace_parent(span: &Span) -> Option<String> {
             context.trace_flags().to_u8() & 1
         )
     })
+}
+
+/// Makes `span` a part of the trace of `parent`, a `traceparent` as [`trace_parent`] makes it. Anything else leaves the span as it is.
+pub fn continue_trace(span: &Span, parent: &str) {
+    let mut fields = parent.split('-').skip(1);
+    let (Some(trace), Some(parent), Some(flags)) = (fields.next(), fields.next(), fields.next())
+    else {
+        return;
+    };
+    let (Ok(trace), Ok(parent), Ok(flags)) = (
+        TraceId::from_hex(trace),
+        SpanId::from_hex(parent),
+        u8::from_str_radix(flags, 16),
+    ) else {
+        return;
+    };
+    let remote = SpanContext::new(
+        trace,
+        parent,
+        TraceFlags::new(flags),
+        true,
+        TraceState::NONE,
+    );
+    // an error means that nobody exports spans
+    let _ = span.set_parent(Context::new().with_remote_span_context(remote));
 }
 
 /// Other layers' spans, the SDK's or libunftp's, are no part of a trace: their fields were not made for it.

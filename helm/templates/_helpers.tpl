@@ -46,9 +46,9 @@ change of it must not replace pods. */}}
 {{/* The TCP port that an URL leads to; empty without an URL */}}
 {{- define "cosgate.portOfUrl" -}}
 {{- with . | toString -}}
-{{- $authority := regexFind "^https?://[^/?#]*" . -}}
+{{- $authority := regexFind "^(https?|nats|tls)://[^/?#]*" . -}}
 {{- if $authority -}}
-{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (hasPrefix "https:" $authority | ternary "443" "80") -}}
+{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (get (dict "https" "443" "http" "80" "nats" "4222" "tls" "4222") (regexFind "^[a-z]+" $authority)) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

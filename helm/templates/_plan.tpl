@@ -43,6 +43,11 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail (printf "config.storage.%s would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_STORAGE__%s" . (upper .)) -}}
 {{- end -}}
 {{- end -}}
+{{- range dig "events" "sinks" list $config -}}
+{{- if .token -}}
+{{- fail "config.events.sinks[].token would be readable in a ConfigMap; put the whole list into existingSecret or secret.env as COSGATE_EVENTS__SINKS, in JSON" -}}
+{{- end -}}
+{{- end -}}
 {{- if dig "auth" "http" "token" "" $config -}}
 {{- fail "config.auth.http.token would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_AUTH__HTTP__TOKEN" -}}
 {{- end -}}

@@ -88,7 +88,7 @@ fn token(text: &str) -> Parsed<String> {
 }
 
 /// A file that holds certificates now; it is read again when it is used.
-fn ca_file(text: &str) -> Parsed<PathBuf> {
+pub(super) fn ca_file(text: &str) -> Parsed<PathBuf> {
     const WANTED: &str = "give the path of a PEM file with certificates";
     let path = PathBuf::from(text);
     let pem =

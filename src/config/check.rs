@@ -83,7 +83,7 @@ impl<'a> Check<'a> {
                 Some(Value::from(values.collect::<Vec<_>>()))
             }
             (Kind::Sections, _) => {
-                self.problem(path, format!("write a list such as {USERS_EXAMPLE}"))
+                self.problem(path, format!("write a list such as {}", example(path)))
             }
             (_, Node::Text(text)) => Some(Value::from(text)),
             (Kind::List, Node::List(items)) => {
@@ -104,7 +104,7 @@ impl<'a> Check<'a> {
             Node::Map(entries) => Some(self.section(path, entries)),
             _ => self.problem(
                 path,
-                format!("write a section with keys, as in {USERS_EXAMPLE}"),
+                format!("write a section with keys, as in {}", example(path)),
             ),
         };
         section.unwrap_or(Value::Empty(Tag::Default, Empty::None))
@@ -199,6 +199,14 @@ impl YamlFile {
     }
 }
 
-pub(super) const USERS_EXAMPLE: &str = r#"[{"name": "alice", "password_hash": "$argon2id$..."}]"#;
+/// A value of the list of sections that `path` is, or is in.
+pub(super) fn example(path: &str) -> &'static str {
+    if path.starts_with("events.") {
+        r#"[{"name": "pipeline", "url": "https://events.example.com/hook"}]"#
+    } else {
+        r#"[{"name": "alice", "password_hash": "$argon2id$..."}]"#
+    }
+}
+
 const CLEAR_TEXT_ADVICE: &str = "passwords are not kept in clear text; run `cosgate hash-password` \
                                  and write its output as password_hash";

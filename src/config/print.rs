@@ -7,7 +7,7 @@ use super::error::{REDACTED, printable};
 use super::keys::table;
 use super::parse::size_text;
 use super::reader::Setting;
-use super::{Config, User};
+use super::{Config, EventSink, User};
 
 /// A configuration that is fit for use, and what is to be said about it.
 #[derive(Debug, Clone)]
@@ -39,6 +39,11 @@ impl Loaded {
                     .map_or(&[][..], |file| &file.users),
                 _ => &[],
             };
+            if key.path == "events.sinks" {
+                let sinks = self.config.events.sinks.iter().enumerate();
+                let of_sinks = sinks.flat_map(|(index, sink)| sink_lines(key.path, index, sink));
+                lines.extend(of_sinks.map(|line| (line, "")));
+            }
             for (index, user) in users.iter().enumerate() {
                 let of_user = user_lines(key.path, index, user);
                 lines.extend(of_user.into_iter().map(|line| (line, "")));
@@ -60,6 +65,36 @@ impl Loaded {
         }
         text
     }
+}
+
+/// The lines of one sink of events.
+fn sink_lines(list: &str, index: usize, sink: &EventSink) -> Vec<String> {
+    let types: Vec<&str> = sink.types.iter().map(|kind| kind.word()).collect();
+    let mut keys = vec![
+        ("name", printable(&sink.name)),
+        ("url", printable(&sink.url)),
+        ("types", types.join(", ")),
+    ];
+    if sink.is_nats() {
+        keys.push(("subject", printable(&sink.subject)));
+    }
+    if sink.token.is_some() {
+        keys.push(("token", REDACTED.to_string()));
+    }
+    if let Some(file) = &sink.ca_file {
+        keys.push(("ca_file", printable(&file.display().to_string())));
+    }
+    if !sink.keys.is_empty() {
+        let patterns: Vec<String> = sink
+            .keys
+            .iter()
+            .map(|one| printable(&one.to_string()))
+            .collect();
+        keys.push(("keys", patterns.join(", ")));
+    }
+    keys.into_iter()
+        .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
+        .collect()
 }
 
 /// The lines of one user, with what is set; where they come from stands beside `users` or `users_file`.

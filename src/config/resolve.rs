@@ -14,7 +14,7 @@ use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
     Active, Admin, Config, Download, Drain, Log, LogFormat, Sessions, Upload, auth, cluster,
-    memory, passive, tls, users,
+    events, memory, passive, tls, users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
@@ -59,6 +59,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         auth,
         reload_interval: read.duration("reload.interval"),
         log: log(read),
+        events: events::resolve(read),
         active: Active {
             enabled: read.value("active.enabled", parse::switch),
             connect_timeout: read.duration("active.connect_timeout"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use super::Events;
 use crate::password::PasswordHash;
 
 /// The whole configuration, checked.
@@ -46,6 +47,8 @@ pub struct Config {
     pub reload_interval: Duration,
     /// The cluster around this process, if any.
     pub kubernetes: Kubernetes,
+    /// Who is told of committed objects.
+    pub events: Events,
     /// The HTTP probes.
     pub admin: Admin,
     /// Log output.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile};
 
-use super::check::{Check, USERS_EXAMPLE, YamlFile};
+use super::check::{Check, YamlFile, example};
 use super::error::{DEFAULT, Problem, printable};
 use super::keys::{self, CONFIG_VARIABLE, FILE_SUFFIX, Key, Kind, PREFIX};
 use super::links::is_foreign;
@@ -28,8 +28,9 @@ pub(super) struct Sources {
 }
 
 /// Variables that the platform sets: TKE's pod identity, and the name of the pod.
-const SURROUNDINGS: [&str; 5] = [
+const SURROUNDINGS: [&str; 6] = [
     "HOSTNAME",
+    "POD_NAMESPACE",
     "TKE_PROVIDER_ID",
     "TKE_REGION",
     "TKE_ROLE_ARN",
@@ -158,7 +159,8 @@ impl Sources {
                 Ok(node) => node,
                 Err(error) => {
                     let advice = format!(
-                        "not valid YAML or JSON: {error}; write a list such as {USERS_EXAMPLE}"
+                        "not valid YAML or JSON: {error}; write a list such as {}",
+                        example(key.path)
                     );
                     self.problems
                         .push(Problem::about(key.path, Some(name.into()), advice));

@@ -125,6 +125,16 @@ fn every_key_of_the_table_is_read() {
         let entry = format!(r#"USERS=[{{"{key}": "{}"}}]"#, value.escape_default());
         refused(with_env(&[&entry]), &[&format!("users[0].{key} = ")]);
     }
+    for key in table()
+        .iter()
+        .filter_map(|key| key.path.strip_prefix("events.sinks[]."))
+    {
+        let entry = format!(
+            r#"EVENTS__SINKS=[{{"{key}": "{}"}}]"#,
+            "a\tb/..".escape_default()
+        );
+        refused(with_env(&[&entry]), &[&format!("events.sinks[0].{key} = ")]);
+    }
 }
 
 #[test]

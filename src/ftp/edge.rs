@@ -98,6 +98,10 @@ pub(super) struct Edge {
     pub(super) seat: Option<Seat>,
     /// What the last command named, if it was an `RNFR` that the engine accepted.
     pub(super) renaming: Option<VirtualPath>,
+    /// Whether that is a directory.
+    pub(super) renames_directory: bool,
+    /// The user's bucket, once somebody has logged in.
+    pub(super) bucket: Option<String>,
 }
 
 /// How a data connection comes about.
@@ -160,6 +164,8 @@ pub async fn run(
         algorithm: None,
         facts: Facts::ALL,
         renaming: None,
+        renames_directory: false,
+        bucket: None,
     };
     let end = loop {
         match edge.serve().await {

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use crate::ftp::attend::attend;
+use crate::ftp::commits::{Change, Commit};
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::engine::{EngineError, carrying};
 use crate::ftp::explain::{ending, missed, unreachable};
@@ -446,6 +447,27 @@ impl Edge {
             Err(StoreError::UploadInterrupted { kept, .. }) => *kept,
             _ => None,
         };
+        let change = match outcome {
+            Ok(Done::Stored(stored)) => Some(Change::Stored(stored)),
+            Err(StoreError::UploadInterrupted {
+                reason,
+                kept: Some(kept),
+            }) => Some(Change::Kept {
+                bytes: *kept,
+                received: bytes,
+                reason: *reason,
+            }),
+            _ => None,
+        };
+        if let Some(change) = change {
+            let commit = Commit {
+                verb,
+                path,
+                change,
+                took,
+            };
+            self.publish(&commit, trace.span());
+        }
         let error = outcome.as_ref().err();
         let outcome = error.map_or("complete", ending);
         let (code, trace_id) = (reply.code, trace.id());

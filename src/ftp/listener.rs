@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::config;
+use crate::events::Events;
 use crate::ftp::auth::Users;
 use crate::ftp::edge;
 use crate::ftp::engine::Loopback;
@@ -49,6 +50,8 @@ pub struct Frontend {
     pub tls: Option<Arc<Tls>>,
     /// `active.*`
     pub active: config::Active,
+    /// Who is told of commits.
+    pub events: Events,
     /// What PASV tells.
     pub masquerade: Masquerade,
     /// Makes the engines' connections.

@@ -1,7 +1,10 @@
 //! Commands on one name that need no data connection.
 
+use std::time::Instant;
+
 use tracing::info;
 
+use crate::ftp::commits::{Change, Commit};
 use crate::ftp::edge::{Edge, Step};
 use crate::ftp::listformat::{Facts, facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
@@ -41,7 +44,7 @@ impl Edge {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
         };
-        let from = self.renaming.take();
+        let (from, started) = (self.renaming.take(), Instant::now());
         // what changes something is traced and goes to the log; questions are too many
         let audit = match verb {
             "DELE" => Some("delete"),
@@ -59,9 +62,31 @@ impl Edge {
         let mut trace = audit.map(|_| Trace::begin(self, name, &path));
         let reply = match self.ask(&format!("{asked} {path}")).await? {
             Ok(done) => {
+                if verb == "RNFR" {
+                    self.renames_directory =
+                        matches!(&done, Done::Entry(entry) if entry.kind == EntryKind::Directory);
+                }
                 let reply = good(&path, done);
                 if let (Some(event), Some(trace)) = (audit, &mut trace) {
                     trace.complete(reply.code);
+                    let change = match (verb, &from) {
+                        ("DELE", _) => Some(Change::Deleted),
+                        ("RNTO", Some(from)) => Some(Change::Renamed {
+                            from,
+                            is_directory: self.renames_directory,
+                        }),
+                        _ => None,
+                    };
+                    if let Some(change) = change {
+                        let took = started.elapsed();
+                        let commit = Commit {
+                            verb,
+                            path: &path,
+                            change,
+                            took,
+                        };
+                        self.publish(&commit, trace.span());
+                    }
                     let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
                     let from = from.as_ref().map(tracing::field::display);
                     info!(event, session = id, user, %client, from, %path, code = reply.code, trace_id = trace.id(), "done");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
+use crate::events::{OUTCOMES, SinkState};
 use crate::ftp::listener::Frontend;
 use crate::masquerade::Decision;
 use crate::telemetry;
@@ -92,9 +93,42 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
         Reading::of(SPANS_ENDED, telemetry::spans_ended() as f64),
         Reading::of(SPANS_EXPORTED, telemetry::spans_exported() as f64),
     ];
+    readings.extend(events(frontend));
     readings.extend(certificate(frontend));
     readings.extend(process::readings());
     readings
+}
+
+/// Without sinks there are metrics, and no values of them.
+fn events(frontend: &Frontend) -> [Reading; 3] {
+    let states = frontend.events.states();
+    let each = |value: fn(&SinkState<'_>) -> f64| {
+        let of_sink = states
+            .iter()
+            .map(|(name, state)| ((*name).to_owned(), value(state)));
+        of_sink.collect::<Vec<_>>()
+    };
+    let counts = states.iter().flat_map(|(name, state)| {
+        let outcomes = OUTCOMES.into_iter().zip(state.counts.values());
+        outcomes.map(move |(outcome, count)| {
+            let labels = vec![
+                ("sink", (*name).to_owned()),
+                ("outcome", outcome.to_owned()),
+            ];
+            (labels, count as f64)
+        })
+    });
+    [
+        Reading {
+            metric: EVENTS,
+            samples: counts.collect(),
+        },
+        Reading::by_label(EVENTS_BACKLOG, each(|state| state.backlog as f64)),
+        Reading::by_label(
+            EVENTS_OLDEST,
+            each(|state| state.oldest.map_or(0.0, |oldest| oldest.as_secs_f64())),
+        ),
+    ]
 }
 
 /// Without FTPS there is a metric, and no value of it.

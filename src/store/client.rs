@@ -317,7 +317,8 @@ impl Store {
         &self.0.client
     }
 
-    pub(super) fn bucket(&self) -> &str {
+    /// The bucket that keys lie in.
+    pub fn bucket(&self) -> &str {
         &self.0.bucket
     }
 

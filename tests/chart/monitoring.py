@@ -71,7 +71,9 @@ def gateway(cosgate):
     with tempfile.TemporaryDirectory() as directory:
         env = {"PATH": os.environ["PATH"], "COSGATE_LISTEN": f"127.0.0.1:{control}", "COSGATE_ADMIN__LISTEN": f"127.0.0.1:{admin}",
                "COSGATE_PASSIVE__PORTS": f"{first}-{last}", "COSGATE_STORAGE__DATA_DIR": f"{directory}/data",
-               "COSGATE_TLS__SELF_SIGNED": "true"}
+               "COSGATE_TLS__SELF_SIGNED": "true", "COSGATE_EVENTS__FLUSH_TIMEOUT": "10ms",
+               # nobody listens there, so there is a backlog
+               "COSGATE_EVENTS__SINKS": '[{"name": "nobody", "url": "http://127.0.0.1:9"}]'}
         log = Path(directory) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen([cosgate], env=env, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

@@ -119,12 +119,13 @@ def test_a_volume_may_be_there_already_or_go_with_its_stateful_set(helm):
 
 def test_the_network_policy_opens_the_ports_of_what_the_configuration_names(helm):
     config = {"storage": {"provider": "s3", "endpoint": "http://minio:9000", "bucket": "files"},
-              "auth": {"http": {"url": "https://users.example.com:8443/login"}}}
+              "auth": {"http": {"url": "https://users.example.com:8443/login"}},
+              "events": {"sinks": [{"name": "a", "url": "https://events.example.com:9443/hook"}, {"name": "b", "url": "tls://nats"}]}}
     for endpoint, port in [("http://minio:9000", 9000), ("http://minio/path:1", 80), ("https://s3.example.com", 443), ("http://[fd00::1]:99", 99)]:
         config["storage"]["endpoint"] = endpoint
         spec = helm.render({"config": config, "networkPolicy": {"enabled": True}}).one("NetworkPolicy")["spec"]
         ports = [one["port"] for one in spec["egress"][0]["ports"]]
-        assert port in ports and 8443 in ports and len(set(ports)) == len(ports) - 1, "53 twice, for UDP and TCP"
+        assert {port, 8443, 9443, 4222} <= set(ports) and len(set(ports)) == len(ports) - 1, "53 twice, for UDP and TCP"
 
 
 def test_a_range_of_ports_is_one_listener_of_a_service(helm):

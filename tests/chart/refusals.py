@@ -38,6 +38,7 @@ CASES = [
     ({"replicas": 2, "loadBalancer": TKE}, "replicas = 2 with the built-in store"),
     ({"autoscaling": {"enabled": True}, "loadBalancer": TKE}, "autoscaling.maxReplicas = 3 with the built-in store"),
     (over(BUCKET, autoscaling={"enabled": True, "minReplicas": 4}, loadBalancer=TKE), "minReplicas is more than"),
+    (config(events={"sinks": [{"name": "a", "url": "https://x", "token": "t"}]}), "put the whole list into existingSecret or secret.env"),
     # ranges, and what belongs to one shape or platform only
     ({"loadBalancer": {"portRange": "alibaba"}}, "set loadBalancer.class to alibabacloud.com/nlb"),
     ({"loadBalancer": {"portRange": "huawei"}}, "every port of the range leads to the first one"),

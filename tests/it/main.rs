@@ -11,6 +11,7 @@ mod credentials;
 mod directories;
 mod doctor;
 mod downloads;
+mod events;
 mod faults;
 mod guessing;
 mod health;

@@ -8,23 +8,15 @@
 //! of a password is a hash under a key that lives in this process only; failures are never kept.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri, header};
 use lru::LruCache;
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
@@ -32,10 +24,11 @@ use tokio::time::Instant;
 
 use crate::config::{self, Common, HttpAuth};
 use crate::ftp::auth::user::{Ground, Peer, User};
+use crate::http_client::{self, HttpClient, TlsSetupError, USER_AGENT};
 
 /// Asks the endpoint.
 pub struct Endpoint {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     uri: Uri,
     authorization: Option<HeaderValue>,
     timeout: Duration,
@@ -51,17 +44,12 @@ pub enum EndpointError {
     /// The URL is one for us, but not for the HTTP library.
     #[error("auth.http.url is no URL: {0}; correct it")]
     Url(String),
-    /// The bundle can't be read or holds no certificate.
-    #[error("auth.http.ca_file = {file}: {reason}; give the path of a PEM file with certificates")]
-    CaFile {
-        /// The path.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// TLS can't be set up.
-    #[error("TLS for auth.http.url: {0}")]
-    Tls(String),
+    /// TLS can't be set up, mostly for want of certificates in `auth.http.ca_file`.
+    #[error("auth.http.ca_file, {0}")]
+    Tls(#[from] TlsSetupError),
+    /// The system has no random numbers.
+    #[error("random numbers for the cache of auth.http: {0}")]
+    Random(String),
 }
 
 /// The endpoint let nobody in.
@@ -105,16 +93,7 @@ impl Endpoint {
             .url
             .parse()
             .map_err(|error: hyper::http::uri::InvalidUri| EndpointError::Url(error.to_string()))?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(settings.ca_file.as_deref())?)
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(IDLE)
-            .build(connector);
+        let client = http_client::client(settings.ca_file.as_deref(), IDLE)?;
         let authorization = settings.token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
                 .expect("the configuration takes printable ASCII only");
@@ -177,7 +156,7 @@ impl Endpoint {
             .uri(self.uri.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("cosgate/", env!("CARGO_PKG_VERSION")));
+            .header(header::USER_AGENT, USER_AGENT);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
@@ -217,7 +196,7 @@ impl Endpoint {
 impl Cache {
     fn new(holds: Duration) -> Result<Self, EndpointError> {
         let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|error| EndpointError::Tls(error.to_string()))?;
+        getrandom::fill(&mut key).map_err(|error| EndpointError::Random(error.to_string()))?;
         Ok(Cache {
             holds,
             key,
@@ -273,40 +252,4 @@ impl std::fmt::Debug for Endpoint {
 
 fn unusable(reason: impl std::fmt::Display) -> Denied {
     Denied::Unusable(reason.to_string())
-}
-
-/// TLS 1.2 and 1.3, trusting the bundle alone or, without one, what the system trusts.
-fn tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, EndpointError> {
-    let failed = |error: rustls::Error| EndpointError::Tls(error.to_string());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?;
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => add_bundle(&mut roots, path)?,
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-        }
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn add_bundle(roots: &mut RootCertStore, path: &Path) -> Result<(), EndpointError> {
-    let failed = |reason: String| EndpointError::CaFile {
-        file: path.display().to_string(),
-        reason,
-    };
-    let pem = crate::reload::read_bounded(path).map_err(|reason| failed(format!("it {reason}")))?;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| failed(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(failed("there is no certificate in it".to_owned()));
-    }
-    Ok(())
 }

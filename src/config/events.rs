@@ -1,0 +1,352 @@
+//! The `events` section: who is told what was stored, renamed and deleted.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use wildmatch::WildMatch;
+
+use super::auth::ca_file;
+use super::parse::{self, Parsed};
+use super::reader::{Reader, Refused};
+
+/// Events about committed objects.
+#[derive(Debug, Clone)]
+pub struct Events {
+    /// Who gets them; no name occurs twice.
+    pub sinks: Vec<EventSink>,
+    /// The attribute `source` of each event, a URI reference.
+    pub source: String,
+    /// Events that wait for each sink; 1 to 1,000,000.
+    pub queue: usize,
+    /// Time for one attempt, connecting included; 1 ms to 7 days.
+    pub timeout: Duration,
+    /// How long an event is offered to a sink that refuses it; 1 ms to 7 days.
+    pub give_up_after: Duration,
+    /// How long the end of the process waits for the backlog; 1 ms to 7 days.
+    pub flush_timeout: Duration,
+}
+
+/// Somebody who gets events.
+#[derive(Debug, Clone)]
+pub struct EventSink {
+    /// What logs and metrics call it; 1 to 40 letters, digits, `-` and `_`.
+    pub name: String,
+    /// `https://` or `http://`; `tls://` or `nats://` for NATS.
+    pub url: String,
+    /// Bearer token, or NATS's own.
+    pub token: Option<SecretString>,
+    /// PEM file with the only certificate authorities to trust; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Where NATS gets them: this, a dot, and the word of the type.
+    pub subject: String,
+    /// The kinds of events that it gets.
+    pub types: Vec<EventType>,
+    /// Patterns, one of which a key must fit; none: all keys.
+    pub keys: Vec<WildMatch>,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// A client's file is whole in the store.
+    Stored,
+    /// An interrupted upload was kept as an object (`upload.on_interrupt: keep`).
+    Kept,
+    /// An object, or a directory with all that is in it, has another name.
+    Renamed,
+    /// A file was deleted.
+    Deleted,
+}
+
+impl EventType {
+    /// All of them.
+    pub const ALL: [EventType; 4] = [
+        EventType::Stored,
+        EventType::Kept,
+        EventType::Renamed,
+        EventType::Deleted,
+    ];
+
+    /// The word of the configuration, and the end of the CloudEvents type.
+    pub fn word(self) -> &'static str {
+        match self {
+            EventType::Stored => "stored",
+            EventType::Kept => "kept",
+            EventType::Renamed => "renamed",
+            EventType::Deleted => "deleted",
+        }
+    }
+}
+
+impl EventSink {
+    /// Whether it takes events by NATS, and not by HTTP.
+    pub fn is_nats(&self) -> bool {
+        self.url.starts_with("nats://") || self.url.starts_with("tls://")
+    }
+
+    /// Whether it wants an event of this kind about `key`.
+    pub fn takes(&self, event_type: EventType, key: &str) -> bool {
+        self.types.contains(&event_type)
+            && (self.keys.is_empty() || self.keys.iter().any(|pattern| pattern.matches(key)))
+    }
+}
+
+/// Reads the section.
+pub(super) fn resolve(read: &mut Reader) -> Events {
+    let source = read.optional("events.source", source);
+    let derived = || match (
+        read.surrounding("POD_NAMESPACE"),
+        read.surrounding("HOSTNAME"),
+    ) {
+        (Some(namespace), Some(host)) => format!("/cosgate/{namespace}/{}", release(&host)),
+        (None, Some(host)) => format!("/cosgate/{host}"),
+        (_, None) => "/cosgate".to_owned(),
+    };
+    let source = source.unwrap_or_else(derived);
+    if read.is_sound("events.source") {
+        read.settle("events.source", &source);
+    }
+    Events {
+        sinks: sinks(read),
+        source,
+        queue: usize::try_from(read.count("events.queue")).unwrap_or(usize::MAX),
+        timeout: read.duration("events.timeout"),
+        give_up_after: read.duration("events.give_up_after"),
+        flush_timeout: read.duration("events.flush_timeout"),
+    }
+}
+
+/// The name of the StatefulSet in the name of its pod: all replicas are one source.
+fn release(pod: &str) -> &str {
+    match pod.rsplit_once('-') {
+        Some((name, ordinal)) if ordinal.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => pod,
+    }
+}
+
+/// Reads the list; entries with a problem are left out.
+fn sinks(read: &mut Reader) -> Vec<EventSink> {
+    let mut names = HashSet::new();
+    let mut sinks = Vec::new();
+    for index in 0..read.sections(SINKS) {
+        let Ok(sink) = sink(read, index) else {
+            continue;
+        };
+        if !names.insert(sink.name.clone()) {
+            let advice = "another sink has this name already; rename or remove one";
+            read.refuse_entry(SINKS, index, "name", Some(&sink.name), advice);
+        }
+        sinks.push(sink);
+    }
+    sinks
+}
+
+fn sink(read: &mut Reader, index: usize) -> Result<EventSink, Refused> {
+    // every key is read, so that one run finds everything that is wrong
+    let name = read.entry(SINKS, index, "name", name);
+    let allow_plain = read.entry_optional(SINKS, index, "allow_plain", parse::switch);
+    let plain = matches!(allow_plain, Ok(Some(true)));
+    let url = read.entry(SINKS, index, "url", |text| url(text, plain));
+    let token = read.entry_optional(SINKS, index, "token", token);
+    let ca_file = read.entry_optional(SINKS, index, "ca_file", ca_file);
+    let subject = read.entry_optional(SINKS, index, "subject", subject);
+    let types = read.entry_list(SINKS, index, "types", event_type);
+    let keys = read.entry_list(SINKS, index, "keys", pattern);
+    allow_plain?;
+    Ok(EventSink {
+        name: name.ok_or(Refused)?,
+        url: url.ok_or(Refused)?,
+        token: token?.map(SecretString::from),
+        ca_file: ca_file?,
+        subject: subject?.unwrap_or_default(),
+        types: types?,
+        keys: keys?,
+    })
+}
+
+fn name(text: &str) -> Parsed<String> {
+    let is_good = (1..=40).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_good {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is 1 to 40 letters, digits, - and _, since metrics carry it".into())
+    }
+}
+
+/// A URL of one of the schemes that are spoken; in the clear only to this machine, unless that is allowed.
+fn url(text: &str, allow_plain: bool) -> Parsed<String> {
+    const WANTED: &str =
+        "write one such as https://events.example.com/hook or tls://nats.example.com:4222";
+    let uri: hyper::Uri = text
+        .parse()
+        .map_err(|_| format!("this is no URL; {WANTED}"))?;
+    let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        return Err(format!("scheme or host are missing; {WANTED}"));
+    };
+    if uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err("the URL carries a login; remove it and set the sink's token".into());
+    }
+    let is_plain = match scheme {
+        "https" | "tls" => false,
+        "http" | "nats" => true,
+        _ => {
+            return Err(format!(
+                "only https, http, tls and nats are spoken; {WANTED}"
+            ));
+        }
+    };
+    let host = host.trim_matches(['[', ']']);
+    let is_here = host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if is_plain && !is_here && !allow_plain {
+        let secure = if scheme == "http" { "https" } else { "tls" };
+        return Err(format!(
+            "names of files and users would travel unencrypted to another machine; write {secure}://, or set allow_plain: true"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn token(text: &str) -> Parsed<String> {
+    if text.len() <= 4096 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("a token has up to 4096 printable ASCII characters without spaces; correct it".into())
+    }
+}
+
+/// A subject of NATS that can be published to (<https://docs.nats.io/nats-concepts/subjects>).
+fn subject(text: &str) -> Parsed<String> {
+    let is_good = text.len() <= 200
+        && text.split('.').all(|token| {
+            !token.is_empty()
+                && token
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && !b"*>$".contains(&byte))
+        });
+    if is_good {
+        Ok(text.to_owned())
+    } else {
+        Err("this is no subject; write words with dots in between, such as files.ftp, without * and >".into())
+    }
+}
+
+fn event_type(text: &str) -> Parsed<EventType> {
+    EventType::ALL
+        .into_iter()
+        .find(|kind| kind.word() == text)
+        .ok_or_else(|| "write stored, kept, renamed or deleted".into())
+}
+
+fn pattern(text: &str) -> Parsed<WildMatch> {
+    if text.len() <= 1024 && !text.chars().any(char::is_control) {
+        Ok(WildMatch::new(text))
+    } else {
+        Err("a pattern is a key with * and ?, of at most 1024 bytes; shorten it".into())
+    }
+}
+
+/// A URI reference without spaces (CloudEvents, attribute `source`).
+fn source(text: &str) -> Parsed<String> {
+    if text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a URI such as /cosgate/shop or https://ftp.example.com, at most 256 ASCII characters without spaces".into())
+    }
+}
+
+const SINKS: &str = "events.sinks";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_travel_over_tls_or_to_this_machine_only() {
+        for good in [
+            "https://events.example.com/hook?tenant=1",
+            "tls://nats.example.com:4222",
+            "http://127.0.0.1:9000/",
+            "nats://localhost:4222",
+            "nats://[::1]:4222",
+        ] {
+            assert_eq!(url(good, false).as_deref(), Ok(good));
+        }
+        for (plain, advice) in [
+            ("http://events.example.com/", "https://"),
+            ("nats://10.0.0.9:4222", "tls://"),
+        ] {
+            let refused = url(plain, false).expect_err(plain);
+            assert!(
+                refused.contains(advice) && refused.contains("allow_plain"),
+                "{refused}"
+            );
+            assert!(url(plain, true).is_ok());
+        }
+        for bad in [
+            "",
+            "events",
+            "kafka://broker:9092",
+            "https://user:word@host/",
+            "https://ho st/",
+            "/hook",
+        ] {
+            assert!(url(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sink_takes_what_its_filters_let_through() {
+        let sink = |types: &[EventType], keys: &[&str]| EventSink {
+            name: "a".to_owned(),
+            url: "https://example.com/".to_owned(),
+            token: None,
+            ca_file: None,
+            subject: String::new(),
+            types: types.to_vec(),
+            keys: keys.iter().map(|key| WildMatch::new(key)).collect(),
+        };
+        let all = sink(&EventType::ALL, &[]);
+        assert!(all.takes(EventType::Deleted, "a/b"));
+        let images = sink(&[EventType::Stored], &["cameras/*.jpg", "scans/??/*"]);
+        for (key, wanted) in [
+            ("cameras/7/1.jpg", true),
+            ("scans/de/x", true),
+            ("scans/deu/x", false),
+            ("cameras/7/1.jpg.tmp", false),
+        ] {
+            assert_eq!(images.takes(EventType::Stored, key), wanted, "{key}");
+        }
+        assert!(!images.takes(EventType::Kept, "cameras/7/1.jpg"));
+    }
+
+    #[test]
+    fn replicas_of_one_release_are_one_source() {
+        for (pod, name) in [
+            ("cosgate-2", "cosgate"),
+            ("my-ftp-10", "my-ftp"),
+            ("laptop", "laptop"),
+            ("a-b", "a-b"),
+        ] {
+            assert_eq!(release(pod), name);
+        }
+    }
+
+    #[test]
+    fn a_subject_can_be_published_to() {
+        assert!(subject("files.ftp").is_ok());
+        for bad in ["", "a..b", "a.*", "a.>", "$SYS.x", "a b"] {
+            assert!(subject(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The events that a sink has not taken yet, and the lanes that bring them there.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::config;
+use crate::events::{Counts, Event};
+use crate::telemetry::TRACE;
+
+/// Events that are sent to one sink at a time. More would help a distant sink, and hurt a small one.
+const LANES: usize = 8;
+
+/// The first pause after a failed attempt; it doubles, with a random part, up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A sink that is back gets its events after this at the latest.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Brings one event to a sink.
+#[async_trait]
+pub(super) trait Publish: Send + Sync {
+    /// Returns once the sink has taken the event for good. `event` is what `body`, the JSON, was made of.
+    async fn publish(&self, event: &Event, body: &[u8]) -> Result<(), PublishError>;
+}
+
+/// The sink did not take an event.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PublishError {
+    /// It may another time.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It said that it never will; tried for `events.give_up_after` all the same, since a token or a subject may be corrected.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A sink's backlog. Its tasks end with [`Backlog::close`].
+pub(super) struct Backlog {
+    name: String,
+    lanes: Mutex<Option<Vec<UnboundedSender<Queued>>>>,
+    room: Arc<Semaphore>,
+    capacity: usize,
+    hasher: RandomState,
+    shared: Arc<Shared>,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// What the lanes and whoever looks on share.
+#[derive(Default)]
+struct Shared {
+    counts: Counts,
+    /// When the events that wait were made, by their id: a ULID sorts by time, so the first one is the oldest.
+    waiting: Mutex<BTreeMap<String, Instant>>,
+    failing: AtomicBool,
+    /// Why the last attempt failed.
+    failure: Mutex<Option<String>>,
+    overflowing: AtomicBool,
+}
+
+/// An event on its way, with its place in the backlog.
+struct Queued {
+    event: Arc<Event>,
+    since: Instant,
+    _room: OwnedSemaphorePermit,
+}
+
+/// How a sink does.
+#[derive(Debug)]
+pub struct SinkState<'a> {
+    /// What became of its events.
+    pub counts: &'a Counts,
+    /// Events that it has not taken yet.
+    pub backlog: usize,
+    /// How long the oldest of them has waited.
+    pub oldest: Option<Duration>,
+    /// Why the last attempt failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// What each lane needs.
+#[derive(Clone)]
+struct Lane {
+    name: String,
+    publish: Arc<dyn Publish>,
+    source: String,
+    give_up_after: Duration,
+    shared: Arc<Shared>,
+}
+
+impl Backlog {
+    /// Starts the lanes to `publish`.
+    pub(super) fn start(
+        name: String,
+        publish: Arc<dyn Publish>,
+        settings: &config::Events,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let lane = Lane {
+            name: name.clone(),
+            publish,
+            source: settings.source.clone(),
+            give_up_after: settings.give_up_after,
+            shared: Arc::clone(&shared),
+        };
+        let mut tasks = JoinSet::new();
+        let lanes = (0..LANES).map(|_| {
+            // bounded by the permits that each event holds
+            let (sender, receiver) = unbounded_channel();
+            tasks.spawn(lane.clone().run(receiver));
+            sender
+        });
+        let lanes = lanes.collect();
+        Backlog {
+            name,
+            lanes: Mutex::new(Some(lanes)),
+            room: Arc::new(Semaphore::new(settings.queue)),
+            capacity: settings.queue,
+            hasher: RandomState::new(),
+            shared,
+            tasks: tokio::sync::Mutex::new(tasks),
+        }
+    }
+
+    /// Adds an event, or counts it as lost if there is no room. Never waits.
+    pub(super) fn push(&self, event: Arc<Event>) {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
+            if !self.shared.overflowing.swap(true, Ordering::Relaxed) {
+                warn!(
+                    event = "events_overflow",
+                    sink = self.name,
+                    queue = self.capacity,
+                    "the backlog of the sink is full: events are lost until it takes some"
+                );
+            }
+            return;
+        };
+        self.shared.overflowing.store(false, Ordering::Relaxed);
+        let lane = usize::try_from(self.hasher.hash_one(&event.key)).unwrap_or(0) % LANES;
+        let since = Instant::now();
+        lock(&self.shared.waiting).insert(event.id.clone(), since);
+        let id = event.id.clone();
+        let queued = Queued {
+            event,
+            since,
+            _room: room,
+        };
+        let sent = lock(&self.lanes)
+            .as_ref()
+            .is_some_and(|lanes| lanes[lane].send(queued).is_ok());
+        if !sent {
+            // after the end of the sinks
+            lock(&self.shared.waiting).remove(&id);
+            self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+
+    pub(super) fn state(&self) -> SinkState<'_> {
+        let waiting = lock(&self.shared.waiting);
+        SinkState {
+            counts: &self.shared.counts,
+            backlog: waiting.len(),
+            oldest: waiting.values().next().map(Instant::elapsed),
+            failure: lock(&self.shared.failure).clone(),
+        }
+    }
+
+    /// Takes no more events; the lanes end when they have sent what they have.
+    pub(super) fn close(&self) {
+        lock(&self.lanes).take();
+    }
+
+    /// Waits for the lanes, until `deadline`; then ends them. The events that are left.
+    pub(super) async fn ended(&self, deadline: Instant) -> usize {
+        let mut tasks = self.tasks.lock().await;
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, all).await.is_err() {
+            tasks.shutdown().await;
+        }
+        lock(&self.shared.waiting).len()
+    }
+}
+
+impl Lane {
+    async fn run(self, mut events: UnboundedReceiver<Queued>) {
+        while let Some(queued) = events.recv().await {
+            self.deliver(&queued).await;
+            lock(&self.shared.waiting).remove(&queued.event.id);
+        }
+    }
+
+    /// Sends one event until the sink takes it, or has refused it for too long.
+    async fn deliver(&self, queued: &Queued) {
+        let event = &queued.event;
+        let body = event.to_json(&self.source).to_string();
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(MAX_PAUSE)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        loop {
+            let span = info_span!(
+                target: TRACE, "event.publish",
+                otel.kind = "producer",
+                messaging.destination.name = self.name,
+                cloudevents.event_id = event.id,
+                cloudevents.event_type = event.event_type.word(),
+                error.type = tracing::field::Empty,
+                otel.status_code = tracing::field::Empty,
+            );
+            if let Some(parent) = &event.traceparent {
+                crate::telemetry::continue_trace(&span, parent);
+            }
+            let published = self
+                .publish
+                .publish(event, body.as_bytes())
+                .instrument(span.clone())
+                .await;
+            let error = match published {
+                Ok(()) => {
+                    self.shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
+                    self.recovered();
+                    return;
+                }
+                Err(error) => error,
+            };
+            span.record("otel.status_code", "ERROR");
+            span.record(
+                "error.type",
+                match error {
+                    PublishError::Unavailable(_) => "unavailable",
+                    PublishError::Refused(_) => "refused",
+                },
+            );
+            drop(span);
+            self.failed(&error);
+            if let PublishError::Refused(reason) = &error {
+                self.shared.counts.refused.fetch_add(1, Ordering::Relaxed);
+                if queued.since.elapsed() >= self.give_up_after {
+                    self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
+                    warn!(
+                        event = "event_lost",
+                        sink = self.name,
+                        id = event.id,
+                        key = event.key,
+                        reason,
+                        "the sink refused an event for events.give_up_after; it is given up"
+                    );
+                    return;
+                }
+            }
+            self.shared.counts.retried.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(pauses.next().unwrap_or(MAX_PAUSE)).await;
+        }
+    }
+
+    /// Trouble is said once when it begins and once when it ends.
+    fn failed(&self, error: &PublishError) {
+        *lock(&self.shared.failure) = Some(error.to_string());
+        if self.shared.failing.swap(true, Ordering::Relaxed) {
+            debug!(sink = self.name, %error, "the sink still does not take events");
+        } else {
+            warn!(
+                event = "sink_failing", sink = self.name, %error,
+                "the sink does not take events; they wait, and this is not said again before it does"
+            );
+        }
+    }
+
+    fn recovered(&self) {
+        if self.shared.failing.swap(false, Ordering::Relaxed) {
+            lock(&self.shared.failure).take();
+            info!(
+                event = "sink_recovered",
+                sink = self.name,
+                "the sink takes events again"
+            );
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // the values are replaced whole, so a panic can't leave half of one
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
