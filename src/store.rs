@@ -40,6 +40,7 @@ pub mod tenants;
 #[cfg(test)]
 mod testing;
 pub mod upload;
+mod verify;
 
 use std::future::Future;
 

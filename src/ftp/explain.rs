@@ -63,7 +63,7 @@ pub(super) fn cause(error: &StoreError) -> String {
             Chain(error)
         ),
         StoreError::Integrity { .. } => format!(
-            "what the store has is not what was sent, so it doesn't count as stored ({})",
+            "the bytes that were sent and those that arrived differ, by length or checksum, so they don't count ({})",
             Chain(error)
         ),
         StoreError::TooLarge { .. } => format!(

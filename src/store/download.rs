@@ -32,6 +32,7 @@ use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
 use crate::store::range::{RangeReader, Version};
+use crate::store::verify::Verification;
 
 /// An object that the store has begun to send.
 pub struct Download(Option<Chunks>);
@@ -47,6 +48,8 @@ struct Chunks {
     planned: u64,
     /// Requests that may run at a time.
     slots: Arc<Semaphore>,
+    /// What is sent is compared with the store's checksum; none if it isn't the whole, or the store has none.
+    verification: Option<Verification>,
 }
 
 enum Current {
@@ -78,8 +81,13 @@ impl Store {
             Ok(Some(reader)) => {
                 let slots = Arc::new(Semaphore::new(settings.concurrency));
                 let _slot = slots.clone().try_acquire_owned().ok();
+                let version = Arc::clone(reader.version());
+                let is_whole = offset == 0;
                 return Ok(Download(Some(Chunks {
-                    version: Arc::clone(reader.version()),
+                    verification: is_whole
+                        .then(|| Verification::begin(&version, reader.end()))
+                        .flatten(),
+                    version,
                     planned: reader.end(),
                     current: Current::Direct { reader, _slot },
                     ahead: VecDeque::new(),
@@ -125,6 +133,13 @@ impl Download {
             };
             match next {
                 Some(bytes) => {
+                    if let Some(verification) = &mut chunks.verification {
+                        tokio::select! {
+                            biased;
+                            verified = verification.update(&bytes) => verified?,
+                            reason = sink.interrupted() => return Err(StoreError::Interrupted(reason)),
+                        }
+                    }
                     let written = sink.write(&bytes).await;
                     written.map_err(StoreError::Interrupted)?;
                     sent += bytes.len() as u64;

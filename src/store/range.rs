@@ -15,8 +15,10 @@ use tracing::debug;
 
 use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
+use crate::store::integrity::{CosChecksum, Method};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
+use crate::store::verify::{Checksum, ask_for_checksums};
 
 /// The pause before a second attempt that follows one without a byte; it doubles from there on.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,6 +31,8 @@ pub(super) struct Version {
     etag: String,
     /// Bytes of the whole object.
     pub(super) size: u64,
+    /// Of the whole object, if the first answer told it.
+    pub(super) checksum: Option<Checksum>,
 }
 
 impl Version {
@@ -39,7 +43,13 @@ impl Version {
             key: key.clone(),
             etag: head.etag.clone(),
             size: head.size,
+            checksum: None,
         })
+    }
+
+    /// Empty if the store gave none.
+    pub fn etag(&self) -> &str {
+        &self.etag
     }
 }
 
@@ -60,6 +70,7 @@ struct Answer {
     etag: String,
     range: Range<u64>,
     size: u64,
+    checksum: Option<Checksum>,
     body: ByteStream,
 }
 
@@ -82,6 +93,7 @@ impl RangeReader {
             key: key.clone(),
             etag: answer.etag,
             size: answer.size,
+            checksum: answer.checksum,
         };
         Ok(Some(RangeReader {
             version: Arc::new(version),
@@ -214,7 +226,15 @@ async fn get(
         .bucket(store.bucket())
         .key(key.as_str());
     let request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
-    let answer = match request.set_if_match(etag).send().await {
+    let method = store.integrity().method();
+    let cos = CosChecksum::default();
+    let is_first = etag.is_none();
+    let request = request.set_if_match(etag).customize();
+    let mut request = request.interceptor(cos.clone());
+    if is_first && matches!(method, None | Some(Method::Crc64Nvme)) {
+        request = request.mutate_request(ask_for_checksums);
+    }
+    let answer = match request.send().await {
         Ok(answer) => answer,
         Err(error)
             if error
@@ -236,6 +256,7 @@ async fn get(
     };
     match told {
         Some((told, size)) if told.start == range.start && told.end <= size => Ok(Some(Answer {
+            checksum: Checksum::of_answer(&answer, &cos, method, (&told, size)),
             etag: answer.e_tag.unwrap_or_default(),
             range: told,
             size,

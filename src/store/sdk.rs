@@ -40,6 +40,8 @@ pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewe
         // what hands out credentials keeps them itself, and must hear when the store no longer takes them
         .identity_cache(IdentityCache::no_cache())
         .http_client(WatchedClient::new())
+        // downloads are compared in verify.rs, which knows what is a whole object
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_partition(retry::partition())
         .retry_classifier(retry::Classifier)
         .region(Region::new(storage.region.clone()))
@@ -62,9 +64,7 @@ pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewe
 
 /// COS, OSS, R2 and others refuse the SDK's default checksums or ignore them.
 fn fewer_checksums(builder: Builder) -> Builder {
-    builder
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+    builder.request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
 }
 
 /// The common settings, for another region or endpoint.
@@ -79,9 +79,7 @@ pub(super) fn at_site(builder: Builder, site: &config::Site) -> Builder {
         fewer_checksums(builder)
     } else {
         // the SDK's own default, which the common store may not take
-        builder
-            .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
-            .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
+        builder.request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
     }
 }
 

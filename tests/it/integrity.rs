@@ -13,7 +13,7 @@ use crate::support::{Ftp, TestGateway, gateway, pattern};
 const MIB: usize = 1024 * 1024;
 
 /// A gateway in front of a double of COS.
-async fn in_front_of(cos: &CosDouble, settings: &[&str]) -> (cosgate::app::Gateway, Ftp) {
+pub async fn in_front_of(cos: &CosDouble, settings: &[&str]) -> (cosgate::app::Gateway, Ftp) {
     let hash = cosgate::ftp::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
     let own = [
         "STORAGE__PROVIDER=cos".to_owned(),

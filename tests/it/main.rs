@@ -35,3 +35,4 @@ mod transfers;
 mod user_stores;
 mod users;
 mod users_file;
+mod verified_downloads;

@@ -103,7 +103,7 @@ pub(super) async fn get(
         ..Default::default()
     };
     set_attributes!(output, object);
-    if !selected.partial && checksums_wanted(input.checksum_mode.as_ref()) {
+    if selected.is_whole(object.length) && checksums_wanted(input.checksum_mode.as_ref()) {
         set_checksum!(output, &object.checksum);
         output.checksum_type = checksum_type(object);
     }
@@ -149,7 +149,7 @@ pub(super) async fn head(
         ..Default::default()
     };
     set_attributes!(output, &object);
-    if !selected.partial && checksums_wanted(input.checksum_mode.as_ref()) {
+    if selected.is_whole(object.length) && checksums_wanted(input.checksum_mode.as_ref()) {
         set_checksum!(output, &object.checksum);
         output.checksum_type = checksum_type(&object);
     }
@@ -294,6 +294,11 @@ struct Selected {
 }
 
 impl Selected {
+    /// A range of all bytes has the checksum of the object, too.
+    fn is_whole(&self, length: u64) -> bool {
+        self.range == (0..length)
+    }
+
     fn content_range(&self, length: u64) -> Option<String> {
         let ByteRange { start, end } = self.range;
         // An empty body has no first byte to name; only part 1 of an empty object gets here.

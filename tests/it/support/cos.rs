@@ -166,7 +166,7 @@ async fn answer(
             None => StatusCode::NOT_FOUND.into_response(),
         },
         ("GET", ..) => match state.objects.lock().expect("not poisoned").get(&key) {
-            Some(bytes) => part_of(bytes, &headers),
+            Some(bytes) => part_of(bytes, &headers, crc(bytes)),
             None => StatusCode::NOT_FOUND.into_response(),
         },
         _ => StatusCode::NOT_IMPLEMENTED.into_response(),
@@ -174,18 +174,23 @@ async fn answer(
 }
 
 /// The range that is asked for, `bytes=FROM-TO` or `bytes=FROM-`, or all.
-fn part_of(bytes: &[u8], headers: &HeaderMap) -> Response {
+fn part_of(bytes: &[u8], headers: &HeaderMap, crc: String) -> Response {
     let etag = ("etag", format!("\"{}\"", hex(bytes)));
     let range = headers.get("range").and_then(|value| value.to_str().ok());
     let range = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let Some((from, to)) = range else {
-        return ([etag], bytes.to_vec()).into_response();
+        return ([etag, ("x-cos-hash-crc64ecma", crc)], bytes.to_vec()).into_response();
     };
     let last = bytes.len() - 1;
     let from: usize = from.parse().expect("a number");
     let to = to.parse().map_or(last, |to: usize| to.min(last));
     let content_range = format!("bytes {from}-{to}/{}", bytes.len());
-    let headers = [etag, ("content-range", content_range)];
+    // that of the whole object, as with each of COS's answers
+    let headers = [
+        etag,
+        ("content-range", content_range),
+        ("x-cos-hash-crc64ecma", crc),
+    ];
     (
         StatusCode::PARTIAL_CONTENT,
         headers,

@@ -24,6 +24,8 @@ struct State {
     silent: AtomicBool,
     /// Bytes that may still come back from the store; `u64::MAX` for all.
     allowance: AtomicU64,
+    /// As many bytes later a bit is flipped on its way from the store; `u64::MAX` for none.
+    flip: AtomicU64,
     connections: AtomicU64,
     /// Bodies in each of which a bit is to be flipped on its way to the store.
     corrupt: AtomicU64,
@@ -82,6 +84,7 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
             allowance: AtomicU64::new(u64::MAX),
+            flip: AtomicU64::new(u64::MAX),
             ..State::default()
         });
         let shared = Arc::clone(&state);
@@ -134,6 +137,11 @@ impl Proxy {
     /// After so many more bytes from the store, its connections break, one after another.
     pub fn cut_after(&self, bytes: u64) {
         self.state.allowance.store(bytes, Ordering::SeqCst);
+    }
+
+    /// A bit flips on its way from the store, after so many more bytes.
+    pub fn flip_after(&self, bytes: u64) {
+        self.state.flip.store(bytes, Ordering::SeqCst);
     }
 
     /// Each request reaches the store this much later.
@@ -211,6 +219,23 @@ impl Proxy {
 }
 
 impl State {
+    /// Flips the bit whose turn it is.
+    fn flip_in(&self, bytes: &mut [u8]) {
+        let after = self.flip.load(Ordering::SeqCst);
+        if after == u64::MAX {
+            return;
+        }
+        match bytes.get_mut(usize::try_from(after).unwrap_or(usize::MAX)) {
+            Some(byte) => {
+                *byte ^= 1;
+                self.flip.store(u64::MAX, Ordering::SeqCst);
+            }
+            None => self
+                .flip
+                .store(after - bytes.len() as u64, Ordering::SeqCst),
+        }
+    }
+
     async fn while_silent(&self) {
         while self.silent.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -322,11 +347,9 @@ async fn pass_answers(
         }
         let left = state.allowance.load(Ordering::SeqCst);
         let pass_on = read.min(usize::try_from(left).unwrap_or(usize::MAX));
-        if to_client
-            .write_all(&from_store.buffer()[..pass_on])
-            .await
-            .is_err()
-        {
+        let mut bytes = from_store.buffer()[..pass_on].to_vec();
+        state.flip_in(&mut bytes);
+        if to_client.write_all(&bytes).await.is_err() {
             return;
         }
         from_store.consume(read);
