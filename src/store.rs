@@ -15,6 +15,7 @@ mod document;
 pub mod download;
 pub mod embedded;
 pub mod error;
+pub mod escape;
 pub mod examine;
 mod fingerprint;
 pub mod hashes;
@@ -40,6 +41,7 @@ pub mod tenants;
 #[cfg(test)]
 mod testing;
 pub mod upload;
+mod url_encoding;
 mod verify;
 
 use std::future::Future;

@@ -127,7 +127,9 @@ impl Backend {
         announced: Option<u64>,
         gate: Gate,
     ) -> Result<Done, StoreError> {
-        let key = self.home(Right::Write)?.key(path)?;
+        let home = self.home(Right::Write)?;
+        home.check_new(path)?;
+        let key = home.key(path)?;
         let plan = Intent {
             start,
             announced,
@@ -221,6 +223,7 @@ impl Backend {
                 self.heeding(listing.next_page()).await?
             };
         }
+        outlet.left_out = listing.left_out();
         outlet.finish().await
     }
 
@@ -291,6 +294,7 @@ struct Outlet {
     entries: u64,
     /// Entries were left out, since a reply has no room for more.
     is_cut: bool,
+    left_out: u64,
     data: Option<ClientData>,
 }
 
@@ -304,6 +308,7 @@ impl Outlet {
             text: String::new(),
             entries: 0,
             is_cut: false,
+            left_out: 0,
             data: None,
         }
     }
@@ -342,6 +347,7 @@ impl Outlet {
         }
         Ok(Done::Listed {
             entries: self.entries,
+            left_out: self.left_out,
             text: self.text,
             is_cut: self.is_cut,
         })

@@ -170,6 +170,7 @@ impl Edge {
                 entries,
                 text,
                 is_cut,
+                ..
             }) => {
                 let lines = text.replace("\r\n", "\n");
                 let end = match is_cut {
@@ -507,7 +508,14 @@ fn success(done: &Done) -> Reply {
         }
         Done::Stored(stored) => format!("Stored, {} bytes", stored.received),
         Done::Sent(bytes) => format!("Sent, {bytes} bytes"),
-        Done::Listed { entries, .. } => format!("Listed, {entries} entries"),
+        Done::Listed {
+            entries,
+            left_out: 0,
+            ..
+        } => format!("Listed, {entries} entries"),
+        Done::Listed {
+            entries, left_out, ..
+        } => format!("Listed, {entries} entries; {left_out} keys can't be shown as names"),
         Done::Plain | Done::Renamed(_) | Done::Entry(_) | Done::Hashes(_) => "Done".to_owned(),
     };
     Reply::new(226, text)

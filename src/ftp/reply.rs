@@ -166,7 +166,7 @@ mod tests {
         };
         assert_eq!(Reply::from(&refused).code, 550);
         assert_eq!(
-            Reply::from(&StoreError::BadName(NameError::LeavesHome)).code,
+            Reply::from(&StoreError::BadName(NameError::ControlCharacter)).code,
             553
         );
         assert_eq!(

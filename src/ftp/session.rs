@@ -125,6 +125,8 @@ pub enum Done {
     Listed {
         /// Lines.
         entries: u64,
+        /// Keys that no path leads to, and so have no line.
+        left_out: u64,
         /// The lines for a reply, cut after a bounded number.
         text: String,
         /// There were more.

@@ -10,7 +10,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::types::MultipartUpload;
+use aws_sdk_s3::operation::list_multipart_uploads::ListMultipartUploadsOutput;
+use aws_sdk_s3::types::{EncodingType, MultipartUpload};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -19,6 +20,7 @@ use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
 use crate::store::metadata::system_time;
 use crate::store::parts;
+use crate::store::url_encoding::Decoder;
 
 /// Pages of uploads that one sweep reads at most (1,000 uploads each); the next sweep reads on from the beginning, when
 /// the stale ones before are gone.
@@ -78,14 +80,16 @@ async fn sweep_once(
             .client()
             .list_multipart_uploads()
             .bucket(store.bucket())
-            .prefix(prefix);
+            .prefix(prefix)
+            .encoding_type(EncodingType::Url);
         let request = request
             .set_key_marker(key_marker)
             .set_upload_id_marker(id_marker);
-        let page = request
+        let mut page = request
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("ListMultipartUploads", error))?;
+        decode(&mut page);
         for upload in page.uploads() {
             match abort_if_stale(store, upload, sweep, stale_before).await {
                 Ok(true) => aborted += 1,
@@ -102,6 +106,17 @@ async fn sweep_once(
         (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
     }
     Ok(aborted)
+}
+
+/// Keys come in URL encoding, since one with a control character would make the page unreadable.
+fn decode(page: &mut ListMultipartUploadsOutput) {
+    let uploads = page.uploads.as_deref().unwrap_or_default();
+    let keys = uploads.iter().filter_map(|upload| upload.key());
+    let decoder = Decoder::of(page.encoding_type.as_ref(), keys);
+    decoder.decode(&mut page.next_key_marker);
+    for upload in page.uploads.iter_mut().flatten() {
+        decoder.decode(&mut upload.key);
+    }
 }
 
 async fn abort_if_stale(

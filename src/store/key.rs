@@ -1,10 +1,12 @@
 //! Path -> key: the one place where a client's path becomes the name of an object.
 //!
 //! Invariant: every key that leaves this module starts with the home's prefix, which is empty or ends in `/`, followed
-//! by a path that can't climb (see [`VirtualPath`]). So the homes `a` and `ab` never meet.
+//! by a path that can't climb (see [`VirtualPath`]). So the homes `a` and `ab` never meet. Control characters of a key are
+//! escaped in paths (see [`escape`](crate::store::escape)), which adds no `/` and no `.`.
 
 use std::fmt;
 
+use crate::store::escape::unescape;
 use crate::store::path::{NameError, VirtualPath};
 
 /// The name of one object in a bucket, the home's prefix included.
@@ -51,9 +53,18 @@ impl Home {
         if path.is_root() {
             return Err(NameError::Root);
         }
-        let key = format!("{}{}", self.prefix.0, &path.as_str()[1..]);
+        let key = format!("{}{}", self.prefix.0, unescape(&path.as_str()[1..]));
         self.check_length(&key)?;
         Ok(ObjectKey(key))
+    }
+
+    /// Refuses a path for a new file or directory that stands for a key with control characters: what others made can be
+    /// fetched, renamed and deleted, but no new one is made, since many tools can't cope with it.
+    pub fn check_new(&self, path: &VirtualPath) -> Result<(), NameError> {
+        match unescape(path.as_str()).chars().any(char::is_control) {
+            true => Err(NameError::ControlCharacter),
+            false => Ok(()),
+        }
     }
 
     /// The prefix of all keys below the directory at `path`.
@@ -61,7 +72,7 @@ impl Home {
         if path.is_root() {
             return Ok(self.prefix.clone());
         }
-        let prefix = format!("{}{}/", self.prefix.0, &path.as_str()[1..]);
+        let prefix = format!("{}{}/", self.prefix.0, unescape(&path.as_str()[1..]));
         self.check_length(&prefix)?;
         Ok(KeyPrefix(prefix))
     }
@@ -200,6 +211,16 @@ mod tests {
                     prop_assert!(!directory.as_str().starts_with(foreign));
                 }
             }
+        }
+
+        #[test]
+        fn a_key_in_a_listing_is_found_again_by_its_name(name in "([a%025ACF\n\r\u{1b}\u{85}é]|%0A|%25|%C2%85){1,12}") {
+            let home = Home::new("", &path("/h"), 1024);
+            let shown = crate::store::escape::escape(&name).into_owned();
+            let found = home.key(&path(&shown)).expect("a key");
+            let key = format!("h/{name}");
+            prop_assert_eq!(found.as_str(), key.as_str());
+            prop_assert_eq!(home.check_new(&path(&shown)).is_err(), name.chars().any(char::is_control));
         }
 
         #[test]

@@ -2,15 +2,17 @@
 
 use std::time::SystemTime;
 
-use aws_sdk_s3::types::{CommonPrefix, Object};
+use aws_sdk_s3::types::{CommonPrefix, EncodingType, Object};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::config::ListVersion;
 use crate::store::client::Store;
 use crate::store::error::StoreError;
+use crate::store::escape::escape;
 use crate::store::key::KeyPrefix;
 use crate::store::metadata::{Entry, EntryKind, system_time};
+use crate::store::url_encoding::Decoder;
 
 /// The entries of one directory, read as they are asked for. While one page is used, the next is on its way.
 pub struct Listing {
@@ -19,6 +21,7 @@ pub struct Listing {
     next: Next,
     /// A key was seen on one of the pages.
     found: bool,
+    left_out: u64,
 }
 
 enum Next {
@@ -34,6 +37,7 @@ impl Store {
             prefix,
             next: Next::End,
             found: false,
+            left_out: 0,
         };
         listing.ask(None);
         listing
@@ -76,8 +80,13 @@ impl Listing {
         self.next = Next::Page(tokio::spawn(page.in_current_span()));
     }
 
+    /// Entries so far that no client can see or reach: keys with an empty component, `.` or `..`.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     /// What a client sees of a page.
-    fn entries(&self, keys: &Keys) -> Vec<Entry> {
+    fn entries(&mut self, keys: &Keys) -> Vec<Entry> {
         let prefix = self.prefix.as_str();
         let mut entries = Vec::with_capacity(keys.objects.len() + keys.directories.len());
         for object in &keys.objects {
@@ -85,19 +94,25 @@ impl Listing {
                 continue;
             };
             let size = object.size().and_then(|bytes| u64::try_from(bytes).ok());
+            // the directory's own marker; one with content is a file that no path leads to
+            if name.is_empty() && size == Some(0) {
+                continue;
+            }
             let modified = object.last_modified().and_then(system_time);
-            entries.extend(entry(
-                name,
-                EntryKind::File,
-                size.unwrap_or_default(),
-                modified,
-            ));
+            let size = size.unwrap_or_default();
+            match entry(name, EntryKind::File, size, modified) {
+                Some(entry) => entries.push(entry),
+                None => self.left_out += 1,
+            }
         }
         for directory in &keys.directories {
             let name = directory.prefix().and_then(|key| key.strip_prefix(prefix));
             let Some(name) = name else { continue };
-            let name = name.trim_end_matches('/');
-            entries.extend(entry(name, EntryKind::Directory, 0, None));
+            let name = name.strip_suffix('/').unwrap_or(name);
+            match entry(name, EntryKind::Directory, 0, None) {
+                Some(entry) => entries.push(entry),
+                None => self.left_out += 1,
+            }
         }
         // objects and prefixes come apart; a client sees one sorted list per page
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -125,7 +140,8 @@ pub(super) struct Keys {
 impl Store {
     /// One page of the keys below `prefix`, from `continuation` of the page before it on.
     ///
-    /// All listings come through here, so that `storage.list_version` holds for all.
+    /// All listings come through here, so that `storage.list_version` holds for all. Keys are asked for in URL encoding,
+    /// and are decoded here.
     pub(super) async fn keys(
         &self,
         prefix: &str,
@@ -139,22 +155,27 @@ impl Store {
             ListVersion::V2 => {
                 let request = client.list_objects_v2().bucket(self.bucket());
                 let request = request.prefix(prefix).set_delimiter(delimiter);
+                let request = request.encoding_type(EncodingType::Url);
                 let request = request.set_max_keys(max_keys);
                 let request = request.set_continuation_token(continuation.clone());
                 let answer = request.send().await;
                 let answer =
                     answer.map_err(|error| StoreError::from_sdk("ListObjectsV2", error))?;
-                let keys = Keys {
+                let mut keys = Keys {
                     objects: answer.contents.unwrap_or_default(),
                     directories: answer.common_prefixes.unwrap_or_default(),
-                    next: answer.next_continuation_token,
+                    next: None,
                 };
                 keys.are_all(answer.key_count)?;
+                keys.decode(answer.encoding_type.as_ref());
+                // a token is a token, whatever the encoding of keys
+                keys.next = answer.next_continuation_token;
                 (keys, answer.is_truncated)
             }
             ListVersion::V1 => {
                 let request = client.list_objects().bucket(self.bucket());
                 let request = request.prefix(prefix).set_delimiter(delimiter);
+                let request = request.encoding_type(EncodingType::Url);
                 let request = request.set_max_keys(max_keys);
                 let answer = request.set_marker(continuation.clone()).send().await;
                 let answer = answer.map_err(|error| StoreError::from_sdk("ListObjects", error))?;
@@ -163,6 +184,7 @@ impl Store {
                     directories: answer.common_prefixes.unwrap_or_default(),
                     next: answer.next_marker,
                 };
+                keys.decode(answer.encoding_type.as_ref());
                 // without a delimiter a store needn't name the next marker
                 if answer.is_truncated == Some(true) {
                     keys.next = keys.next.take().or_else(|| keys.last());
@@ -221,6 +243,21 @@ fn incomplete(what: &str) -> StoreError {
 }
 
 impl Keys {
+    /// Decodes what came in URL encoding. A key that isn't UTF-8, which no store should have, stays, altered: nothing is
+    /// found under its name, but nobody takes its directory for empty.
+    fn decode(&mut self, announced: Option<&EncodingType>) {
+        let objects = self.objects.iter().filter_map(|object| object.key());
+        let directories = self.directories.iter().filter_map(CommonPrefix::prefix);
+        let decoder = Decoder::of(announced, objects.chain(directories));
+        decoder.decode(&mut self.next);
+        for object in &mut self.objects {
+            decoder.decode(&mut object.key);
+        }
+        for directory in &mut self.directories {
+            decoder.decode(&mut directory.prefix);
+        }
+    }
+
     /// Compares with the number that the store gives. One that counts less, such as objects only, proves nothing.
     fn are_all(&self, told: Option<i32>) -> Result<(), StoreError> {
         let told = told.and_then(|count| usize::try_from(count).ok());
@@ -245,12 +282,13 @@ impl Keys {
     }
 }
 
-/// `None` for names that no FTP path can reach: the marker itself, an empty component, `.`, `..`, control characters.
-/// Other programs may put such keys into the bucket; a line break among them would forge lines of the listing.
+/// `None` for names that no FTP path reaches: an empty component, `.`, `..`. Other programs may put such keys into the
+/// bucket. They are not made reachable by an escape, since servers and proxies on the way may resolve such a path: the
+/// request would be about another object, and with `..` about one of another user.
 fn entry(name: &str, kind: EntryKind, size: u64, modified: Option<SystemTime>) -> Option<Entry> {
-    let reachable = !matches!(name, "" | "." | "..") && !name.chars().any(char::is_control);
+    let reachable = !matches!(name, "" | "." | "..");
     reachable.then(|| Entry {
-        name: name.to_owned(),
+        name: escape(name).into_owned(),
         kind,
         size,
         modified,
@@ -263,7 +301,7 @@ mod tests {
 
     #[test]
     fn names_that_no_path_reaches_are_left_out() {
-        for name in ["", ".", "..", "a\r\nb", "a\u{1}"] {
+        for name in ["", ".", ".."] {
             assert_eq!(entry(name, EntryKind::File, 1, None), None, "{name:?}");
         }
         assert!(entry("...", EntryKind::File, 1, None).is_some());

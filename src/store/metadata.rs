@@ -113,8 +113,8 @@ impl Store {
             None => return Err(StoreError::NotFound),
         };
         let modified = first
-            .filter(|(key, _)| key == prefix.as_str())
-            .and_then(|(_, modified)| modified);
+            .filter(|first| first.key == prefix.as_str())
+            .and_then(|marker| marker.modified);
         Ok(Entry {
             name: path.name().to_owned(),
             kind: EntryKind::Directory,
@@ -132,6 +132,7 @@ impl Store {
 
     /// Makes the marker of a directory (`MKD`); whatever exists under that name is an error.
     pub async fn make_directory(&self, home: &Home, path: &VirtualPath) -> Result<(), StoreError> {
+        home.check_new(path)?;
         let marker = home
             .directory(path)?
             .marker()
@@ -164,7 +165,8 @@ impl Store {
         Ok(put.e_tag.unwrap_or_default())
     }
 
-    /// Removes the marker of an empty directory (`RMD`).
+    /// Removes the marker of an empty directory (`RMD`). A marker with content, which other programs may have stored, is a
+    /// file that no path leads to: its directory counts as not empty.
     pub async fn remove_directory(
         &self,
         home: &Home,
@@ -179,7 +181,7 @@ impl Store {
         if keys.is_empty() {
             return Err(StoreError::NotFound);
         }
-        if keys.iter().any(|(key, _)| key != prefix.as_str()) {
+        if keys.iter().any(|found| !found.is_marker_of(&prefix)) {
             return Err(StoreError::NotEmpty);
         }
         self.delete_key(&marker).await
@@ -278,22 +280,34 @@ impl Store {
             .map_err(|error| StoreError::from_sdk("DeleteObject", error))
     }
 
-    /// The first few keys below a prefix, in the store's order, with their times.
-    async fn first_keys(
-        &self,
-        prefix: &KeyPrefix,
-        count: i32,
-    ) -> Result<Vec<(String, Option<SystemTime>)>, StoreError> {
+    /// The first few keys below a prefix, in the store's order.
+    async fn first_keys(&self, prefix: &KeyPrefix, count: i32) -> Result<Vec<Found>, StoreError> {
         let objects = self.first_objects(prefix.as_str(), count).await?;
         Ok(objects
             .into_iter()
             .filter_map(|object| {
-                Some((
-                    object.key?,
-                    object.last_modified.as_ref().and_then(system_time),
-                ))
+                Some(Found {
+                    key: object.key?,
+                    size: object.size.and_then(|bytes| u64::try_from(bytes).ok()),
+                    modified: object.last_modified.as_ref().and_then(system_time),
+                })
             })
             .collect())
+    }
+}
+
+/// A key in a listing.
+struct Found {
+    key: String,
+    /// Bytes, if the store said it.
+    size: Option<u64>,
+    modified: Option<SystemTime>,
+}
+
+impl Found {
+    /// True for the directory's own marker, if there is nothing in it.
+    fn is_marker_of(&self, directory: &KeyPrefix) -> bool {
+        self.key == directory.as_str() && self.size == Some(0)
     }
 }
 

@@ -38,6 +38,7 @@ impl Store {
         if from.is_root() || to.is_root() {
             return Err(StoreError::BadName(crate::store::NameError::Root));
         }
+        home.check_new(to)?;
         let (source, target) = (home.key(from)?, home.key(to)?);
         let both = [source.as_str(), target.as_str()];
         let names = both

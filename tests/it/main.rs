@@ -22,6 +22,7 @@ mod integrity;
 mod interruptions;
 mod listings;
 mod masquerade;
+mod names;
 mod protection;
 mod races;
 mod readiness;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_s3::types::EncodingType;
 use cosgate::app::{Gateway, StartError};
 use cosgate::config::load_from;
 use cosgate::ftp::listener::ListenError;
@@ -299,6 +300,23 @@ impl TestStore {
         page.uploads()
             .iter()
             .filter_map(|upload| upload.key.clone())
+            .collect()
+    }
+
+    /// Begins a multipart upload whose key XML can't carry, so that nobody reads the answer.
+    pub async fn begin_multipart_unread(&self, key: &str) {
+        let begin = self.s3.create_multipart_upload().bucket(BUCKET).key(key);
+        let _ = begin.send().await;
+    }
+
+    /// Keys of the unfinished multipart uploads in URL encoding, whatever they are.
+    pub async fn unfinished_keys_encoded(&self) -> Vec<String> {
+        let list = self.s3.list_multipart_uploads().bucket(BUCKET);
+        let page = list.encoding_type(EncodingType::Url).send().await;
+        let uploads = page.expect("a listing").uploads.unwrap_or_default();
+        uploads
+            .into_iter()
+            .filter_map(|upload| upload.key)
             .collect()
     }
 

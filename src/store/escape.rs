@@ -1,0 +1,137 @@
+//! Names that FTP can't carry: control characters of a key are percent-encoded in the name that a client sees.
+//!
+//! A line break would forge lines of a listing, and no client sends one. `a<LF>b` is shown as `a%0Ab`, and a client reaches
+//! the object under that name. A key that really has `%0A` in it is shown as `a%250Ab`, so that each name stands for one
+//! key; any other `%` means itself.
+//!
+//! Invariant: `unescape(escape(key)) == key`, and `escape` leaves no control character.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// The name that stands for a key, or for a part of one.
+pub fn escape(key: &str) -> Cow<'_, str> {
+    let is_plain = |(at, c): (usize, char)| !c.is_control() && code_at(&key[at..]).is_none();
+    if key.char_indices().all(is_plain) {
+        return Cow::Borrowed(key);
+    }
+    let mut name = String::with_capacity(key.len() + 8);
+    for (at, c) in key.char_indices() {
+        if c.is_control() {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                // writing to a String can't fail
+                let _ = write!(name, "%{byte:02X}");
+            }
+        } else if code_at(&key[at..]).is_some() {
+            name.push_str("%25");
+        } else {
+            name.push(c);
+        }
+    }
+    Cow::Owned(name)
+}
+
+/// The key, or the part of one, that a name stands for.
+pub fn unescape(name: &str) -> Cow<'_, str> {
+    if !name.contains('%') {
+        return Cow::Borrowed(name);
+    }
+    let mut key = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let (c, length) = match code_at(rest) {
+            Some(Code::Control(c, length)) => (c, length),
+            Some(Code::Percent) => ('%', "%25".len()),
+            None => (first, first.len_utf8()),
+        };
+        key.push(c);
+        rest = &rest[length..];
+    }
+    Cow::Owned(key)
+}
+
+/// What a text begins with that is more than it seems.
+enum Code {
+    /// The code of a control character, and its bytes.
+    Control(char, usize),
+    /// `%25` before the rest of a code: that code, once more escaped.
+    Percent,
+}
+
+/// `%`, any number of `25`, and the code of a control character.
+fn code_at(text: &str) -> Option<Code> {
+    let mut rest = text.strip_prefix('%')?;
+    let is_escaped = rest.starts_with("25");
+    while let Some(more) = rest.strip_prefix("25") {
+        rest = more;
+    }
+    let (c, length) = control_at(rest)?;
+    match is_escaped {
+        true => Some(Code::Percent),
+        false => Some(Code::Control(c, 1 + length)),
+    }
+}
+
+/// A control character by the hexadecimal digits of its bytes in UTF-8, with capital letters, as [`escape`] writes them:
+/// `00` to `1F`, `7F`, and `C2%80` to `C2%9F` (Unicode's category Cc).
+fn control_at(text: &str) -> Option<(char, usize)> {
+    let byte = |at: usize| {
+        let digits = text.get(at..at + 2)?;
+        let is_hex = |digit: u8| matches!(digit, b'0'..=b'9' | b'A'..=b'F');
+        let is_byte = digits.bytes().all(is_hex);
+        is_byte.then(|| u8::from_str_radix(digits, 16).ok())?
+    };
+    match byte(0)? {
+        code @ (0..=0x1F | 0x7F) => Some((char::from(code), 2)),
+        0xC2 if text.get(2..3) == Some("%") => match byte(3)? {
+            code @ 0x80..=0x9F => Some((char::from(code), 5)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_what_looks_like_an_escape_too() {
+        for (key, name) in [
+            ("plain ü", "plain ü"),
+            ("100%", "100%"),
+            ("a%20b%2Fc%e9", "a%20b%2Fc%e9"),
+            ("a\nb", "a%0Ab"),
+            ("\u{7f}\u{1b}[0m", "%7F%1B[0m"),
+            ("\u{85}", "%C2%85"),
+            ("a%0Ab", "a%250Ab"),
+            ("a%250Ab", "a%25250Ab"),
+            ("%C2%85", "%25C2%85"),
+            // small letters are none of ours, nor is a code that stands for what needs none
+            ("a%0ab%41%25", "a%0ab%41%25"),
+            ("%25%0A", "%25%250A"),
+            ("%%0A", "%%250A"),
+            ("%\n", "%%0A"),
+        ] {
+            assert_eq!(escape(key), name, "{key:?}");
+            assert_eq!(unescape(name), key, "{name:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_key_has_a_name_of_its_own(key in "([%025ACF8\n\r\u{1b}\u{7f}\u{85}aé]|%0A|%25|%C2%85){0,12}") {
+            let name = escape(&key);
+            proptest::prop_assert!(!name.chars().any(char::is_control));
+            let back = unescape(&name).into_owned();
+            proptest::prop_assert_eq!(back, key);
+        }
+
+        #[test]
+        fn a_name_without_control_characters_is_that_of_the_key_it_leads_to(name in "([%025ACF8aé]|%0A|%25|%C2%85){0,12}") {
+            let key = unescape(&name).into_owned();
+            let back = escape(&key).into_owned();
+            proptest::prop_assert_eq!(back, name);
+        }
+    }
+}
