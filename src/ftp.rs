@@ -17,6 +17,7 @@
 //! | `login`, `pasv`, `names`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; MFMT and HASH; AUTH, PROT and PORT |
 //! | [`exchange`], `attend` | one data transfer from the edge's side; what a client may say meanwhile |
 //! | [`codec`], [`command`], [`reply`], [`listformat`], [`glob`] | bytes to lines, lines to commands, outcomes to text; patterns of names |
+//! | `ascii` | line ends of `TYPE A` |
 //! | [`passive`] | the passive ports |
 //! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`session`] | where edge and backend meet |
@@ -26,6 +27,7 @@
 //! | `trace` | the span of a command |
 //! | [`net`] | sockets |
 
+mod ascii;
 mod attend;
 pub mod auth;
 pub mod backend;

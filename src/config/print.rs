@@ -7,7 +7,7 @@ use super::error::{REDACTED, printable};
 use super::keys::table;
 use super::parse::size_text;
 use super::reader::Setting;
-use super::{Config, EventSink, User};
+use super::{Ascii, Config, EventSink, User};
 
 /// A configuration that is fit for use, and what is to be said about it.
 #[derive(Debug, Clone)]
@@ -129,6 +129,13 @@ fn user_lines(list: &str, index: usize, user: &User) -> Vec<String> {
         user.max_file_size
             .map(|bytes| ("max_file_size", size_text(bytes))),
     );
+    keys.extend(user.ascii.map(|ascii| {
+        let text = match ascii {
+            Ascii::Convert => "convert",
+            Ascii::AsIs => "as_is",
+        };
+        ("ascii", text.to_string())
+    }));
     if user.require_tls {
         keys.push(("require_tls", "true".to_string()));
     }

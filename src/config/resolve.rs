@@ -14,7 +14,7 @@ use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
     Active, Admin, Config, Download, Drain, Log, LogFormat, Sessions, Upload, auth, cluster,
-    events, memory, passive, tls, users,
+    events, files, memory, passive, tls, users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
@@ -49,6 +49,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         greeting: read.value("greeting", parse::greeting),
         masquerade: cluster::masquerade(read),
         sessions: sessions(read),
+        ascii: read.value("ascii", files::ascii),
         upload: upload(read, &Limits::of(storage.provider)),
         download: download(read),
         drain: Drain {

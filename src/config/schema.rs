@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::Events;
+use super::{Ascii, Events};
 use crate::password::PasswordHash;
 
 /// The whole configuration, checked.
@@ -31,6 +31,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// The object store.
     pub storage: Storage,
+    /// What `TYPE A` does to files.
+    pub ascii: Ascii,
     /// Client to store.
     pub upload: Upload,
     /// Store to client.
@@ -457,6 +459,8 @@ pub struct User {
     pub max_sessions: Option<usize>,
     /// Largest file in bytes; [`Upload::max_file_size`] holds besides.
     pub max_file_size: Option<u64>,
+    /// What `TYPE A` does to the user's files; none: as [`Config::ascii`] says.
+    pub ascii: Option<Ascii>,
     /// Logins on a connection without TLS are refused.
     pub require_tls: bool,
     /// Common name that the client's certificate must have.
@@ -477,6 +481,7 @@ impl User {
             allow_from: Vec::new(),
             max_sessions: None,
             max_file_size: None,
+            ascii: None,
             require_tls: false,
             client_cert_cn: None,
         }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::check::{Check, YamlFile};
 use super::error::{ConfigError, Problem, printable};
+use super::files;
 use super::parse::{self, Parsed};
 use super::reader::{Reader, Refused};
 use super::rights;
@@ -254,6 +255,7 @@ fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority)
         parse::count(text, 1, 1_000_000).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
     });
     let max_file_size = read.entry_optional(USERS, index, "max_file_size", parse::size);
+    let ascii = read.entry_optional(USERS, index, "ascii", files::ascii);
     let require_tls = read.entry_optional(USERS, index, "require_tls", parse::switch);
     let client_cert_cn = read.entry_optional(USERS, index, "client_cert_cn", common_name);
     let whole = || {
@@ -268,6 +270,7 @@ fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority)
             allow_from: allow_from?,
             max_sessions: max_sessions?,
             max_file_size: max_file_size?,
+            ascii: ascii?,
             require_tls: require_tls?.unwrap_or_default(),
             client_cert_cn: client_cert_cn?,
         })

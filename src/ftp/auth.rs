@@ -128,6 +128,7 @@ impl Users {
             prefix: config.storage.prefix.clone(),
             max_key_bytes: config.storage.max_key_bytes,
             max_file_size: config.upload.max_file_size,
+            ascii: config.ascii,
         };
         let common = config::Common::of(&config.storage);
         let endpoint = config.auth.http.as_ref();

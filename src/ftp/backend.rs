@@ -16,14 +16,14 @@ use unftp_core::storage::{
     Error, ErrorKind, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
 };
 
+use crate::ftp::ascii::{AsciiSink, AsciiSource};
 use crate::ftp::auth::{Right, User};
 use crate::ftp::glob::matches;
 use crate::ftp::listformat::Format;
 use crate::ftp::session::{Done, Gate, Order, Session};
 use crate::ftp::transfer::ClientData;
 use crate::store::{
-    Entry, EntryKind, Home, Intent, Interruption, Sink, Source, Start, Store, StoreError,
-    VirtualPath,
+    Entry, EntryKind, Home, Intent, Interruption, Sink, Source, Store, StoreError, VirtualPath,
 };
 
 /// The storage of one session.
@@ -96,9 +96,21 @@ impl Backend {
             Order::Upload {
                 start,
                 announced,
+                ascii,
                 gate,
-            } => self.upload(path, start, announced, gate).await,
-            Order::Download { offset, gate } => self.download(path, offset, gate).await,
+            } => {
+                let intent = Intent {
+                    start,
+                    announced,
+                    max_bytes: self.max_file_size,
+                };
+                self.upload(path, intent, ascii, gate).await
+            }
+            Order::Download {
+                offset,
+                ascii,
+                gate,
+            } => self.download(path, offset, ascii, gate).await,
             Order::List {
                 format,
                 pattern,
@@ -123,33 +135,32 @@ impl Backend {
     async fn upload(
         &self,
         path: &VirtualPath,
-        start: Start,
-        announced: Option<u64>,
+        intent: Intent,
+        ascii: bool,
         gate: Gate,
     ) -> Result<Done, StoreError> {
         let home = self.home(Right::Write)?;
         home.check_new(path)?;
         let key = home.key(path)?;
-        let plan = Intent {
-            start,
-            announced,
-            max_bytes: self.max_file_size,
-        };
         let mut source = GatedSource {
             session: Arc::clone(&self.session),
             gate: Some(gate),
             data: None,
         };
-        self.store
-            .upload(&key, plan, &mut source)
-            .await
-            .map(Done::Stored)
+        let stored = if ascii {
+            let mut source = AsciiSource::new(source);
+            self.store.upload(&key, intent, &mut source).await
+        } else {
+            self.store.upload(&key, intent, &mut source).await
+        };
+        stored.map(Done::Stored)
     }
 
     async fn download(
         &self,
         path: &VirtualPath,
         offset: u64,
+        ascii: bool,
         gate: Gate,
     ) -> Result<Done, StoreError> {
         let key = self.home(Right::Read)?.key(path)?;
@@ -162,10 +173,15 @@ impl Backend {
             download => download?,
         };
         let mut data = gate.open().await.ok_or_else(|| self.given_up())?;
-        if let Some(size) = download.object_size() {
+        // of text nobody knows how many bytes will cross the wire
+        if let Some(size) = download.object_size().filter(|_| !ascii) {
             data.transfer().expect(size.saturating_sub(offset));
         }
-        let sent = download.send(&mut data).await?;
+        let sent = if ascii {
+            download.send(&mut AsciiSink::new(&mut data)).await?
+        } else {
+            download.send(&mut data).await?
+        };
         data.transfer().commit().map_err(StoreError::Interrupted)?;
         data.close().await.map_err(StoreError::Interrupted)?;
         Ok(Done::Sent(sent))

@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
-use crate::ftp::command::{Command, SITE_HELP, TransferType, verb};
+use crate::ftp::command::{Command, SITE_HELP, verb};
 use crate::ftp::engine::{Engine, EngineError, carrying};
 use crate::ftp::explain::{cause, ending};
 use crate::ftp::failures::Failure;
@@ -29,7 +29,7 @@ use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::{Done, Order, Session};
 use crate::ftp::tls::Secured;
 use crate::ftp::trace::Trace;
-use crate::store::{Algorithm, Chain, StoreError, VirtualPath};
+use crate::store::{Chain, Store, StoreError, VirtualPath};
 
 /// The control connection ends.
 #[derive(Debug)]
@@ -90,8 +90,10 @@ pub(super) struct Edge {
     pub(super) user_name: Option<String>,
     pub(super) failed_logins: u32,
     pub(super) epsv_only: bool,
-    /// The algorithm of `HASH`, once the client has chosen one.
-    pub(super) algorithm: Option<Algorithm>,
+    /// The client has said `TYPE A`. Without a TYPE files are bytes, whatever the RFC's default; see [`crate::ftp::ascii`].
+    pub(super) ascii: bool,
+    /// Where the user's files are, once logged in.
+    pub(super) store: Option<Store>,
     /// The facts that `OPTS MLST` has chosen.
     pub(super) facts: Facts,
     /// The session's place among those of its user.
@@ -161,7 +163,8 @@ pub async fn run(
         failed_logins: 0,
         seat: None,
         epsv_only: false,
-        algorithm: None,
+        ascii: false,
+        store: None,
         facts: Facts::ALL,
         renaming: None,
         renames_directory: false,
@@ -269,11 +272,7 @@ impl Edge {
             Command::Feat => self.send(self.features()).await,
             Command::Opts(option) => self.option(&option).await,
             Command::Syst => self.say(215, "UNIX Type: L8").await,
-            Command::Type(TransferType::Image) => self.say(200, "Type is image").await,
-            Command::Type(TransferType::Ascii) => {
-                self.say(200, "Type is ASCII, files are sent unchanged")
-                    .await
-            }
+            Command::Type(kind) => self.set_type(kind).await,
             Command::Setting(reply) => self.send(reply).await,
             Command::Auth(mechanism) => self.auth(&mechanism).await,
             Command::Pbsz => self.pbsz().await,
@@ -296,6 +295,7 @@ impl Edge {
             _ if self.session.user().is_none() => {
                 self.say(530, "Please log in with USER and PASS").await
             }
+            Command::Rest(1..) if self.converts() => self.no_ascii("REST", 504).await,
             Command::Rest(offset) => {
                 self.restart = offset;
                 self.say(350, "The next transfer starts there").await
@@ -340,6 +340,7 @@ impl Edge {
                 self.renaming = renaming;
                 self.on_path("RNTO", &path, renamed_reply).await
             }
+            Command::Size(_) if self.converts() => self.no_ascii("SIZE", 550).await,
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
             Command::Mfmt(time, path) => self.set_time("MFMT", time, &path).await,

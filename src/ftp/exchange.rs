@@ -45,6 +45,10 @@ impl Edge {
     pub(super) async fn download(&mut self, path: &str) -> Step {
         let offset = std::mem::take(&mut self.restart);
         self.announced = None;
+        let ascii = self.converts();
+        if ascii && offset > 0 {
+            return self.no_ascii("REST", 504).await;
+        }
         let path = match self.resolve(path) {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
@@ -56,13 +60,24 @@ impl Edge {
             path,
             stall: self.frontend.download_stall,
         };
-        self.exchange(exchange, Order::Download { offset, gate }, keeper)
-            .await
+        self.exchange(
+            exchange,
+            Order::Download {
+                offset,
+                ascii,
+                gate,
+            },
+            keeper,
+        )
+        .await
     }
 
     pub(super) async fn upload(&mut self, path: &str, verb: &'static str) -> Step {
         let offset = std::mem::take(&mut self.restart);
         let announced = self.announced.take();
+        if self.converts() && offset > 0 {
+            return self.no_ascii("REST", 504).await;
+        }
         let path = match self.resolve(path) {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
@@ -112,7 +127,9 @@ impl Edge {
             },
             Order::Upload {
                 start,
-                announced,
+                // of text that is what crosses the wire, and more than what is stored
+                announced: announced.filter(|_| !self.converts()),
+                ascii: self.converts(),
                 gate,
             },
             keeper,

@@ -1,4 +1,9 @@
 //! What a client asks and says about one file: MFMT, HASH, and the options of these commands.
+//!
+//! FEAT doesn't list HASH. What a store has of every file is a CRC-64, which the draft's registry of names and its clients
+//! don't know: FluentFTP, which verifies transfers by HASH where FEAT lists it, throws at a name that it doesn't know and
+//! at an algorithm that is refused, and skips the check where FEAT has no HASH. An MD5 would be known, and is kept of
+//! files of one part only. So HASH is for those who look for it, and `OPTS HASH` takes only what never fails.
 
 use std::time::SystemTime;
 
@@ -68,26 +73,26 @@ impl Edge {
 
     /// `HASH`, `SITE SHA256`: one hash (draft-bryan-ftpext-hash-02, section 3.1).
     pub(super) async fn hash(&mut self, algorithm: Option<Algorithm>, path: &str) -> Step {
-        let chosen = algorithm.or(self.algorithm);
+        let chosen = algorithm.or_else(|| self.dependable_algorithm());
         let Some((path, hashes, mut trace)) = self.known_hashes(path).await? else {
             return Ok(());
         };
-        let algorithm = chosen.unwrap_or_else(|| {
-            let usual = self.frontend.store.usual_algorithm();
-            let first = hashes.known.first().map_or(usual, |(known, _)| *known);
-            hashes.by(usual).map_or(first, |_| usual)
-        });
-        let reply = match hashes.by(algorithm) {
-            Some(value) => {
+        let is_known = |chosen: &Algorithm| algorithm.is_some() || hashes.by(*chosen).is_some();
+        let first = hashes.known.first().map(|(known, _)| *known);
+        let algorithm = chosen.filter(is_known).or(first);
+        let value = algorithm.and_then(|algorithm| Some((algorithm, hashes.by(algorithm)?)));
+        let reply = match value {
+            Some((algorithm, value)) => {
                 trace.complete(213);
                 Reply::new(213, format!("{algorithm} 0-{} {value} {path}", hashes.size))
             }
             None => {
                 trace.refused("refused", 550, "unknown_hash");
                 let known = names(hashes.known.iter().map(|(known, _)| *known));
+                let missing = algorithm.map_or("hash".to_owned(), |missing| missing.to_string());
                 Reply::new(
                     550,
-                    format!("The store keeps no {algorithm} of this file; it has: {known}"),
+                    format!("The store keeps no {missing} of this file; it has: {known}"),
                 )
             }
         };
@@ -158,32 +163,25 @@ impl Edge {
                 let text = format!("MLST OPTS {}", self.facts);
                 Reply::new(200, text.trim_end().to_owned())
             }
-            ("HASH", "") => Reply::new(200, self.chosen_algorithm().to_string()),
-            ("HASH", name) => match Algorithm::named(name) {
-                Some(algorithm) => {
-                    self.algorithm = Some(algorithm);
-                    Reply::new(200, algorithm.to_string())
+            ("HASH", name) => match (self.dependable_algorithm(), name) {
+                (Some(only), "") => Reply::new(200, only.to_string()),
+                (Some(only), name) if Algorithm::named(name) == Some(only) => {
+                    Reply::new(200, only.to_string())
                 }
-                None => Reply::new(504, "Unknown algorithm, see FEAT"),
+                (Some(only), _) => {
+                    Reply::new(504, format!("The store has only {only} of every file"))
+                }
+                (None, _) => Reply::new(504, "There is no hash of every file"),
             },
             _ => Reply::new(501, "Unknown option"),
         };
         self.send(reply).await
     }
 
-    fn chosen_algorithm(&self) -> Algorithm {
-        self.algorithm
-            .unwrap_or_else(|| self.frontend.store.usual_algorithm())
-    }
-
-    /// The algorithms for `FEAT`, with a star at the chosen one.
-    pub(super) fn hash_names(&self) -> String {
-        let chosen = self.chosen_algorithm();
-        let marked = Algorithm::ALL.iter().map(|(algorithm, name)| {
-            let star = if *algorithm == chosen { "*" } else { "" };
-            format!("{name}{star}")
-        });
-        marked.collect::<Vec<_>>().join(";")
+    /// That of the user's own store.
+    fn dependable_algorithm(&self) -> Option<Algorithm> {
+        let store = self.store.as_ref().unwrap_or(&self.frontend.store);
+        store.dependable_algorithm()
     }
 }
 

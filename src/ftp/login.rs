@@ -59,6 +59,7 @@ impl Edge {
         self.session.log_in(login.user);
         self.seat = Some(login.seat);
         self.bucket = Some(login.store.bucket().to_owned());
+        self.store = Some(login.store.clone());
         let backend = Backend::new(self.session.clone(), login.store, max_file_size);
         let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
         self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);

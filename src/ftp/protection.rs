@@ -157,9 +157,9 @@ impl Edge {
         } else {
             ""
         };
-        let (hashes, facts) = (self.hash_names(), self.facts.features());
+        let facts = self.facts.features();
         let text = format!(
-            "Features\n{auth}{eprt}EPSV\nHASH {hashes}\nMDTM\nMFMT\nMLST {facts}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
+            "Features\n{auth}{eprt}EPSV\nMDTM\nMFMT\nMLST {facts}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
         );
         Reply::new(211, text)
     }

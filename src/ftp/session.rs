@@ -61,6 +61,8 @@ pub enum Order {
         start: Start,
         /// Bytes that the client announced with ALLO.
         announced: Option<u64>,
+        /// Line ends are converted.
+        ascii: bool,
         /// Where the bytes come from.
         gate: Gate,
     },
@@ -68,6 +70,8 @@ pub enum Order {
     Download {
         /// From which byte on.
         offset: u64,
+        /// Line ends are converted.
+        ascii: bool,
         /// Where the bytes go.
         gate: Gate,
     },

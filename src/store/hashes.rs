@@ -80,12 +80,13 @@ impl Hashes {
 }
 
 impl Store {
-    /// The algorithm that this store most likely has a hash of.
-    pub fn usual_algorithm(&self) -> Algorithm {
-        match self.integrity().method() {
-            Some(Method::Crc64Nvme) => Algorithm::Crc64Nvme,
-            Some(Method::CosCrc64) => Algorithm::Crc64Xz,
-            Some(Method::Md5 | Method::Off) | None => Algorithm::Md5,
+    /// The algorithm by which this store has a hash of every file that the gateway stored, in one part or in many. None if
+    /// there is none, or the first upload has yet to show it: an MD5 is kept of files of one part only.
+    pub fn dependable_algorithm(&self) -> Option<Algorithm> {
+        match self.integrity().method()? {
+            Method::Crc64Nvme => Some(Algorithm::Crc64Nvme),
+            Method::CosCrc64 => Some(Algorithm::Crc64Xz),
+            Method::Md5 | Method::Off => None,
         }
     }
 

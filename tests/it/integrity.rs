@@ -63,6 +63,8 @@ async fn hash_tells_what_cos_knows() {
     let reply = ftp.command("HASH f").await;
     let expected = format!("213 CRC64XZ 0-{} {crc:016x} /f\r\n", bytes.len());
     assert_eq!(reply.text, expected);
+    assert_eq!(ftp.command("OPTS HASH CRC64XZ").await.code, 200);
+    assert_eq!(ftp.command("OPTS HASH CRC64NVME").await.code, 504);
 }
 
 #[tokio::test]
@@ -88,16 +90,23 @@ async fn hash_tells_what_the_store_knows_and_downloads_nothing() {
     }
     let bytes = pattern(1000);
     assert_eq!(ftp.store("STOR f", &bytes).await.code, 226);
-    assert_eq!(ftp.command("OPTS HASH MD5").await.text, "200 MD5\r\n");
-    assert!(ftp.command("FEAT").await.text.contains("MD5*;"));
     let md5: String = md5::Md5::digest(&bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(
-        ftp.command("HASH f").await.text,
+        ftp.command("SITE MD5 f").await.text,
         format!("213 MD5 0-1000 {md5} /f\r\n")
     );
+    // clients that verify by HASH take a refusal for a broken file, and so FEAT doesn't invite them
+    assert!(!ftp.command("FEAT").await.text.contains("HASH"));
+    assert_eq!(
+        ftp.command("OPTS HASH crc64nvme").await.text,
+        "200 CRC64NVME\r\n"
+    );
+    for other in ["MD5", "SHA-1", "SHA-256"] {
+        assert_eq!(ftp.command(&format!("OPTS HASH {other}")).await.code, 504);
+    }
     assert_eq!(ftp.command("OPTS HASH SHA-512").await.code, 504);
     for (line, code) in [
         ("HASH missing", 550),
@@ -110,6 +119,34 @@ async fn hash_tells_what_the_store_knows_and_downloads_nothing() {
     assert_eq!(ftp.command("MKD d").await.code, 257);
     assert_eq!(ftp.command("HASH d").await.code, 550);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_hash_that_is_taken_as_option_is_there_however_a_file_came_about() {
+    let gateway = TestGateway::with(&["UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let mut ftp = gateway.login().await;
+    assert_eq!(ftp.store("STOR empty", b"").await.code, 226);
+    assert_eq!(ftp.store("STOR small", &pattern(1000)).await.code, 226);
+    assert_eq!(ftp.store("STOR large", &pattern(12 * MIB)).await.code, 226);
+    assert_eq!(ftp.store("STOR longer", &pattern(6 * MIB)).await.code, 226);
+    assert_eq!(ftp.store("APPE longer", &pattern(1000)).await.code, 226);
+    for (from, to) in [("small", "small 2"), ("longer", "longer 2")] {
+        assert_eq!(ftp.command(&format!("RNFR {from}")).await.code, 350);
+        assert_eq!(ftp.command(&format!("RNTO {to}")).await.code, 250);
+    }
+    assert_eq!(ftp.command("MFMT 20200101000000 large").await.code, 213);
+    let option = ftp.command("OPTS HASH").await.text;
+    let algorithm = option
+        .trim_end()
+        .strip_prefix("200 ")
+        .expect("an algorithm");
+    for name in ["empty", "small 2", "large", "longer 2"] {
+        let (bytes, _) = ftp.fetch(&format!("RETR {name}")).await;
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes);
+        let reply = ftp.command(&format!("HASH {name}")).await;
+        let expected = format!("213 {algorithm} 0-{} {crc:016x} /{name}\r\n", bytes.len());
+        assert_eq!(reply.text, expected);
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod support;
 
 mod active;
+mod ascii;
 mod auth_http;
 mod commands;
 mod configuration;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{self, Permissions};
+use crate::config::{self, Ascii, Permissions};
 use crate::password::PasswordHash;
 use crate::store::client::Tenant;
 use crate::store::{Home, StoreError, VirtualPath};
@@ -20,6 +20,8 @@ pub struct User {
     pub permissions: Permissions,
     /// Largest file in bytes, `upload.max_file_size` considered.
     pub max_file_size: u64,
+    /// What `TYPE A` does.
+    pub ascii: Ascii,
     pub(super) password_hash: Option<PasswordHash>,
     pub(super) tenant: Tenant,
     pub(super) max_sessions: Option<usize>,
@@ -49,6 +51,8 @@ pub struct Ground {
     pub max_key_bytes: usize,
     /// `upload.max_file_size`
     pub max_file_size: u64,
+    /// `ascii`
+    pub ascii: Ascii,
 }
 
 /// One thing that a user may do, or not.
@@ -91,6 +95,7 @@ impl User {
             max_file_size: user
                 .max_file_size
                 .map_or(ground.max_file_size, |own| own.min(ground.max_file_size)),
+            ascii: user.ascii.unwrap_or(ground.ascii),
             tenant: Tenant {
                 bucket: user.bucket,
                 site: user.site,
@@ -150,6 +155,7 @@ mod tests {
             prefix: "ftp/".to_owned(),
             max_key_bytes: 1024,
             max_file_size: 1000,
+            ascii: Ascii::Convert,
         };
         User::new(user, &ground)
     }
