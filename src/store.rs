@@ -8,6 +8,7 @@ pub mod budget;
 pub mod buffer;
 pub mod client;
 mod conditions;
+mod copied_parts;
 pub mod copy;
 mod credentials;
 mod describe;

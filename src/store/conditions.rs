@@ -50,8 +50,10 @@ pub(super) enum Replaces {
 /// What became of a version that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// It is gone, by this request or another one.
+    /// It is gone, by this request as far as the store says.
     Done,
+    /// It was gone before.
+    Gone,
     /// Somebody has stored another version, which stays.
     Replaced,
 }
@@ -174,13 +176,15 @@ impl Store {
         let condition = &self.conditions().delete;
         let mut pause = PAUSE;
         let mut attempts = self.settings().max_attempts;
+        // the answer to an attempt was lost, which may have deleted it
+        let mut is_repeated = false;
         loop {
             let known = condition.get().filter(|_| !etag.is_empty());
             if known != Some(true) && !std::mem::take(&mut looked) {
                 match self.head(key).await {
                     Ok(head) if is_same_etag(&head.etag, etag) => {}
                     Ok(_) => return Ok(Removal::Replaced),
-                    Err(StoreError::NotFound) => return Ok(Removal::Done),
+                    Err(StoreError::NotFound) => return Ok(gone(is_repeated)),
                     Err(error) => return Err(error),
                 }
             }
@@ -197,13 +201,15 @@ impl Store {
                 .bucket(self.bucket())
                 .key(key.as_str())
                 .set_if_match(value);
+            let sending = Attempts::default();
+            let mut request = request.customize().interceptor(sending.clone());
             // with a condition that holds once, a repetition does no harm
-            let sent = if known == Some(true) {
-                request.send().await
-            } else {
+            if known != Some(true) {
                 let once = Config::builder().retry_config(RetryConfig::disabled());
-                request.customize().config_override(once).send().await
-            };
+                request = request.config_override(once);
+            }
+            let sent = request.send().await;
+            is_repeated |= !sending.was_one();
             let error = match sent {
                 Ok(_) => {
                     if is_question && has_condition {
@@ -221,7 +227,7 @@ impl Store {
             if known == Some(true) && is_failed_condition(&error) {
                 // some stores say 412 of what is missing, too
                 match self.head(key).await {
-                    Err(StoreError::NotFound) => return Ok(Removal::Done),
+                    Err(StoreError::NotFound) => return Ok(gone(is_repeated)),
                     Ok(head) if !is_same_etag(&head.etag, etag) => return Ok(Removal::Replaced),
                     // a condition that doesn't hold where it should is none
                     Ok(_) => condition.learn(false),
@@ -231,10 +237,13 @@ impl Store {
                 condition.learn(false);
             } else {
                 match StoreError::from_sdk("DeleteObject", error) {
-                    StoreError::NotFound => return Ok(Removal::Done),
-                    error @ StoreError::Unavailable { .. }
-                        if attempts > 1 && known != Some(true) =>
-                    {
+                    StoreError::NotFound => return Ok(gone(is_repeated)),
+                    error @ StoreError::Unavailable { .. } => {
+                        // the answer may be lost and the work be done
+                        is_repeated = true;
+                        if attempts == 1 || known == Some(true) {
+                            return self.look_for_version(key, etag).await.ok_or(error);
+                        }
                         debug!(%key, %error, "looking before another attempt to delete");
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -249,6 +258,26 @@ impl Store {
                 });
             }
         }
+    }
+}
+
+impl Store {
+    /// What became of a version that was to be deleted; `None` if it is there, or looking fails, too.
+    async fn look_for_version(&self, key: &ObjectKey, etag: &str) -> Option<Removal> {
+        match self.head(key).await {
+            Err(StoreError::NotFound) => Some(Removal::Done),
+            Ok(head) if !is_same_etag(&head.etag, etag) => Some(Removal::Replaced),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
+/// What is missing was deleted by an attempt whose answer was lost, or by somebody else.
+fn gone(is_repeated: bool) -> Removal {
+    if is_repeated {
+        Removal::Done
+    } else {
+        Removal::Gone
     }
 }
 
@@ -369,12 +398,9 @@ mod tests {
                 .expect("an answer");
             assert_eq!(removal, Removal::Replaced, "{known:?}");
             let etag = store.head(&key).await.expect("there").etag;
-            for _ in 0..2 {
-                let removal = store
-                    .delete_version(&key, &etag, false)
-                    .await
-                    .expect("an answer");
-                assert_eq!(removal, Removal::Done, "{known:?}");
+            for expected in [Removal::Done, Removal::Gone] {
+                let removal = store.delete_version(&key, &etag, false).await;
+                assert_eq!(removal.expect("an answer"), expected, "{known:?}");
                 assert!(matches!(store.head(&key).await, Err(StoreError::NotFound)));
             }
             if known.is_none() {

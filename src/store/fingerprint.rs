@@ -1,11 +1,13 @@
 //! What a store says about the content of an object, for comparisons without its bytes.
 
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 
 use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::integrity::{CosChecksum, Method};
 use crate::store::key::ObjectKey;
+use crate::store::metadata::Head;
 
 /// Size, ETag and checksums of an object.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub(super) struct Fingerprint {
     pub crc64_nvme: Option<String>,
     /// `x-cos-hash-crc64ecma`
     pub cos_crc64: Option<u64>,
+    /// The ETag of an encrypted object is no MD5.
+    pub encrypted: bool,
 }
 
 impl Fingerprint {
@@ -32,6 +36,24 @@ impl Fingerprint {
 impl Store {
     /// Asks for an object's size, ETag and checksums.
     pub(super) async fn fingerprint(&self, key: &ObjectKey) -> Result<Fingerprint, StoreError> {
+        self.send_head(key)
+            .await
+            .map(|(_, fingerprint)| fingerprint)
+    }
+
+    /// As [`Store::head`], with the checksums.
+    pub(super) async fn head_with_checksums(
+        &self,
+        key: &ObjectKey,
+    ) -> Result<(Head, Fingerprint), StoreError> {
+        let (answer, fingerprint) = self.send_head(key).await?;
+        Ok((Head::try_from(answer)?, fingerprint))
+    }
+
+    async fn send_head(
+        &self,
+        key: &ObjectKey,
+    ) -> Result<(HeadObjectOutput, Fingerprint), StoreError> {
         let cos = CosChecksum::default();
         // COS knows nothing of Amazon's checksums and sends its own unasked
         let asks = self.integrity().method() != Some(Method::CosCrc64);
@@ -48,13 +70,15 @@ impl Store {
         let head = head.map_err(|error| StoreError::from_sdk("HeadObject", error))?;
         // a checksum of the parts' checksums is none of the object
         let is_whole = head.checksum_type() != Some(&ChecksumType::Composite);
-        Ok(Fingerprint {
+        let fingerprint = Fingerprint {
             size: head
                 .content_length()
                 .and_then(|bytes| u64::try_from(bytes).ok()),
-            crc64_nvme: head.checksum_crc64_nvme.filter(|_| is_whole),
+            etag: head.e_tag.clone().unwrap_or_default(),
+            crc64_nvme: head.checksum_crc64_nvme.clone().filter(|_| is_whole),
             cos_crc64: cos.get(),
-            etag: head.e_tag.unwrap_or_default(),
-        })
+            encrypted: head.server_side_encryption.is_some(),
+        };
+        Ok((head, fingerprint))
     }
 }

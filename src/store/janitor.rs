@@ -1,9 +1,11 @@
 //! Sweeps what dead gateways left behind: multipart uploads that nobody will complete, which cost storage for ever.
 //!
 //! An unfinished upload tells little about itself: its key, its begin, and the sizes and times of its parts. So the sizes
-//! carry the mark: the parts of this program are a few bytes larger than a round number (see [`parts::is_marked`]), and
-//! the janitor touches only uploads that have such a part, unless it is told to sweep all. An upload without any part
-//! costs nothing and is left alone.
+//! carry the mark: the parts of this program are a few bytes larger than a round number (see [`is_marked`]), and
+//! the janitor touches only uploads that have such a part, unless it is told to sweep all. Every upload's first part that
+//! the store acknowledges has the mark: a last part waits for another one, and of a file that is continued a range of a
+//! marked size is copied first. An upload without any part costs nothing; it is aborted if it was begun as this program
+//! begins them (CRC-64/NVME of the full object), and left alone on stores without that checksum.
 //!
 //! Any number of replicas may sweep: what matters is when the last part arrived, so no upload that still moves is stale,
 //! and to abort what another replica has just aborted is no error.
@@ -11,7 +13,7 @@
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::operation::list_multipart_uploads::ListMultipartUploadsOutput;
-use aws_sdk_s3::types::{EncodingType, MultipartUpload};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, EncodingType, MultipartUpload};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -19,7 +21,7 @@ use crate::config::Sweep;
 use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
 use crate::store::metadata::system_time;
-use crate::store::parts;
+use crate::store::parts::is_marked;
 use crate::store::url_encoding::Decoder;
 
 /// Pages of uploads that one sweep reads at most (1,000 uploads each); the next sweep reads on from the beginning, when
@@ -132,7 +134,11 @@ async fn abort_if_stale(
     if begun.is_none_or(|begun| begun > stale_before) {
         return Ok(false);
     }
-    let (mut marked, mut moving) = (false, false);
+    // without a part there is only what the upload was begun with: this program asks for a checksum of the whole object
+    // where the store has one, and no other one of an upload that has been idle for so long is missed
+    let is_like_ours = upload.checksum_algorithm() == Some(&ChecksumAlgorithm::Crc64Nvme)
+        && upload.checksum_type() == Some(&ChecksumType::FullObject);
+    let (mut marked, mut moving, mut parts) = (false, false, 0);
     let request = store
         .client()
         .list_parts()
@@ -143,10 +149,11 @@ async fn abort_if_stale(
     while let Some(page) = pages.next().await {
         let page = page.map_err(|error| StoreError::from_sdk("ListParts", error))?;
         for part in page.parts() {
+            parts += 1;
             marked |= part
                 .size()
                 .and_then(|bytes| u64::try_from(bytes).ok())
-                .is_some_and(parts::is_marked);
+                .is_some_and(is_marked);
             moving |= part
                 .last_modified()
                 .and_then(system_time)
@@ -156,7 +163,7 @@ async fn abort_if_stale(
             return Ok(false);
         }
     }
-    if sweep == Sweep::Own && !marked {
+    if sweep == Sweep::Own && !marked && !(parts == 0 && is_like_ours) {
         return Ok(false);
     }
     let request = store

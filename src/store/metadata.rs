@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::StorageClass;
 use time::OffsetDateTime;
@@ -72,6 +73,38 @@ impl Head {
             etag: self.etag.clone(),
             storage_class: self.storage_class.clone(),
         }
+    }
+}
+
+impl TryFrom<HeadObjectOutput> for Head {
+    type Error = StoreError;
+
+    /// An answer without a length says nothing of the object: a proxy that compresses leaves it out.
+    fn try_from(head: HeadObjectOutput) -> Result<Self, StoreError> {
+        let size = head.content_length().map(u64::try_from);
+        Ok(Head {
+            size: size
+                .and_then(Result::ok)
+                .ok_or_else(|| StoreError::Integrity {
+                    detail: "HeadObject has no Content-Length; is there a proxy that compresses?"
+                        .to_owned(),
+                })?,
+            modified: head
+                .metadata()
+                .and_then(|metadata| parse_mtime(metadata.get(MTIME)?))
+                .or_else(|| head.last_modified().and_then(system_time)),
+            etag: head.e_tag.unwrap_or_default(),
+            storage_class: head.storage_class,
+            content_type: head.content_type,
+            cache_control: head.cache_control,
+            content_disposition: head.content_disposition,
+            content_encoding: head.content_encoding,
+            content_language: head.content_language,
+            expires: parse_expires(head.expires_string.as_deref()),
+            metadata: head.metadata,
+            tag_count: head.tag_count.unwrap_or_default(),
+            tagging: None,
+        })
     }
 }
 
@@ -197,6 +230,7 @@ impl Store {
         match self.head(&key).await {
             Ok(head) => match self.delete_version(&key, &head.etag, true).await? {
                 Removal::Done => Ok(()),
+                Removal::Gone => Err(StoreError::NotFound),
                 // stored a moment ago, by another gateway or program
                 Removal::Replaced => Err(overtaken()),
             },
@@ -216,6 +250,7 @@ impl Store {
         time: SystemTime,
     ) -> Result<Entry, StoreError> {
         let key = home.key(path)?;
+        let _name = self.lock_key(&key).await?;
         let mut head = match self.head(&key).await {
             Err(StoreError::NotFound) => {
                 self.directory_entry(home, path).await?;
@@ -244,27 +279,7 @@ impl Store {
             .send()
             .await;
         let head = head.map_err(|error| StoreError::from_sdk("HeadObject", error))?;
-        Ok(Head {
-            size: head
-                .content_length()
-                .and_then(|bytes| u64::try_from(bytes).ok())
-                .unwrap_or_default(),
-            modified: head
-                .metadata()
-                .and_then(|metadata| parse_mtime(metadata.get(MTIME)?))
-                .or_else(|| head.last_modified().and_then(system_time)),
-            etag: head.e_tag.unwrap_or_default(),
-            storage_class: head.storage_class,
-            content_type: head.content_type,
-            cache_control: head.cache_control,
-            content_disposition: head.content_disposition,
-            content_encoding: head.content_encoding,
-            content_language: head.content_language,
-            expires: parse_expires(head.expires_string.as_deref()),
-            metadata: head.metadata,
-            tag_count: head.tag_count.unwrap_or_default(),
-            tagging: None,
-        })
+        Head::try_from(head)
     }
 
     pub(super) async fn delete_key(&self, key: &ObjectKey) -> Result<(), StoreError> {

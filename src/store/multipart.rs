@@ -75,8 +75,11 @@ impl Store {
         head: &Head,
         replaces: Replaces,
     ) -> Result<Multipart, StoreError> {
-        // no byte of a copy passes through here, so there is nothing to compare a checksum with
-        let method = Method::Off;
+        // no byte of a copy passes through here; where the store makes checksums of parts, they are those of the object
+        let method = match self.integrity().method() {
+            Some(Method::Crc64Nvme) => Method::Crc64Nvme,
+            Some(Method::CosCrc64 | Method::Md5 | Method::Off) | None => Method::Off,
+        };
         let answer = self.create_multipart(key, Some(method), Some(head)).await?;
         self.begun(key, answer, method, replaces)
     }
@@ -136,7 +139,26 @@ impl Store {
     }
 }
 
+impl Acknowledged {
+    /// From 1.
+    pub(super) fn number(&self) -> i32 {
+        self.number
+    }
+
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
 impl Multipart {
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
     /// The store's name for it.
     pub(super) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()

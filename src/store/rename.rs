@@ -84,7 +84,7 @@ impl Store {
             }
         }
         match self.delete_version(source, &head.etag, false).await {
-            Ok(Removal::Done) => Ok(Renamed { left: 0 }),
+            Ok(Removal::Done | Removal::Gone) => Ok(Renamed { left: 0 }),
             // a copy may take minutes, and a client that stored the name meanwhile has its 226
             Ok(Removal::Replaced) => Ok(Renamed { left: 1 }),
             Err(error) => Err(StoreError::Rename {

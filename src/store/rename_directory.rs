@@ -296,7 +296,7 @@ impl<'a> Move<'a> {
         let mut deletes = Deletes::default();
         while let Some(outcome) = deleted.next().await {
             match outcome {
-                Ok(Removal::Done) => deletes.done += 1,
+                Ok(Removal::Done | Removal::Gone) => deletes.done += 1,
                 Ok(Removal::Replaced) => deletes.others += 1,
                 Err(error) => {
                     deletes.failed += 1;

@@ -3,9 +3,14 @@
 //! The kept range is copied inside the store; only new bytes travel. A range under the store's least part size can't be a
 //! part of its own unless it is the last, so it is read into the first part's buffer. The old object stays as it is until
 //! the new one is complete: a copy reads, it doesn't move.
+//!
+//! What is kept is proved. All of an object has the object's checksum, where the store has one; of copied ranges the store
+//! is asked how long they are, before the new object becomes visible (see [`copied_parts`](super::copied_parts)).
 
-use crate::store::conditions::Replaces;
+use crate::store::conditions::{Replaces, overtaken};
 use crate::store::error::StoreError;
+use crate::store::fingerprint::Fingerprint;
+use crate::store::integrity::{Answer, Digest, Method};
 use crate::store::range::{RangeReader, Version};
 use crate::store::upload::{Start, Upload, heeding};
 use crate::store::{Source, copy, metadata::Head, parts};
@@ -16,26 +21,27 @@ pub(super) async fn begin(
     start: Start,
     source: &impl Source,
 ) -> Result<(), StoreError> {
-    let (head, keep) = match start {
-        Start::New | Start::At(0) => return upload.store.may_create(&upload.key).await,
+    let store = upload.store.clone();
+    let kept = match start {
+        Start::New | Start::At(0) => return store.may_create(&upload.key).await,
         Start::At(offset) => {
-            let head = upload.store.head(&upload.key).await?;
+            let (head, content) = store.head_with_checksums(&upload.key).await?;
             if offset > head.size {
                 return Err(StoreError::BeyondEnd {
                     offset,
                     size: head.size,
                 });
             }
-            (head, offset)
+            (head, content, offset)
         }
-        Start::End => match upload.store.head(&upload.key).await {
-            Ok(head) => {
+        Start::End => match store.head_with_checksums(&upload.key).await {
+            Ok((head, content)) => {
                 let size = head.size;
-                (head, size)
+                (head, content, size)
             }
             Err(StoreError::NotFound) => {
                 // what somebody stores meanwhile is not to be replaced by what was to continue it
-                if upload.store.object_options().overwrite {
+                if store.object_options().overwrite {
                     upload.replaces = Replaces::Nothing;
                 }
                 return Ok(());
@@ -43,27 +49,86 @@ pub(super) async fn begin(
             Err(error) => return Err(error),
         },
     };
-    if !upload.store.object_options().overwrite {
+    if !store.object_options().overwrite {
         return Err(StoreError::AlreadyExists);
     }
+    let (head, content, bytes) = kept;
     upload.replaces = Replaces::Version(head.etag.clone());
-    upload.kept = Some(upload.store.kept(&upload.key, head.clone()).await);
-    if keep == 0 {
-        return Ok(());
-    }
-    if keep < upload.store.settings().min_part_bytes {
-        heeding(source, read(upload, &head, keep)).await
-    } else {
-        copy_parts(upload, &head, keep, source).await
+    upload.kept = Some(store.kept(&upload.key, head.clone()).await);
+    match keep(upload, (&head, &content), bytes, source).await {
+        // gone or replaced since the look
+        Err(StoreError::NotFound | StoreError::Changed { .. }) => Err(overtaken()),
+        kept => kept,
     }
 }
 
-async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreError> {
+async fn keep(
+    upload: &mut Upload,
+    (head, content): (&Head, &Fingerprint),
+    bytes: u64,
+    source: &impl Source,
+) -> Result<(), StoreError> {
+    let least = upload.store.settings().min_part_bytes;
+    // the janitor knows an upload by a part of a marked size, and this is the first one
+    let first = parts::marked(least);
+    let copied = match bytes.checked_sub(first) {
+        None => 0,
+        // a part of its own can't be so small, unless nothing follows
+        Some(rest) if rest < least => first,
+        Some(_) => bytes,
+    };
+    let mut digest = Digest::empty();
+    if copied > 0 {
+        digest = copy_parts(upload, head, (first, copied), source).await?;
+    }
+    if copied < bytes {
+        heeding(source, read(upload, head, copied..bytes)).await?;
+        let method = upload.store.integrity().method();
+        // an object of other writers may have no checksum but its ETag
+        let is_comparable = method != Some(Method::Crc64Nvme) || content.crc64_nvme.is_some();
+        let read = Digest::of(upload.filling.as_ref(), method.filter(|_| is_comparable));
+        digest = if copied == 0 {
+            read
+        } else {
+            digest.followed_by(&read, method)
+        };
+    }
+    upload.size = bytes;
+    if bytes != head.size {
+        return Ok(());
+    }
+    let told = Answer {
+        crc64_nvme: content.crc64_nvme.as_deref(),
+        cos_crc64: content.cos_crc64,
+        etag: Some(&head.etag),
+        encrypted: content.encrypted,
+    };
+    let method = upload.store.integrity().method();
+    if method != Some(Method::Off) {
+        digest.compare(&"what is kept of the file", &told)?;
+    }
+    // combined of what the store said of each part; then no part can be longer or shorter than it should be
+    let crc = digest.crc64_nvme(method);
+    if method == Some(Method::Crc64Nvme) && crc.is_some() && crc == content.crc64_nvme {
+        upload.copies_proved = true;
+    }
+    Ok(())
+}
+
+/// Reads a range into the part that is being filled.
+async fn read(
+    upload: &mut Upload,
+    head: &Head,
+    range: std::ops::Range<u64>,
+) -> Result<(), StoreError> {
     let store = upload.store.clone();
     let part_bytes = upload.first_part_bytes();
-    upload.filling.widen(keep, part_bytes).await?;
+    upload
+        .filling
+        .widen(range.end - range.start, part_bytes)
+        .await?;
     let version = Version::of(&store, &upload.key, head);
-    let mut kept = RangeReader::new(version, 0..keep);
+    let mut kept = RangeReader::new(version, range);
     while let Some(bytes) = kept.next().await? {
         let Some(room) = upload.filling.room().get_mut(..bytes.len()) else {
             return Err(StoreError::NoMemory);
@@ -71,39 +136,35 @@ async fn read(upload: &mut Upload, head: &Head, keep: u64) -> Result<(), StoreEr
         room.copy_from_slice(&bytes);
         upload.filling.fill(bytes.len());
     }
-    upload.size = keep;
     Ok(())
 }
 
+/// Copies the first `bytes` bytes, of which `first` are the first part; returns the digest of what the store said.
 async fn copy_parts(
     upload: &mut Upload,
     head: &Head,
-    keep: u64,
+    (first, bytes): (u64, u64),
     source: &impl Source,
-) -> Result<(), StoreError> {
+) -> Result<Digest, StoreError> {
     let (most, least) = {
         let settings = upload.store.settings();
         (settings.max_copy_bytes, settings.min_part_bytes)
     };
     let key = upload.key.clone();
-    // one range of a marked size goes first, so that the janitor knows this upload before a new part has arrived
-    let first = parts::marked(least);
-    let rest = keep.checked_sub(first).filter(|rest| *rest >= least);
-    let mut ranges: Vec<_> = rest.map(|_| 0..first).into_iter().collect();
-    let behind = copy::ranges(rest.unwrap_or(keep), most, least);
-    let start = keep - rest.unwrap_or(keep);
-    ranges.extend(
-        behind
-            .into_iter()
-            .map(|range| start + range.start..start + range.end),
-    );
-    for range in ranges {
+    let behind = copy::ranges(bytes - first, most, least);
+    let behind = behind
+        .into_iter()
+        .map(|range| first + range.start..first + range.end);
+    let mut digest = Digest::empty();
+    for range in std::iter::once(0..first).chain(behind) {
         let number = upload.next_number()?;
         let multipart = upload.begin().await?;
         let copying = multipart.copy_part(&key, &head.etag, number, range);
         let copied = heeding(source, copying).await?;
+        digest = digest.followed_by(copied.digest(), upload.store.integrity().method());
         upload.note(copied);
+        upload.has_copies = true;
     }
-    upload.size = keep;
-    Ok(())
+    upload.size = bytes;
+    Ok(digest)
 }

@@ -118,6 +118,10 @@ pub(super) struct Upload {
     pub(super) replaces: Replaces,
     /// What the object keeps of the one that it continues, its bytes apart.
     pub(super) kept: Option<Head>,
+    /// The copied parts are proved to be what they should be.
+    pub(super) copies_proved: bool,
+    /// Some parts are copies.
+    pub(super) has_copies: bool,
     /// Parts begun so far, copied ones included: the number of the last one.
     parts: u64,
     acknowledged: Vec<Acknowledged>,
@@ -146,6 +150,8 @@ impl Upload {
             multipart: None,
             replaces: Replaces::Any,
             kept: None,
+            copies_proved: false,
+            has_copies: false,
             parts: 0,
             acknowledged: Vec::new(),
             running: JoinSet::new(),
@@ -224,6 +230,17 @@ impl Upload {
         }
     }
 
+    /// Waits until the store has a part whose size marks the upload as this program's.
+    async fn one_acknowledged(&mut self) -> Result<(), StoreError> {
+        while self.acknowledged.is_empty() {
+            match self.running.join_next().await {
+                Some(done) => self.collect(done)?,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until there is a free place among the parts in flight.
     async fn free_place(&mut self) -> Result<(), StoreError> {
         while self.running.len() >= self.store.settings().concurrency {
@@ -290,6 +307,12 @@ impl Upload {
     /// Makes the object visible. `source` decides the race with an abort; without one it has been decided.
     async fn finish<S: Source>(&mut self, source: Option<&mut S>) -> Result<(), StoreError> {
         if self.multipart.is_some() && self.filling.len() > 0 {
+            // the last part has any size, so by itself it would tell the janitor nothing
+            let first = self.one_acknowledged();
+            match &source {
+                Some(source) => heeding(*source, first).await,
+                None => first.await,
+            }?;
             self.ship().await?;
         }
         // until the store has answered, no other command of this process changes the name
@@ -325,6 +348,12 @@ impl Upload {
     /// Waits for all that has to come before the request that makes the object visible.
     async fn ready(&mut self) -> Result<NameGuard, StoreError> {
         self.all_sent().await?;
+        if let Some(multipart) = self.multipart.as_ref()
+            && self.has_copies
+            && !self.copies_proved
+        {
+            multipart.check_lengths(&self.acknowledged).await?;
+        }
         let name = self.store.lock_key(&self.key).await?;
         self.store
             .check_unchanged(&self.key, &self.replaces)

@@ -7,6 +7,7 @@ mod ascii;
 mod auth_http;
 mod commands;
 mod configuration;
+mod continued;
 mod copies;
 mod credentials;
 mod directories;

@@ -29,6 +29,8 @@ pub struct CosState {
     pub uploads: Mutex<[usize; 3]>,
     /// Answer with checksums of something else.
     pub lie: AtomicBool,
+    /// Copy the whole object into a part, whatever range is asked for.
+    pub ignores_ranges: AtomicBool,
     /// Headers of the last write.
     pub last_headers: Mutex<HeaderMap>,
     /// Whose credentials are taken; none: everybody is served.
@@ -68,6 +70,10 @@ async fn answer(
         // COS refuses trailers and ignores these; a client that sends them relies on what isn't there
         assert!(!header.as_str().starts_with("x-amz-checksum"), "{header}");
     }
+    if matches!(method.as_str(), "PUT" | "POST") {
+        // documented as required, for requests without a body, too
+        assert!(headers.contains_key("content-length"), "{method} {uri}");
+    }
     let encoding = headers
         .get("content-encoding")
         .map(|value| value.to_str().expect("ASCII").to_owned());
@@ -100,6 +106,31 @@ async fn answer(
             let nth = uploads[0];
             xml(&format!(
                 "<InitiateMultipartUploadResult><UploadId>u{nth}</UploadId></InitiateMultipartUploadResult>",
+            ))
+        }
+        ("PUT", _, Some(number), _) if headers.contains_key("x-amz-copy-source") => {
+            let Some(range) = copied(&state, &headers) else {
+                return StatusCode::NOT_FOUND.into_response();
+            };
+            let etag = hex(&range);
+            let number = number.parse().expect("a number");
+            let mut parts = state.parts.lock().expect("not poisoned");
+            parts.insert((upload, number), range);
+            xml(&format!(
+                "<CopyPartResult><ETag>\"{etag}\"</ETag></CopyPartResult>"
+            ))
+        }
+        ("GET", _, _, true) => {
+            let parts = state.parts.lock().expect("not poisoned");
+            let listed = parts.iter().filter(|((of, _), _)| *of == upload);
+            let listed: String = listed
+                .map(|((_, number), part)| {
+                    let (etag, bytes) = (hex(part), part.len());
+                    format!("<Part><PartNumber>{number}</PartNumber><ETag>\"{etag}\"</ETag><Size>{bytes}</Size></Part>")
+                })
+                .collect();
+            xml(&format!(
+                "<ListPartsResult><IsTruncated>false</IsTruncated>{listed}</ListPartsResult>"
             ))
         }
         ("PUT", _, Some(number), _) => {
@@ -171,6 +202,24 @@ async fn answer(
         },
         _ => StatusCode::NOT_IMPLEMENTED.into_response(),
     }
+}
+
+/// What UploadPartCopy is to copy.
+fn copied(state: &CosState, headers: &HeaderMap) -> Option<Vec<u8>> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let source = text("x-amz-copy-source")?;
+    let (_bucket, key) = source.split_once('/')?;
+    let objects = state.objects.lock().expect("not poisoned");
+    // by path, as an address without a name is asked, or by the bucket's own name
+    let by_path = objects.get(&format!("/{source}"));
+    let bytes = by_path.or_else(|| objects.get(&format!("/{key}")))?;
+    let range = text("x-amz-copy-source-range")?.strip_prefix("bytes=")?;
+    let (from, to) = range.split_once('-')?;
+    let (from, to): (usize, usize) = (from.parse().ok()?, to.parse().ok()?);
+    if state.ignores_ranges.load(Ordering::SeqCst) {
+        return Some(bytes.clone());
+    }
+    Some(bytes.get(from..=to)?.to_vec())
 }
 
 /// The range that is asked for, `bytes=FROM-TO` or `bytes=FROM-`, or all.

@@ -47,7 +47,7 @@ impl std::ops::Deref for TestGateway {
 }
 
 /// What the configuration calls the bucket.
-const BUCKET: &str = "cosgate";
+pub const BUCKET: &str = "cosgate";
 
 impl TestGateway {
     /// The default configuration on free ports.
@@ -249,6 +249,11 @@ impl TestStore {
             .send()
             .await
             .expect("stored");
+    }
+
+    /// The client that looks past the gateway, for what has no shorthand here.
+    pub fn s3(&self) -> &Client {
+        &self.s3
     }
 
     /// All keys of the bucket.
