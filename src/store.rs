@@ -69,7 +69,7 @@ pub trait Source: Send + Sync {
     ) -> impl Future<Output = Result<usize, Interruption>> + Send;
 
     /// Called once, right before the request that makes the object visible. After `Ok` no interruption can win.
-    fn commit(&mut self) -> Result<(), Interruption>;
+    fn commit(&mut self) -> impl Future<Output = Result<(), Interruption>> + Send;
 
     /// Resolves when the transfer is to end early; for waits in which nothing is read.
     fn interrupted(&self) -> impl Future<Output = Interruption> + Send;

@@ -155,8 +155,8 @@ impl<S: Source> Source for AsciiSource<S> {
         Ok(length)
     }
 
-    fn commit(&mut self) -> Result<(), Interruption> {
-        self.inner.commit()
+    async fn commit(&mut self) -> Result<(), Interruption> {
+        self.inner.commit().await
     }
 
     async fn interrupted(&self) -> Interruption {
@@ -258,7 +258,7 @@ mod tests {
             Ok(length)
         }
 
-        fn commit(&mut self) -> Result<(), Interruption> {
+        async fn commit(&mut self) -> Result<(), Interruption> {
             Ok(())
         }
 

@@ -10,9 +10,9 @@ use crate::ftp::reply::Reply;
 use crate::ftp::transfer::Transfer;
 use crate::store::Interruption;
 
-/// Commands that a client may send ahead during a transfer; then its socket is left to fill up, and an ABOR behind them
-/// waits like the rest.
-const MAX_QUEUE: usize = 32;
+/// Commands that a client may send ahead during a transfer; then its socket is left to fill up, and an ABOR behind them waits like the
+/// rest. Far more than clients that pipeline do send, and some 100 KiB of memory at most.
+const MAX_QUEUE: usize = 256;
 
 /// Runs `work` and attends to the control connection meanwhile: ABOR, NOOP and STAT are answered now, the rest is kept
 /// for later, up to a bound.
@@ -26,7 +26,11 @@ pub(super) async fn attend<F: Future>(
     let mut work = pin!(work);
     let mut listening = queue.len() < MAX_QUEUE;
     let mut late_abort = false;
-    let mut stopping = false;
+    // sent ahead with the transfer's own command
+    if queue.iter().any(is_quit) {
+        transfer.quit();
+    }
+    let (mut stopping, mut overdue) = (false, false);
     loop {
         let line = tokio::select! {
             done = &mut work => {
@@ -37,6 +41,11 @@ pub(super) async fn attend<F: Future>(
                 return done;
             }
             line = control.next(), if listening => line,
+            () = transfer.control_missed(), if !overdue => {
+                overdue = true;
+                transfer.interrupt(Interruption::ControlLost);
+                continue;
+            }
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 transfer.interrupt(Interruption::Stopping);
@@ -50,12 +59,16 @@ pub(super) async fn attend<F: Future>(
                     None
                 }
                 "NOOP" if queue.is_empty() => Some(Reply::new(200, "OK")),
-                "STAT" => {
+                "STAT" if queue.is_empty() => {
                     let text = format!("Transfer in progress, {} bytes so far", transfer.bytes());
                     Some(Reply::new(213, text))
                 }
                 _ => {
-                    queue.push_back(Line::Text(text));
+                    let line = Line::Text(text);
+                    if is_quit(&line) {
+                        transfer.quit();
+                    }
+                    queue.push_back(line);
                     listening = queue.len() < MAX_QUEUE;
                     None
                 }
@@ -65,18 +78,28 @@ pub(super) async fn attend<F: Future>(
                 listening = queue.len() < MAX_QUEUE;
                 None
             }
-            Ok(Line::End | Line::Flood) | Err(_) => {
+            // a client that leaves with a reply unread makes it a reset
+            Ok(Line::End) | Err(_) => {
+                transfer.control_ended();
+                listening = false;
+                None
+            }
+            Ok(Line::Flood) => {
                 transfer.interrupt(Interruption::ControlLost);
                 listening = false;
                 None
             }
         };
-        // the storage must hear of a client that is gone, so this doesn't end here
+        // the storage has its own end, so this doesn't end here
         if let Some(reply) = answer
             && control.send(&reply).await.is_err()
         {
-            transfer.interrupt(Interruption::ControlLost);
+            transfer.control_ended();
             listening = false;
         }
     }
+}
+
+fn is_quit(line: &Line) -> bool {
+    matches!(line, Line::Text(text) if text.trim().eq_ignore_ascii_case("QUIT"))
 }

@@ -182,7 +182,10 @@ impl Backend {
         } else {
             download.send(&mut data).await?
         };
-        data.transfer().commit().map_err(StoreError::Interrupted)?;
+        data.transfer()
+            .commit(false)
+            .await
+            .map_err(StoreError::Interrupted)?;
         data.close().await.map_err(StoreError::Interrupted)?;
         Ok(Done::Sent(sent))
     }
@@ -289,10 +292,11 @@ impl Source for GatedSource {
         }
     }
 
-    fn commit(&mut self) -> Result<(), Interruption> {
-        self.data
-            .as_mut()
-            .map_or_else(|| Err(self.session.interruption()), ClientData::commit)
+    async fn commit(&mut self) -> Result<(), Interruption> {
+        match &mut self.data {
+            Some(data) => data.commit().await,
+            None => Err(self.session.interruption()),
+        }
     }
 
     async fn interrupted(&self) -> Interruption {
@@ -357,7 +361,10 @@ impl Outlet {
             data.write(self.text.as_bytes())
                 .await
                 .map_err(StoreError::Interrupted)?;
-            data.transfer().commit().map_err(StoreError::Interrupted)?;
+            data.transfer()
+                .commit(false)
+                .await
+                .map_err(StoreError::Interrupted)?;
             data.close().await.map_err(StoreError::Interrupted)?;
             self.text.clear();
         }

@@ -19,7 +19,7 @@ use crate::ftp::attend::attend;
 use crate::ftp::commits::{Change, Commit};
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::engine::{EngineError, carrying};
-use crate::ftp::explain::{ending, missed, unreachable};
+use crate::ftp::explain::{ending, missed, other_address, unreachable};
 use crate::ftp::glob::is_pattern;
 use crate::ftp::listformat::Format;
 use crate::ftp::net::PeerWatch;
@@ -269,10 +269,11 @@ impl Edge {
         self.session.set_transfer(Some(Arc::clone(&transfer)));
         let started = Instant::now();
         let connecting = trace.data_connection(&channel);
-        let asked = match &channel {
-            DataChannel::Passive(reservation) => Some(reservation.since().into_std()),
+        let reserved = match &channel {
+            DataChannel::Passive(reservation) => Some(reservation.since()),
             DataChannel::Active(_) => None,
         };
+        let asked = reserved.map(tokio::time::Instant::into_std);
 
         let (local, frontend) = (self.session.local, &self.frontend);
         let (port, within) = match &channel {
@@ -312,14 +313,20 @@ impl Edge {
             if let Some(reason) = transfer.interruption() {
                 return self.no_data_connection(reason).await;
             }
+            let stray = reserved.and_then(|since| self.pool.stray_since(port, since));
             let why = match asked {
+                Some(_)
+                    if stray.is_some_and(|from| from != self.session.peer.ip().to_canonical()) =>
+                {
+                    other_address(port, stray, self.session.peer.ip())
+                }
                 Some(_) => missed(port, within, &self.told_address()),
                 None => unreachable(port, started.elapsed()),
             };
             let (id, client) = (self.session.id, self.session.peer);
             warn!(session = id, %client, port, why, "no data connection came about");
             self.note_failure(exchange.verb, &exchange.path, 425, why);
-            return self.say(425, "No data connection came about").await;
+            return self.say(425, "Can't open data connection").await;
         };
 
         transfer.connect();
@@ -399,7 +406,7 @@ impl Edge {
             None => {
                 let opening = Reply::new(150, exchange.opening.clone());
                 if control.send(&opening).await.is_err() {
-                    transfer.interrupt(Interruption::ControlLost);
+                    transfer.control_ended();
                 }
                 // the handshake follows the 150 (RFC 4217, section 9), and is not begun for a client that has gone
                 let secured = self.secured.as_ref().filter(|_| self.private);

@@ -2,6 +2,7 @@
 //!
 //! Clients are told less; see [`Reply`](crate::ftp::reply::Reply).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::store::{Chain, Interruption, StoreError};
@@ -12,6 +13,17 @@ pub(super) fn missed(port: u16, waited: Duration, told: &str) -> String {
         "nobody connected to the passive port {port} within {}: a firewall or load balancer that doesn't pass \
          passive.ports, or a wrong masquerade address (this client is told: {told})",
         humantime::format_duration(waited)
+    )
+}
+
+/// Somebody connected to the passive port, but from another address than that of the control connection.
+pub(super) fn other_address(port: u16, from: Option<IpAddr>, control: IpAddr) -> String {
+    let from = from.map_or_else(String::new, |from| from.to_string());
+    format!(
+        "a connection to the passive port {port} came from {from}, not from the control connection's {}: a pool of NAT addresses before \
+         the client, or a node of the cluster that hides it (set externalTrafficPolicy: Local, or have the balancer keep the client's \
+         address)",
+        control.to_canonical()
     )
 }
 

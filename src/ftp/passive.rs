@@ -4,13 +4,20 @@
 //! session reserves the pair (port, client address); the connection that arrives on that port from that address is handed
 //! to it, any other is reset. So each client address can have as many transfers waiting as there are ports, all addresses
 //! together far more, and nobody can take another address's data connection.
+//!
+//! Invariant: a data connection never reaches another session than the one that was given its port. Several clients may share an
+//! address (NAT, `externalTrafficPolicy: Cluster`), and a connection may be late: its session has ended, has sent ABOR, or was given up.
+//! So a reservation that ends without its connection leaves its pair in *quarantine* for `passive.accept_timeout`, the time that a
+//! connection may take to come: what arrives then is reset, and no other session gets the pair. The session itself may have it again,
+//! since what arrives there is its own client's. The price is that a client that asks for ports and never comes keeps those of its own
+//! address from others for a while; they wait, bounded, and then get a 425.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -26,33 +33,59 @@ use crate::ftp::net::{reset_on_close, tune};
 #[derive(Debug)]
 pub struct PassivePool {
     ports: Vec<u16>,
-    waiting: Mutex<HashMap<Key, Waiting>>,
+    pairs: Mutex<HashMap<Pair, State>>,
+    /// The last connection to each port that nobody had asked for; for the diagnosis of a connection that never came.
+    last_strays: Mutex<HashMap<u16, (IpAddr, Instant)>>,
     /// Where the search for a port begins. It rotates, so that a port comes back to the same client as late as possible.
     next: AtomicUsize,
     freed: Notify,
-    /// How long a reservation is worth keeping when others need the port.
+    /// How long a connection may take to come: how long a reservation is worth keeping when others need the port, and how long a pair
+    /// is in quarantine.
     accept_timeout: Duration,
     serial: AtomicU64,
     strays: AtomicU64,
 }
 
-type Key = (u16, IpAddr);
+/// A port and a client address.
+type Pair = (u16, IpAddr);
 
+/// What a pair is taken by. A pair that is free has no state.
 #[derive(Debug)]
-struct Waiting {
-    serial: u64,
-    since: Instant,
-    connection: oneshot::Sender<TcpStream>,
+enum State {
+    /// A session waits for a connection.
+    Reserved {
+        serial: u64,
+        owner: u64,
+        since: Instant,
+        connection: oneshot::Sender<TcpStream>,
+        /// The session took its own pair out of quarantine: the connection of the reservation before may still come, beside its own.
+        is_reused: bool,
+    },
+    /// The connection of an earlier reservation may still come.
+    Quarantined {
+        /// The session that had reserved it.
+        owner: u64,
+        until: Instant,
+    },
 }
 
 /// The next connection to one port from one client address. Given back on drop.
 #[derive(Debug)]
 pub struct Reservation {
     pool: Arc<PassivePool>,
-    key: Key,
+    pair: Pair,
     serial: u64,
     since: Instant,
     connection: oneshot::Receiver<TcpStream>,
+}
+
+/// No port could be reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPort {
+    /// None of the ports is usable for this client.
+    Unusable,
+    /// All of them are taken, or in quarantine, for its address.
+    Busy,
 }
 
 /// A passive port can't be bound.
@@ -85,7 +118,8 @@ impl PassivePool {
         let listeners = listeners?;
         let pool = Arc::new(PassivePool {
             ports: listeners.iter().map(|(port, _)| *port).collect(),
-            waiting: Mutex::default(),
+            pairs: Mutex::default(),
+            last_strays: Mutex::default(),
             next: AtomicUsize::new(0),
             freed: Notify::new(),
             accept_timeout,
@@ -98,77 +132,124 @@ impl PassivePool {
         Ok(pool)
     }
 
-    /// A port that is `usable` and on which `client` has no reservation yet. Waits up to `within` for one to become free.
+    /// A port that is `usable` and free for `client`, for the session `owner`. Waits up to `limit` for one to become free.
     pub async fn reserve(
         self: &Arc<Self>,
         client: IpAddr,
-        within: Duration,
+        owner: u64,
+        limit: Duration,
         usable: impl Fn(u16) -> bool,
-    ) -> Option<Reservation> {
+    ) -> Result<Reservation, NoPort> {
         let client = client.to_canonical();
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + limit;
         loop {
             // enabled first, so that a port that is freed right after the look isn't missed
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable();
-            let stale_at = match self.try_reserve(client, &usable) {
-                Ok(reservation) => return Some(reservation),
-                Err(stale_at) => stale_at?,
+            let next_look = match self.try_reserve(client, owner, &usable) {
+                Ok(reservation) => return Ok(reservation),
+                Err(next_look) => next_look.ok_or(NoPort::Unusable)?,
             };
             if Instant::now() >= deadline {
-                return None;
+                return Err(NoPort::Busy);
             }
             tokio::select! {
                 () = freed => {}
-                () = tokio::time::sleep_until(stale_at.min(deadline)) => {}
+                () = tokio::time::sleep_until(next_look.min(deadline)) => {}
             }
         }
     }
 
-    /// A reservation, or when the first of those that are in the way will be stale; none if no port is usable.
+    /// A reservation, or when the first of the pairs that are taken may change by itself; none if no port is usable.
     fn try_reserve(
         self: &Arc<Self>,
         client: IpAddr,
+        owner: u64,
         usable: impl Fn(u16) -> bool,
     ) -> Result<Reservation, Option<Instant>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let mut pairs = self.pairs();
         let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let candidates = || {
-            (0..self.ports.len())
-                .map(|i| (self.ports[(start + i) % self.ports.len()], client))
-                .filter(|(port, _)| usable(*port))
-        };
-        let key = match candidates().find(|key| !waiting.contains_key(key)) {
-            Some(free) => free,
-            // A client that asked for a port and never came must not keep it from the others behind the same address.
-            None => {
-                let oldest = candidates().filter_map(|key| Some((waiting.get(&key)?.since, key)));
-                let (since, key) = oldest.min().ok_or(None)?;
-                let stale_at = since + self.accept_timeout;
-                if stale_at > Instant::now() {
-                    return Err(Some(stale_at));
-                }
-                key
+        let candidates: Vec<Pair> = (0..self.ports.len())
+            .map(|i| (self.ports[(start + i) % self.ports.len()], client))
+            .filter(|(port, _)| usable(*port))
+            .collect();
+        for pair in &candidates {
+            let is_over =
+                matches!(pairs.get(pair), Some(State::Quarantined { until, .. }) if *until <= now);
+            if is_over {
+                pairs.remove(pair);
             }
+        }
+        let mut free = candidates.iter().filter(|pair| !pairs.contains_key(pair));
+        let own = candidates.iter().find(|pair| {
+            matches!(pairs.get(pair), Some(State::Quarantined { owner: of, .. }) if *of == owner)
+        });
+        // A session that asks again and again takes one pair after the other out of use, if it gets a new one each time. While most are
+        // free that does no harm, and keeps its own late connections apart from those that it waits for.
+        let is_scarce = free.clone().count() * 2 < candidates.len();
+        let (pair, is_reused) = match (free.next(), own) {
+            (Some(_), Some(own)) if is_scarce => (*own, true),
+            (Some(free), _) => (*free, false),
+            (None, Some(own)) => (*own, true),
+            (None, None) => return Err(self.make_way(&mut pairs, &candidates, now)),
         };
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (sender, connection) = oneshot::channel();
-        let since = Instant::now();
-        waiting.insert(
-            key,
-            Waiting {
+        pairs.insert(
+            pair,
+            State::Reserved {
                 serial,
-                since,
+                owner,
+                since: now,
                 connection: sender,
+                is_reused,
             },
         );
         Ok(Reservation {
             pool: Arc::clone(self),
-            key,
+            pair,
             serial,
-            since,
+            since: now,
             connection,
         })
+    }
+
+    /// A client that asked for a port and never came must not keep it from the others behind its address for ever: its reservation ends,
+    /// and the pair is free after its quarantine. When to look again; none if there are no candidates.
+    fn make_way(
+        &self,
+        pairs: &mut HashMap<Pair, State>,
+        candidates: &[Pair],
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut next_look = None;
+        for pair in candidates {
+            let Some(state) = pairs.get_mut(pair) else {
+                continue;
+            };
+            let change = match state {
+                State::Quarantined { until, .. } => *until,
+                State::Reserved { owner, since, .. } => {
+                    let stale_at = *since + self.accept_timeout;
+                    if stale_at <= now {
+                        *state = State::Quarantined {
+                            owner: *owner,
+                            until: now + self.accept_timeout,
+                        };
+                        now + self.accept_timeout
+                    } else {
+                        stale_at
+                    }
+                }
+            };
+            next_look = Some(next_look.map_or(change, |other: Instant| other.min(change)));
+        }
+        next_look
+    }
+
+    fn pairs(&self) -> MutexGuard<'_, HashMap<Pair, State>> {
+        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ports that are bound.
@@ -178,8 +259,21 @@ impl PassivePool {
 
     /// Reservations whose connection has not come yet.
     pub fn reserved(&self) -> usize {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.len()
+        let pairs = self.pairs();
+        let reserved = pairs
+            .values()
+            .filter(|state| matches!(state, State::Reserved { .. }));
+        reserved.count()
+    }
+
+    /// Where the last connection to `port` that nobody had asked for came from, if it came after `since`.
+    pub fn stray_since(&self, port: u16, since: Instant) -> Option<IpAddr> {
+        let strays = self
+            .last_strays
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (from, at) = strays.get(&port)?;
+        (*at >= since).then_some(*from)
     }
 
     /// Connections that nobody had asked for.
@@ -205,21 +299,44 @@ impl PassivePool {
     }
 
     fn deliver(&self, port: u16, socket: TcpStream, client: IpAddr) {
-        let reserved = self
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&(port, client));
+        let pair = (port, client);
+        let mut pairs = self.pairs();
+        let reserved = match pairs.remove(&pair) {
+            Some(State::Reserved {
+                connection,
+                owner,
+                is_reused,
+                ..
+            }) => {
+                if is_reused {
+                    let until = Instant::now() + self.accept_timeout;
+                    pairs.insert(pair, State::Quarantined { owner, until });
+                }
+                Some(connection)
+            }
+            // for as long as it was to be, since a client may try more than once
+            Some(quarantined @ State::Quarantined { .. }) => {
+                pairs.insert(pair, quarantined);
+                None
+            }
+            None => None,
+        };
+        drop(pairs);
         match reserved {
-            Some(waiting) => {
+            Some(connection) => {
                 tune(&socket);
                 // the session may have gone this very moment; the socket then closes here
-                let _ = waiting.connection.send(socket);
+                let _ = connection.send(socket);
                 self.freed.notify_waiters();
             }
             None => {
                 self.strays.fetch_add(1, Ordering::Relaxed);
                 debug!(port, %client, "a data connection that nobody asked for was reset");
+                let mut strays = self
+                    .last_strays
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                strays.insert(port, (client, Instant::now()));
                 reset_on_close(&socket);
             }
         }
@@ -230,9 +347,9 @@ impl PassivePool {
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Reservation {
-    /// The port that the client is told.
+    /// The port of the pair.
     pub fn port(&self) -> u16 {
-        self.key.0
+        self.pair.0
     }
 
     /// When the port was taken for the client, which is told of it right away.
@@ -249,18 +366,18 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut waiting = self
-            .pool
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if waiting
-            .get(&self.key)
-            .is_some_and(|waiting| waiting.serial == self.serial)
+        let mut pairs = self.pool.pairs();
+        // it has its connection, or was ended before, or the connection may still come
+        if let Some(state) = pairs.get_mut(&self.pair)
+            && let State::Reserved { serial, owner, .. } = state
+            && *serial == self.serial
         {
-            waiting.remove(&self.key);
+            *state = State::Quarantined {
+                owner: *owner,
+                until: Instant::now() + self.pool.accept_timeout,
+            };
         }
-        drop(waiting);
+        drop(pairs);
         self.pool.freed.notify_waiters();
     }
 }
@@ -295,11 +412,11 @@ mod tests {
     async fn a_connection_reaches_the_session_that_reserved_its_port() {
         let (pool, _stop) = pool(2, Duration::from_secs(10));
         let mut first = pool
-            .reserve(LOCAL, Duration::ZERO, |_| true)
+            .reserve(LOCAL, 1, Duration::ZERO, |_| true)
             .await
             .expect("a port");
         let mut second = pool
-            .reserve(LOCAL, Duration::ZERO, |_| true)
+            .reserve(LOCAL, 1, Duration::ZERO, |_| true)
             .await
             .expect("another port");
         assert_ne!(first.port(), second.port());
@@ -324,7 +441,7 @@ mod tests {
         let (pool, _stop) = pool(1, Duration::from_secs(10));
         let other: IpAddr = "127.0.0.2".parse().expect("an address");
         let reservation = pool
-            .reserve(other, Duration::ZERO, |_| true)
+            .reserve(other, 1, Duration::ZERO, |_| true)
             .await
             .expect("a port");
         let mut stranger = TcpStream::connect((LOCAL, reservation.port()))
@@ -334,57 +451,159 @@ mod tests {
         assert_eq!(pool.strays(), 1);
     }
 
-    #[tokio::test]
-    async fn the_last_port_is_waited_for_and_comes_back_on_drop() {
-        let (pool, _stop) = pool(1, Duration::from_secs(10));
-        let held = pool
-            .reserve(LOCAL, Duration::ZERO, |_| true)
-            .await
-            .expect("a port");
-        assert!(
-            pool.reserve(LOCAL, Duration::from_millis(20), |_| true)
-                .await
-                .is_none()
-        );
-        let waiting = tokio::spawn({
-            let pool = pool.clone();
-            async move {
-                pool.reserve(LOCAL, Duration::from_secs(10), |_| true)
-                    .await
-                    .is_some()
-            }
-        });
-        drop(held);
-        assert!(waiting.await.expect("no panic"));
+    /// A connection to `port`: true if it is reset, false if it stays open for a moment.
+    async fn is_reset(port: u16) -> bool {
+        use tokio::io::AsyncReadExt;
+        let mut client = TcpStream::connect((LOCAL, port)).await.expect("connects");
+        let read = tokio::time::timeout(Duration::from_millis(100), client.read_u8());
+        matches!(read.await, Ok(Err(_)))
     }
 
     #[tokio::test]
-    async fn a_client_that_never_comes_loses_its_port_to_one_that_needs_it() {
-        let (pool, _stop) = pool(1, Duration::from_millis(50));
-        let mut stale = pool
-            .reserve(LOCAL, Duration::ZERO, |_| true)
+    async fn a_late_connection_is_reset_and_reaches_no_other_session() {
+        let (pool, _stop) = pool(1, Duration::from_millis(400));
+        let given_up = pool.reserve(LOCAL, 1, Duration::ZERO, |_| true).await;
+        let port = given_up.as_ref().expect("a port").port();
+        drop(given_up);
+        // nobody else gets the pair, and what arrives meanwhile is reset, however often
+        let other = pool.reserve(LOCAL, 2, Duration::ZERO, |_| true).await;
+        assert_eq!(other.err(), Some(NoPort::Busy));
+        assert!(is_reset(port).await && is_reset(port).await);
+        assert_eq!(pool.strays(), 2);
+        // another session waits for it
+        let begun = Instant::now();
+        let mut fresh = pool
+            .reserve(LOCAL, 2, Duration::from_secs(10), |_| true)
+            .await
+            .expect("after the quarantine");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        let _client = TcpStream::connect((LOCAL, port)).await.expect("connects");
+        assert!(fresh.connection().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_session_has_its_own_pair_again_at_once() {
+        let (pool, _stop) = pool(1, Duration::from_secs(100));
+        for _ in 0..3 {
+            let again = pool.reserve(LOCAL, 1, Duration::ZERO, |_| true).await;
+            assert!(again.is_ok());
+        }
+        let other = pool.reserve(LOCAL, 2, Duration::ZERO, |_| true).await;
+        assert_eq!(other.err(), Some(NoPort::Busy));
+        // another address has pairs of its own
+        let elsewhere: IpAddr = "127.0.0.2".parse().expect("an address");
+        let elsewhere = pool.reserve(elsewhere, 2, Duration::ZERO, |_| true).await;
+        assert!(elsewhere.is_ok());
+    }
+
+    #[tokio::test]
+    async fn of_two_connections_for_a_pair_that_a_session_had_twice_none_reaches_another_session() {
+        let (pool, _stop) = pool(1, Duration::from_secs(100));
+        drop(pool.reserve(LOCAL, 1, Duration::ZERO, |_| true).await);
+        let mut again = pool
+            .reserve(LOCAL, 1, Duration::ZERO, |_| true)
+            .await
+            .expect("its own pair");
+        let port = again.port();
+        let _first = TcpStream::connect((LOCAL, port)).await.expect("connects");
+        assert!(again.connection().await.is_some());
+        let other = pool.reserve(LOCAL, 2, Duration::ZERO, |_| true).await;
+        assert_eq!(other.err(), Some(NoPort::Busy), "the second may still come");
+        assert!(is_reset(port).await);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_asks_again_and_again_leaves_half_of_the_ports_to_others() {
+        let (pool, _stop) = pool(8, Duration::from_secs(100));
+        let mut held = None;
+        for _ in 0..20 {
+            // the new one takes the place of the old one, as after a second EPSV
+            drop(held.take());
+            held = pool.reserve(LOCAL, 1, Duration::ZERO, |_| true).await.ok();
+            assert!(held.is_some());
+        }
+        for other in 2..5 {
+            let reserved = pool.reserve(LOCAL, other, Duration::ZERO, |_| true).await;
+            assert!(reserved.is_ok(), "session {other}");
+            std::mem::forget(reserved);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_is_free_for_others_once_its_connection_has_come() {
+        let (pool, _stop) = pool(1, Duration::from_secs(100));
+        let mut first = pool
+            .reserve(LOCAL, 1, Duration::ZERO, |_| true)
             .await
             .expect("a port");
-        // asked for before it is stale, it is waited for
-        let fresh = pool.reserve(LOCAL, Duration::from_secs(10), |_| true).await;
-        assert!(fresh.is_some());
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                pool.reserve(LOCAL, 2, Duration::from_secs(10), |_| true)
+                    .await
+            }
+        });
+        let _client = TcpStream::connect((LOCAL, first.port()))
+            .await
+            .expect("connects");
+        assert!(first.connection().await.is_some());
+        assert!(waiting.await.expect("no panic").is_ok());
+        drop(first);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_comes_loses_its_port_to_one_that_needs_it_after_a_quarantine() {
+        let timeout = Duration::from_millis(50);
+        let (pool, _stop) = pool(1, timeout);
+        let mut stale = pool
+            .reserve(LOCAL, 1, Duration::ZERO, |_| true)
+            .await
+            .expect("a port");
+        let begun = Instant::now();
+        let fresh = pool
+            .reserve(LOCAL, 2, Duration::from_secs(10), |_| true)
+            .await;
+        assert!(fresh.is_ok());
+        assert!(begun.elapsed() >= 2 * timeout, "{:?}", begun.elapsed());
         assert!(stale.connection().await.is_none());
         // the stale one's end must not free the port of the fresh one
         drop(stale);
-        assert!(pool.waiting.lock().expect("not poisoned").len() == 1);
+        assert_eq!(pool.reserved(), 1);
+    }
+
+    #[tokio::test]
+    async fn where_a_stray_came_from_is_known_for_the_diagnosis() {
+        let (pool, _stop) = pool(1, Duration::from_secs(10));
+        let elsewhere: IpAddr = "127.0.0.2".parse().expect("an address");
+        let reservation = pool
+            .reserve(elsewhere, 1, Duration::ZERO, |_| true)
+            .await
+            .expect("a port");
+        assert_eq!(
+            pool.stray_since(reservation.port(), reservation.since()),
+            None
+        );
+        assert!(is_reset(reservation.port()).await);
+        let stray = pool.stray_since(reservation.port(), reservation.since());
+        assert_eq!(stray, Some(LOCAL));
+        assert_eq!(pool.stray_since(reservation.port(), Instant::now()), None);
     }
 
     #[tokio::test]
     async fn a_port_that_clients_cannot_reach_is_never_chosen() {
         let (pool, _stop) = pool(3, Duration::from_secs(10));
         let only = pool.ports[1];
-        let reserve = || pool.reserve(LOCAL, Duration::ZERO, |port| port == only);
-        let first = reserve().await.expect("a port");
+        let reserve = |owner| pool.reserve(LOCAL, owner, Duration::ZERO, |port| port == only);
+        let first = reserve(1).await.expect("a port");
         assert_eq!(first.port(), only);
-        assert!(reserve().await.is_none(), "the others are not usable");
+        assert_eq!(
+            reserve(2).await.err(),
+            Some(NoPort::Busy),
+            "the others are not usable"
+        );
         let at_once = std::time::Instant::now();
-        let none = pool.reserve(LOCAL, Duration::from_secs(10), |_| false);
-        assert!(none.await.is_none());
+        let none = pool.reserve(LOCAL, 1, Duration::from_secs(10), |_| false);
+        assert_eq!(none.await.err(), Some(NoPort::Unusable));
         assert!(
             at_once.elapsed() < Duration::from_secs(5),
             "nothing to wait for"

@@ -6,6 +6,7 @@ use tracing::warn;
 
 use crate::ftp::command::Epsv;
 use crate::ftp::edge::{DataChannel, Edge, Step};
+use crate::ftp::passive::NoPort;
 use crate::ftp::reply::Reply;
 use crate::masquerade::{Ports, Told};
 
@@ -28,8 +29,9 @@ impl Edge {
                 return self.send(Reply::new(425, text)).await;
             }
         };
-        let Some(port) = self.reserve_port(&told).await else {
-            return self.no_port(&told).await;
+        let port = match self.reserve_port(&told).await {
+            Ok(port) => port,
+            Err(none) => return self.no_port(&told, none).await,
         };
         let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
         self.send(Reply::new(
@@ -62,8 +64,9 @@ impl Edge {
             return self.send(refusal).await;
         }
         let told = self.told();
-        let Some(port) = self.reserve_port(&told).await else {
-            return self.no_port(&told).await;
+        let port = match self.reserve_port(&told).await {
+            Ok(port) => port,
+            Err(none) => return self.no_port(&told, none).await,
         };
         self.send(Reply::new(
             229,
@@ -85,20 +88,20 @@ impl Edge {
     }
 
     /// Reserves a passive port and gives the public port that leads to it.
-    async fn reserve_port(&mut self, told: &Told) -> Option<u16> {
+    async fn reserve_port(&mut self, told: &Told) -> Result<u16, NoPort> {
         // a new PASV takes the place of the old one
         self.data = None;
         let usable = |port| told.port(port).is_some();
         let reserved = self
             .pool
-            .reserve(self.session.peer.ip(), PORT_WITHIN, usable)
+            .reserve(self.session.peer.ip(), self.session.id, PORT_WITHIN, usable)
             .await?;
-        let public = told.port(reserved.port());
+        let public = told.port(reserved.port()).ok_or(NoPort::Unusable)?;
         self.data = Some(DataChannel::Passive(reserved));
-        public
+        Ok(public)
     }
 
-    async fn no_port(&mut self, told: &Told) -> Step {
+    async fn no_port(&mut self, told: &Told, none: NoPort) -> Step {
         if let Ports::Unknown(_) = told.ports {
             return self
                 .say(
@@ -107,7 +110,14 @@ impl Edge {
                 )
                 .await;
         }
-        warn!(session = self.session.id, client = %self.session.peer, "no passive port is free for this client");
-        self.say(425, "No data port is free, try again later").await
+        warn!(
+            session = self.session.id, client = %self.session.peer, reason = ?none,
+            "no passive port is free for this client: others of its address wait for connections on all of them"
+        );
+        self.say(
+            425,
+            "Can't open data connection: all ports wait for other connections from your address, try again later",
+        )
+        .await
     }
 }

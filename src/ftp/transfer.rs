@@ -1,11 +1,22 @@
 //! One data transfer: who may end it, and how.
 //!
 //! Invariant: a transfer ends by commit XOR interruption. One compare-and-swap decides, whoever comes first: the storage
-//! right before it makes the object visible, or the edge that read ABOR, lost the control connection or must stop.
+//! right before it makes the object visible, or the edge that read ABOR or must stop.
+//!
+//! What an upload is, the end of its *data* connection says. Cameras and scripts send everything, close, and leave without waiting for the
+//! 226; bytes that the kernel still holds then are the file's tail. So an upload whose control connection has ended reads its data to
+//! their own end, for at most [`WITHOUT_CONTROL`]:
+//!
+//! | the data end with | and the control connection | the upload is |
+//! |---|---|---|
+//! | FIN in the clear | is there, or its last command was QUIT | whole |
+//! | close_notify under TLS | whatever it does | whole |
+//! | FIN in the clear | ended without QUIT | interrupted, with all that was sent: a killed client looks like that, too |
+//! | reset, stall, TLS without close_notify, ABOR | | interrupted |
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +34,12 @@ pub struct Transfer {
     bytes: AtomicU64,
     interrupted: CancellationToken,
     control: PeerWatch,
+    /// Cancelled when all that the client said on its control connection has been read, to the end.
+    control_ended: CancellationToken,
+    /// When that was.
+    control_ended_at: OnceLock<Instant>,
+    /// The client said QUIT.
+    quit: AtomicBool,
     counter: Counter,
     subject: Subject,
     began: Instant,
@@ -53,6 +70,13 @@ struct Pace {
 /// A rate is measured over at least this long: over less it would jump with every chunk.
 const PACE_OVER: Duration = Duration::from_secs(1);
 
+/// How long an upload may go on after its control connection has ended: time for what the kernels of both sides hold, some MiB, over a
+/// slow line.
+const WITHOUT_CONTROL: Duration = Duration::from_secs(120);
+
+/// How long a commit waits until what the client said before it left has been read: it is in the kernel already.
+const CONTROL_SETTLES: Duration = Duration::from_secs(1);
+
 const RUNNING: u8 = 0;
 const COMMITTED: u8 = 1;
 /// The codes of the interruptions, from 2 on.
@@ -77,6 +101,9 @@ impl Transfer {
             bytes: AtomicU64::new(0),
             interrupted: CancellationToken::new(),
             control,
+            control_ended: CancellationToken::new(),
+            control_ended_at: OnceLock::new(),
+            quit: AtomicBool::new(false),
             counter,
             subject,
             began,
@@ -167,14 +194,43 @@ impl Transfer {
             .copied()
     }
 
-    /// Ends the transfer well, unless it was interrupted.
-    ///
-    /// A killed client looks like a clean end of data, since the kernel closes its data connection in order. Its control
-    /// connection is closed at the same moment, and that is looked at here, at the last point where it still helps. It is
-    /// best effort: over a real network the two closes can arrive far apart.
-    pub fn commit(&self) -> Result<(), Interruption> {
-        if self.control.is_gone() {
+    /// True for a transfer from the client.
+    fn is_upload(&self) -> bool {
+        matches!(self.subject.verb, "STOR" | "STOU" | "APPE")
+    }
+
+    /// Notes that the client has said QUIT, which waits for the end of the transfer.
+    pub fn quit(&self) {
+        self.quit.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes that the control connection has ended. An upload goes on to the end of its data; of a download nobody would read the reply,
+    /// unless the client said so.
+    pub fn control_ended(&self) {
+        let _ = self.control_ended_at.set(Instant::now());
+        self.control_ended.cancel();
+        if !self.is_upload() && !self.quit.load(Ordering::SeqCst) {
             self.interrupt(Interruption::ControlLost);
+        }
+    }
+
+    /// Resolves when a transfer without its control connection has had its time.
+    pub async fn control_missed(&self) {
+        self.control_ended.cancelled().await;
+        let since = self.control_ended_at.get().copied();
+        tokio::time::sleep_until(since.unwrap_or_else(Instant::now) + WITHOUT_CONTROL).await;
+    }
+
+    /// Ends the transfer well, unless it was interrupted. `proved`: the end of the data can't be mistaken for that of a killed client.
+    ///
+    /// Without such a proof the control connection is looked at, at the last point where it still helps: when a client is killed, the
+    /// kernel closes both in order, at the same moment. It is best effort: over a real network the two closes can arrive far apart.
+    pub async fn commit(&self, proved: bool) -> Result<(), Interruption> {
+        if !proved && self.control.is_gone() {
+            let settled = tokio::time::timeout(CONTROL_SETTLES, self.control_ended.cancelled());
+            if settled.await.is_err() || !self.quit.load(Ordering::SeqCst) {
+                self.interrupt(Interruption::ControlLost);
+            }
         }
         match self
             .state
@@ -207,6 +263,8 @@ pub struct ClientData {
     transfer: Arc<Transfer>,
     stall: Duration,
     closed: bool,
+    /// TLS's close_notify has come: the client itself ended its data.
+    notified: bool,
 }
 
 /// How long our end of the connection may take to close.
@@ -220,6 +278,7 @@ impl ClientData {
             transfer,
             stall,
             closed: false,
+            notified: false,
         }
     }
 
@@ -298,6 +357,8 @@ impl Source for ClientData {
         let stream = open(&mut self.stream);
         let read = bounded(&self.transfer, self.stall, stream.read(buffer)).await?;
         if read == 0 {
+            // rustls makes an end without close_notify an error
+            self.notified = stream.is_tls();
             // Our end closes at once: Python's FTP_TLS waits for the answer to its close before it reads the reply, and a
             // store may need half a minute to complete a large object. All bytes are here, so it doesn't matter if the
             // client has left without waiting for this.
@@ -308,8 +369,8 @@ impl Source for ClientData {
         Ok(read)
     }
 
-    fn commit(&mut self) -> Result<(), Interruption> {
-        self.transfer.commit()
+    async fn commit(&mut self) -> Result<(), Interruption> {
+        self.transfer.commit(self.notified).await
     }
 
     async fn interrupted(&self) -> Interruption {
@@ -400,7 +461,7 @@ mod tests {
                 let transfer = transfer.clone();
                 move || transfer.interrupt(Interruption::Abort)
             });
-            let committed = transfer.commit().is_ok();
+            let committed = transfer.commit(false).await.is_ok();
             let aborted = abort.join().expect("no panic");
             assert_ne!(committed, aborted);
             assert_eq!(transfer.interruption().is_some(), aborted);
@@ -419,7 +480,7 @@ mod tests {
         while !transfer.control.is_gone() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(transfer.commit(), Err(Interruption::ControlLost));
+        assert_eq!(transfer.commit(false).await, Err(Interruption::ControlLost));
     }
 
     #[tokio::test]
@@ -434,7 +495,7 @@ mod tests {
             assert!(transfer.interrupt(reason));
             assert!(!transfer.interrupt(Interruption::Abort));
             assert_eq!(transfer.interruption(), Some(reason));
-            assert_eq!(transfer.commit(), Err(reason));
+            assert_eq!(transfer.commit(false).await, Err(reason));
         }
     }
 }

@@ -318,10 +318,14 @@ impl Upload {
         // until the store has answered, no other command of this process changes the name
         let _name = if let Some(source) = source {
             let ready = heeding(source, self.ready()).await;
-            let committed = ready.and_then(|name| {
-                let committed = source.commit().map_err(StoreError::Interrupted);
-                committed.map(|()| name)
-            });
+            let committed = match ready {
+                Ok(name) => source
+                    .commit()
+                    .await
+                    .map_err(StoreError::Interrupted)
+                    .map(|()| name),
+                Err(error) => Err(error),
+            };
             match committed {
                 Err(StoreError::Interrupted(reason)) => return self.interrupted(reason).await,
                 committed => committed?,
@@ -411,7 +415,7 @@ impl Source for NoSource {
         Ok(0)
     }
 
-    fn commit(&mut self) -> Result<(), Interruption> {
+    async fn commit(&mut self) -> Result<(), Interruption> {
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod credentials;
 mod directories;
 mod doctor;
 mod downloads;
+mod endings;
 mod events;
 mod faults;
 mod guessing;
