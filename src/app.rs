@@ -13,10 +13,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User};
+use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
 use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
+use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
-use crate::ftp::listener::{Census, Drained, Frontend, ListenError, Listeners};
+use crate::ftp::listener::{Drained, Frontend, ListenError, Listeners};
 use crate::ftp::roster::Roster;
 use crate::ftp::tls::{Tls, TlsError};
 use crate::kubernetes::ClientError;
@@ -134,6 +136,11 @@ impl Gateway {
         if let Some(watch) = watch {
             tokio::spawn(watch.announce(masquerade.subscribe(), stop.clone()));
         }
+        let limit = Descriptors::of(&config, descriptors::raise_limit());
+        if let Some(shortage) = limit.shortage() {
+            warn!(event = "descriptors_short", "{shortage}");
+        }
+        let connections = ControlConnections::new(&config.sessions, &limit);
         let listeners = Listeners::bind(&config, &stop)?;
         let admin = match config.admin.listen {
             Some(address) => Some(
@@ -189,7 +196,7 @@ impl Gateway {
             drain,
             stop,
             tasks: TaskTracker::new(),
-            census: Census::default(),
+            connections,
             roster: Roster::default(),
             doors: listeners.doors(),
             started: Instant::now(),
@@ -217,7 +224,7 @@ impl Gateway {
         }
         undo.disarm();
         info!(
-            listen = ?addresses, passive_ports = ?config.passive.ports, admin = ?admin_address,
+            listen = ?addresses, passive_ports = ?config.passive.ports, admin = admin_address.map(tracing::field::display),
             provider = %config.storage.provider, bucket = config.storage.bucket, "cosgate {} is serving", env!("CARGO_PKG_VERSION")
         );
         let drain_deadline = config.drain.deadline;
@@ -266,7 +273,7 @@ impl Gateway {
 
     /// Sessions at this moment.
     pub fn sessions(&self) -> usize {
-        self.frontend.census.sessions()
+        self.frontend.connections.count()
     }
 
     /// Who may log in.

@@ -1,8 +1,9 @@
 //! The command line.
 
 mod doctor;
+mod terminal;
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{Gateway, StartError};
 use crate::config::import::{self, ImportError};
 use crate::config::{self, Config, ConfigError};
+use crate::descriptors::{self, Descriptors};
 use crate::ftp::auth::{HashError, hash_password};
 use crate::health::{self, HealthError, Question};
 use crate::store::Chain;
@@ -192,7 +194,8 @@ async fn run_gateway(
 fn check_config(source: Source) -> Result<(), Failure> {
     let loaded = config::load(source.config.as_deref())?;
     print!("{}", loaded.describe());
-    for warning in &loaded.warnings {
+    let limit = Descriptors::of(&loaded.config, descriptors::hard_limit());
+    for warning in loaded.warnings.iter().chain(&limit.shortage()) {
         eprintln!("warning: {warning}");
     }
     Ok(())
@@ -246,11 +249,7 @@ fn print_health(source: Source, ready: bool) -> Result<(), Failure> {
 }
 
 fn print_hash() -> Result<(), Failure> {
-    if io::stdin().is_terminal() {
-        eprintln!("Type the password and press Enter:");
-    }
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
+    let line = terminal::read_password("Password (it is not shown): ")?;
     let password = line.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         return Err(Failure::NoPassword);

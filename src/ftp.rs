@@ -25,6 +25,7 @@
 //! | [`auth`] | users and passwords |
 //! | [`roster`], [`failures`], `explain` | who is connected, what went wrong and why, for the status page |
 //! | `trace` | the span of a command |
+//! | [`connections`] | how many control connections there may be |
 //! | [`net`] | sockets |
 
 mod ascii;
@@ -34,6 +35,7 @@ pub mod backend;
 pub mod codec;
 pub mod command;
 mod commits;
+pub mod connections;
 pub mod edge;
 pub mod engine;
 pub mod exchange;

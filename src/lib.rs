@@ -31,6 +31,7 @@ pub mod app;
 pub mod certificates;
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod doctor;
 pub mod events;
 pub mod ftp;

@@ -19,8 +19,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::ftp::connections::Refusal;
+
 pub use exposition::{Exposition, Format};
-pub(crate) use process::max_fds;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,8 @@ metrics! {
         "Always 1, with the version that runs";
     SESSIONS = "cosgate_sessions" Gauge Number []
         "Control connections that are open";
+    CONNECTIONS_REFUSED = "cosgate_connections_refused" Counter Number ["reason"]
+        "Control connections that were answered with 421: too many `sessions` in all, `descriptors` nearly used up, too many from one `address`, or too many from one address that were `unauthenticated`";
     LOGINS = "cosgate_logins" Counter Number ["result"]
         "Logins: `ok`, `wrong` (name or password), `locked` (after too many failures), `busy` (too many at once), `unavailable` (the endpoint), `too_many_sessions`";
     LOCKOUTS = "cosgate_lockouts" Counter Number ["scope"]
@@ -152,6 +155,8 @@ metrics! {
         "Events that a sink has not taken yet";
     EVENTS_OLDEST = "cosgate_events_oldest" Gauge Seconds ["sink"]
         "How long the oldest of them has waited, or 0";
+    LOG_DROPPED = "cosgate_log_lines_dropped" Counter Number []
+        "Log lines that were dropped because nobody read standard output";
     SPANS_ENDED = "cosgate_trace_spans" Counter Number []
         "Spans that were to be sent to the collector";
     SPANS_EXPORTED = "cosgate_trace_spans_exported" Counter Number []
@@ -189,6 +194,7 @@ type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 /// What is counted at the FTP side. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Front {
+    refused: Family<Labels<1>, Counter>,
     logins: Family<Labels<1>, Counter>,
     transfers: Family<Labels<2>, Counter>,
     transferred: Family<Labels<1>, Counter>,
@@ -219,7 +225,13 @@ pub enum Direction {
 
 impl Default for Front {
     fn default() -> Self {
+        let refused: Family<Labels<1>, Counter> = Family::default();
+        // there from the start, so that the first one is an increase, too
+        for reason in Refusal::ALL {
+            refused.get_or_create(&[("reason", reason.word())]);
+        }
         Front {
+            refused,
             logins: Family::default(),
             transfers: Family::default(),
             transferred: Family::default(),
@@ -232,6 +244,12 @@ impl Default for Front {
 }
 
 impl Front {
+    /// A control connection was refused, by the reason.
+    pub fn connection_refused(&self, reason: Refusal) {
+        let labels = [("reason", reason.word())];
+        self.refused.get_or_create(&labels).inc();
+    }
+
     /// A login, by its result.
     pub fn login(&self, result: &'static str) {
         self.logins.get_or_create(&[("result", result)]).inc();
@@ -285,6 +303,7 @@ impl Front {
     }
 
     fn register(&self, registry: &mut Registry) {
+        register(registry, CONNECTIONS_REFUSED, self.refused.clone());
         register(registry, LOGINS, self.logins.clone());
         register(registry, TRANSFERS, self.transfers.clone());
         register(registry, TRANSFERRED, self.transferred.clone());

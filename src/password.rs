@@ -19,6 +19,8 @@ pub struct PasswordHash {
     scheme: Scheme,
     /// Its kind and cost in words; equal words, equal cost.
     cost: String,
+    /// About how long a check takes, in microseconds.
+    work: u64,
 }
 
 #[derive(Clone)]
@@ -30,7 +32,10 @@ enum Scheme {
         output: Vec<u8>,
     },
     Bcrypt(SecretString),
-    Sha512Crypt(SecretString),
+    Sha512Crypt {
+        hash: SecretString,
+        longest_password: usize,
+    },
 }
 
 /// The memory of one checking thread, kept from check to check.
@@ -61,7 +66,11 @@ const BCRYPT_COST: std::ops::RangeInclusive<u32> = 4..=14;
 /// SHA-512 crypt's usual 5,000 rounds take 5 ms or less, so this takes less than a second.
 const SHA_CRYPT_ROUNDS: std::ops::RangeInclusive<u32> = 1_000..=500_000;
 
-/// Longest password in bytes that is checked, as in glibc's crypt: SHA-512 crypt takes time by the length as well.
+/// Blocks that a check of a SHA-512 crypt hash may take, since it takes time by the password's length, too: three times as
+/// long as a short password in the most rounds. Only over 166,666 rounds passwords of 512 bytes are too long for it.
+const SHA_CRYPT_BLOCKS: u32 = 1_500_000;
+
+/// Longest password in bytes that is checked, as in glibc's crypt.
 const MAX_PASSWORD_BYTES: usize = 512;
 
 impl PasswordHash {
@@ -110,15 +119,27 @@ impl PasswordHash {
             }
             // bcrypt itself looks at 72 bytes; so do the programs that made these hashes
             Scheme::Bcrypt(hash) => bcrypt::verify(password, hash.expose_secret()).unwrap_or(false),
-            Scheme::Sha512Crypt(hash) => ShaCrypt::SHA512
-                .verify_password(password, hash.expose_secret())
-                .is_ok(),
+            Scheme::Sha512Crypt {
+                hash,
+                longest_password,
+            } => {
+                let taken = password.get(..*longest_password).unwrap_or(password);
+                ShaCrypt::SHA512
+                    .verify_password(taken, hash.expose_secret())
+                    .is_ok()
+                    && taken.len() == password.len()
+            }
         }
     }
 
     /// Kind and cost in words, such as `argon2id m=19456 t=2 p=1`: nothing that authenticates.
     pub fn cost(&self) -> &str {
         &self.cost
+    }
+
+    /// About how long a check takes on one core, in microseconds: good enough to find the dearest of several.
+    pub fn work(&self) -> u64 {
+        self.work
     }
 }
 
@@ -175,7 +196,9 @@ fn argon2id_hash(text: &str) -> Result<PasswordHash, String> {
         salt,
         output,
     };
-    Ok(PasswordHash { scheme, cost })
+    // 256 MiB take about half a second
+    let work = 2 * work;
+    Ok(PasswordHash { scheme, cost, work })
 }
 
 /// `$2b$12$`, 22 letters of salt and 31 of hash; `rest` begins at the cost.
@@ -197,6 +220,8 @@ fn bcrypt_hash(text: &str, rest: &str) -> Result<PasswordHash, String> {
     }
     Ok(PasswordHash {
         scheme: Scheme::Bcrypt(text.into()),
+        // a cost of 14 takes about a second
+        work: 61 << cost,
         cost: format!("bcrypt {cost}"),
     })
 }
@@ -236,9 +261,23 @@ fn sha512_crypt_hash(text: &str) -> Result<PasswordHash, String> {
         ));
     }
     Ok(PasswordHash {
-        scheme: Scheme::Sha512Crypt(text.into()),
+        scheme: Scheme::Sha512Crypt {
+            hash: text.into(),
+            longest_password: longest_password(rounds),
+        },
+        // 500,000 rounds take about a second
+        work: 2 * u64::from(rounds),
         cost: format!("sha512crypt {rounds}"),
     })
+}
+
+/// The longest password in bytes that is checked in so many rounds of SHA-512 crypt.
+///
+/// A round hashes the digest (64 bytes), two thirds of the salt (16) and 13/7 of the password on average, and 17 bytes of
+/// padding, in blocks of 128 bytes.
+fn longest_password(rounds: u32) -> usize {
+    let blocks = (SHA_CRYPT_BLOCKS / rounds) as usize;
+    ((blocks * 128).saturating_sub(64 + 11 + 17) * 7 / 13).min(MAX_PASSWORD_BYTES)
 }
 
 /// The argon2id hash of a password with a fresh salt, in the PHC format that `users[].password_hash` takes.
@@ -374,6 +413,13 @@ mod tests {
         let mut scratch = Scratch(vec![Block::default(); 4096]);
         assert!(hash.verify(&"pw".to_owned().into(), &mut scratch));
         assert!(!hash.verify(&"PW".to_owned().into(), &mut scratch));
+    }
+
+    #[test]
+    fn the_length_of_a_password_bounds_the_work_of_sha_crypt() {
+        assert_eq!(longest_password(5_000), 512);
+        assert_eq!(longest_password(166_666), 512);
+        assert_eq!(longest_password(500_000), 157);
     }
 
     #[test]

@@ -9,6 +9,8 @@
 mod capped;
 mod export;
 pub mod level;
+pub mod limit;
+mod lines;
 mod traces;
 
 use std::io::IsTerminal;
@@ -23,6 +25,7 @@ use tracing::{Level, Metadata, Span, error, info, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
@@ -31,6 +34,8 @@ use crate::config::{Log, LogFormat};
 
 pub use export::{spans_ended, spans_exported};
 pub use level::LevelSwitch;
+pub use limit::LineLimit;
+pub use lines::log_lines_dropped;
 
 /// The target of the spans that traces are made of.
 pub const TRACE: &str = "cosgate::trace";
@@ -78,6 +83,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     level: LevelSwitch,
+    /// None if standard output can't be had.
+    lines: Option<lines::Lines>,
 }
 
 /// Installs the subscriber; within a runtime, which carries the spans to the collector. A second call in one process
@@ -97,17 +104,32 @@ pub fn start(log: &Log) -> Telemetry {
         .as_ref()
         .map(|provider| traces::layer(provider).with_filter(only_spans_for_traces()));
     let (filter, handle) = reload::Layer::new(filter(&log.level));
+    let output = lines::Lines::to_stdout();
+    let (output, no_output) = match output {
+        Ok(output) => (Some(output), None),
+        Err(error) => (None, Some(error)),
+    };
+    let writer = output.clone();
+    // without the thread for it, lines are written at once, and whoever logs waits
+    let writer = move || match &writer {
+        Some(lines) => BoxMakeWriter::new({
+            let lines = lines.clone();
+            move || lines.clone()
+        }),
+        None => BoxMakeWriter::new(std::io::stdout),
+    };
     let lines = match log.format {
         LogFormat::Json => fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .with_writer(std::io::stdout)
+            .with_writer(writer())
             .boxed(),
         LogFormat::Text => fmt::layer()
             .with_ansi(std::io::stdout().is_terminal())
-            .with_writer(std::io::stdout)
+            .fmt_fields(lines::text_fields())
+            .with_writer(writer())
             .boxed(),
     };
     // Of two filters the stricter level counts, and without one here there is none for both: then each trace! of each
@@ -117,6 +139,9 @@ pub fn start(log: &Log) -> Telemetry {
         .with(spans)
         .with(lines.with_filter(filter.and(discreet)))
         .try_init();
+    if let Some(error) = no_output {
+        warn!(%error, "the log has no queue: when nobody reads it, the gateway waits");
+    }
     match (collector, no_traces) {
         (_, Some(reason)) => error!(event = "traces_off", reason, "there are no traces"),
         (Some(Ok(collector)), None) => {
@@ -129,6 +154,7 @@ pub fn start(log: &Log) -> Telemetry {
         level: LevelSwitch::new(log.level.clone(), move |level| {
             handle.reload(filter_of(level)?).map_err(|e| e.to_string())
         }),
+        lines: output,
     }
 }
 
@@ -138,19 +164,27 @@ impl Telemetry {
         self.level.clone()
     }
 
-    /// Sends what waits to be sent, within a bound. Within the runtime.
+    /// Sends spans and writes log lines that wait, within a bound. Within the runtime.
     pub async fn stop(self) {
-        let Some(traces) = self.traces else { return };
-        // the flush blocks, and the exporter needs the runtime meanwhile
-        let flushed =
-            tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH_WITHIN)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
-            warn!(
-                event = "traces_lost",
-                lost = spans_ended().saturating_sub(spans_exported()),
-                "the last spans did not reach the collector in time"
-            );
+        if let Some(traces) = self.traces {
+            stop_traces(traces).await;
         }
+        if let Some(lines) = self.lines {
+            let _ = tokio::task::spawn_blocking(move || lines.finish()).await;
+        }
+    }
+}
+
+async fn stop_traces(traces: SdkTracerProvider) {
+    // the flush blocks, and the exporter needs the runtime meanwhile
+    let flushed =
+        tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH_WITHIN)).await;
+    if !matches!(flushed, Ok(Ok(()))) {
+        warn!(
+            event = "traces_lost",
+            lost = spans_ended().saturating_sub(spans_exported()),
+            "the last spans did not reach the collector in time"
+        );
     }
 }
 

@@ -1,6 +1,5 @@
 //! `cosgate doctor` on the command line.
 
-use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use secrecy::zeroize::Zeroizing;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::terminal::read_password;
 use super::{EXIT_UNWELL, Failure, Source};
 use crate::config::{self, DOCTOR_PASSWORD};
 use crate::doctor::{self, Limits, Login, Outcome, Report, Security, Target};
@@ -157,18 +157,18 @@ fn password(file: Option<PathBuf>) -> Result<SecretString, Failure> {
         let bytes = reload::read_bounded(&file).map_err(|reason| {
             Failure::Doctor(format!("--password-file {}: {reason}", file.display()))
         })?;
-        String::from_utf8(bytes).map_err(|_| {
+        let text = String::from_utf8(bytes).map_err(|_| {
             Failure::Doctor(format!(
                 "--password-file {}: it is not UTF-8",
                 file.display()
             ))
-        })?
+        })?;
+        Zeroizing::new(text)
     } else if let Ok(text) = std::env::var(DOCTOR_PASSWORD) {
-        text
+        Zeroizing::new(text)
     } else {
-        ask()?
+        read_password("Password: ")?
     };
-    let text = Zeroizing::new(text);
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         return Err(Failure::Doctor(format!(
@@ -178,73 +178,6 @@ fn password(file: Option<PathBuf>) -> Result<SecretString, Failure> {
     one_line(password)
         .map(SecretString::from)
         .map_err(|advice| Failure::Doctor(format!("the password: {advice}")))
-}
-
-/// Asks the person at the terminal, or reads a line that a program writes.
-fn ask() -> io::Result<String> {
-    if io::stdin().is_terminal() {
-        eprint!("Password: ");
-        let hidden = Hidden::begin();
-        let line = typed(&mut io::stdin().lock());
-        drop(hidden);
-        eprintln!();
-        line
-    } else {
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line)?;
-        Ok(line)
-    }
-}
-
-/// A line as it was typed; Ctrl-C, which arrives as a character, is an error.
-fn typed(input: &mut impl BufRead) -> io::Result<String> {
-    let mut line = Zeroizing::new(Vec::new());
-    loop {
-        let bytes = input.fill_buf()?;
-        let end = bytes
-            .iter()
-            .position(|byte| matches!(*byte, b'\n' | CTRL_C));
-        let taken = end.map_or(bytes.len(), |at| at + 1);
-        line.extend_from_slice(bytes.get(..taken).unwrap_or_default());
-        input.consume(taken);
-        if line.last() == Some(&CTRL_C) {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
-        }
-        if end.is_some() || taken == 0 || line.len() > MAX_TYPED {
-            let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
-            return Ok(text.to_owned());
-        }
-    }
-}
-
-/// The terminal shows nothing of what is typed, until this is dropped; so that this happens, Ctrl-C ends the line and not
-/// the program.
-struct Hidden(Option<rustix::termios::Termios>);
-
-impl Hidden {
-    fn begin() -> Self {
-        use rustix::termios::{
-            LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr,
-        };
-        let shown = tcgetattr(io::stdin()).ok();
-        if let Some(mut hidden) = shown.clone() {
-            hidden
-                .local_modes
-                .remove(LocalModes::ECHO | LocalModes::ISIG);
-            hidden.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
-            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &hidden);
-        }
-        Hidden(shown)
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        use rustix::termios::{OptionalActions, tcsetattr};
-        if let Some(shown) = &self.0 {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, shown);
-        }
-    }
 }
 
 /// What goes into a command line of FTP must not become two.
@@ -267,26 +200,5 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What a terminal sends for it while it makes no signals.
-const CTRL_C: u8 = 3;
-
-/// Terminals have no longer lines.
-const MAX_TYPED: usize = 4096;
-
 /// Implicit FTPS.
 const IMPLICIT_PORT: u16 = 990;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_typed_line_ends_with_the_line_or_with_ctrl_c() {
-        assert_eq!(typed(&mut &b"secret\nmore"[..]).expect("typed"), "secret\n");
-        assert_eq!(typed(&mut &b"secret"[..]).expect("typed"), "secret");
-        for keys in [&b"\x03"[..], b"sec\x03ret\n"] {
-            let error = typed(&mut &*keys).expect_err("Ctrl-C");
-            assert_eq!(error.kind(), io::ErrorKind::Interrupted);
-        }
-    }
-}

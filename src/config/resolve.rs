@@ -165,6 +165,7 @@ fn sessions(read: &mut Reader) -> Sessions {
     Sessions {
         max: as_usize(read.count("sessions.max")),
         max_per_ip: as_usize(read.count("sessions.max_per_ip")),
+        max_unauthenticated_per_ip: as_usize(read.count("sessions.max_unauthenticated_per_ip")),
         idle_timeout: read.duration("sessions.idle_timeout"),
         login_timeout: read.duration("sessions.login_timeout"),
     }

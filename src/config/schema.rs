@@ -200,8 +200,10 @@ pub enum SessionReuse {
 pub struct Sessions {
     /// Sessions in all; at least 1.
     pub max: usize,
-    /// Sessions from one client address; at least 1.
+    /// Sessions from one client network (IPv4 address or IPv6 /64); at least 1.
     pub max_per_ip: usize,
+    /// Sessions from one network that have not logged in; at least 1.
+    pub max_unauthenticated_per_ip: usize,
     /// A session without command or transfer ends after this; 1 ms to 7 days.
     pub idle_timeout: Duration,
     /// A client has to be logged in after this; 1 ms to 7 days.

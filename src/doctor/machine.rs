@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 use super::examination::{Examination, Found};
 use super::report::{Verdict, printable};
 use crate::config::{self, Config};
+use crate::descriptors::{self, Descriptors};
 use crate::health::{self, HealthError, Question};
-use crate::metrics;
 use crate::store::Chain;
 
 /// Asks the gateway on this host how it is; yields whether one runs.
@@ -57,12 +57,8 @@ pub(super) fn examine(examination: &mut Examination, config: &Config, running: b
     examination.note("passive ports", ports);
     let budgets = (config.upload.memory_budget, config.download.memory_budget);
     examination.note("memory", memory(budgets, config::memory_limit()));
-    let descriptors = descriptors(
-        metrics::max_fds(),
-        config.sessions.max,
-        config.passive.ports.len() * addresses.len(),
-    );
-    examination.note("file descriptors", descriptors);
+    let limit = Descriptors::of(config, descriptors::hard_limit());
+    examination.note("file descriptors", descriptors_verdict(&limit, config));
 }
 
 /// What is known of who has this configuration's ports.
@@ -245,34 +241,23 @@ fn memory((upload, download): (u64, u64), limit: Option<u64>) -> Verdict {
     }
 }
 
-/// What is to be said of the limit of file descriptors.
-fn descriptors(limit: Option<f64>, sessions: usize, ports: usize) -> Verdict {
-    let Some(limit) = limit else {
-        return Verdict::skipped("the limit can't be read from /proc/self/limits");
-    };
-    let needed = sessions * PER_SESSION + ports + BESIDES;
-    let about = format!("{limit:.0} are allowed here, sessions.max = {sessions} may need {needed}");
-    if (needed as f64) <= limit {
-        return Verdict::ok(about);
-    }
-    let left = (limit as usize).saturating_sub(ports + BESIDES) / PER_SESSION;
-    Verdict::warning(
-        about,
-        format!(
-            "raise the limit where the gateway is started (LimitNOFILE= of systemd, ulimit -n, --ulimit of docker), or set \
-             sessions.max to {left}"
+/// The verdict on the limit of file descriptors, to which the gateway raises its own.
+fn descriptors_verdict(limit: &Descriptors, config: &Config) -> Verdict {
+    let about = format!(
+        "{} are allowed here, sessions.max = {} may need {}",
+        limit.limit, config.sessions.max, limit.needed
+    );
+    match limit.shortage() {
+        None => Verdict::ok(about),
+        Some(_) => Verdict::warning(
+            format!("{about}; only {} sessions are accepted", limit.sessions),
+            limit.remedy(),
         ),
-    )
+    }
 }
 
 /// Tencent's CLB and Amazon's NLB have so many by default.
 const USUAL_LISTENERS: usize = 50;
-
-/// A transfer has the client's two connections, the engine's pairs of sockets for both, and two to the store.
-const PER_SESSION: usize = 8;
-
-/// Listeners, the log, the runtime, the admin port, resolvers.
-const BESIDES: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -340,16 +325,13 @@ mod tests {
 
     #[test]
     fn descriptors_have_to_last_for_all_sessions() {
-        assert_eq!(
-            descriptors(Some(1_048_576.0), 1000, 16).outcome,
-            Outcome::Ok
-        );
-        assert_eq!(
-            descriptors(Some(f64::INFINITY), 1000, 16).outcome,
-            Outcome::Ok
-        );
-        let few = descriptors(Some(1024.0), 1000, 16);
+        let config = config::load_from(None, std::iter::empty());
+        let config = config.expect("the defaults are valid").config;
+        let verdict = |limit| descriptors_verdict(&Descriptors::of(&config, limit), &config);
+        assert_eq!(verdict(1_048_576).outcome, Outcome::Ok);
+        let few = verdict(1024);
         assert_eq!(few.outcome, Outcome::Warning);
-        assert!(few.fix.expect("a fix").contains("sessions.max to 113"));
+        assert!(few.finding.contains("only 99 sessions"), "{}", few.finding);
+        assert!(few.fix.expect("a fix").contains("sessions.max to 99"));
     }
 }

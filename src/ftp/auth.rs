@@ -7,8 +7,8 @@
 //!                 └───────────────────> conditions (network, TLS, certificate) ─> max_sessions ─> in
 //! ```
 //!
-//! Whatever is wrong, a stranger hears the same: 530, after a pause that does not depend on the check. Only the log says
-//! why. So nobody learns which names exist, whether a password was right, or that an address is not allowed.
+//! Whatever is wrong, a stranger gets the same: 530, after the same pause and the same work: a login that fails computes a
+//! hash of each cost that users have. Only the log says why. So nobody learns which names exist, whether a password was right, or that an address is not allowed.
 
 pub mod guard;
 pub mod http;
@@ -16,9 +16,10 @@ pub mod pool;
 mod seats;
 pub mod user;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
@@ -34,9 +35,10 @@ use crate::reload::{Reload, Watched};
 use crate::store::Store;
 use crate::store::client::Tenant;
 use crate::store::tenants::Tenants;
+use crate::telemetry::LineLimit;
 use guard::{Guard, Scope, Turned};
 use http::{Denied, Endpoint, EndpointError};
-use pool::Pool;
+use pool::{Hashes, Pool};
 pub use seats::Seat;
 use seats::Sessions;
 use user::Ground;
@@ -57,14 +59,17 @@ pub struct Users {
     common: config::Common,
     reload: watch::Sender<Reload>,
     failures: Failures,
+    /// Of lines about logins that the endpoint doesn't decide.
+    unavailable: LineLimit,
 }
 
 /// The users in force.
 #[derive(Debug)]
 struct Directory {
     by_name: HashMap<String, Arc<User>>,
-    /// What an unknown user's password is checked against: it costs what most checks cost, and the result is ignored.
-    decoy: PasswordHash,
+    /// One hash of each cost that users have: a login that fails takes the work of all of them, whether or not there is
+    /// such a user, and whatever the user's own hash costs.
+    decoys: Vec<PasswordHash>,
 }
 
 /// Somebody has logged in.
@@ -147,19 +152,21 @@ impl Users {
             ground,
             common,
             reload: watch::channel(Reload::now()).0,
+            unavailable: LineLimit::per(UNAVAILABLE_LINES),
             failures: Failures::default(),
         })
     }
 
     /// Checks a login. Returns after the pause that a failure costs.
     ///
-    /// `session` names the session in the log.
+    /// `session` names the session in the log. `is_last`: the connection is closed if this login is wrong.
     pub async fn login(
         &self,
         session: u64,
         name: &str,
         password: SecretString,
         peer: &Peer,
+        is_last: bool,
     ) -> Result<Login, LoginError> {
         let arrived = Instant::now();
         let client = peer.address;
@@ -172,7 +179,8 @@ impl Users {
                     Turned::Locked(scope) => (LoginError::Locked, locked(scope)),
                     Turned::Busy => (LoginError::Busy, BUSY),
                 };
-                self.note(self.known(name), peer, error, cause.to_owned());
+                let error = self.as_unavailable(error);
+                self.note(self.known(name), peer, code(error), cause.to_owned());
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(error);
             }
@@ -185,7 +193,7 @@ impl Users {
                     warn!(event = "login_refused", session, user = name, %client, "the user has too many sessions");
                     let error = LoginError::TooManySessions;
                     let cause = "the user has as many sessions as users[].max_sessions allows";
-                    self.note(name, peer, error, cause.to_owned());
+                    self.note(name, peer, code(error), cause.to_owned());
                     return Err(error);
                 };
                 attempt.succeed();
@@ -194,14 +202,24 @@ impl Users {
             }
             Err(Refusal::Busy) => {
                 debug!(session, %client, "too many logins at once");
-                self.note(self.known(name), peer, LoginError::Busy, BUSY.to_owned());
+                self.note(
+                    self.known(name),
+                    peer,
+                    code(LoginError::Busy),
+                    BUSY.to_owned(),
+                );
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(LoginError::Busy);
             }
             Err(Refusal::Unavailable(reason)) => {
-                error!(event = "login_unavailable", session, %client, reason, "a login could not be checked");
+                match self.unavailable.pass() {
+                    Some(left_out) => {
+                        error!(event = "login_unavailable", session, %client, reason, left_out, "a login could not be checked");
+                    }
+                    None => debug!(session, %client, reason, "a login could not be checked"),
+                }
                 let cause = format!("the endpoint of auth.http gives no usable answer: {reason}");
-                self.note(self.known(name), peer, LoginError::Unavailable, cause);
+                self.note(self.known(name), peer, code(LoginError::Unavailable), cause);
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(LoginError::Unavailable);
             }
@@ -215,7 +233,12 @@ impl Users {
             Some(scope) => format!("{reason}; {}", locked(scope)),
             None => reason,
         };
-        self.note(known, peer, LoginError::Wrong, cause);
+        let error = self.as_unavailable(LoginError::Wrong);
+        let sent = match error {
+            LoginError::Wrong if is_last => 421,
+            error => code(error),
+        };
+        self.note(known, peer, sent, cause);
         if let Some(scope) = failed.locked {
             let (seconds, scope) = (
                 self.guard.lockout().as_secs(),
@@ -226,8 +249,24 @@ impl Users {
             );
             warn!(event = "lockout", session, user = known, %client, scope, seconds, "locked out after too many failed logins");
         }
-        tokio::time::sleep_until(arrived + failed.pause).await;
-        Err(LoginError::Wrong)
+        let pause = match error {
+            LoginError::Unavailable => self.guard.shortest_pause(),
+            _ => failed.pause,
+        };
+        let endpoint = self.endpoint.as_ref();
+        let answered = endpoint.map_or(Duration::ZERO, Endpoint::last_took);
+        tokio::time::sleep_until(arrived + pause.max(answered)).await;
+        Err(error)
+    }
+
+    /// What a client gets whose login failed with `error`. While the endpoint gives no usable answers, users whom it knows
+    /// get [`LoginError::Unavailable`]; others get the same, or the difference would tell whom this gateway knows itself.
+    fn as_unavailable(&self, error: LoginError) -> LoginError {
+        let failing = self.endpoint.as_ref().is_some_and(Endpoint::is_failing);
+        match error {
+            LoginError::Wrong | LoginError::Locked if failing => LoginError::Unavailable,
+            error => error,
+        }
     }
 
     async fn check(
@@ -237,33 +276,50 @@ impl Users {
         peer: &Peer,
     ) -> Result<Arc<User>, Refusal> {
         let directory = self.directory();
-        let user = match (directory.by_name.get(name), &self.endpoint) {
-            (None, Some(endpoint)) => match endpoint.login(name, &password, peer).await {
-                Ok(user) => user,
-                Err(Denied::Wrong) => {
-                    return Err(Refusal::Wrong("the endpoint said no".to_owned()));
-                }
-                Err(Denied::Unusable(reason)) => return Err(Refusal::Unavailable(reason)),
-            },
-            (user, _) => {
-                let hash = user.and_then(|user| user.password_hash.clone());
-                let hash = hash.unwrap_or_else(|| directory.decoy.clone());
-                let right = self
-                    .pool
-                    .check(hash, password)
-                    .await
-                    .map_err(|_| Refusal::Busy)?;
-                match user {
-                    Some(user) if right && user.password_hash.is_some() => Arc::clone(user),
-                    Some(_) => return Err(Refusal::Wrong("wrong password".to_owned())),
-                    None => return Err(Refusal::Wrong("unknown user".to_owned())),
-                }
+        let user = directory.by_name.get(name);
+        if let (None, Some(endpoint)) = (user, &self.endpoint) {
+            let asked = endpoint.login(name, &password, peer).await;
+            let refusal = match asked {
+                Ok(user) => match user.admits(peer) {
+                    Ok(()) => return Ok(user),
+                    Err(unfit) => Refusal::Wrong(unfit.to_string()),
+                },
+                Err(Denied::Wrong) => Refusal::Wrong("the endpoint said no".to_owned()),
+                Err(Denied::Unusable(reason)) => Refusal::Unavailable(reason),
+            };
+            if !directory.by_name.is_empty() {
+                // as long as it takes for users whom the endpoint is not asked for
+                self.verify(&directory, None, password).await?;
             }
-        };
-        match user.admits(peer) {
-            Ok(()) => Ok(user),
-            Err(unfit) => Err(Refusal::Wrong(unfit.to_string())),
+            return Err(refusal);
         }
+        let unfit = user.and_then(|user| user.admits(peer).err());
+        let known = user.map(|user| (user, unfit.is_some()));
+        let right = self.verify(&directory, known, password).await?;
+        match (user, unfit) {
+            (None, _) => Err(Refusal::Wrong("unknown user".to_owned())),
+            (Some(_), _) if !right => Err(Refusal::Wrong("wrong password".to_owned())),
+            (Some(_), Some(unfit)) => Err(Refusal::Wrong(unfit.to_string())),
+            (Some(user), None) => Ok(Arc::clone(user)),
+        }
+    }
+
+    /// Whether `password` is that of the user, who may be refused nevertheless. If the login fails, this takes the same
+    /// work for everybody.
+    async fn verify(
+        &self,
+        directory: &Directory,
+        user: Option<(&Arc<User>, bool)>,
+        password: SecretString,
+    ) -> Result<bool, Refusal> {
+        let own = user.and_then(|(user, _)| user.password_hash.clone());
+        let hashes = Hashes {
+            decoys: directory.decoys_beside(own.as_ref()),
+            own,
+            refused: user.is_some_and(|(_, refused)| refused),
+        };
+        let checked = self.pool.check(hashes, password).await;
+        checked.map_err(|_| Refusal::Busy)
     }
 
     /// A name that may be shown: people type passwords into the wrong field, so it must be one that exists.
@@ -272,14 +328,7 @@ impl Users {
     }
 
     /// Keeps a failed login for the status page.
-    fn note(&self, user: &str, peer: &Peer, error: LoginError, cause: String) {
-        let code = match error {
-            LoginError::Wrong => 530,
-            LoginError::Locked
-            | LoginError::Busy
-            | LoginError::Unavailable
-            | LoginError::TooManySessions => 421,
-        };
+    fn note(&self, user: &str, peer: &Peer, code: u16, cause: String) {
         let what = ("login", "");
         self.failures
             .note(Failure::new(user, peer.address, what, code, cause));
@@ -401,6 +450,17 @@ impl Users {
     }
 }
 
+/// The code of the reply, unless the connection is closed.
+fn code(error: LoginError) -> u16 {
+    match error {
+        LoginError::Wrong => 530,
+        LoginError::Locked
+        | LoginError::Busy
+        | LoginError::Unavailable
+        | LoginError::TooManySessions => 421,
+    }
+}
+
 const BUSY: &str = "too many other logins were being checked at once";
 
 fn locked(scope: Scope) -> &'static str {
@@ -427,33 +487,43 @@ impl Directory {
         let by_name: HashMap<String, Arc<User>> = users
             .map(|user| (user.name.clone(), Arc::new(User::new(user.clone(), ground))))
             .collect();
-        let decoy = match commonest(
-            by_name
-                .values()
-                .filter_map(|user| user.password_hash.as_ref()),
-        ) {
-            Some(hash) => hash.clone(),
-            None => {
-                let hash = hash_password(&random_password()?)?;
-                PasswordHash::parse(hash.expose_secret()).expect("our own hash is one")
-            }
-        };
-        Ok(Directory { by_name, decoy })
+        let hashes = by_name
+            .values()
+            .filter_map(|user| user.password_hash.as_ref());
+        let mut decoys = one_of_each_cost(hashes);
+        if decoys.is_empty() {
+            let hash = hash_password(&random_password()?)?;
+            decoys.push(PasswordHash::parse(hash.expose_secret()).expect("our own hash is one"));
+        }
+        Ok(Directory { by_name, decoys })
+    }
+
+    /// The hashes that are computed besides `own`, so that a failed login takes the work of all.
+    fn decoys_beside(&self, own: Option<&PasswordHash>) -> Vec<PasswordHash> {
+        let cost = own.map(PasswordHash::cost);
+        let others = self
+            .decoys
+            .iter()
+            .filter(|decoy| Some(decoy.cost()) != cost);
+        others.cloned().collect()
     }
 }
 
-/// A hash of the kind and cost that most have.
-fn commonest<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Option<&'a PasswordHash> {
-    let mut by_cost: HashMap<&str, (usize, &PasswordHash)> = HashMap::new();
-    for hash in hashes {
-        by_cost.entry(hash.cost()).or_insert((0, hash)).0 += 1;
-    }
-    // by name as well, so that a tie is always decided the same way
-    let most = by_cost
-        .into_values()
-        .max_by_key(|(count, hash)| (*count, hash.cost()));
-    most.map(|(_, hash)| hash)
+/// A hash of each kind and cost, the dearest first, and no more than [`MAX_COSTS`].
+fn one_of_each_cost<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Vec<PasswordHash> {
+    let by_cost: BTreeMap<&str, &PasswordHash> = hashes.map(|hash| (hash.cost(), hash)).collect();
+    let mut each: Vec<PasswordHash> = by_cost.into_values().cloned().collect();
+    each.sort_by_key(|hash| std::cmp::Reverse(hash.work()));
+    each.truncate(MAX_COSTS);
+    each
 }
+
+/// Kinds and costs of hashes that a failed login pays for. Users come from one or two other servers, each of which had one
+/// cost; the cheapest of more than this don't show beside the others.
+const MAX_COSTS: usize = 4;
+
+/// One line in this time says that the endpoint gives no usable answers, and how many logins it was for.
+const UNAVAILABLE_LINES: Duration = Duration::from_secs(10);
 
 /// The first letters of what somebody typed: enough to recognise a name, for the debug log.
 struct Cut<'a>(&'a str);

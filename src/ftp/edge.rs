@@ -16,6 +16,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, SITE_HELP, verb};
+use crate::ftp::connections::Permit;
 use crate::ftp::engine::{Engine, EngineError, carrying};
 use crate::ftp::explain::{cause, ending};
 use crate::ftp::failures::Failure;
@@ -104,6 +105,8 @@ pub(super) struct Edge {
     pub(super) renames_directory: bool,
     /// The user's bucket, once somebody has logged in.
     pub(super) bucket: Option<String>,
+    /// Leave for this connection.
+    pub(super) permit: Permit,
 }
 
 /// How a data connection comes about.
@@ -122,6 +125,7 @@ pub async fn run(
     id: u64,
     pool: Arc<PassivePool>,
     implicit: bool,
+    permit: Permit,
 ) {
     // clients send the last byte of an ABOR as urgent data; in line it is read like the rest
     let _ = SockRef::from(&socket).set_out_of_band_inline(true);
@@ -169,6 +173,7 @@ pub async fn run(
         renaming: None,
         renames_directory: false,
         bucket: None,
+        permit,
     };
     let end = loop {
         match edge.serve().await {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,6 +17,7 @@ use tracing::{debug, info, warn};
 use crate::config;
 use crate::events::Events;
 use crate::ftp::auth::Users;
+use crate::ftp::connections::ControlConnections;
 use crate::ftp::edge;
 use crate::ftp::engine::Loopback;
 use crate::ftp::net::tune_control;
@@ -26,9 +28,13 @@ use crate::ftp::tls::Tls;
 use crate::masquerade::Masquerade;
 use crate::metrics::{Ended, Front};
 use crate::store::Store;
+use crate::telemetry::LineLimit;
 
 /// Connections that the kernel holds while the accept loop is busy.
 const BACKLOG: i32 = 1024;
+
+/// One line in a while says that accepting fails, not one for each try.
+static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));
 
 /// What every session needs, built once.
 pub struct Frontend {
@@ -62,8 +68,8 @@ pub struct Frontend {
     pub stop: CancellationToken,
     /// The session tasks.
     pub tasks: TaskTracker,
-    /// How many are connected.
-    pub census: Census,
+    /// The control connections that are open.
+    pub connections: Arc<ControlConnections>,
     /// Who is connected, and what went wrong lately.
     pub roster: Roster,
     /// The control ports.
@@ -85,19 +91,6 @@ pub struct Doors {
 
 /// One control port that is served; closed on drop, whatever ends its loop.
 struct Door(Arc<Frontend>);
-
-/// Counts sessions, in all and by address.
-#[derive(Debug, Default)]
-pub struct Census {
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-    serial: AtomicU64,
-}
-
-/// A session's place in the census, given back on drop.
-struct Seat {
-    frontend: Arc<Frontend>,
-    address: IpAddr,
-}
 
 /// A control port can't be bound.
 #[derive(Debug, thiserror::Error)]
@@ -253,8 +246,10 @@ async fn accept(frontend: Arc<Frontend>, listener: Listener) {
         match accepted {
             Ok((socket, peer)) => admit(&frontend, socket, peer, &listener),
             Err(error) => {
-                // out of descriptors, most likely: the loop must not spin
-                warn!(%error, "a connection could not be accepted");
+                // out of descriptors, most likely: neither the loop nor the log must spin
+                if let Some(left_out) = NOT_ACCEPTED.pass() {
+                    warn!(%error, left_out, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -265,75 +260,26 @@ async fn accept(frontend: Arc<Frontend>, listener: Listener) {
 fn admit(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, listener: &Listener) {
     tune_control(&socket);
     let address = peer.ip().to_canonical();
-    match Seat::take(frontend, address) {
-        Ok(seat) => {
-            let id = frontend.census.serial.fetch_add(1, Ordering::Relaxed) + 1;
+    let descriptor = u64::try_from(socket.as_raw_fd()).unwrap_or(u64::MAX);
+    match frontend.connections.admit(address, descriptor) {
+        Ok(permit) => {
+            let id = frontend.connections.next_id();
             let (frontend, pool) = (Arc::clone(frontend), Arc::clone(&listener.pool));
             let implicit = listener.implicit;
             let tasks = frontend.tasks.clone();
             tasks.spawn(async move {
-                edge::run(frontend, socket, peer, id, pool, implicit).await;
-                drop(seat);
+                edge::run(frontend, socket, peer, id, pool, implicit, permit).await;
             });
         }
-        Err(reason) => {
+        Err(refusal) => {
+            frontend.metrics.connection_refused(refusal);
             // a flood of refused connections must not become a flood of log lines
-            debug!(client = %peer, reason, "connection refused");
+            debug!(client = %peer, reason = refusal.word(), "connection refused");
             // the socket's buffer is empty, so this can't block; nobody is owed more than a try
             if !listener.implicit {
-                let _ = socket.try_write(Reply::new(421, reason).to_string().as_bytes());
+                let _ = socket.try_write(Reply::new(421, refusal.text()).to_string().as_bytes());
             }
         }
-    }
-}
-
-impl Seat {
-    fn take(frontend: &Arc<Frontend>, address: IpAddr) -> Result<Seat, &'static str> {
-        let mut by_address = frontend
-            .census
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if by_address.values().sum::<usize>() >= frontend.sessions.max {
-            return Err("Too many sessions, try again later");
-        }
-        let mine = by_address.entry(address).or_default();
-        if *mine >= frontend.sessions.max_per_ip {
-            return Err("Too many sessions from your address, try again later");
-        }
-        *mine += 1;
-        Ok(Seat {
-            frontend: Arc::clone(frontend),
-            address,
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut by_address = self
-            .frontend
-            .census
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-impl Census {
-    /// Sessions at this moment.
-    pub fn sessions(&self) -> usize {
-        self.by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .sum()
     }
 }
 
@@ -353,7 +299,7 @@ impl Frontend {
     pub async fn drain(&self, deadline: Duration) -> Drained {
         let (begun, before) = (Instant::now(), self.metrics.ended());
         // idle sessions leave at once
-        let open = self.census.sessions();
+        let open = self.connections.count();
         self.drain.cancel();
         self.tasks.close();
         if open > 0 {
@@ -364,7 +310,7 @@ impl Frontend {
             .is_err()
         {
             warn!(
-                sessions = self.census.sessions(),
+                sessions = self.connections.count(),
                 "the drain deadline has passed, transfers are ended"
             );
             self.stop.cancel();
@@ -373,7 +319,7 @@ impl Frontend {
                 .is_err()
             {
                 warn!(
-                    sessions = self.census.sessions(),
+                    sessions = self.connections.count(),
                     "sessions did not end in time"
                 );
             }

@@ -43,8 +43,9 @@ impl Edge {
                 .and_then(|secured| secured.client_name.clone()),
         };
         let users = Arc::clone(&self.frontend.users);
+        let is_last = self.failed_logins + 1 >= LOGIN_ATTEMPTS;
         let login = tokio::select! {
-            login = users.login(id, &name, password, &peer) => login,
+            login = users.login(id, &name, password, &peer, is_last) => login,
             () = self.frontend.drain.cancelled() => return Err(Close::with(421, "The server is stopping, try again later")),
         };
         let login = match login {
@@ -60,6 +61,7 @@ impl Edge {
         self.seat = Some(login.seat);
         self.bucket = Some(login.store.bucket().to_owned());
         self.store = Some(login.store.clone());
+        self.permit.authenticated();
         let backend = Backend::new(self.session.clone(), login.store, max_file_size);
         let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
         self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);

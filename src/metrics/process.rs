@@ -46,7 +46,7 @@ fn boot_time() -> Option<f64> {
 }
 
 /// How many file descriptors this process may have.
-pub(crate) fn max_fds() -> Option<f64> {
+fn max_fds() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
         .lines()

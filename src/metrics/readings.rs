@@ -55,7 +55,7 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
     };
     let mut readings = vec![
         Reading::by_label(BUILD, [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]),
-        Reading::of(SESSIONS, frontend.census.sessions() as f64),
+        Reading::of(SESSIONS, frontend.connections.count() as f64),
         Reading::by_label(
             LOCKOUTS,
             frontend
@@ -90,6 +90,7 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
                 .failure
                 .map_or(0.0, |failure| unix_seconds(failure.since)),
         ),
+        Reading::of(LOG_DROPPED, telemetry::log_lines_dropped() as f64),
         Reading::of(SPANS_ENDED, telemetry::spans_ended() as f64),
         Reading::of(SPANS_EXPORTED, telemetry::spans_exported() as f64),
     ];

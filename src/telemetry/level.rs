@@ -50,7 +50,14 @@ impl LevelSwitch {
             return Ok(());
         }
         let before = std::mem::replace(&mut *current, level.to_owned());
-        let say = || info!(event = "log_level", before, level, "the log level changes");
+        let say = || {
+            info!(
+                event = "log_level",
+                before,
+                after = level,
+                "the log level changes"
+            )
+        };
         // a level that shows no such line any more is told of before it is in force
         let hushes = EnvFilter::try_new(level).is_ok_and(|filter| {
             let loudest = filter.max_level_hint();
@@ -85,7 +92,7 @@ impl LevelSwitch {
             let outcome = loaded.and_then(|loaded| self.set(&loaded.config.log.level));
             if let Err(error) = outcome {
                 warn!(
-                    event = "configuration_refused", file = %file.display(), error, level = self.current(),
+                    event = "configuration_refused", file = %file.display(), error, log_level = self.current(),
                     "the changed configuration file is not valid; the log level stays, and a restart would fail"
                 );
             }

@@ -13,7 +13,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use crate::support::{TestGateway, eventually, try_login, users};
+use crate::configuration::Program;
+use crate::support::{Ftp, TestGateway, eventually, try_login, users};
 
 /// A directory service: every user's password is `secret`, and how it answers is the user's name.
 struct Directory {
@@ -342,4 +343,42 @@ fn a_bundle_without_certificates_keeps_the_gateway_from_starting() {
         }
         assert!(!text.contains("hunter2"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn while_the_endpoint_is_down_a_stranger_cannot_tell_local_users_from_others() {
+    let list = users(&["name: local"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/login", free.local_addr().expect("bound"));
+    drop(free);
+    let program = Program::start(&[
+        ("COSGATE_USERS", &list),
+        ("COSGATE_AUTH__HTTP__URL", &url),
+        ("COSGATE_AUTH__LOCKOUT__DELAY", "10ms"),
+        ("COSGATE_AUTH__LOCKOUT__PER_USER", "2"),
+    ]);
+    let attempt = async |user: &str, password: &str| {
+        let mut ftp = Ftp::connect(program.address).await;
+        ftp.command(&format!("USER {user}")).await;
+        ftp.command(&format!("PASS {password}")).await
+    };
+    let unknown = attempt("remote", "wrong").await;
+    assert_eq!(unknown.code, 421);
+    // also after so many failures that others would be locked out
+    for _ in 0..4 {
+        assert_eq!(attempt("local", "wrong").await, unknown);
+        assert_eq!(attempt("remote", "wrong").await, unknown);
+    }
+    let lines = || {
+        let log = program.log();
+        log.iter()
+            .filter(|line| line.contains("login_unavailable"))
+            .count()
+    };
+    eventually("the fault is logged", || async { lines() > 0 }).await;
+    assert!(lines() < 5, "a line per login:\n{}", program.output());
+    // the real reason stands in the log
+    let log = program.log();
+    assert!(log.iter().any(|line| line.contains("wrong password")));
+    assert!(log.iter().any(|line| line.contains("\"lockout\"")));
 }

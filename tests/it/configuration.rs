@@ -66,18 +66,25 @@ impl Program {
     pub fn start(env: &[(&str, &str)]) -> Self {
         // another program may have one of the ports: a few more tries
         (0..20)
-            .find_map(|_| Self::try_start(env, false))
+            .find_map(|_| Self::try_start(env, &[], false))
             .expect("the program starts")
     }
 
     /// As in a container: a user without any rights, whoever runs the tests.
     fn start_without_rights() -> Self {
         (0..20)
-            .find_map(|_| Self::try_start(&[], true))
+            .find_map(|_| Self::try_start(&[], &[], true))
             .expect("the program starts")
     }
 
-    fn try_start(env: &[(&str, &str)], without_rights: bool) -> Option<Self> {
+    /// As `prefix` starts it: a program and its arguments, before the gateway's own path.
+    pub fn start_by(prefix: &[&str], env: &[(&str, &str)]) -> Self {
+        (0..20)
+            .find_map(|_| Self::try_start(env, prefix, false))
+            .expect("the program starts")
+    }
+
+    fn try_start(env: &[(&str, &str)], prefix: &[&str], without_rights: bool) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let from = NEXT_PORT.fetch_add(4, Ordering::Relaxed);
         let ports = format!("{from}-{}", from + 3);
@@ -88,6 +95,11 @@ impl Program {
             ("COSGATE_LOG__FORMAT", "json"),
         ];
         let mut command = cosgate(&[], &own);
+        if let [program, arguments @ ..] = prefix {
+            command = Command::new(program);
+            command.args(arguments).arg(env!("CARGO_BIN_EXE_cosgate"));
+            command.env_clear().envs(own);
+        }
         if without_rights && rustix::process::getuid().is_root() {
             // the build's own directory may be closed to others
             let program = directory.path().join("cosgate");
@@ -116,8 +128,8 @@ impl Program {
             return None;
         };
         let admin = serving
-            .split_once("\"admin\":\"Some(")
-            .and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+            .split_once("\"admin\":\"")
+            .and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
         let address = serving
             .split("\"listen\":\"[")
             .nth(1)
@@ -326,6 +338,22 @@ fn hash_password_prints_a_hash_that_the_configuration_takes() {
     assert_eq!(code, Some(0), "{errors}");
     assert!(!output.contains("$argon2id$"), "{output}");
     assert_eq!(run(&["hash-password"], &[], "\n").0, Some(64));
+}
+
+#[test]
+fn check_config_warns_where_the_descriptors_are_too_few_for_all_sessions() {
+    let shell = |limit: &str| {
+        let script = format!("ulimit -n {limit} && exec \"$0\" check-config");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_cosgate")]);
+        let output = command.env_clear().output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let few = shell("1024");
+    assert!(few.contains("sessions.max = 1000 may need"), "{few}");
+    assert!(few.contains("LimitNOFILE="), "{few}");
+    assert!(!shell("10000").contains("descriptors"));
 }
 
 #[test]

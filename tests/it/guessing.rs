@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Ftp, TestGateway, eventually, login, try_login, users};
+use crate::support::{Ftp, TestGateway, cheap_hash, eventually, login, try_login, users};
 
 #[tokio::test]
 async fn guessing_gets_slower_and_is_locked_out_for_its_address_and_user_alone() {
@@ -95,8 +95,12 @@ async fn checks_of_real_hashes_use_the_same_memory_again() {
 
 #[tokio::test]
 async fn a_flood_of_logins_leaves_a_running_upload_its_speed() {
-    let gateway =
-        TestGateway::with(&["AUTH__LOCKOUT__PER_USER=0", "AUTH__LOCKOUT__PER_ADDRESS=0"]).await;
+    let gateway = TestGateway::with(&[
+        "AUTH__LOCKOUT__PER_USER=0",
+        "AUTH__LOCKOUT__PER_ADDRESS=0",
+        "SESSIONS__MAX_UNAUTHENTICATED_PER_IP=250",
+    ])
+    .await;
     let bytes = vec![b'x'; 32 << 20];
     let mut ftp = gateway.login().await;
     let calm = Instant::now();
@@ -117,4 +121,46 @@ async fn a_flood_of_logins_leaves_a_running_upload_its_speed() {
         stormy < calm * 10 + Duration::from_secs(5),
         "{stormy:?} after {calm:?}"
     );
+}
+
+#[tokio::test]
+async fn a_failed_login_takes_as_long_as_the_dearest_hash_whoever_it_is_for() {
+    let dear = bcrypt::hash("secret", 11).expect("hashes");
+    let list = format!(
+        "USERS=[{{name: cheap, password_hash: '{}'}}, {{name: dear, password_hash: '{dear}'}}, \
+         {{name: far, password_hash: '{}', allow_from: 192.0.2.1}}]",
+        cheap_hash("secret"),
+        cheap_hash("secret")
+    );
+    let gateway = TestGateway::with(&[
+        &list,
+        "AUTH__LOCKOUT__PER_USER=0",
+        "AUTH__LOCKOUT__PER_ADDRESS=0",
+        "AUTH__LOCKOUT__DELAY=1ms",
+        "AUTH__LOCKOUT__MAX_DELAY=1ms",
+    ])
+    .await;
+    // what a busy machine adds is left out by the shortest of several
+    let shortest = async |user: &str, password: &str, code: u16| {
+        let mut shortest = Duration::MAX;
+        for _ in 0..4 {
+            let mut ftp = gateway.connect().await;
+            ftp.command(&format!("USER {user}")).await;
+            let begun = Instant::now();
+            let reply = ftp.command(&format!("PASS {password}")).await;
+            shortest = shortest.min(begun.elapsed());
+            assert_eq!(reply.code, code, "{user}");
+        }
+        shortest
+    };
+    let dear = shortest("dear", "wrong", 530).await;
+    for (user, password) in [("cheap", "wrong"), ("nobody", "wrong"), ("far", "secret")] {
+        let took = shortest(user, password, 530).await;
+        assert!(
+            took > dear / 3,
+            "{user}: {took:?}, and {dear:?} for a dear hash"
+        );
+    }
+    let right = shortest("cheap", "secret", 230).await;
+    println!("{dear:?} for a failure, {right:?} for a success");
 }

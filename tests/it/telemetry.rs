@@ -1,6 +1,7 @@
 //! What the program says about itself: traces at a collector, metrics on the admin port, lines in the log.
 
 mod collectors;
+mod lines;
 mod metrics;
 mod traces;
 
@@ -144,4 +145,7 @@ async fn the_log_level_follows_the_configuration_file() {
         replace(&format!("log: {{level: {level}}}\n"));
         eventually(level, || async { count(&program, "log_level") == changes }).await;
     }
+    let log = program.log();
+    let log = log.iter().map(String::as_str);
+    lines::expect_no_name_twice(log.filter(|line| line.starts_with('{')));
 }

@@ -20,7 +20,7 @@
 //! hundred guesses at once gets no more of them checked than who sends them one by one.
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::Lockout;
+use crate::ftp::net::network;
 
 /// Entries per table, some 100 bytes each: a botnet of more addresses is not stopped by counting them.
 const ENTRIES: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
@@ -297,17 +298,6 @@ fn touch<K: Hash + Eq>(
 
 fn counter<K: Hash + Eq>(table: &mut LruCache<K, Counter>, key: K) -> &mut Counter {
     table.get_or_insert_mut(key, Counter::default)
-}
-
-/// What counts as one address: an IPv6 customer has a whole /64 to choose from.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
-    }
 }
 
 #[cfg(test)]

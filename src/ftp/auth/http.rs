@@ -8,6 +8,7 @@
 //! of a password is a hash under a key that lives in this process only; failures are never kept.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,14 @@ pub struct Endpoint {
     cache: Option<Cache>,
     common: Common,
     ground: Ground,
+    state: State,
+}
+
+/// How the last request went.
+#[derive(Debug, Default)]
+struct State {
+    failing: AtomicBool,
+    took_millis: AtomicU64,
 }
 
 /// The settings of `auth.http` can't be used.
@@ -109,6 +118,7 @@ impl Endpoint {
             cache: settings.cache.map(Cache::new).transpose()?,
             common,
             ground,
+            state: State::default(),
         })
     }
 
@@ -128,13 +138,29 @@ impl Endpoint {
         {
             return Ok(user);
         }
+        let begun = Instant::now();
         let asked = tokio::time::timeout(self.timeout, self.ask(name, password, peer)).await;
+        let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.state.took_millis.store(took, Ordering::Relaxed);
+        if asked.is_err() {
+            self.state.failing.store(true, Ordering::Relaxed);
+        }
         let user = asked.unwrap_or_else(|_| Err(unusable("no answer in time")))?;
         let user = Arc::new(User::new(user, &self.ground));
         if let (Some(cache), Some(tag)) = (&self.cache, tag) {
             cache.put(tag, Arc::clone(&user));
         }
         Ok(user)
+    }
+
+    /// Whether the last request had no usable answer, whoever it was for: the endpoint is down, or fails.
+    pub fn is_failing(&self) -> bool {
+        self.state.failing.load(Ordering::Relaxed)
+    }
+
+    /// How long the last request took.
+    pub fn last_took(&self) -> Duration {
+        Duration::from_millis(self.state.took_millis.load(Ordering::Relaxed))
     }
 
     async fn ask(
@@ -163,11 +189,19 @@ impl Endpoint {
         let request = request
             .body(Full::new(Bytes::from(body.to_string())))
             .map_err(|error| unusable(error.to_string()))?;
-        let answer = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| unusable(crate::store::Chain(&error)))?;
+        let answer = self.client.request(request).await;
+        let decides = |status| {
+            matches!(
+                status,
+                StatusCode::OK
+                    | StatusCode::UNAUTHORIZED
+                    | StatusCode::FORBIDDEN
+                    | StatusCode::NOT_FOUND
+            )
+        };
+        let failing = !answer.as_ref().is_ok_and(|answer| decides(answer.status()));
+        self.state.failing.store(failing, Ordering::Relaxed);
+        let answer = answer.map_err(|error| unusable(crate::store::Chain(&error)))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {

@@ -17,10 +17,21 @@ use crate::password::{PasswordHash, Scratch};
 #[derive(Debug)]
 pub struct Pool(SyncSender<Check>);
 
+/// What a password is checked against.
+#[derive(Debug)]
+pub struct Hashes {
+    /// The user's own; none if there is no such user.
+    pub own: Option<PasswordHash>,
+    /// Those that are computed as well if the login fails: so every failure takes the same work, whoever it is for.
+    pub decoys: Vec<PasswordHash>,
+    /// The login fails even with the right password.
+    pub refused: bool,
+}
+
 /// One password to be checked.
 #[derive(Debug)]
 struct Check {
-    hash: PasswordHash,
+    hashes: Hashes,
     password: SecretString,
     answer: oneshot::Sender<bool>,
 }
@@ -56,7 +67,7 @@ impl Pool {
                     let Ok(check) = next else { return };
                     // nobody waits for those who have left
                     if !check.answer.is_closed() {
-                        let right = check.hash.verify(&check.password, &mut scratch);
+                        let right = check.hashes.verify(&check.password, &mut scratch);
                         let _ = check.answer.send(right);
                     }
                 }
@@ -65,11 +76,11 @@ impl Pool {
         Pool(sender)
     }
 
-    /// Whether `password` fits `hash`.
-    pub async fn check(&self, hash: PasswordHash, password: SecretString) -> Result<bool, Busy> {
+    /// Whether `password` is that of the own hash.
+    pub async fn check(&self, hashes: Hashes, password: SecretString) -> Result<bool, Busy> {
         let (answer, answered) = oneshot::channel();
         let check = Check {
-            hash,
+            hashes,
             password,
             answer,
         };
@@ -78,5 +89,21 @@ impl Pool {
             Ok(Ok(right)) => Ok(right),
             Ok(Err(_)) | Err(_) => Err(Busy),
         }
+    }
+}
+
+impl Hashes {
+    /// Whether `password` is the right one. Without a break in the work of a login that fails: a check that waited for its
+    /// turn a second time would show that there was a second one.
+    fn verify(&self, password: &SecretString, scratch: &mut Scratch) -> bool {
+        let own = self.own.as_ref();
+        let right = own.is_some_and(|own| own.verify(password, scratch));
+        if !right || self.refused {
+            for decoy in &self.decoys {
+                // what it says doesn't matter
+                std::hint::black_box(decoy.verify(password, scratch));
+            }
+        }
+        right
     }
 }

@@ -109,17 +109,22 @@ impl Ftp {
 
     /// Connects from the address `local` and reads the greeting.
     pub async fn connect_from(local: [u8; 4], address: SocketAddr) -> Self {
+        let mut ftp = Self::connect_silently_from(local, address).await;
+        assert_eq!(ftp.reply().await.code, 220);
+        ftp
+    }
+
+    /// The same, and reads nothing.
+    pub async fn connect_silently_from(local: [u8; 4], address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket
             .bind(SocketAddr::from((local, 0)))
             .expect("a loopback address");
         let socket = socket.connect(address).await.expect("the gateway listens");
-        let mut ftp = Ftp {
+        Ftp {
             control: BufReader::new(Wire::Plain(socket)),
             private: None,
-        };
-        assert_eq!(ftp.reply().await.code, 220);
-        ftp
+        }
     }
 
     /// PASV without connecting: the address and port of the reply, or the refusal.
@@ -154,6 +159,12 @@ impl Ftp {
     /// Sends a line with its end.
     pub async fn send(&mut self, line: &str) {
         self.send_raw(format!("{line}\r\n").as_bytes()).await;
+    }
+
+    /// Sends a line with its end, to a server that may have closed.
+    pub async fn try_send(&mut self, line: &str) -> std::io::Result<()> {
+        let line = format!("{line}\r\n");
+        self.control.get_mut().write_all(line.as_bytes()).await
     }
 
     /// Sends bytes as they are.

@@ -1,0 +1,139 @@
+//! File descriptors: how many this process may open, and how many sessions they are enough for.
+//!
+//! Invariant: a session that is accepted finds the descriptors that its transfers need, and so do the store and the admin
+//! port, whatever strangers connect. Sessions beyond that are refused with a reply.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+
+/// What a limit of file descriptors is enough for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptors {
+    /// The most that may be open; `u64::MAX` without a limit.
+    pub limit: u64,
+    /// What `sessions.max` sessions need at the most.
+    pub needed: u64,
+    /// Sessions that there may be: `sessions.max`, or fewer.
+    pub sessions: usize,
+    wanted: usize,
+}
+
+/// The control connection, the pair of sockets between edge and engine, and a data connection. Requests to the store come
+/// besides.
+const PER_SESSION: u64 = 4;
+
+/// The connections of the admin port (128), listeners, the runtime, the log, resolvers, watched files, the API server, the
+/// endpoint of `auth.http` and the collector of traces.
+const BESIDES: u64 = 200;
+
+/// A passive port's listener, and one connection that waits to be taken.
+const PER_PASSIVE_PORT: u64 = 2;
+
+/// New control connections are refused when no more than this is left, whoever has taken the rest.
+const LAST_RESERVE: u64 = 64;
+
+impl Descriptors {
+    /// What `limit` is enough for.
+    pub fn of(config: &Config, limit: u64) -> Self {
+        let requests = config.upload.concurrency.max(config.download.concurrency);
+        let per_session = PER_SESSION + requests as u64;
+        let implicit = config.tls.iter().flat_map(|tls| &tls.implicit_listen);
+        let mut addresses: Vec<_> = config.listen.iter().chain(implicit).collect();
+        addresses.sort_unstable_by_key(|address| address.ip());
+        addresses.dedup_by_key(|address| address.ip());
+        let ports = (config.passive.ports.len() * addresses.len()) as u64;
+        let fixed = BESIDES + PER_PASSIVE_PORT * ports;
+        let wanted = config.sessions.max;
+        let fit = limit.saturating_sub(fixed) / per_session;
+        Descriptors {
+            limit,
+            needed: fixed + per_session * wanted as u64,
+            // one is better than a gateway that refuses everybody
+            sessions: usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, wanted),
+            wanted,
+        }
+    }
+
+    /// What is wrong and how to mend it, if the limit is too low for `sessions.max`.
+    pub fn shortage(&self) -> Option<String> {
+        (self.sessions < self.wanted).then(|| {
+            format!(
+                "{} file descriptors are allowed, sessions.max = {} may need {}: only {} sessions are accepted; {}",
+                self.limit,
+                self.wanted,
+                self.needed,
+                self.sessions,
+                self.remedy()
+            )
+        })
+    }
+
+    /// How to get a limit that is high enough, or do without.
+    pub fn remedy(&self) -> String {
+        format!(
+            "raise the hard limit where the gateway is started (LimitNOFILE= of systemd, ulimit -Hn, --ulimit nofile= of \
+             docker), or set sessions.max to {}",
+            self.sessions
+        )
+    }
+
+    /// The lowest descriptor that a new control connection may not have. The kernel gives the lowest number that is free,
+    /// so a connection that gets this one shows that all below are in use.
+    pub fn refused_from(&self) -> u64 {
+        self.limit.saturating_sub(LAST_RESERVE)
+    }
+}
+
+/// The limit to which a process may raise its own.
+pub fn hard_limit() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// Raises this process's limit as far as it may be raised; returns the limit in force.
+///
+/// The soft limit is 1,024 nearly everywhere for the sake of programs that use select(2), which this one does not.
+pub fn raise_limit() -> u64 {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    // refused: the limit stays as it is
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(limit: u64) -> Descriptors {
+        let loaded = crate::config::load_from(None, std::iter::empty());
+        Descriptors::of(&loaded.expect("the defaults are valid").config, limit)
+    }
+
+    #[test]
+    fn a_high_limit_is_enough_for_all_sessions() {
+        for limit in [8_232, 1_048_576, u64::MAX] {
+            let enough = of(limit);
+            assert_eq!((enough.needed, enough.sessions), (8_232, 1000), "{limit}");
+            assert_eq!(enough.shortage(), None);
+        }
+    }
+
+    #[test]
+    fn a_low_limit_is_enough_for_fewer_sessions_and_the_remedy_is_named() {
+        let low = of(1024);
+        assert_eq!(low.sessions, (1024 - 200 - 32) / 8);
+        let text = low.shortage().expect("too low");
+        for words in [
+            "1024 file descriptors",
+            "LimitNOFILE=",
+            "sessions.max to 99",
+        ] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+        assert_eq!(of(0).sessions, 1);
+    }
+}

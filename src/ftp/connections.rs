@@ -1,0 +1,229 @@
+//! Control connections: how many there may be, in all, from one network, and from one network before the login.
+//!
+//! The last is lower than the others, so that a stranger who connects and says nothing can't take the places of users for
+//! as long as `sessions.login_timeout`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Sessions;
+use crate::descriptors::Descriptors;
+use crate::ftp::net::network;
+
+/// The control connections that are open, and their limits.
+#[derive(Debug)]
+pub struct ControlConnections {
+    max: usize,
+    max_per_network: usize,
+    max_unauthenticated: usize,
+    refused_from: u64,
+    counts: Mutex<Counts>,
+    serial: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_network: HashMap<IpAddr, Count>,
+}
+
+/// The connections of one network.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    open: usize,
+    unauthenticated: usize,
+}
+
+/// Leave for one connection, given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    connections: Arc<ControlConnections>,
+    network: IpAddr,
+    authenticated: bool,
+}
+
+/// Why a connection is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// `sessions.max`, or as many as the file descriptors are enough for.
+    Sessions,
+    /// File descriptors are nearly used up.
+    Descriptors,
+    /// `sessions.max_per_ip`
+    Network,
+    /// `sessions.max_unauthenticated_per_ip`
+    Unauthenticated,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Refusal; 4] = [
+        Refusal::Sessions,
+        Refusal::Descriptors,
+        Refusal::Network,
+        Refusal::Unauthenticated,
+    ];
+
+    /// The text of the 421.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refusal::Sessions | Refusal::Descriptors => "Too many sessions, try again later",
+            Refusal::Network => "Too many sessions from your address, try again later",
+            Refusal::Unauthenticated => {
+                "Too many sessions from your address have not logged in, try again later"
+            }
+        }
+    }
+
+    /// One word, for a metric's label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Refusal::Sessions => "sessions",
+            Refusal::Descriptors => "descriptors",
+            Refusal::Network => "address",
+            Refusal::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+impl ControlConnections {
+    /// None yet, within the limits of `sessions` and of `descriptors`.
+    pub fn new(sessions: &Sessions, descriptors: &Descriptors) -> Arc<Self> {
+        Arc::new(ControlConnections {
+            max: sessions.max.min(descriptors.sessions),
+            max_per_network: sessions.max_per_ip,
+            max_unauthenticated: sessions.max_unauthenticated_per_ip,
+            refused_from: descriptors.refused_from(),
+            counts: Mutex::default(),
+            serial: AtomicU64::new(0),
+        })
+    }
+
+    /// Leave for a connection from `address` whose socket has this `descriptor`.
+    pub fn admit(self: &Arc<Self>, address: IpAddr, descriptor: u64) -> Result<Permit, Refusal> {
+        if descriptor >= self.refused_from {
+            return Err(Refusal::Descriptors);
+        }
+        let network = network(address);
+        let mut counts = self.lock();
+        if counts.all >= self.max {
+            return Err(Refusal::Sessions);
+        }
+        let own = counts.by_network.get(&network).copied().unwrap_or_default();
+        if own.open >= self.max_per_network {
+            return Err(Refusal::Network);
+        }
+        if own.unauthenticated >= self.max_unauthenticated {
+            return Err(Refusal::Unauthenticated);
+        }
+        counts.all += 1;
+        let own = counts.by_network.entry(network).or_default();
+        own.open += 1;
+        own.unauthenticated += 1;
+        Ok(Permit {
+            connections: Arc::clone(self),
+            network,
+            authenticated: false,
+        })
+    }
+
+    /// Connections at this moment.
+    pub fn count(&self) -> usize {
+        self.lock().all
+    }
+
+    /// A number that no other session of this process has.
+    pub fn next_id(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        // numbers only: a panic leaves none half-way
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// The client has logged in.
+    pub fn authenticated(&mut self) {
+        if !std::mem::replace(&mut self.authenticated, true)
+            && let Some(own) = self.connections.lock().by_network.get_mut(&self.network)
+        {
+            own.unauthenticated -= 1;
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut counts = self.connections.lock();
+        counts.all -= 1;
+        if let Some(own) = counts.by_network.get_mut(&self.network) {
+            own.open -= 1;
+            own.unauthenticated -= usize::from(!self.authenticated);
+            if own.open == 0 {
+                counts.by_network.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(change: impl FnOnce(&mut Sessions)) -> Arc<ControlConnections> {
+        let loaded = crate::config::load_from(None, std::iter::empty());
+        let mut config = loaded.expect("the defaults are valid").config;
+        change(&mut config.sessions);
+        ControlConnections::new(&config.sessions, &Descriptors::of(&config, 100_000))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_customers_ipv6_addresses_are_one_network() {
+        let connections = connections(|sessions| sessions.max_per_ip = 2);
+        let mut held = Vec::new();
+        for host in ["2001:db8:1:2::1", "2001:db8:1:2:ffff::2"] {
+            held.push(connections.admit(address(host), 10).expect("free"));
+        }
+        let third = connections.admit(address("2001:db8:1:2::3"), 10);
+        assert_eq!(third.err(), Some(Refusal::Network));
+        for other in ["2001:db8:1:3::1", "192.0.2.1", "::ffff:192.0.2.2"] {
+            held.push(connections.admit(address(other), 10).expect("another's"));
+        }
+        assert_eq!(connections.count(), 5);
+        drop(held);
+        assert_eq!(connections.count(), 0);
+        assert!(connections.lock().by_network.is_empty());
+    }
+
+    #[test]
+    fn who_has_logged_in_makes_room_for_who_has_not() {
+        let connections = connections(|sessions| sessions.max_unauthenticated_per_ip = 2);
+        let from = address("192.0.2.1");
+        let mut first = connections.admit(from, 10).expect("free");
+        let second = connections.admit(from, 10).expect("free");
+        let third = connections.admit(from, 10);
+        assert_eq!(third.err(), Some(Refusal::Unauthenticated));
+        first.authenticated();
+        first.authenticated();
+        let third = connections.admit(from, 10).expect("room again");
+        drop((first, second));
+        assert_eq!(connections.lock().by_network[&from].unauthenticated, 1);
+        drop(third);
+        assert_eq!(connections.count(), 0);
+    }
+
+    #[test]
+    fn the_last_descriptors_are_for_others() {
+        let connections = connections(|_| {});
+        let refused = connections.admit(address("192.0.2.1"), 99_990);
+        assert_eq!(refused.err(), Some(Refusal::Descriptors));
+    }
+}
