@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate, X509Version};
 
 use crate::reload;
 
@@ -127,6 +127,10 @@ impl Pair {
                 Part::Key,
                 "the key is not that of the first certificate in tls.cert; take both from the same pair, \
                  the server's own certificate before those of its authorities",
+            ),
+            rustls::Error::InvalidCertificate(reason) => CertificateError::new(
+                Part::Certificate,
+                format!("the first certificate can't be used ({reason}); have another one issued"),
             ),
             error => CertificateError::new(
                 Part::Key,
@@ -254,6 +258,13 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, CertificateErr
             format!("the first certificate cannot be read: {error}"),
         )
     })?;
+    if parsed.version() != X509Version::V3 {
+        return Err(CertificateError::new(
+            Part::Certificate,
+            "the first certificate is of X.509 version 1, which has no subjectAltName and which clients refuse; make one of \
+             version 3 (openssl req -x509 -addext subjectAltName=DNS:NAME, or openssl x509 -req with -extfile)",
+        ));
+    }
     let stamps = parsed.validity();
     let validity = Validity {
         from: system_time(stamps.not_before),
@@ -374,6 +385,22 @@ mod tests {
         );
         std::fs::write(&good.key, b"rubbish").expect("writes");
         refused(&good.certificate, &good.key, Part::Key, "no private key");
+    }
+
+    #[test]
+    fn a_certificate_of_version_1_is_not_blamed_on_the_key() {
+        // openssl x509 -req -signkey KEY makes one when it is given no extensions
+        let old = "-----BEGIN CERTIFICATE-----\n\
+             MIIBFzCBvwIUW2n7LruvVpIyxGPKUiww2XHpdDswCgYIKoZIzj0EAwIwDjEMMAoG\n\
+             A1UEAwwDb2xkMCAXDTI2MTEyODA0MzcxOVoYDzIxMjYxMTA0MDQzNzE5WjAOMQww\n\
+             CgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQXT8hrzktrra0X\n\
+             7TTJi8KpT3pg6e/597w5oeqa+V+uP2Ek8Pbixfa+yxy4kgNdlQyiiJYatvzZM0do\n\
+             7DcfxFVfMAoGCCqGSM49BAMCA0cAMEQCIDCNRVPGEGr1WqA2XpB8628cKdwdw/7k\n\
+             GuIbG/Q6GJUjAiAKoqqjeie0DLfwnpSAyEJhCg3eP3+jdlzox+yt3lfOdQ==\n\
+             -----END CERTIFICATE-----\n";
+        let good = files(-1, 30);
+        std::fs::write(&good.certificate, old).expect("writes");
+        refused(&good.certificate, &good.key, Part::Certificate, "version 1");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Serves HTTP to few, and for a bounded time: what is asked here is small, and must be answered when much else fails.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,11 +15,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Connections at a time: probes, Prometheus, and a few browsers. More are closed at once, so that none waits.
+use crate::ftp::net::network;
+use crate::telemetry::LineLimit;
+
+/// Connections at a time: probes, Prometheus, and a few browsers. For one more the oldest without a request is closed; if
+/// all have one, it is refused, so that none waits.
 const CONNECTIONS: usize = 128;
 
-/// Connections of one address at a time, so that nobody takes the places of the probes.
-const PER_ADDRESS: usize = 16;
+/// Connections of one network (IPv4 address or IPv6 /64) at a time, by the same rule.
+const PER_NETWORK: usize = 16;
 
 /// Time for the head of a request, so also between two.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -34,13 +40,16 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// One line in a while says that accepting fails, not one for each try.
+static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));
+
 /// Who asks, for the routes.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
 
 /// Serves `routes` until `stop`.
 pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
-    let places = Arc::new(Places::default());
+    let connections = Arc::new(Connections::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -49,67 +58,122 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToke
         let (socket, address) = match accepted {
             Ok((socket, peer)) => (socket, peer.ip().to_canonical()),
             Err(error) => {
-                // out of descriptors, most likely: the loop must not spin
-                warn!(%error, "a connection to the admin port could not be accepted");
+                // out of descriptors, most likely: neither the loop nor the log must spin
+                if let Some(left_out) = NOT_ACCEPTED.pass() {
+                    warn!(%error, left_out, "a connection to the admin port could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(place) = Place::take(&places, address) else {
+        let Some(permit) = Permit::take(&connections, network(address)) else {
             debug!(client = %address, "too many connections to the admin port");
             continue;
         };
         let routes = routes.clone().layer(Extension(Client(address)));
         let stop = stop.clone();
         tokio::spawn(async move {
-            connection(socket, routes, stop).await;
-            drop(place);
+            let entry = Arc::clone(&permit.entry);
+            let routes = routes.layer(middleware::from_fn(move |request: Request, next: Next| {
+                let running = Running::begin(&entry);
+                async move {
+                    let answer = next.run(request).await;
+                    drop(running);
+                    answer
+                }
+            }));
+            tokio::select! {
+                () = connection(socket, routes, stop) => {}
+                () = permit.entry.closed.cancelled() => {}
+            }
         });
     }
 }
 
-/// Who is connected.
+/// The connections that are open, the oldest first.
 #[derive(Debug, Default)]
-struct Places(Mutex<HashMap<IpAddr, usize>>);
+struct Connections(Mutex<Vec<Arc<Entry>>>);
 
-/// One connection's place, given back on drop.
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
+/// One connection.
+#[derive(Debug)]
+struct Entry {
+    network: IpAddr,
+    /// Requests that are being answered: 0 or 1.
+    running: AtomicUsize,
+    /// It has had a request.
+    used: AtomicBool,
+    /// Cancelled when it has to make room.
+    closed: CancellationToken,
 }
 
-impl Places {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // numbers only: a panic leaves none half-way
+/// Leave for one connection, given back on drop.
+struct Permit {
+    connections: Arc<Connections>,
+    entry: Arc<Entry>,
+}
+
+/// A request that is being answered.
+struct Running(Arc<Entry>);
+
+impl Running {
+    fn begin(entry: &Arc<Entry>) -> Self {
+        entry.used.store(true, Ordering::Relaxed);
+        entry.running.fetch_add(1, Ordering::Relaxed);
+        Running(Arc::clone(entry))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Entry>>> {
+        // entries are put in and taken out whole
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    fn take(places: &Arc<Places>, address: IpAddr) -> Option<Self> {
-        let mut taken = places.lock();
-        let (all, own) = (
-            taken.values().sum::<usize>(),
-            taken.get(&address).copied().unwrap_or(0),
-        );
-        if all >= CONNECTIONS || own >= PER_ADDRESS {
-            return None;
+impl Permit {
+    fn take(connections: &Arc<Connections>, network: IpAddr) -> Option<Self> {
+        let mut open = connections.lock();
+        let own = open.iter().filter(|entry| entry.network == network).count();
+        if own >= PER_NETWORK {
+            make_room(&mut open, |entry| entry.network == network)?;
+        } else if open.len() >= CONNECTIONS {
+            make_room(&mut open, |_| true)?;
         }
-        taken.insert(address, own + 1);
-        Some(Place {
-            places: Arc::clone(places),
-            address,
+        let entry = Arc::new(Entry {
+            network,
+            running: AtomicUsize::new(0),
+            used: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+        });
+        open.push(Arc::clone(&entry));
+        Some(Permit {
+            connections: Arc::clone(connections),
+            entry,
         })
     }
 }
 
-impl Drop for Place {
+/// Closes the oldest of the connections that never had a request, or else of those that wait for the next one; none if all
+/// of them are being answered.
+fn make_room(open: &mut Vec<Arc<Entry>>, among: impl Fn(&Entry) -> bool) -> Option<()> {
+    let idle = |entry: &Entry| among(entry) && entry.running.load(Ordering::Relaxed) == 0;
+    let unused = |entry: &Entry| idle(entry) && !entry.used.load(Ordering::Relaxed);
+    let first = open.iter().position(|entry| unused(entry));
+    let first = first.or_else(|| open.iter().position(|entry| idle(entry)))?;
+    open.remove(first).closed.cancel();
+    Some(())
+}
+
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        match taken.get_mut(&self.address) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(taken.remove(&self.address)),
-        }
+        let mut open = self.connections.lock();
+        open.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
     }
 }
 
@@ -135,23 +199,55 @@ async fn connection(socket: TcpStream, routes: Router, stop: CancellationToken) 
 mod tests {
     use super::*;
 
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn take(connections: &Arc<Connections>, last: u8) -> Permit {
+        Permit::take(connections, address(last)).expect("room")
+    }
+
     #[test]
-    fn one_address_takes_no_place_from_another_and_places_come_back() {
-        let places = Arc::new(Places::default());
-        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let mut held: Vec<_> = (0..PER_ADDRESS)
-            .map(|_| Place::take(&places, address(1)).expect("free"))
+    fn the_oldest_without_a_request_makes_room_for_its_own_network() {
+        let connections = Arc::new(Connections::default());
+        let other = take(&connections, 2);
+        let held: Vec<_> = (0..PER_NETWORK).map(|_| take(&connections, 1)).collect();
+        let running = Running::begin(&held[0].entry);
+        drop(Running::begin(&held[1].entry));
+        let one_more = take(&connections, 1);
+        let closed = |permit: &Permit| permit.entry.closed.is_cancelled();
+        let which: Vec<usize> = (0..held.len()).filter(|at| closed(&held[*at])).collect();
+        assert_eq!(
+            which,
+            [2],
+            "the first is being answered, the second waits for its next"
+        );
+        assert!(!closed(&other) && !closed(&one_more));
+        drop((running, held, one_more, other));
+        assert!(connections.lock().is_empty());
+    }
+
+    #[test]
+    fn nobody_makes_room_while_all_are_being_answered() {
+        let connections = Arc::new(Connections::default());
+        let held: Vec<_> = (0..PER_NETWORK).map(|_| take(&connections, 1)).collect();
+        let running: Vec<_> = held
+            .iter()
+            .map(|held| Running::begin(&held.entry))
             .collect();
-        assert!(Place::take(&places, address(1)).is_none());
-        let other = Place::take(&places, address(2)).expect("another's are free");
-        held.pop();
-        held.push(Place::take(&places, address(1)).expect("free again"));
-        // and all together have their bound
-        for last in 3..200 {
-            held.extend((0..PER_ADDRESS).map_while(|_| Place::take(&places, address(last))));
-        }
-        assert_eq!(held.len() + 1, CONNECTIONS);
-        drop((held, other));
-        assert!(places.lock().is_empty());
+        assert!(Permit::take(&connections, address(1)).is_none());
+        take(&connections, 2);
+        drop(running);
+        take(&connections, 1);
+        assert!(held[0].entry.closed.is_cancelled());
+    }
+
+    #[test]
+    fn all_networks_together_have_their_bound() {
+        let connections = Arc::new(Connections::default());
+        let held: Vec<_> = (0..200).map(|last| take(&connections, last)).collect();
+        assert_eq!(connections.lock().len(), CONNECTIONS);
+        let closed = held.iter().filter(|held| held.entry.closed.is_cancelled());
+        assert_eq!(closed.count(), 200 - CONNECTIONS);
     }
 }

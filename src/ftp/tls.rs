@@ -14,6 +14,8 @@
 //!   connection (`OwnTickets`, `OwnSession`). So no other client can take a data connection over, even from the same address.
 //! - A client that showed a certificate on the control connection can't show another one on a data connection.
 //! - Sessions keep the certificates with which they began; new ones get the newest.
+//! - Other authorities of clients come with other keys for tickets, and an empty store of TLS 1.2 sessions: what was resumed
+//!   would not be verified.
 
 use std::collections::VecDeque;
 use std::io;
@@ -49,6 +51,8 @@ pub struct Tls {
     state: watch::Sender<Reload>,
     /// Of the files as they were at the start.
     digest: Digest,
+    /// Of the authorities of clients alone.
+    authorities: Digest,
 }
 
 /// What handshakes need; one for each state of the files.
@@ -194,7 +198,7 @@ impl Tls {
     /// Reads the certificates; `names` go into a self-signed one.
     pub fn new(settings: config::Tls, names: Vec<String>) -> Result<Arc<Self>, TlsError> {
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let (acceptors, digest) = match &settings.source {
+        let (acceptors, digest, authorities) = match &settings.source {
             CertificateSource::Files { .. } => {
                 let files = files(&settings);
                 let contents = files
@@ -202,7 +206,11 @@ impl Tls {
                     .map(|(part, file)| certificates::contents(*part, file));
                 let contents: Vec<Vec<u8>> = contents.collect::<Result<_, _>>()?;
                 let acceptors = Acceptors::from_files(&settings, &contents, &tickets)?;
-                (acceptors, reload::digest(&contents))
+                (
+                    acceptors,
+                    reload::digest(&contents),
+                    authorities_digest(&contents),
+                )
             }
             CertificateSource::SelfSigned => {
                 let pair = Pair::self_signed(names)?;
@@ -213,6 +221,7 @@ impl Tls {
                 (
                     Acceptors::new(&settings, &pair, authorities, &tickets)?,
                     Digest::default(),
+                    Digest::default(),
                 )
             }
         };
@@ -222,6 +231,7 @@ impl Tls {
             current: watch::Sender::new(Arc::new(acceptors)),
             state: watch::Sender::new(Reload::now()),
             digest,
+            authorities,
         }))
     }
 
@@ -258,13 +268,27 @@ impl Tls {
         }
         let paths = files(&self.settings).into_iter().map(|(_, path)| path);
         let mut files = Watched::new(paths.collect(), interval).seen(self.digest);
+        let (mut tickets, mut authorities) = (Arc::clone(&self.tickets), self.authorities);
         loop {
             let changed = tokio::select! {
                 changed = files.changed() => changed,
                 () = stop.cancelled() => return,
             };
             let made = match changed {
-                Ok(contents) => Acceptors::from_files(&self.settings, &contents, &self.tickets),
+                Ok(contents) => {
+                    let of_contents = authorities_digest(&contents);
+                    let its_tickets = if of_contents == authorities {
+                        Ok(Arc::clone(&tickets))
+                    } else {
+                        // who resumes is not verified again: an old ticket would outlive its authority
+                        rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::from)
+                    };
+                    its_tickets.and_then(|its_tickets| {
+                        let made = Acceptors::from_files(&self.settings, &contents, &its_tickets)?;
+                        (tickets, authorities) = (its_tickets, of_contents);
+                        Ok(made)
+                    })
+                }
                 Err(error) => Err(error.into()),
             };
             match made {
@@ -285,6 +309,11 @@ impl Tls {
             }
         }
     }
+}
+
+/// Stands for the authorities of clients among the contents of [`files`].
+fn authorities_digest(contents: &[Vec<u8>]) -> Digest {
+    reload::digest(contents.get(2..).unwrap_or_default())
 }
 
 /// The files that make one state together: the chain, its key, and the authorities of clients if there are any.

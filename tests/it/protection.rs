@@ -314,6 +314,39 @@ async fn client_certificates_are_asked_for_and_must_stay_the_same() {
     gateway.stop().await;
 }
 
+/// Whether a client gets as far as the answer to a command; in TLS 1.3 it learns of a refusal with its first read.
+async fn is_served(gateway: &TestGateway, client: &TlsClient) -> Option<bool> {
+    let mut ftp = gateway.connect().await.secure(client).await.ok()?;
+    let resumed = ftp.tls().handshake_kind() == Some(HandshakeKind::Resumed);
+    ftp.try_send("NOOP").await.ok()?;
+    ftp.try_reply().await.map(|_| resumed)
+}
+
+#[tokio::test]
+async fn authorities_that_were_replaced_let_nobody_in_by_an_old_session() {
+    let (authority, next) = (Authority::new(), Authority::new());
+    let file = authority.file("clients.pem");
+    std::fs::copy(authority.file("ca.crt"), &file).expect("copies");
+    let ca = format!("TLS__CLIENT_CA={}", file.display());
+    let gateway = TestGateway::with_tls(&authority, &[&ca]).await;
+    let clients: [TlsClient; 2] = [&rustls::version::TLS13, &rustls::version::TLS12]
+        .map(|version| authority.client_named_by("alice", &[version]));
+    for client in &clients {
+        assert_eq!(is_served(&gateway, client).await, Some(false));
+        assert_eq!(is_served(&gateway, client).await, Some(true), "it resumes");
+    }
+    std::fs::copy(next.file("ca.crt"), &file).expect("copies");
+    let before = gateway.gateway.certificates().expect("FTPS is on").since;
+    eventually("the new authorities are in force", || async {
+        gateway.gateway.certificates().expect("FTPS is on").since != before
+    })
+    .await;
+    for client in &clients {
+        assert_eq!(is_served(&gateway, client).await, None);
+    }
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn new_certificates_are_taken_without_disturbing_anybody() {
     let authority = Authority::new();

@@ -181,9 +181,18 @@ impl Authority {
 
     /// One with a certificate of its own.
     pub fn client_named(&self, common_name: &str) -> TlsClient {
+        self.client_named_by(common_name, &[&TLS13, &TLS12])
+    }
+
+    /// The same, speaking these versions only.
+    pub fn client_named_by(
+        &self,
+        common_name: &str,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> TlsClient {
         let (certificate, key) = self.sign(common_name, ExtendedKeyUsagePurpose::ClientAuth);
         let own = (certificate.der().clone(), PrivateKeyDer::from(key));
-        TlsClient::new(self, &[&TLS13, &TLS12], Some(own))
+        TlsClient::new(self, versions, Some(own))
     }
 }
 
