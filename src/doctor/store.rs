@@ -15,7 +15,7 @@ use crate::store::tenants::Tenants;
 use crate::store::{Chain, Home, ObjectKey, Store, StoreError, VirtualPath};
 
 /// The checks of the gateway's own store.
-pub(super) const CHECKS: [&str; 13] = [
+pub(super) const CHECKS: [&str; 15] = [
     "credentials",
     "store",
     "clock",
@@ -25,6 +25,8 @@ pub(super) const CHECKS: [&str; 13] = [
     "get",
     "list",
     "multipart",
+    "copy",
+    "copy in parts",
     "list uploads",
     "integrity",
     "delete",
@@ -93,7 +95,9 @@ async fn rights(examination: &mut Examination, config: &Config, store: &Store, k
     for right in Right::ALL {
         match right {
             Right::Delete => continue,
-            Right::Head | Right::Get | Right::List if !stored => continue,
+            Right::Head | Right::Get | Right::List | Right::Copy | Right::CopyPart if !stored => {
+                continue;
+            }
             _ => {}
         }
         let used = async {
@@ -108,7 +112,8 @@ async fn rights(examination: &mut Examination, config: &Config, store: &Store, k
         false => Verdict::skipped("nothing was stored"),
     };
     examination.note("integrity", proof);
-    examination.skip_rest(&["head", "get", "list"], "nothing was stored");
+    let rest = ["head", "get", "list", "copy", "copy in parts"];
+    examination.skip_rest(&rest, "nothing was stored");
     let removed = remove(store, key, stored, provider);
     examination.tidy_up("delete", removed).await;
 }
@@ -209,7 +214,14 @@ async fn of_user(store: &Store, key: &ObjectKey, put: &mut Putting, provider: Pr
     if let (Err(error), _) = store.examine_bucket().await {
         return trouble("HeadBucket", &error, None, provider);
     }
-    for right in [Right::Put, Right::Get, Right::List, Right::Delete] {
+    for right in [
+        Right::Put,
+        Right::Get,
+        Right::List,
+        Right::Copy,
+        Right::CopyPart,
+        Right::Delete,
+    ] {
         if right == Right::Put {
             *put = Putting::Begun;
         }
@@ -222,7 +234,7 @@ async fn of_user(store: &Store, key: &ObjectKey, put: &mut Putting, provider: Pr
             _ => {}
         }
     }
-    Verdict::ok("the bucket answers, and takes, gives back, lists and removes an object")
+    Verdict::ok("the bucket answers, and takes, gives back, lists, copies and removes an object")
 }
 
 async fn obtain(storage: &Storage) -> Found<()> {
@@ -297,12 +309,16 @@ fn right_verdict(right: Right, used: Result<(), StoreError>, provider: Provider)
         Err(error) => {
             let actions = Some(right.actions());
             let mut verdict = trouble(name(right), &error, actions, provider);
+            verdict.finding.push_str(match right {
+                Right::Copy => "; renames and MFMT fail",
+                Right::CopyPart => "; APPE, REST with STOR, and renames of files over 5 GB fail",
+                Right::ListUploads => "; uploads of gateways that died are not swept",
+                Right::Put | Right::Head | Right::Get | Right::List | Right::Multipart => "",
+                Right::Delete => "",
+            });
             // transfers do without it
             if right == Right::ListUploads {
                 verdict.outcome = Outcome::Warning;
-                verdict
-                    .finding
-                    .push_str("; uploads of gateways that died are not swept");
             }
             verdict
         }
@@ -377,6 +393,8 @@ fn name(right: Right) -> &'static str {
         Right::Get => "get",
         Right::List => "list",
         Right::Multipart => "multipart",
+        Right::Copy => "copy",
+        Right::CopyPart => "copy in parts",
         Right::ListUploads => "list uploads",
         Right::Delete => "delete",
     }

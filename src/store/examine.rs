@@ -33,6 +33,10 @@ pub enum Right {
     List,
     /// CreateMultipartUpload, UploadPart and AbortMultipartUpload
     Multipart,
+    /// CopyObject, for renames and MFMT: onto itself, so that nothing more has to be removed
+    Copy,
+    /// UploadPartCopy, for APPE, REST and renames of objects over 5 GB
+    CopyPart,
     /// ListMultipartUploads, for the sweep of what dead gateways left
     ListUploads,
     /// DeleteObject
@@ -107,6 +111,21 @@ impl Store {
                 let aborted = upload.try_abort().await;
                 part.and(aborted)
             }
+            Right::Copy => {
+                let head = self.head(key).await?;
+                self.replace_metadata(key, head).await
+            }
+            Right::CopyPart => {
+                let head = self.head(key).await?;
+                let mut copying = self.begin_copy(key, head).await?;
+                let part = self.client().upload_part_copy().bucket(self.bucket());
+                // the whole object: S3 takes no range of one that has 5 MiB or less
+                let part = part.key(key.as_str()).copy_source(self.copy_source(key));
+                let part = part.upload_id(copying.id()).part_number(1).send().await;
+                let aborted = copying.try_abort().await;
+                part.map_err(|error| StoreError::from_sdk("UploadPartCopy", error))?;
+                aborted
+            }
             Right::ListUploads => {
                 let asked = self.client().list_multipart_uploads();
                 let asked = asked.bucket(self.bucket()).prefix(key.as_str());
@@ -133,12 +152,14 @@ impl Store {
 
 impl Right {
     /// All of them, the object's end last.
-    pub const ALL: [Right; 7] = [
+    pub const ALL: [Right; 9] = [
         Right::Put,
         Right::Head,
         Right::Get,
         Right::List,
         Right::Multipart,
+        Right::Copy,
+        Right::CopyPart,
         Right::ListUploads,
         Right::Delete,
     ];
@@ -153,6 +174,14 @@ impl Right {
             Right::Multipart => (
                 "s3:PutObject and s3:AbortMultipartUpload",
                 "name/cos:InitiateMultipartUpload, UploadPart and AbortMultipartUpload",
+            ),
+            Right::Copy => (
+                "s3:GetObject and s3:PutObject",
+                "name/cos:GetObject, HeadObject and PutObjectCopy",
+            ),
+            Right::CopyPart => (
+                "s3:GetObject, s3:PutObject and s3:AbortMultipartUpload",
+                "name/cos:GetObject, InitiateMultipartUpload, UploadPartCopy and AbortMultipartUpload",
             ),
             Right::ListUploads => (
                 "s3:ListBucketMultipartUploads",
