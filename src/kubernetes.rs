@@ -1,13 +1,13 @@
 //! The watcher: what one Service says of its load balancer, from the API server to [`crate::masquerade`].
 //!
 //! ```text
-//! API server ──list, watch──> watch_object ──Service or none──> ServiceStatus ──> masquerade ──changes──> Event
+//! API server ──list, watch──> watch_service ──Service or none──> ServiceStatus ──> masquerade ──changes──> Event
 //!                  ▲                │ errors
 //!                  └── backoff, and a new stream where the old one can't recover
 //! ```
 //!
 //! It needs `get`, `list` and `watch` on that one Service and nothing else (`resourceNames`; the field selector that
-//! `watch_object` sends makes the rule apply to list and watch, too), and `create` on `events` of `events.k8s.io` if changes
+//! `watch_service` sends makes the rule apply to list and watch, too), and `create` on `events` of `events.k8s.io` if changes
 //! are to be announced.
 //!
 //! Invariants:
@@ -25,10 +25,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, DefaultBackoff, watch_object};
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -78,8 +79,16 @@ const LIST_WITHIN: Duration = Duration::from_secs(30);
 /// A watch that has run for this long after an error without another one works again. An idle Service says nothing.
 const WORKS_AFTER: Duration = Duration::from_secs(10);
 
-/// The API server ends a watch after 290 s, so a connection that has said nothing for longer is dead.
-const READ_TIMEOUT: Duration = Duration::from_secs(320);
+/// The API server ends a watch after so many seconds, and the next one begins: an idle Service says nothing, so this is the
+/// only sign that there is still a way to the API server.
+const WATCH_SECONDS: u32 = 15;
+
+/// A connection that has said nothing for longer than a watch lasts is dead. Where packets are dropped, this, another dead
+/// connection in the pool and [`CONNECT_TIMEOUT`] make less than a minute.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time to connect to the API server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After so many failed starts of a watch in a row, it begins anew with a list.
 const STARTS: u32 = 3;
@@ -109,7 +118,12 @@ async fn client(config: &config::Kubernetes) -> Result<(Client, String), ClientE
         None => kube::Config::incluster().map_err(ClientError::InCluster)?,
     };
     client_config.read_timeout = Some(READ_TIMEOUT);
+    client_config.connect_timeout = Some(CONNECT_TIMEOUT);
     client_config.reset_reader_on_write = true;
+    let agent = concat!("cosgate/", env!("CARGO_PKG_VERSION"));
+    client_config
+        .headers
+        .push((USER_AGENT, HeaderValue::from_static(agent)));
     // retries are made here, where they are counted and logged
     client_config.default_retry = false;
     let namespace = match &config.namespace {
@@ -195,7 +209,7 @@ impl Watcher {
     async fn run(mut self) -> std::convert::Infallible {
         let mut backoff = DefaultBackoff::default();
         loop {
-            let stream = watch_object(self.api.clone(), &self.service);
+            let stream = watch_service(self.api.clone(), &self.service);
             if let Stale::Silent = self.follow(pin!(stream), &mut backoff).await {
                 self.fails("silent", "the API server does not answer".to_owned());
                 pause(&mut backoff).await;
@@ -279,7 +293,7 @@ impl Watcher {
                 None => status.missing = format!("the Service {name} does not exist"),
             }
             let is_known = status.address.is_some() || status.hostname.is_some();
-            if is_known && before.missing != status.missing {
+            if is_known && !status.missing.is_empty() && before.missing != status.missing {
                 warn!(
                     reason = status.missing,
                     "the last known masquerade address stays"
@@ -293,13 +307,17 @@ impl Watcher {
         if kind == DISCONNECTED {
             return;
         }
-        let words = if kind == FORBIDDEN {
-            format!(
+        let words = match kind {
+            FORBIDDEN => format!(
                 "{words}; allow get, list and watch on services, resourceNames: [{}], to this pod's service account",
                 self.service
-            )
-        } else {
-            words
+            ),
+            UNAUTHORIZED => format!(
+                "{words}; the API server doesn't know this token: is the service account's token mounted \
+                 (automountServiceAccountToken) and the service account still there? Outside of a cluster renew the \
+                 credentials in kubernetes.kubeconfig"
+            ),
+            _ => words,
         };
         if self.failing != Some(kind) {
             warn!(
@@ -320,6 +338,35 @@ impl Watcher {
         }
         backoff.reset();
     }
+}
+
+/// The Service as it is, and each time that it changes; `None` while there is none.
+///
+/// As kube's `watch_object`, which takes no timeout for the watch.
+fn watch_service(
+    api: Api<Service>,
+    name: &str,
+) -> impl Stream<Item = watcher::Result<Option<Service>>> + use<> {
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut listed = false;
+    watcher::watcher(api, only.timeout(WATCH_SECONDS)).filter_map(move |event| {
+        let item = match event {
+            Ok(Event::Init) => {
+                listed = false;
+                None
+            }
+            Ok(Event::InitApply(service)) => {
+                listed = true;
+                Some(Ok(Some(service)))
+            }
+            Ok(Event::Apply(service)) => Some(Ok(Some(service))),
+            Ok(Event::Delete(_)) => Some(Ok(None)),
+            // the list is complete, and it was not there
+            Ok(Event::InitDone) => (!listed).then_some(Ok(None)),
+            Err(error) => Some(Err(error)),
+        };
+        std::future::ready(item)
+    })
 }
 
 async fn pause(backoff: &mut DefaultBackoff) {
@@ -395,7 +442,7 @@ fn describe_answer(error: &kube::Error) -> (Failure, String) {
 
 fn status_kind(code: u16) -> Failure {
     match code {
-        401 => "unauthorized",
+        401 => UNAUTHORIZED,
         403 => FORBIDDEN,
         410 => DISCONNECTED,
         429 => "throttled",
@@ -413,6 +460,8 @@ fn is_forbidden(error: &kube::Error) -> bool {
 }
 
 const FORBIDDEN: Failure = "forbidden";
+
+const UNAUTHORIZED: Failure = "unauthorized";
 
 /// Part of a watch's life: it is cut now and then, and old versions are forgotten.
 const DISCONNECTED: Failure = "disconnected";

@@ -67,6 +67,8 @@ impl ApiServer {
     async fn watch(&mut self, version: u32) -> Asked {
         let asked = self.next().await;
         assert!(asked.query.contains("watch=true"), "{}", asked.query);
+        // a lost way to the API server is noticed by the end of a watch that doesn't come
+        assert!(asked.query.contains("timeoutSeconds=15"), "{}", asked.query);
         let version = format!("resourceVersion={version}");
         assert!(asked.query.contains(&version), "{}", asked.query);
         asked
@@ -313,6 +315,21 @@ async fn what_is_forbidden_stands_in_the_status_with_the_fix_until_it_is_allowed
     server
         .eventually("all is well", |status| status.trouble.is_none())
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_not_known_is_told_with_the_fix() {
+    let mut server = ApiServer::start();
+    server.list().await.fails(401, "Unauthorized");
+    server
+        .eventually("the trouble", |status| status.trouble.is_some())
+        .await;
+    let trouble = server.status().trouble.expect("it is told");
+    assert!(trouble.starts_with("Unauthorized"), "{trouble}");
+    assert!(
+        trouble.contains("automountServiceAccountToken"),
+        "{trouble}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

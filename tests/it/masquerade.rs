@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
+use crate::configuration::Program;
 use crate::sessions::get;
 use crate::support::kube_api::{Cut, Gone};
 use crate::support::{Ftp, KubeApi, TestGateway, eventually, pattern};
@@ -333,4 +334,37 @@ async fn replicas_bind_only_their_slices_of_one_range() {
         }
         assert_eq!(ftp.store("STOR f", b"x").await.code, 226);
     }
+}
+
+#[tokio::test]
+async fn a_healthy_start_warns_of_nothing_and_a_lost_address_is_told_with_its_reason() {
+    let api = KubeApi::start().await;
+    let (_, ingress) = at(7);
+    api.set_ingress(ingress);
+    let settings = api.settings();
+    let env: Vec<(String, &str)> = settings
+        .iter()
+        .map(|setting| setting.split_once('=').expect("KEY=value"))
+        .map(|(key, value)| (format!("COSGATE_{key}"), value))
+        .collect();
+    let env: Vec<(&str, &str)> = env
+        .iter()
+        .map(|(key, value)| (key.as_str(), *value))
+        .collect();
+    let program = Program::start(&env);
+    let mut ftp = Ftp::connect(program.address).await;
+    ftp.login("demo", &program.password).await;
+    eventually("the address is told", || async {
+        program.output().contains("203.0.113.7")
+    })
+    .await;
+    let stays = || {
+        let output = program.output();
+        let lines = output.lines().filter(|line| line.contains("address stays"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(stays(), Vec::<String>::new());
+    api.set_ingress(json!([]));
+    eventually("the loss is told", || async { !stays().is_empty() }).await;
+    assert!(stays()[0].contains("has no IPv4 address"), "{:?}", stays());
 }

@@ -246,6 +246,10 @@ async fn answer(
     news: &watch::Sender<()>,
 ) -> Response<StreamBody<Frames>> {
     let (head, body) = request.into_parts();
+    let agent = head.headers.get("user-agent");
+    if !agent.is_some_and(|agent| agent.as_bytes().starts_with(b"cosgate/")) {
+        return whole(400, &json!({"message": "who asks?"}));
+    }
     let Ok(body) = body.collect().await else {
         return whole(400, &Value::Null);
     };
