@@ -228,7 +228,7 @@ impl Default for Front {
         let refused: Family<Labels<1>, Counter> = Family::default();
         // there from the start, so that the first one is an increase, too
         for reason in Refusal::ALL {
-            refused.get_or_create(&[("reason", reason.word())]);
+            let _ = refused.get_or_create(&[("reason", reason.word())]);
         }
         Front {
             refused,

@@ -117,7 +117,7 @@ impl Store {
             }
             Right::CopyPart => {
                 let head = self.head(key).await?;
-                let mut copying = self.begin_copy(key, head).await?;
+                let mut copying = self.begin_copy(key, &head, Replaces::Any).await?;
                 let part = self.client().upload_part_copy().bucket(self.bucket());
                 // the whole object: S3 takes no range of one that has 5 MiB or less
                 let part = part.key(key.as_str()).copy_source(self.copy_source(key));
