@@ -326,6 +326,9 @@ async fn pass_answers(
             return;
         }
         state.while_silent().await;
+        if state.down.load(Ordering::SeqCst) {
+            return;
+        }
         let fault = exchange.fault.lock().expect("no panic").take();
         if let Some((fault, is_of_head)) = fault {
             let Some(mut answer) = read_answer(&mut from_store, is_of_head).await else {
@@ -436,6 +439,10 @@ async fn pass_requests(
         if let Some(held) = held.filter(|held| !held.release.is_cancelled()) {
             held.caught.fetch_add(1, Ordering::SeqCst);
             held.release.cancelled().await;
+        }
+        // what watches for this looks every few milliseconds, and a request must not slip through
+        if state.down.load(Ordering::SeqCst) {
+            return End::Closed;
         }
         state.while_silent().await;
         let fails = {
