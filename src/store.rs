@@ -28,6 +28,7 @@ mod locks;
 pub mod metadata;
 pub mod multipart;
 mod observe;
+mod outcome;
 pub mod parts;
 pub mod path;
 mod progress;

@@ -78,6 +78,14 @@ pub(super) fn cause(error: &StoreError) -> String {
             "the bytes that were sent and those that arrived differ, by length or checksum, so they don't count ({})",
             Chain(error)
         ),
+        StoreError::Unverified { .. } => format!(
+            "the store's answer doesn't show that it has what was sent, so it doesn't count as stored ({})",
+            Chain(error)
+        ),
+        StoreError::Unknown { .. } => format!(
+            "the store stopped answering in the middle of a change, so it is not known whether it was made ({})",
+            Chain(error)
+        ),
         StoreError::TooLarge { .. } => format!(
             "{}; upload.max_file_size and users[].max_file_size set it",
             Chain(error)

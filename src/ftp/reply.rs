@@ -73,7 +73,9 @@ impl From<&StoreError> for Reply {
             StoreError::Unavailable { .. }
             | StoreError::Busy { .. }
             | StoreError::Changed { .. }
-            | StoreError::Integrity { .. } => 451,
+            | StoreError::Integrity { .. }
+            | StoreError::Unverified { .. }
+            | StoreError::Unknown { .. } => 451,
             StoreError::TooLarge { .. } => 552,
             StoreError::NoMemory | StoreError::NoSpace { .. } => 452,
             StoreError::BeyondEnd { .. } => 554,
@@ -113,6 +115,13 @@ fn describe(error: &StoreError) -> String {
         StoreError::Changed { .. } => "The file was changed meanwhile, try again".to_owned(),
         StoreError::Busy { detail } => format!("The file is in use, {detail}; try again"),
         StoreError::Integrity { .. } => "The data could not be verified".to_owned(),
+        StoreError::Unverified { remains, .. } => {
+            format!("The data could not be verified; {remains}")
+        }
+        StoreError::Unknown { .. } => {
+            "The outcome is not known, the object store stopped answering; look before you try again"
+                .to_owned()
+        }
         StoreError::Unavailable { .. } => {
             "The object store is not available, try again later".to_owned()
         }

@@ -260,16 +260,11 @@ impl Store {
     }
 
     /// Asks the store whether the bucket is there and the credentials may use it.
+    ///
+    /// By a listing of one key: a web server that answers 200 to everything passes a HEAD of the bucket, and only an S3
+    /// server answers with a listing. Both need the same right.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let asked = self
-            .client()
-            .head_bucket()
-            .bucket(self.bucket())
-            .send()
-            .await;
-        asked
-            .map(drop)
-            .map_err(|error| StoreError::from_sdk("HeadBucket", error))
+        self.keys("", None, Some(1), None).await.map(drop)
     }
 
     /// Bytes of part buffers in use, of all uploads together.
@@ -361,10 +356,14 @@ impl Store {
         }
         // a client of its own even where only the bucket is another: its retries are
         let client = inner.base.client(config, renewed.clone(), &inner.settings);
-        let (integrity, unsigned_payload) = match &tenant.site {
-            None => (Arc::clone(&inner.integrity), inner.unsigned_payload),
-            // what was learnt of the one store says nothing of the other
-            Some(site) => {
+        let (integrity, unsigned_payload) = match (&tenant.site, &tenant.bucket) {
+            (None, None) => (Arc::clone(&inner.integrity), inner.unsigned_payload),
+            // what was learnt of the one bucket says nothing of the other: they may be behind different proxies
+            (None, Some(_)) => {
+                let integrity = inner.integrity.of_another_bucket();
+                (Arc::new(integrity), inner.unsigned_payload)
+            }
+            (Some(site), _) => {
                 let ((integrity, _), provider) = (inner.wanted, inner.options.provider);
                 let when_required = site.checksums_when_required;
                 let method = sdk::integrity_method(provider, integrity, when_required);

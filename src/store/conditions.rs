@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Config, ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
@@ -23,6 +25,7 @@ use crate::config::Provider;
 use crate::store::client::Store;
 use crate::store::error::{HttpStatus, StoreError};
 use crate::store::key::ObjectKey;
+use crate::store::retry::is_refusal;
 
 /// An ETag that no object has.
 const NO_VERSION: &str = "\"00000000000000000000000000000000-0\"";
@@ -162,16 +165,42 @@ impl Store {
         }
     }
 
-    /// Deletes `key` if it still is the version with this ETag.
-    ///
-    /// A store of which nothing is known is first asked with a condition that can't hold, right after a HEAD has shown
-    /// that the version is the right one: either the store refuses, and is asked again with the right condition, or it
-    /// ignores the condition and deletes what was to be deleted. `looked`: the caller has had that HEAD just now.
+    /// Deletes `key` if it still is the version with this ETag. An attempt whose answer was lost is looked after.
     pub(super) async fn delete_version(
         &self,
         key: &ObjectKey,
         etag: &str,
+        looked: bool,
+    ) -> Result<Removal, StoreError> {
+        let mut may_be_done = false;
+        let deleted = self
+            .try_delete_version(key, etag, looked, &mut may_be_done)
+            .await;
+        match deleted {
+            Err(error @ StoreError::Unavailable { .. }) if may_be_done => {
+                let found = self.within_look(self.head(key)).await;
+                match (found, error) {
+                    (Err(StoreError::NotFound), _) => Ok(Removal::Done),
+                    (Ok(head), error) if is_same_etag(&head.etag, etag) => Err(error),
+                    (Ok(_), _) => Ok(Removal::Replaced),
+                    (Err(failure), _) => Err(unknown("DeleteObject", failure)),
+                }
+            }
+            deleted => deleted,
+        }
+    }
+
+    /// `may_be_done` is set when a request was sent of whose work nothing is known.
+    ///
+    /// A store of which nothing is known is first asked with a condition that can't hold, right after a HEAD has shown
+    /// that the version is the right one: either the store refuses, and is asked again with the right condition, or it
+    /// ignores the condition and deletes what was to be deleted. `looked`: the caller has had that HEAD just now.
+    async fn try_delete_version(
+        &self,
+        key: &ObjectKey,
+        etag: &str,
         mut looked: bool,
+        may_be_done: &mut bool,
     ) -> Result<Removal, StoreError> {
         let condition = &self.conditions().delete;
         let mut pause = PAUSE;
@@ -210,6 +239,7 @@ impl Store {
             }
             let sent = request.send().await;
             is_repeated |= !sending.was_one();
+            *may_be_done |= sending.may_be_done();
             let error = match sent {
                 Ok(_) => {
                     if is_question && has_condition {
@@ -242,7 +272,7 @@ impl Store {
                         // the answer may be lost and the work be done
                         is_repeated = true;
                         if attempts == 1 || known == Some(true) {
-                            return self.look_for_version(key, etag).await.ok_or(error);
+                            return Err(error);
                         }
                         debug!(%key, %error, "looking before another attempt to delete");
                         tokio::time::sleep(pause).await;
@@ -261,23 +291,20 @@ impl Store {
     }
 }
 
-impl Store {
-    /// What became of a version that was to be deleted; `None` if it is there, or looking fails, too.
-    async fn look_for_version(&self, key: &ObjectKey, etag: &str) -> Option<Removal> {
-        match self.head(key).await {
-            Err(StoreError::NotFound) => Some(Removal::Done),
-            Ok(head) if !is_same_etag(&head.etag, etag) => Some(Removal::Replaced),
-            Ok(_) | Err(_) => None,
-        }
-    }
-}
-
 /// What is missing was deleted by an attempt whose answer was lost, or by somebody else.
 fn gone(is_repeated: bool) -> Removal {
     if is_repeated {
         Removal::Done
     } else {
         Removal::Gone
+    }
+}
+
+/// The answer to a change was lost, and looking at what it did failed with `source`.
+pub(super) fn unknown(operation: &'static str, source: StoreError) -> StoreError {
+    StoreError::Unknown {
+        operation,
+        source: Box::new(source),
     }
 }
 
@@ -327,12 +354,25 @@ where
 /// Counts the attempts of one request: a refusal of the first one is the store's word, one of a later one may be about
 /// what the first one did.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Attempts(Arc<AtomicU32>);
+pub(super) struct Attempts(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    begun: AtomicU32,
+    /// Those that the store has answered with a refusal, so that they changed nothing.
+    refused: AtomicU32,
+}
 
 impl Attempts {
     /// True if no attempt was repeated.
     pub(super) fn was_one(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == 1
+        self.0.begun.load(Ordering::SeqCst) == 1
+    }
+
+    /// True for a failed request of which an attempt may have done its work: one whose answer was lost, or an error of the
+    /// store that is no refusal.
+    pub(super) fn may_be_done(&self) -> bool {
+        self.0.begun.load(Ordering::SeqCst) > self.0.refused.load(Ordering::SeqCst)
     }
 }
 
@@ -347,7 +387,19 @@ impl Intercept for Attempts {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.begun.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if context.response().is_some_and(is_refusal) {
+            self.0.refused.fetch_add(1, Ordering::SeqCst);
+        }
         Ok(())
     }
 }

@@ -11,7 +11,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::store::client::Store;
-use crate::store::conditions::{Attempts, Replaces, is_not_implemented, is_same_etag, quoted};
+use crate::store::conditions::{
+    Attempts, Replaces, is_not_implemented, is_same_etag, quoted, unknown,
+};
 use crate::store::describe::describe;
 use crate::store::error::{HttpStatus, StoreError};
 use crate::store::key::ObjectKey;
@@ -165,13 +167,12 @@ impl Store {
             );
             let error = StoreError::from_sdk("CopyObject", error);
             // what was done is not known after a lost answer: look
-            let is_unknown = matches!(error, StoreError::Unavailable { .. })
-                || (is_refused && !attempts.was_one());
-            if is_unknown
-                && !is_onto_itself
-                && let Some(etag) = self.find_copy(from, to).await?
-            {
-                return Ok(Some(etag));
+            if attempts.may_be_done() && !is_onto_itself {
+                let found = self.within_look(self.find_copy(from, to)).await;
+                let found = found.map_err(|failure| unknown("CopyObject", failure))?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
             if !is_refused {
                 return Err(error);

@@ -92,6 +92,23 @@ pub enum StoreError {
         /// What differed.
         detail: String,
     },
+    /// The store's answer to a write contradicts what was sent, or proves nothing.
+    #[error("integrity: {detail}; {remains}")]
+    Unverified {
+        /// What was wrong with the answer.
+        detail: String,
+        /// What the name holds now.
+        remains: Remains,
+    },
+    /// The answer to a write was lost, and the store could not be asked for what it did.
+    #[error("the outcome of {operation} is not known")]
+    Unknown {
+        /// The S3 operation.
+        operation: &'static str,
+        /// Why the store could not be asked.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// The upload grew over `upload.max_file_size`.
     #[error("the file is larger than the limit of {limit} bytes")]
     TooLarge {
@@ -150,6 +167,8 @@ impl StoreError {
             StoreError::Changed { .. } => "changed",
             StoreError::Busy { .. } => "busy",
             StoreError::Integrity { .. } => "integrity",
+            StoreError::Unverified { .. } => "unverified",
+            StoreError::Unknown { .. } => "unknown_outcome",
             StoreError::TooLarge { .. } => "too_large",
             StoreError::NoMemory => "no_memory",
             StoreError::BeyondEnd { .. } => "beyond_end",
@@ -165,10 +184,31 @@ impl StoreError {
     /// Whether the store turned out to have other bytes than were sent.
     pub fn is_of_integrity(&self) -> bool {
         match self {
-            StoreError::Integrity { .. } => true,
+            StoreError::Integrity { .. } | StoreError::Unverified { .. } => true,
             StoreError::Rename { source, .. } => source.is_of_integrity(),
             _ => false,
         }
+    }
+}
+
+/// What is left under a name after a write that doesn't count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remains {
+    /// What was there before, or what somebody else has stored since.
+    Older,
+    /// The new object, which could not be compared.
+    New,
+    /// Nothing: the new object was removed, and the one before it is gone.
+    Removed,
+}
+
+impl fmt::Display for Remains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Remains::Older => "nothing was stored, an older file is unchanged",
+            Remains::New => "what was stored is left as it is, an older file is replaced",
+            Remains::Removed => "what was stored was damaged and is removed, an older file is gone",
+        })
     }
 }
 

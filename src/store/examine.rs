@@ -19,6 +19,7 @@ use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
 use crate::store::metadata::system_time;
+use crate::store::outcome::content_length;
 
 /// What the gateway asks of a store. All but [`Right::Put`] and [`Right::Multipart`] need the object to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,8 @@ impl Store {
         let request = self.client().head_bucket().bucket(self.bucket());
         let answer = request.customize().interceptor(time.clone()).send().await;
         let answer = match answer {
-            Ok(_) => Ok(()),
+            // a web server that answers 200 to everything passes a HEAD; only an S3 server answers with a listing
+            Ok(_) => self.probe().await,
             // the answer to a HEAD has no body, so only a listing tells the reason
             Err(error) => match self.keys("", None, Some(1), None).await {
                 Ok(_) => Err(StoreError::from_sdk("HeadBucket", error)),
@@ -88,8 +90,8 @@ impl Store {
                 let got = self.client().get_object().bucket(self.bucket());
                 let got = got.key(key.as_str()).send().await;
                 let got = got.map_err(|error| StoreError::from_sdk("GetObject", error))?;
-                let size = got.content_length().unwrap_or_default();
-                same(size == PROBE.len() as i64, "GetObject tells another size")?;
+                let size = content_length("GetObject", got.content_length())?;
+                same(size == PROBE.len() as u64, "GetObject tells another size")?;
                 let body = got.body.collect().await.map(|body| body.into_bytes());
                 let body = body.map_err(|error| StoreError::Unavailable {
                     operation: "GetObject",

@@ -12,6 +12,7 @@ use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::integrity::{CosChecksum, Method, hex};
 use crate::store::key::Home;
+use crate::store::outcome::content_length;
 use crate::store::path::VirtualPath;
 
 /// An algorithm that a store may keep a hash of.
@@ -139,10 +140,7 @@ impl Store {
             known.push((Algorithm::Md5, md5));
         }
         Ok(Hashes {
-            size: head
-                .content_length()
-                .and_then(|bytes| u64::try_from(bytes).ok())
-                .unwrap_or_default(),
+            size: content_length("HeadObject", head.content_length())?,
             known,
         })
     }

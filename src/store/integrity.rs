@@ -13,8 +13,8 @@
 //! The CRCs of parts combine to that of the whole object, so no byte is read twice; CRC-64 runs at memory speed, MD5 at
 //! about two seconds of CPU time per GiB, which is why it comes last.
 
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -23,8 +23,6 @@ use base64_simd::STANDARD;
 use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
 use md5::{Digest as _, Md5};
 use tracing::info;
-
-use crate::store::error::StoreError;
 
 /// How bodies are proved for one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +38,24 @@ pub enum Method {
     Md5,
 }
 
-/// The method of one store: known from the start, or learnt from its first answer.
+/// What was learnt of a store is forgotten after this: it may be upgraded, and a proxy may have answered for it.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+/// So many uploads in a row have to be refused with a checksum and taken without one, until uploads of an unknown store go
+/// without it: one refusal may have had any reason.
+const REFUSALS: u32 = 2;
+
+/// The method of one bucket: known from the start, or learnt from its answers.
 #[derive(Debug)]
 pub struct Integrity {
     fixed: Option<Method>,
-    learnt: OnceLock<Method>,
+    learnt: Mutex<Learnt>,
+}
+
+#[derive(Debug, Default)]
+struct Learnt {
+    method: Option<(Method, Instant)>,
+    refusals: u32,
 }
 
 /// What is known of one body.
@@ -64,24 +75,63 @@ impl Integrity {
         }
         Integrity {
             fixed: method,
-            learnt: OnceLock::new(),
+            learnt: Mutex::default(),
+        }
+    }
+
+    /// The same for another bucket, of which nothing is learnt yet.
+    pub fn of_another_bucket(&self) -> Self {
+        Integrity {
+            fixed: self.fixed,
+            learnt: Mutex::default(),
         }
     }
 
     /// The method, if it is known.
     pub fn method(&self) -> Option<Method> {
-        self.fixed.or_else(|| self.learnt.get().copied())
+        self.fixed.or_else(|| {
+            let learnt = self.learnt().method;
+            let valid = learnt.filter(|(_, at)| at.elapsed() < FORGET_AFTER);
+            valid.map(|(method, _)| method)
+        })
     }
 
-    /// Notes what the first answer showed: a store that speaks CRC-64/NVME echoes it.
+    /// Notes what an answer of success showed: a store that knows CRC-64/NVME echoes it.
     pub fn learn(&self, echoed: bool) -> Method {
-        *self.learnt.get_or_init(|| {
-            let method = if echoed { Method::Crc64Nvme } else { Method::Md5 };
-            if !echoed {
-                info!("the store doesn't answer with CRC-64/NVME checksums: uploads are compared by MD5, which costs CPU time");
-            }
-            method
-        })
+        if let Some(known) = self.method() {
+            return known;
+        }
+        let method = if echoed {
+            Method::Crc64Nvme
+        } else {
+            Method::Md5
+        };
+        if !echoed {
+            info!(
+                "the store doesn't answer with CRC-64/NVME checksums: uploads are compared by MD5, which costs CPU time"
+            );
+        }
+        *self.learnt() = Learnt {
+            method: Some((method, Instant::now())),
+            refusals: 0,
+        };
+        method
+    }
+
+    /// Notes a body that the store refused with a CRC-64/NVME and took without it.
+    pub fn note_refusal(&self) {
+        let refusals = {
+            let mut learnt = self.learnt();
+            learnt.refusals += 1;
+            learnt.refusals
+        };
+        if refusals >= REFUSALS {
+            self.learn(false);
+        }
+    }
+
+    fn learnt(&self) -> MutexGuard<'_, Learnt> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,39 +183,55 @@ impl Digest {
         Some(STANDARD.encode_to_string(crc.to_be_bytes()))
     }
 
-    /// Compares with what the store answered. What a store leaves out can't be compared and is no error.
-    pub fn compare(&self, what: &dyn fmt::Display, answer: &Answer<'_>) -> Result<(), StoreError> {
-        let differs = |kind: &str| {
-            Err(StoreError::Integrity {
-                detail: format!("the store's {kind} of {what} is not that of what was sent"),
-            })
+    /// Compares with what the store answered to the write. An ETag is the least that an S3 store says; besides, the
+    /// checksum of the store's own method has to be there.
+    pub fn compare(&self, method: Option<Method>, answer: &Answer<'_>) -> Comparison {
+        let content = self.content_is(method, answer);
+        let has_etag = answer
+            .etag
+            .is_some_and(|etag| !etag.trim_matches('"').is_empty());
+        match (content, method) {
+            (Comparison::Differs(kind), _) => Comparison::Differs(kind),
+            _ if !has_etag => Comparison::Unproved,
+            (Comparison::Same, _) => Comparison::Same,
+            // the body went with its MD5, which the store looks at before it answers
+            (Comparison::Unproved, Some(Method::Off | Method::Md5) | None) => Comparison::Same,
+            (Comparison::Unproved, Some(Method::Crc64Nvme | Method::CosCrc64)) => {
+                Comparison::Unproved
+            }
+        }
+    }
+
+    /// Compares with what the store says about the content of an object.
+    pub fn content_is(&self, method: Option<Method>, answer: &Answer<'_>) -> Comparison {
+        let (nvme, cos) = match method {
+            None | Some(Method::Crc64Nvme) => (answer.crc64_nvme.and_then(decode_crc), None),
+            Some(Method::CosCrc64) => (None, answer.cos_crc64),
+            Some(Method::Md5 | Method::Off) => (None, None),
         };
-        if let (Some(echoed), Some(crc)) = (answer.crc64_nvme.and_then(decode_crc), self.crc)
-            && echoed != crc
-        {
-            return differs("CRC-64/NVME");
+        let etag = answer.etag.filter(|_| !answer.encrypted);
+        let etag = etag.and_then(decode_etag).zip(self.md5);
+        let checks = [
+            (
+                "CRC-64/NVME",
+                nvme.zip(self.crc).map(|(told, ours)| told == ours),
+            ),
+            ("CRC-64", cos.zip(self.crc).map(|(told, ours)| told == ours)),
+            ("ETag", etag.map(|(told, ours)| told == ours)),
+        ];
+        if let Some((kind, _)) = checks.iter().find(|(_, is_same)| *is_same == Some(false)) {
+            return Comparison::Differs(kind);
         }
-        if let (Some(cos), Some(crc)) = (answer.cos_crc64, self.crc)
-            && cos != crc
-        {
-            return differs("CRC-64");
+        if checks.iter().any(|(_, is_same)| *is_same == Some(true)) {
+            Comparison::Same
+        } else {
+            Comparison::Unproved
         }
-        if let (Some(etag), Some(md5)) = (answer.etag.filter(|_| !answer.encrypted), self.md5)
-            && decode_etag(etag).is_some_and(|etag| etag != md5)
-        {
-            return differs("ETag");
-        }
-        Ok(())
     }
 
-    /// True if the CRC is this one; `None` if it isn't known.
-    pub fn has_crc(&self, crc: u64) -> Option<bool> {
-        self.crc.map(|ours| ours == crc)
-    }
-
-    /// The ETag that a body of one piece has at most stores: its MD5.
-    pub fn etag(&self) -> Option<String> {
-        Some(hex(&self.md5?))
+    /// False for bytes whose checksum nobody knows, such as those of some copies.
+    pub fn has_checksum(&self) -> bool {
+        self.crc.is_some() || self.md5.is_some()
     }
 
     /// The digest of two bodies one after the other.
@@ -194,6 +260,17 @@ impl Digest {
             md5: None,
         }
     }
+}
+
+/// What a store's word says about a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is what was sent.
+    Same,
+    /// Nothing that can be compared.
+    Unproved,
+    /// It is not what was sent, by this checksum.
+    Differs(&'static str),
 }
 
 /// What a store says about a body that it took.
@@ -300,73 +377,85 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_difference_is_found_and_what_is_left_out_is_none() {
-        let digest = Digest::of(b"hello", None);
-        let same = digest.crc64_nvme(None).expect("made");
-        assert!(digest.compare(&"x", &Answer::default()).is_ok());
-        let good = Answer {
-            crc64_nvme: Some(&same),
-            etag: Some("\"5d41402abc4b2a76b9719d911017c592\""),
+    fn an_answer_counts_only_with_all_the_proof_that_the_store_gives() {
+        let bytes = b"hello";
+        let good_crc = Digest::of(bytes, None).crc64_nvme(None).expect("made");
+        let (good, other) = (
+            "\"5d41402abc4b2a76b9719d911017c592\"",
+            "00000000000000000000000000000000",
+        );
+        let (nvme, cos, md5) = (
+            Some(Method::Crc64Nvme),
+            Some(Method::CosCrc64),
+            Some(Method::Md5),
+        );
+        let (bad_crc, opaque) = (Some("AAAAAAAAAAA="), Some("opaque"));
+        let crc = Some(good_crc.as_str());
+        use Comparison::{Differs, Same, Unproved};
+        for (method, crc64_nvme, etag, expected) in [
+            (None, None, None, Unproved),
+            (None, crc, Some(good), Same),
+            (None, None, Some(good), Same),
+            (None, bad_crc, Some(good), Differs("CRC-64/NVME")),
+            (None, None, Some(other), Differs("ETag")),
+            (None, None, opaque, Same),
+            (nvme, crc, opaque, Same),
+            (nvme, crc, None, Unproved),
+            (nvme, crc, Some("\"\""), Unproved),
+            (nvme, None, Some(good), Unproved),
+            (nvme, bad_crc, None, Differs("CRC-64/NVME")),
+            (cos, None, Some(good), Unproved),
+            (md5, None, Some(other), Differs("ETag")),
+            (Some(Method::Off), None, opaque, Same),
+            (Some(Method::Off), None, None, Unproved),
+        ] {
+            let answer = Answer {
+                crc64_nvme,
+                etag,
+                ..Answer::default()
+            };
+            let compared = Digest::of(bytes, method).compare(method, &answer);
+            assert_eq!(compared, expected, "{method:?}, {crc64_nvme:?}, {etag:?}");
+        }
+        let encrypted = Answer {
+            etag: Some(other),
+            encrypted: true,
             ..Answer::default()
         };
-        assert!(digest.compare(&"x", &good).is_ok());
-        assert!(
-            digest
-                .compare(
-                    &"x",
-                    &Answer {
-                        crc64_nvme: Some("AAAAAAAAAAA="),
-                        ..Answer::default()
-                    }
-                )
-                .is_err()
-        );
-        let other = "00000000000000000000000000000000";
-        assert!(
-            digest
-                .compare(
-                    &"x",
-                    &Answer {
-                        etag: Some(other),
-                        ..Answer::default()
-                    }
-                )
-                .is_err()
-        );
-        assert!(
-            digest
-                .compare(
-                    &"x",
-                    &Answer {
-                        etag: Some(other),
-                        encrypted: true,
-                        ..Answer::default()
-                    }
-                )
-                .is_ok()
-        );
-        assert!(
-            digest
-                .compare(
-                    &"x",
-                    &Answer {
-                        etag: Some("opaque"),
-                        ..Answer::default()
-                    }
-                )
-                .is_ok()
-        );
-        let cos = Digest::of(b"hello", Some(Method::CosCrc64));
-        assert!(
-            cos.compare(
-                &"x",
-                &Answer {
-                    cos_crc64: Some(1),
-                    ..Answer::default()
-                }
-            )
-            .is_err()
-        );
+        assert_eq!(Digest::of(bytes, md5).compare(md5, &encrypted), Same);
+        let cos_answer = |crc| Answer {
+            cos_crc64: Some(crc),
+            etag: opaque,
+            ..Answer::default()
+        };
+        let digest = Digest::of(bytes, cos);
+        assert_eq!(digest.compare(cos, &cos_answer(1)), Differs("CRC-64"));
+        let crc = digest.crc.expect("made");
+        assert_eq!(digest.compare(cos, &cos_answer(crc)), Same);
+        let without = Answer {
+            etag: Some(good),
+            ..Answer::default()
+        };
+        let by_md5 = digest.with_md5(bytes);
+        assert_eq!(by_md5.compare(cos, &without), Same);
+    }
+
+    #[test]
+    fn one_refusal_teaches_nothing_and_what_is_learnt_is_forgotten() {
+        let integrity = Integrity::new(None);
+        integrity.note_refusal();
+        assert_eq!(integrity.method(), None);
+        integrity.note_refusal();
+        assert_eq!(integrity.method(), Some(Method::Md5));
+        assert_eq!(integrity.of_another_bucket().method(), None);
+        let long_ago = Instant::now().checked_sub(FORGET_AFTER);
+        let long_ago = long_ago.expect("the machine runs for longer");
+        integrity.learnt().method = Some((Method::Md5, long_ago));
+        assert_eq!(integrity.method(), None);
+        assert_eq!(integrity.learn(true), Method::Crc64Nvme);
+        integrity.note_refusal();
+        integrity.note_refusal();
+        assert_eq!(integrity.method(), Some(Method::Crc64Nvme));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::escape::escape;
 use crate::store::key::KeyPrefix;
 use crate::store::metadata::{Entry, EntryKind, system_time};
+use crate::store::outcome::content_length;
 use crate::store::url_encoding::Decoder;
 
 /// The entries of one directory, read as they are asked for. While one page is used, the next is on its way.
@@ -67,7 +68,7 @@ impl Listing {
             }
             None => {}
         }
-        Ok(Some(self.entries(&keys)))
+        self.entries(&keys).map(Some)
     }
 
     /// Asks for a page.
@@ -86,20 +87,19 @@ impl Listing {
     }
 
     /// What a client sees of a page.
-    fn entries(&mut self, keys: &Keys) -> Vec<Entry> {
+    fn entries(&mut self, keys: &Keys) -> Result<Vec<Entry>, StoreError> {
         let prefix = self.prefix.as_str();
         let mut entries = Vec::with_capacity(keys.objects.len() + keys.directories.len());
         for object in &keys.objects {
             let Some(name) = object.key().and_then(|key| key.strip_prefix(prefix)) else {
                 continue;
             };
-            let size = object.size().and_then(|bytes| u64::try_from(bytes).ok());
+            let size = content_length("a listing", object.size())?;
             // the directory's own marker; one with content is a file that no path leads to
-            if name.is_empty() && size == Some(0) {
+            if name.is_empty() && size == 0 {
                 continue;
             }
             let modified = object.last_modified().and_then(system_time);
-            let size = size.unwrap_or_default();
             match entry(name, EntryKind::File, size, modified) {
                 Some(entry) => entries.push(entry),
                 None => self.left_out += 1,
@@ -116,7 +116,7 @@ impl Listing {
         }
         // objects and prefixes come apart; a client sees one sorted list per page
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        entries
+        Ok(entries)
     }
 }
 

@@ -9,11 +9,13 @@ use aws_sdk_s3::types::StorageClass;
 use time::OffsetDateTime;
 
 use crate::store::client::Store;
+use crate::store::conditions::{Attempts, unknown};
 use crate::store::conditions::{Removal, overtaken};
 use crate::store::copy::Original;
 use crate::store::describe::parse_expires;
 use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
+use crate::store::outcome::{content_length, etag};
 use crate::store::path::VirtualPath;
 
 /// One line of a listing, or the answer to a question for one name.
@@ -79,21 +81,15 @@ impl Head {
 impl TryFrom<HeadObjectOutput> for Head {
     type Error = StoreError;
 
-    /// An answer without a length says nothing of the object: a proxy that compresses leaves it out.
+    /// An answer without a length or an ETag says nothing of the object: a proxy that compresses leaves them out.
     fn try_from(head: HeadObjectOutput) -> Result<Self, StoreError> {
-        let size = head.content_length().map(u64::try_from);
         Ok(Head {
-            size: size
-                .and_then(Result::ok)
-                .ok_or_else(|| StoreError::Integrity {
-                    detail: "HeadObject has no Content-Length; is there a proxy that compresses?"
-                        .to_owned(),
-                })?,
+            size: content_length("HeadObject", head.content_length())?,
             modified: head
                 .metadata()
                 .and_then(|metadata| parse_mtime(metadata.get(MTIME)?))
                 .or_else(|| head.last_modified().and_then(system_time)),
-            etag: head.e_tag.unwrap_or_default(),
+            etag: etag("HeadObject", head.e_tag())?.to_owned(),
             storage_class: head.storage_class,
             content_type: head.content_type,
             cache_control: head.cache_control,
@@ -181,6 +177,7 @@ impl Store {
 
     /// Writes the marker of a directory; returns its ETag.
     pub(super) async fn put_marker(&self, marker: &ObjectKey) -> Result<String, StoreError> {
+        let attempts = Attempts::default();
         let put = self
             .client()
             .put_object()
@@ -192,10 +189,29 @@ impl Store {
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.object_options().kms_key.clone())
             .body(Vec::new().into())
+            .customize()
+            .interceptor(attempts.clone())
             .send()
             .await;
-        let put = put.map_err(|error| StoreError::from_sdk("PutObject", error))?;
-        Ok(put.e_tag.unwrap_or_default())
+        let error = match put {
+            Ok(answer) => match etag("PutObject", answer.e_tag()) {
+                Ok(etag) => return Ok(etag.to_owned()),
+                Err(error) => error,
+            },
+            Err(error) => {
+                let error = StoreError::from_sdk("PutObject", error);
+                if !attempts.may_be_done() {
+                    return Err(error);
+                }
+                error
+            }
+        };
+        // one marker is as good as another
+        match self.within_look(self.head(marker)).await {
+            Ok(head) => Ok(head.etag),
+            Err(StoreError::NotFound) => Err(error),
+            Err(failure) => Err(unknown("PutObject", failure)),
+        }
     }
 
     /// Removes the marker of an empty directory (`RMD`). A marker with content, which other programs may have stored, is a
@@ -283,16 +299,28 @@ impl Store {
     }
 
     pub(super) async fn delete_key(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let attempts = Attempts::default();
         let deleted = self
             .client()
             .delete_object()
             .bucket(self.bucket())
             .key(key.as_str())
+            .customize()
+            .interceptor(attempts.clone())
             .send()
             .await;
-        deleted
-            .map(drop)
-            .map_err(|error| StoreError::from_sdk("DeleteObject", error))
+        let Err(error) = deleted else {
+            return Ok(());
+        };
+        let error = StoreError::from_sdk("DeleteObject", error);
+        if !attempts.may_be_done() {
+            return Err(error);
+        }
+        match self.within_look(self.head(key)).await {
+            Err(StoreError::NotFound) => Ok(()),
+            Ok(_) => Err(error),
+            Err(failure) => Err(unknown("DeleteObject", failure)),
+        }
     }
 
     /// The first few keys below a prefix, in the store's order.

@@ -11,15 +11,16 @@ use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass,
 };
 use bytes::Bytes;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, warn};
 
 use crate::store::client::Store;
 use crate::store::conditions::{Attempts, Replaces, is_not_implemented, quoted};
 use crate::store::describe::describe;
 use crate::store::error::{Chain, StoreError};
-use crate::store::integrity::{Answer, CosChecksum, Digest, Method, composite_etag};
+use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method, composite_etag};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
+use crate::store::outcome::{Doubt, Expected, ID_METADATA, etag, new_id};
 use crate::store::put::{content_type, forbid_overwrite, without_body};
 
 /// How long to try to abort a multipart upload; the janitor sweeps what remains.
@@ -32,6 +33,8 @@ pub(super) struct Multipart {
     /// Taken when it is completed or aborted.
     id: Option<String>,
     method: Method,
+    /// The mark of the object, see [`outcome`](super::outcome).
+    mark: String,
     /// What the object may take the place of.
     replaces: Replaces,
 }
@@ -42,6 +45,8 @@ pub(super) struct Acknowledged {
     number: i32,
     etag: Option<String>,
     digest: Digest,
+    /// The store has shown that it holds what was sent.
+    is_proved: bool,
 }
 
 impl Store {
@@ -53,18 +58,22 @@ impl Store {
         kept: Option<&Head>,
     ) -> Result<Multipart, StoreError> {
         let known = self.integrity().method();
-        let answer = match self.create_multipart(key, known, kept).await {
+        let mark = new_id();
+        let (answer, method) = match self.create_multipart(key, known, &mark, kept).await {
             Err(StoreError::Refused { .. }) if known.is_none() => {
-                let method = self.integrity().learn(false);
-                self.create_multipart(key, Some(method), kept).await?
+                let md5 = Method::Md5;
+                let answer = self.create_multipart(key, Some(md5), &mark, kept).await?;
+                self.integrity().note_refusal();
+                (answer, md5)
             }
-            answer => answer?,
+            Err(error) => return Err(error),
+            Ok(answer) => {
+                let echoed = answer.checksum_algorithm().is_some();
+                let method = known.unwrap_or_else(|| self.integrity().learn(echoed));
+                (answer, method)
+            }
         };
-        let method = known.unwrap_or_else(|| {
-            self.integrity()
-                .learn(answer.checksum_algorithm().is_some())
-        });
-        self.begun(key, answer, method, replaces)
+        self.begun(key, answer, method, mark, replaces)
     }
 
     /// Begins a multipart upload that [`Multipart::copy_part`] is to fill with an object's bytes; what else belongs to
@@ -80,8 +89,11 @@ impl Store {
             Some(Method::Crc64Nvme) => Method::Crc64Nvme,
             Some(Method::CosCrc64 | Method::Md5 | Method::Off) | None => Method::Off,
         };
-        let answer = self.create_multipart(key, Some(method), Some(head)).await?;
-        self.begun(key, answer, method, replaces)
+        let mark = new_id();
+        let answer = self
+            .create_multipart(key, Some(method), &mark, Some(head))
+            .await?;
+        self.begun(key, answer, method, mark, replaces)
     }
 
     fn begun(
@@ -89,6 +101,7 @@ impl Store {
         key: &ObjectKey,
         answer: CreateMultipartUploadOutput,
         method: Method,
+        mark: String,
         replaces: Replaces,
     ) -> Result<Multipart, StoreError> {
         let id = answer.upload_id.filter(|id| !id.is_empty());
@@ -101,6 +114,7 @@ impl Store {
             key: key.clone(),
             id: Some(id),
             method,
+            mark,
             replaces,
         })
     }
@@ -109,6 +123,7 @@ impl Store {
         &self,
         key: &ObjectKey,
         method: Option<Method>,
+        mark: &str,
         described: Option<&Head>,
     ) -> Result<CreateMultipartUploadOutput, StoreError> {
         let options = self.object_options();
@@ -124,10 +139,10 @@ impl Store {
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone());
         let request = match described {
-            Some(head) => describe!(request, head),
+            Some(head) => describe!(request, head).metadata(ID_METADATA, mark),
             None => request
                 .content_type(content_type(key))
-                .set_metadata(self.trace_metadata())
+                .set_metadata(Some(self.new_metadata(mark)))
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
         };
         request
@@ -174,40 +189,46 @@ impl Multipart {
         let whole = parts.iter().fold(Digest::empty(), |sum, part| {
             sum.followed_by(&part.digest, method)
         });
-        let etag = match self.send_complete(&parts, &whole).await {
-            Ok(etag) => etag,
-            // The answer may be lost and the work be done: a retry then finds no such upload. Ask instead of guessing.
-            Err(
-                error @ (StoreError::NotFound
-                | StoreError::AlreadyExists
-                | StoreError::Unavailable { .. }),
-            ) => {
-                let Some(etag) = self.is_complete(&parts, &whole).await else {
-                    self.abort().await;
-                    return Err(match error {
-                        StoreError::NotFound => StoreError::Integrity {
-                            detail: "the multipart upload was aborted by somebody else".to_owned(),
-                        },
-                        error => error,
-                    });
-                };
-                info!(key = %self.key, "the answer to CompleteMultipartUpload was lost, the object is there");
-                etag
+        let etags = parts.iter().map(|part| part.etag.as_deref());
+        let composite_etag = etags
+            .collect::<Option<Vec<_>>>()
+            .and_then(|etags| composite_etag(etags.into_iter()));
+        let expected = Expected {
+            operation: "CompleteMultipartUpload",
+            id: &self.mark,
+            digest: &whole,
+            method,
+            composite_etag: composite_etag.as_deref(),
+        };
+        let answer = match self.send_complete(&parts, &expected).await {
+            Ok(etag) => Ok(etag),
+            Err(Refusal::Final(error)) => Err(error),
+            // the object may be there, and a retry then finds no such upload: ask instead of guessing
+            Err(Refusal::InDoubt(doubt)) => self.store.resolve(&self.key, &expected, doubt).await,
+        };
+        match answer {
+            Ok(etag) => {
+                self.id = None;
+                Ok(etag)
             }
             Err(error) => {
                 self.abort().await;
-                return Err(error);
+                Err(match error {
+                    StoreError::NotFound => StoreError::Changed {
+                        detail: "the multipart upload was aborted by somebody else",
+                    },
+                    error => error,
+                })
             }
-        };
-        self.id = None;
-        Ok(etag)
+        }
     }
 
     async fn send_complete(
         &self,
         parts: &[Acknowledged],
-        whole: &Digest,
-    ) -> Result<String, StoreError> {
+        expected: &Expected<'_>,
+    ) -> Result<String, Refusal> {
+        let whole = expected.digest;
         let list = parts.iter().map(|part| {
             let builder = CompletedPart::builder()
                 .part_number(part.number)
@@ -251,39 +272,31 @@ impl Multipart {
             };
             if if_match.is_some() && is_not_implemented(&error) {
                 store.conditions().write.learn(false);
-                store.check_unchanged(&self.key, &self.replaces).await?;
+                let unchanged = store.check_unchanged(&self.key, &self.replaces).await;
+                unchanged.map_err(Refusal::Final)?;
                 continue;
             }
             let error = store.refused_write("CompleteMultipartUpload", error, &self.replaces);
-            // the second attempt may have met what the first one made
-            if matches!(error, StoreError::Busy { .. })
-                && !attempts.was_one()
-                && let Some(etag) = self.is_complete(parts, whole).await
-            {
-                return Ok(etag);
-            }
-            return Err(error);
+            return Err(if attempts.may_be_done() {
+                Refusal::InDoubt(Doubt::Failed(error))
+            } else {
+                Refusal::Final(error)
+            });
         };
         let told = Answer {
             crc64_nvme: answer.checksum_crc64_nvme(),
             cos_crc64: cos.get(),
-            ..Answer::default()
+            // of a whole made of parts, the ETag is no MD5: it only has to be there
+            etag: answer.e_tag(),
+            encrypted: true,
         };
-        let compared = whole.compare(&"the object", &told);
-        if compared.is_err() {
-            self.store.take_back(&self.key, answer.e_tag()).await;
+        let is_proved = parts.iter().all(|part| part.is_proved);
+        let etag = answer.e_tag.clone();
+        match whole.compare(Some(self.method), &told) {
+            Comparison::Same if is_proved => Ok(etag.unwrap_or_default()),
+            Comparison::Same | Comparison::Unproved => Err(Refusal::InDoubt(Doubt::Unproved(etag))),
+            Comparison::Differs(kind) => Err(Refusal::InDoubt(Doubt::Differs { kind, etag })),
         }
-        compared.map(|()| answer.e_tag.unwrap_or_default())
-    }
-
-    /// The object's ETag, if it is there just as this upload would have made it.
-    async fn is_complete(&self, parts: &[Acknowledged], whole: &Digest) -> Option<String> {
-        let etags = parts
-            .iter()
-            .map(|part| part.etag.as_deref().unwrap_or_default());
-        self.store
-            .holds(&self.key, whole, composite_etag(etags))
-            .await
     }
 
     /// Gives the upload up. Best effort: the janitor sweeps what this can't.
@@ -337,11 +350,14 @@ impl Multipart {
         let copied = copied.ok_or(StoreError::Integrity {
             detail: "the store said nothing of a copied part".to_owned(),
         })?;
+        etag("UploadPartCopy", copied.e_tag())?;
         let digest = Digest::of_copy(bytes, copied.checksum_crc64_nvme());
         Ok(Acknowledged {
             number,
             etag: copied.e_tag,
             digest,
+            // a copy of a whole object is verified by whoever asked for it
+            is_proved: self.method == Method::Off || digest.has_checksum(),
         })
     }
 
@@ -378,22 +394,37 @@ pub(super) struct PartRequest {
 }
 
 impl PartRequest {
-    /// Sends `bytes`; what comes back has been compared.
+    /// Sends `bytes`; what comes back has been compared. An answer that says something else is no reason to give up yet:
+    /// a part can be sent again, and replaces what was there.
     pub(super) async fn send(self, bytes: Bytes) -> Result<Acknowledged, StoreError> {
-        let (store, number) = (self.store, self.number);
         let digest = Digest::of(&bytes, Some(self.method));
+        let mut sent = self.send_once(bytes.clone(), digest).await?;
+        if let Err(error) = &sent {
+            warn!(key = %self.key, part = self.number, %error, "a part is sent again");
+            sent = self.send_once(bytes, digest).await?;
+        }
+        sent
+    }
+
+    /// The outer error is the store's, the inner one an answer of success that doesn't fit what was sent.
+    async fn send_once(
+        &self,
+        bytes: Bytes,
+        digest: Digest,
+    ) -> Result<Result<Acknowledged, StoreError>, StoreError> {
+        let (store, number) = (&self.store, self.number);
         let request = store
             .client()
             .upload_part()
             .bucket(store.bucket())
             .key(self.key.as_str());
         let request = request
-            .upload_id(self.upload_id)
+            .upload_id(&self.upload_id)
             .part_number(number)
             .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
             .set_content_md5(digest.content_md5())
             .set_checksum_crc64_nvme(digest.crc64_nvme(Some(self.method)))
-            .body(ByteStream::from(bytes));
+            .body(ByteStream::from(bytes.clone()));
         let cos = CosChecksum::default();
         let mut request = request
             .customize()
@@ -404,25 +435,47 @@ impl PartRequest {
         }
         let answer = request.send().await.map_err(|error| {
             match StoreError::from_sdk("UploadPart", error) {
-                StoreError::NotFound => StoreError::Integrity {
-                    detail: "the multipart upload was aborted by somebody else".to_owned(),
+                StoreError::NotFound => StoreError::Changed {
+                    detail: "the multipart upload was aborted by somebody else",
                 },
                 error => error,
             }
         })?;
+        if let Err(error) = etag("UploadPart", answer.e_tag()) {
+            return Ok(Err(error));
+        }
         let told = Answer {
             crc64_nvme: answer.checksum_crc64_nvme(),
             cos_crc64: cos.get(),
             etag: answer.e_tag(),
             encrypted: answer.server_side_encryption().is_some(),
         };
-        digest.compare(&format_args!("part {number}"), &told)?;
-        Ok(Acknowledged {
+        let method = Some(self.method);
+        let mut compared = digest.compare(method, &told);
+        if compared == Comparison::Unproved && self.method == Method::CosCrc64 {
+            // there are stores that speak COS's language without its checksum; an ETag that is an MD5 does as well
+            compared = digest.with_md5(&bytes).compare(method, &told);
+        }
+        if let Comparison::Differs(kind) = compared {
+            return Ok(Err(StoreError::Integrity {
+                detail: format!("the store's {kind} of part {number} is not that of what was sent"),
+            }));
+        }
+        Ok(Ok(Acknowledged {
             number,
             etag: answer.e_tag,
             digest,
-        })
+            is_proved: compared == Comparison::Same,
+        }))
     }
+}
+
+/// How a CompleteMultipartUpload failed.
+enum Refusal {
+    /// Nothing was done.
+    Final(StoreError),
+    /// It may be done.
+    InDoubt(Doubt),
 }
 
 async fn abort(store: Store, key: ObjectKey, upload_id: String) {

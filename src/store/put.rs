@@ -4,24 +4,35 @@ use std::collections::HashMap;
 
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use bytes::Bytes;
-use tracing::{Span, error};
+use tracing::Span;
 
 use crate::config::Provider;
 use crate::store::client::Store;
 use crate::store::conditions::{
-    Attempts, Replaces, is_failed_condition, is_not_implemented, is_same_etag, overtaken,
+    Attempts, Replaces, is_failed_condition, is_not_implemented, overtaken,
 };
 use crate::store::describe::describe;
-use crate::store::error::{Chain, StoreError};
-use crate::store::integrity::{Answer, CosChecksum, Digest, Method};
+use crate::store::error::StoreError;
+use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
+use crate::store::outcome::{Doubt, Expected, ID_METADATA, new_id};
 use crate::telemetry::trace_id;
 
 /// `x-amz-meta-trace-id`
 pub(super) const TRACE_METADATA: &str = "trace-id";
+
+/// An object that is to be stored with one request.
+struct NewObject<'a> {
+    key: &'a ObjectKey,
+    bytes: Bytes,
+    /// The mark of the upload.
+    id: String,
+    replaces: &'a Replaces,
+    kept: Option<&'a Head>,
+}
 
 impl Store {
     /// The id of the trace that makes the object, if that is asked for and there is one.
@@ -33,6 +44,13 @@ impl Store {
         Some(HashMap::from([(TRACE_METADATA.to_owned(), id)]))
     }
 
+    /// What a new object says of itself: the mark of its upload, and its trace.
+    pub(super) fn new_metadata(&self, id: &str) -> HashMap<String, String> {
+        let mut metadata = self.trace_metadata().unwrap_or_default();
+        metadata.insert(ID_METADATA.to_owned(), id.to_owned());
+        metadata
+    }
+
     /// Stores `bytes` as one object with one request. `kept` is the object that it continues.
     pub(super) async fn put(
         &self,
@@ -42,15 +60,21 @@ impl Store {
         kept: Option<&Head>,
     ) -> Result<(), StoreError> {
         let known = self.integrity().method();
-        match self
-            .put_with(key, bytes.clone(), known, replaces, kept)
-            .await
-        {
+        let put = NewObject {
+            key,
+            bytes,
+            id: new_id(),
+            replaces,
+            kept,
+        };
+        match self.put_with(&put, known).await {
             // a store of which nothing was known may not understand the checksum: once more with what all understand
             Err(StoreError::Refused { .. }) if known.is_none() => {
-                let method = self.integrity().learn(false);
-                self.put_with(key, bytes, Some(method), replaces, kept)
-                    .await
+                let done = self.put_with(&put, Some(Method::Md5)).await;
+                if done.is_ok() {
+                    self.integrity().note_refusal();
+                }
+                done
             }
             done => done,
         }
@@ -58,17 +82,22 @@ impl Store {
 
     async fn put_with(
         &self,
-        key: &ObjectKey,
-        bytes: Bytes,
+        put: &NewObject<'_>,
         method: Option<Method>,
-        replaces: &Replaces,
-        kept: Option<&Head>,
     ) -> Result<(), StoreError> {
-        let mut digest = Digest::of(&bytes, method);
+        let NewObject { key, replaces, .. } = put;
+        let mut digest = Digest::of(&put.bytes, method);
         if method == Some(Method::CosCrc64) {
             // COS tells its CRC only after the object is visible; it looks at the MD5 before
-            digest = digest.with_md5(&bytes);
+            digest = digest.with_md5(&put.bytes);
         }
+        let expected = Expected {
+            operation: "PutObject",
+            id: &put.id,
+            digest: &digest,
+            method,
+            composite_etag: None,
+        };
         let options = self.object_options();
         let if_match = self.if_match(replaces);
         let request = self
@@ -77,19 +106,19 @@ impl Store {
             .bucket(self.bucket())
             .key(key.as_str());
         let request = request
-            .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
+            .content_length(i64::try_from(put.bytes.len()).unwrap_or(i64::MAX))
             .set_content_md5(digest.content_md5())
             .set_checksum_crc64_nvme(digest.crc64_nvme(method))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone())
             .set_if_match(if_match.clone())
             .set_if_none_match(self.if_none_match(replaces))
-            .body(ByteStream::from(bytes.clone()));
-        let request = match kept {
-            Some(head) => describe!(request, head),
+            .body(ByteStream::from(put.bytes.clone()));
+        let request = match put.kept {
+            Some(head) => describe!(request, head).metadata(ID_METADATA, &put.id),
             None => request
                 .content_type(content_type(key))
-                .set_metadata(self.trace_metadata())
+                .set_metadata(Some(self.new_metadata(&put.id)))
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
         };
         let (cos, attempts) = (CosChecksum::default(), Attempts::default());
@@ -109,73 +138,32 @@ impl Store {
             Err(error) if if_match.is_some() && is_not_implemented(&error) => {
                 self.conditions().write.learn(false);
                 self.check_unchanged(key, replaces).await?;
-                return Box::pin(self.put_with(key, bytes, method, replaces, kept)).await;
+                return Box::pin(self.put_with(put, method)).await;
             }
-            Err(error) => match self.refused_write("PutObject", error, replaces) {
-                // the answer to the first attempt may be lost, and a second one then meets the object of the first
-                error @ (StoreError::AlreadyExists | StoreError::Busy { .. })
-                    if !attempts.was_one() =>
-                {
-                    let held = self.holds(key, &digest, digest.etag()).await;
-                    return held.map(drop).ok_or(error);
-                }
-                error => return Err(error),
-            },
+            Err(error) => {
+                let error = self.refused_write("PutObject", error, replaces);
+                return if attempts.may_be_done() {
+                    let doubt = Doubt::Failed(error);
+                    self.resolve(key, &expected, doubt).await.map(drop)
+                } else {
+                    Err(error)
+                };
+            }
         };
+        let etag = answer.e_tag.clone();
+        let doubt = match digest.compare(method, &put_answer(&answer, &cos)) {
+            Comparison::Same => None,
+            Comparison::Unproved => Some(Doubt::Unproved(etag)),
+            Comparison::Differs(kind) => Some(Doubt::Differs { kind, etag }),
+        };
+        if let Some(doubt) = doubt {
+            self.resolve(key, &expected, doubt).await?;
+        }
         if method.is_none() {
             self.integrity()
                 .learn(answer.checksum_crc64_nvme().is_some());
         }
-        let compared = digest.compare(&"the object", &put_answer(&answer, &cos));
-        if compared.is_err() {
-            self.take_back(key, answer.e_tag()).await;
-        }
-        compared
-    }
-
-    /// The object's ETag, if the object is just what `digest` describes, by the best proof that the store gives; `etag`
-    /// is what it would have without one.
-    pub(super) async fn holds(
-        &self,
-        key: &ObjectKey,
-        digest: &Digest,
-        etag: Option<String>,
-    ) -> Option<String> {
-        let request = self
-            .client()
-            .head_object()
-            .bucket(self.bucket())
-            .key(key.as_str());
-        let cos = CosChecksum::default();
-        let request = request
-            .checksum_mode(ChecksumMode::Enabled)
-            .customize()
-            .interceptor(cos.clone());
-        let head = request.send().await.ok()?;
-        let size = head
-            .content_length()
-            .and_then(|bytes| u64::try_from(bytes).ok());
-        if size != Some(digest.bytes) {
-            return None;
-        }
-        let method = self.integrity().method();
-        let nvme = head
-            .checksum_crc64_nvme()
-            .zip(digest.crc64_nvme(Some(Method::Crc64Nvme)))
-            .filter(|_| method == Some(Method::Crc64Nvme));
-        let cos = cos
-            .get()
-            .and_then(|crc| digest.has_crc(crc))
-            .filter(|_| method == Some(Method::CosCrc64));
-        let is_same = match (nvme, cos) {
-            (Some((told, ours)), _) => told == ours,
-            (None, Some(is_same)) => is_same,
-            (None, None) => {
-                let told = head.e_tag().zip(etag.as_deref());
-                told.is_some_and(|(told, etag)| is_same_etag(told, etag))
-            }
-        };
-        is_same.then(|| head.e_tag.unwrap_or_default())
+        Ok(())
     }
 
     /// With `upload.overwrite: false` a taken name is refused before anything is sent or copied. The store refuses it
@@ -238,24 +226,6 @@ impl Store {
     /// COS has its own header for that, [`forbid_overwrite`].
     pub(super) fn forbids_overwrite(&self, replaces: &Replaces) -> bool {
         self.must_be_new(replaces) && self.object_options().provider == Provider::Cos
-    }
-
-    /// Removes an object that turned out not to be what was sent, unless somebody has replaced it since.
-    pub(super) async fn take_back(&self, key: &ObjectKey, etag: Option<&str>) {
-        match self.head(key).await {
-            Ok(head) if etag.is_none_or(|etag| etag == head.etag) => {
-                match self.delete_key(key).await {
-                    Ok(()) => error!(%key, "an object that differs from what was sent was removed"),
-                    Err(failure) => {
-                        error!(%key, error = %Chain(&failure), "an object differs from what was sent and could not be removed")
-                    }
-                }
-            }
-            Ok(_) | Err(StoreError::NotFound) => {}
-            Err(failure) => {
-                error!(%key, error = %Chain(&failure), "an object differs from what was sent and could not be removed")
-            }
-        }
     }
 }
 

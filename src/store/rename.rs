@@ -14,6 +14,7 @@ use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::locks::{NameGuard, Scope};
 use crate::store::metadata::{EntryKind, Head};
+use crate::store::outcome::content_length;
 use crate::store::path::VirtualPath;
 use crate::store::rename_directory::Move;
 
@@ -142,13 +143,13 @@ impl Store {
             .map_ok(move |objects| {
                 let originals = objects.into_iter().map(move |object| {
                     let key = object.key().and_then(|key| prefix.below(key));
-                    let size = object.size().and_then(|bytes| u64::try_from(bytes).ok());
+                    let size = content_length("a listing", object.size())?;
                     let class = object.storage_class().map(|class| class.as_str());
                     Ok(Original {
                         key: key.ok_or(StoreError::Integrity {
                             detail: "the listing left its prefix".to_owned(),
                         })?,
-                        size: size.unwrap_or_default(),
+                        size,
                         storage_class: class
                             .filter(|class| *class != "STANDARD")
                             .map(StorageClass::from),

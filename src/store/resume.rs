@@ -10,7 +10,7 @@
 use crate::store::conditions::{Replaces, overtaken};
 use crate::store::error::StoreError;
 use crate::store::fingerprint::Fingerprint;
-use crate::store::integrity::{Answer, Digest, Method};
+use crate::store::integrity::{Answer, Comparison, Digest, Method};
 use crate::store::range::{RangeReader, Version};
 use crate::store::upload::{Start, Upload, heeding};
 use crate::store::{Source, copy, metadata::Head, parts};
@@ -104,8 +104,14 @@ async fn keep(
         encrypted: content.encrypted,
     };
     let method = upload.store.integrity().method();
-    if method != Some(Method::Off) {
-        digest.compare(&"what is kept of the file", &told)?;
+    if method != Some(Method::Off)
+        && let Comparison::Differs(kind) = digest.content_is(method, &told)
+    {
+        return Err(StoreError::Integrity {
+            detail: format!(
+                "the store's {kind} of what is kept of the file is not that of what came"
+            ),
+        });
     }
     // combined of what the store said of each part; then no part can be longer or shorter than it should be
     let crc = digest.crc64_nvme(method);

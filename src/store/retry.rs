@@ -139,6 +139,16 @@ fn code(response: &HttpResponse) -> Option<&str> {
     std::str::from_utf8(&head[begin..end]).ok().map(str::trim)
 }
 
+/// True for an answer that says that nothing was done: a 4xx, an operation that isn't known, a disk that is full, or "too
+/// many requests" in the store's own words. A 503 without them may be a proxy's that lost the store's answer.
+pub(super) fn is_refusal(response: &HttpResponse) -> bool {
+    match response.status().as_u16() {
+        408 => false,
+        400..=499 | 501 | 505 | 507 => true,
+        _ => code(response).is_some_and(|code| THROTTLING_CODES.contains(&code)),
+    }
+}
+
 /// Tells the SDK what may be sent again.
 #[derive(Debug)]
 pub(super) struct Classifier;

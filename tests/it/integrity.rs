@@ -167,6 +167,23 @@ async fn a_checksum_that_differs_is_451_and_nothing_is_kept() {
 }
 
 #[tokio::test]
+async fn a_store_of_cos_without_its_checksum_is_compared_by_etags() {
+    let cos = CosDouble::start().await;
+    let (_gateway, mut ftp) = in_front_of(&cos, &[]).await;
+    cos.state.omits_crc.store(true, Ordering::SeqCst);
+    for bytes in [pattern(10), pattern(5 * MIB)] {
+        let reply = ftp.store("STOR f", &bytes).await;
+        assert_eq!(reply.code, 226, "{reply:?}");
+        let objects = cos.state.objects.lock().expect("not poisoned");
+        assert!(objects.values().next() == Some(&bytes));
+    }
+    cos.state.wrong_etags.store(true, Ordering::SeqCst);
+    assert_eq!(ftp.store("STOR f", &pattern(6 * MIB)).await.code, 451);
+    let objects = cos.state.objects.lock().expect("not poisoned");
+    assert!(objects.values().next() == Some(&pattern(5 * MIB)));
+}
+
+#[tokio::test]
 async fn without_leave_to_overwrite_a_taken_name_is_550_before_a_byte_is_sent() {
     let cos = CosDouble::start().await;
     let (_gateway, mut ftp) = in_front_of(&cos, &["UPLOAD__OVERWRITE=false"]).await;

@@ -27,6 +27,7 @@ mod interruptions;
 mod listings;
 mod masquerade;
 mod names;
+mod outcomes;
 mod protection;
 mod races;
 mod readiness;

@@ -31,6 +31,12 @@ pub struct CosState {
     pub lie: AtomicBool,
     /// Copy the whole object into a part, whatever range is asked for.
     pub ignores_ranges: AtomicBool,
+    /// Answer without the checksum, as stores do that only speak COS's language.
+    pub omits_crc: AtomicBool,
+    /// Answer to parts with the ETag of something else.
+    pub wrong_etags: AtomicBool,
+    /// `x-amz-meta-cosgate-id` of objects by key, and of multipart uploads by id.
+    marks: Mutex<BTreeMap<String, String>>,
     /// Headers of the last write.
     pub last_headers: Mutex<HeaderMap>,
     /// Whose credentials are taken; none: everybody is served.
@@ -53,7 +59,35 @@ impl CosDouble {
     }
 }
 
+impl CosState {
+    fn mark(&self, of: String, headers: &HeaderMap) {
+        let mark = headers.get("x-amz-meta-cosgate-id").expect("a mark");
+        let mark = mark.to_str().expect("ASCII").to_owned();
+        self.marks.lock().expect("not poisoned").insert(of, mark);
+    }
+
+    fn mark_of(&self, of: &str) -> String {
+        let marks = self.marks.lock().expect("not poisoned");
+        marks.get(of).cloned().unwrap_or_default()
+    }
+}
+
 async fn answer(
+    state: State<Arc<CosState>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let omits_crc = state.omits_crc.load(Ordering::SeqCst);
+    let mut response = answer_whole(state, method, uri, headers, body).await;
+    if omits_crc {
+        response.headers_mut().remove("x-cos-hash-crc64ecma");
+    }
+    response
+}
+
+async fn answer_whole(
     State(state): State<Arc<CosState>>,
     method: Method,
     uri: Uri,
@@ -104,6 +138,7 @@ async fn answer(
             let mut uploads = state.uploads.lock().expect("not poisoned");
             uploads[0] += 1;
             let nth = uploads[0];
+            state.mark(format!("u{nth}"), &headers);
             xml(&format!(
                 "<InitiateMultipartUploadResult><UploadId>u{nth}</UploadId></InitiateMultipartUploadResult>",
             ))
@@ -134,7 +169,8 @@ async fn answer(
             ))
         }
         ("PUT", _, Some(number), _) => {
-            let etag = hex(&body);
+            let wrong = state.wrong_etags.load(Ordering::SeqCst);
+            let etag = hex(if wrong { b"something else" } else { &body });
             let answer = [
                 ("x-cos-hash-crc64ecma", crc(&body)),
                 ("etag", format!("\"{etag}\"")),
@@ -152,6 +188,12 @@ async fn answer(
             let whole = parts.extract_if(.., |(of, _), _| *of == upload);
             let whole: Vec<u8> = whole.flat_map(|(_, part)| part).collect();
             let header = [("x-cos-hash-crc64ecma", crc(&whole))];
+            let mark = state.mark_of(&upload);
+            state
+                .marks
+                .lock()
+                .expect("not poisoned")
+                .insert(key.clone(), mark);
             state
                 .objects
                 .lock()
@@ -183,6 +225,7 @@ async fn answer(
             }
             let etag = format!("\"{}\"", hex(&body));
             let answer = [("x-cos-hash-crc64ecma", crc(&body)), ("etag", etag)];
+            state.mark(key.clone(), &headers);
             objects.insert(key, body.to_vec());
             *state.last_headers.lock().expect("not poisoned") = headers;
             answer.into_response()
@@ -192,6 +235,7 @@ async fn answer(
                 ("content-length", bytes.len().to_string()),
                 ("etag", format!("\"{}\"", hex(bytes))),
                 ("x-cos-hash-crc64ecma", crc(bytes)),
+                ("x-amz-meta-cosgate-id", state.mark_of(&key)),
             ]
             .into_response(),
             None => StatusCode::NOT_FOUND.into_response(),

@@ -258,7 +258,7 @@ async fn refusals_and_failures_are_errors_with_their_kind() {
     assert_eq!(ftp.store("STOR f", b"x").await.code, 451);
     let (root, below) = traced.collector.trace("ftp.STOR").await;
     assert_eq!(root.get("ftp.transfer.outcome"), "failed");
-    assert_eq!(root.get("error.type"), "unavailable");
+    assert_eq!(root.get("error.type"), "unknown_outcome");
     let request = named(&below, "S3.PutObject")[0];
     assert!(request.is_error);
     assert_eq!(request.get("error.type"), "transport");
