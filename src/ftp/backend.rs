@@ -142,6 +142,7 @@ impl Backend {
         let home = self.home(Right::Write)?;
         home.check_new(path)?;
         let key = home.key(path)?;
+        self.heeding(self.store.check_collision(home, path)).await?;
         let mut source = GatedSource {
             session: Arc::clone(&self.session),
             gate: Some(gate),
@@ -153,7 +154,9 @@ impl Backend {
         } else {
             self.store.upload(&key, intent, &mut source).await
         };
-        stored.map(Done::Stored)
+        let stored = stored?;
+        self.store.saw_stored(&key);
+        Ok(Done::Stored(stored))
     }
 
     async fn download(

@@ -42,6 +42,7 @@ pub(super) fn cause(error: &StoreError) -> String {
     match error {
         StoreError::NotFound
         | StoreError::IsDirectory
+        | StoreError::NotDirectory
         | StoreError::NotADirectory
         | StoreError::AlreadyExists
         | StoreError::NotEmpty

@@ -60,6 +60,7 @@ impl From<&StoreError> for Reply {
         let code = match error {
             StoreError::NotFound
             | StoreError::IsDirectory
+            | StoreError::NotDirectory
             | StoreError::AlreadyExists
             | StoreError::NotEmpty
             | StoreError::IntoItself

@@ -17,6 +17,7 @@ use crate::store::credentials::{self, Renewed};
 use crate::store::document::WholeListings;
 use crate::store::error::StoreError;
 use crate::store::integrity::Integrity;
+use crate::store::known::Known;
 use crate::store::locks::NameLocks;
 use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
@@ -40,6 +41,9 @@ pub(super) struct Inner {
     is_amazon: bool,
     /// Of all stores of the process; a bucket's name is a part of each name.
     name_locks: Arc<NameLocks>,
+    known: Arc<Known>,
+    /// Tells the keys of this site from those of others in `known`; 0 is the gateway's own.
+    site_id: u64,
     unsigned_payload: bool,
     /// What integrity and signatures at another place follow from.
     wanted: (config::Integrity, config::SignPayload),
@@ -242,6 +246,8 @@ impl Store {
             )),
             is_amazon: !storage.checksums_when_required,
             name_locks: Arc::default(),
+            known: Arc::default(),
+            site_id: 0,
             unsigned_payload: sdk::unsigned_payload(
                 storage.provider,
                 (storage.integrity, storage.sign_payload),
@@ -333,6 +339,14 @@ impl Store {
         &self.0.conditions
     }
 
+    pub(super) fn known(&self) -> &Arc<Known> {
+        &self.0.known
+    }
+
+    pub(super) fn site_id(&self) -> u64 {
+        self.0.site_id
+    }
+
     pub(super) fn name_locks(&self) -> &Arc<NameLocks> {
         &self.0.name_locks
     }
@@ -397,6 +411,11 @@ impl Store {
             conditions,
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
+            known: Arc::clone(&inner.known),
+            site_id: match &tenant.site {
+                Some(site) => self.hash_of_site(site),
+                None => inner.site_id,
+            },
             unsigned_payload,
             wanted: inner.wanted,
             requests: inner.requests.clone(),
@@ -429,6 +448,8 @@ impl Store {
             conditions: Arc::clone(&inner.conditions),
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
+            known: Arc::clone(&inner.known),
+            site_id: inner.site_id,
             unsigned_payload: inner.unsigned_payload,
             wanted: inner.wanted,
             buffers: Arc::clone(&inner.buffers),

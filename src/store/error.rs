@@ -23,6 +23,9 @@ pub enum StoreError {
     /// A file where a directory is needed: MLSD of one (RFC 3659, section 7.2.1).
     #[error("is not a directory")]
     NotADirectory,
+    /// A file where a directory is needed: something was to be made below it.
+    #[error("not a directory: a file has the name of a directory in this path")]
+    NotDirectory,
     /// The target of `MKD`, or of a rename, is there already.
     #[error("already exists")]
     AlreadyExists,
@@ -154,6 +157,7 @@ impl StoreError {
         match self {
             StoreError::NotFound => "not_found",
             StoreError::IsDirectory => "is_directory",
+            StoreError::NotDirectory => "not_directory",
             StoreError::NotADirectory => "not_a_directory",
             StoreError::AlreadyExists => "already_exists",
             StoreError::NotEmpty => "not_empty",

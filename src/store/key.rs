@@ -111,6 +111,11 @@ impl KeyPrefix {
         key.starts_with(&self.0).then(|| ObjectKey(key.to_owned()))
     }
 
+    /// The directory that a listing found below this prefix, as [`Self::below`] for a key.
+    pub fn directory_below(&self, prefix: &str) -> Option<KeyPrefix> {
+        (prefix.starts_with(&self.0) && prefix.ends_with('/')).then(|| KeyPrefix(prefix.to_owned()))
+    }
+
     /// The same key below another directory, for renaming a whole one.
     pub fn moved(&self, key: &ObjectKey, to: &KeyPrefix) -> Option<ObjectKey> {
         key.0

@@ -97,9 +97,13 @@ impl Listing {
             let size = content_length("a listing", object.size())?;
             // the directory's own marker; one with content is a file that no path leads to
             if name.is_empty() && size == 0 {
+                self.store.saw_directory(&self.prefix, true);
                 continue;
             }
             let modified = object.last_modified().and_then(system_time);
+            if let Some(key) = object.key().and_then(|key| self.prefix.below(key)) {
+                self.store.saw_file(&key);
+            }
             match entry(name, EntryKind::File, size, modified) {
                 Some(entry) => entries.push(entry),
                 None => self.left_out += 1,
@@ -109,6 +113,12 @@ impl Listing {
             let name = directory.prefix().and_then(|key| key.strip_prefix(prefix));
             let Some(name) = name else { continue };
             let name = name.strip_suffix('/').unwrap_or(name);
+            if let Some(below) = directory
+                .prefix()
+                .and_then(|key| self.prefix.directory_below(key))
+            {
+                self.store.saw_directory(&below, false);
+            }
             match entry(name, EntryKind::Directory, 0, None) {
                 Some(entry) => entries.push(entry),
                 None => self.left_out += 1,

@@ -120,7 +120,9 @@ impl Store {
 
     /// The file at `path`: [`StoreError::NotFound`] if the key doesn't exist, directory or not.
     pub async fn file_entry(&self, home: &Home, path: &VirtualPath) -> Result<Entry, StoreError> {
-        let head = self.head(&home.key(path)?).await?;
+        let key = home.key(path)?;
+        let head = self.head(&key).await?;
+        self.saw_file(&key);
         Ok(Entry {
             name: path.name().to_owned(),
             kind: EntryKind::File,
@@ -141,6 +143,10 @@ impl Store {
             None if path.is_root() => None,
             None => return Err(StoreError::NotFound),
         };
+        let has_marker = first
+            .as_ref()
+            .is_some_and(|first| first.key == prefix.as_str());
+        self.saw_directory(&prefix, has_marker);
         let modified = first
             .filter(|first| first.key == prefix.as_str())
             .and_then(|marker| marker.modified);
@@ -159,20 +165,22 @@ impl Store {
         Ok(!page.objects.is_empty())
     }
 
-    /// Makes the marker of a directory (`MKD`); whatever exists under that name is an error.
+    /// Makes the marker of a directory (`MKD`), and those of directories above it that don't exist; whatever exists under
+    /// that name is an error.
     pub async fn make_directory(&self, home: &Home, path: &VirtualPath) -> Result<(), StoreError> {
         home.check_new(path)?;
-        let marker = home
-            .directory(path)?
-            .marker()
-            .ok_or(StoreError::AlreadyExists)?;
+        let prefix = home.directory(path)?;
+        let marker = prefix.marker().ok_or(StoreError::AlreadyExists)?;
         let _name = self.lock_key(&marker).await?;
         match self.entry(home, path).await {
             Err(StoreError::NotFound) => {}
             Ok(_) => return Err(StoreError::AlreadyExists),
             Err(error) => return Err(error),
         }
-        self.put_marker(&marker).await.map(drop)
+        self.make_parents(home, path).await?;
+        self.put_marker(&marker).await?;
+        self.saw_directory(&prefix, true);
+        Ok(())
     }
 
     /// Writes the marker of a directory; returns its ETag.
@@ -233,7 +241,10 @@ impl Store {
         if keys.iter().any(|found| !found.is_marker_of(&prefix)) {
             return Err(StoreError::NotEmpty);
         }
-        self.delete_key(&marker).await
+        let _leaving = self.keep_parent(home, path, &marker).await?;
+        self.delete_key(&marker).await?;
+        self.forget_directory(&prefix);
+        Ok(())
     }
 
     /// Removes a file (`DELE`); what is missing is an error, though S3 itself would call it success.
@@ -244,12 +255,18 @@ impl Store {
         let key = home.key(path)?;
         let _name = self.lock_key(&key).await?;
         match self.head(&key).await {
-            Ok(head) => match self.delete_version(&key, &head.etag, true).await? {
-                Removal::Done => Ok(()),
-                Removal::Gone => Err(StoreError::NotFound),
-                // stored a moment ago, by another gateway or program
-                Removal::Replaced => Err(overtaken()),
-            },
+            Ok(head) => {
+                let _leaving = self.keep_parent(home, path, &key).await?;
+                match self.delete_version(&key, &head.etag, true).await? {
+                    Removal::Done => {
+                        self.forget_file(&key);
+                        Ok(())
+                    }
+                    Removal::Gone => Err(StoreError::NotFound),
+                    // stored a moment ago, by another gateway or program
+                    Removal::Replaced => Err(overtaken()),
+                }
+            }
             Err(StoreError::NotFound) => {
                 self.directory_entry(home, path).await?;
                 Err(StoreError::IsDirectory)

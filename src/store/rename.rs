@@ -55,7 +55,16 @@ impl Store {
                     Ok(_) => return Err(StoreError::IsDirectory),
                     Err(error) => return Err(error),
                 }
-                self.rename_file(&source, &target, head).await
+                self.missing_parents(home, to).await?;
+                let _leaving = if from.parent().contains(to) {
+                    None
+                } else {
+                    self.keep_parent(home, from, &source).await?
+                };
+                let renamed = self.rename_file(&source, &target, head).await?;
+                self.forget_file(&source);
+                self.saw_stored(&target);
+                Ok(renamed)
             }
             Err(StoreError::NotFound) => self.rename_directory(home, from, to, names).await,
             Err(error) => Err(error),
@@ -121,9 +130,19 @@ impl Store {
             }
             Err(error) => return Err(error),
         }
+        self.missing_parents(home, to).await?;
+        let source = home.directory(from)?;
+        let _leaving = match source.marker() {
+            Some(marker) if !from.parent().contains(to) => {
+                self.keep_parent(home, from, &marker).await?
+            }
+            _ => None,
+        };
         // the files are moved one by one, and may be used meanwhile; the directories are not
         names.release(Scope::Tree);
-        moving.run().await
+        let moved = moving.run().await;
+        self.forget_directories();
+        moved
     }
 
     /// All objects below `prefix`, page by page.

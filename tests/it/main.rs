@@ -12,6 +12,7 @@ mod continued;
 mod copies;
 mod credentials;
 mod directories;
+mod directories_kept;
 mod doctor;
 mod downloads;
 mod endings;

@@ -1,0 +1,226 @@
+//! What this process has seen of directories and files, so that a command needs no request to find out.
+//!
+//! Stores have no directories: one exists as long as there is a marker `dir/` or a key below it. So whoever takes the last
+//! entry away has to leave a marker, and a file must not get the name of a directory. Both can be asked of the store, one
+//! request each; what sessions have seen lately answers most of these questions for nothing.
+//!
+//! Only hashes are kept, of a bounded number of names, and what is remembered decides nothing that would harm if it were
+//! wrong: before a command is refused the store is asked, and a remembered entry is good for [`GOOD_FOR`] only.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use crate::store::client::Store;
+use crate::store::key::{KeyPrefix, ObjectKey};
+
+/// Directories, and files, that are remembered; some 100 bytes each.
+const MAX_NAMES: usize = 16 * 1024;
+
+/// How long a marker or another entry of a directory is taken to be there still: another gateway or another program may
+/// remove it. What it saves is a request per deleted file, so a minute is enough for clients that delete many in a row.
+const GOOD_FOR: Duration = Duration::from_secs(60);
+
+/// The memory of all stores of one process.
+#[derive(Debug)]
+pub(super) struct Known {
+    hasher: RandomState,
+    names: Mutex<Names>,
+}
+
+#[derive(Debug)]
+struct Names {
+    directories: LruCache<u64, Directory>,
+    files: LruCache<u64, ()>,
+    /// Entries that commands are about to take away, by directory; as many as there are such commands.
+    leaving: HashMap<u64, Vec<u64>>,
+}
+
+/// What was seen of a directory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Directory {
+    marker: Option<Instant>,
+    /// An entry that stays, and when it was seen.
+    entry: Option<(u64, Instant)>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Known {
+            hasher: RandomState::new(),
+            names: Mutex::new(Names {
+                directories: LruCache::unbounded(),
+                files: LruCache::unbounded(),
+                leaving: HashMap::new(),
+            }),
+        }
+    }
+}
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        // values are replaced whole: a panic leaves nothing half-way
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Names {
+    fn file(&mut self, id: u64) {
+        if self.files.put(id, ()).is_none() && self.files.len() > MAX_NAMES {
+            self.files.pop_lru();
+        }
+    }
+
+    fn directory(&mut self, id: u64) -> &mut Directory {
+        if !self.directories.contains(&id) && self.directories.len() >= MAX_NAMES {
+            self.directories.pop_lru();
+        }
+        self.directories.get_or_insert_mut(id, Directory::default)
+    }
+}
+
+/// An entry that a command is about to take out of its directory; dropped when it is gone, or stays after all.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    known: Arc<Known>,
+    directory: u64,
+    entry: u64,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let mut names = self.known.lock();
+        if let Some(entries) = names.leaving.get_mut(&self.directory) {
+            if let Some(at) = entries.iter().position(|entry| *entry == self.entry) {
+                entries.swap_remove(at);
+            }
+            if entries.is_empty() {
+                names.leaving.remove(&self.directory);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Two stores may have the same key.
+    fn id(&self, key: &str) -> u64 {
+        self.known()
+            .hasher
+            .hash_one((self.site_id(), self.bucket(), key))
+    }
+
+    /// A number for another site than the gateway's own.
+    pub(super) fn hash_of_site(&self, site: &impl Hash) -> u64 {
+        self.known().hasher.hash_one(site)
+    }
+
+    /// A file was seen. It may be gone again by now, so that it doesn't stand for its directory.
+    pub(super) fn saw_file(&self, key: &ObjectKey) {
+        let file = self.id(key.as_str());
+        self.known().lock().file(file);
+    }
+
+    /// A file was stored a moment ago: all directories above it are there.
+    pub fn saw_stored(&self, key: &ObjectKey) {
+        let key = key.as_str();
+        let file = self.id(key);
+        let above: Vec<u64> = key
+            .match_indices('/')
+            .map(|(end, _)| self.id(&key[..=end]))
+            .collect();
+        let mut names = self.known().lock();
+        names.file(file);
+        for id in &above {
+            names.directory(*id);
+        }
+        if let Some(parent) = above.last() {
+            names.directory(*parent).entry = Some((file, Instant::now()));
+        }
+    }
+
+    /// A directory was seen, with its marker or without.
+    pub(super) fn saw_directory(&self, prefix: &KeyPrefix, has_marker: bool) {
+        let id = self.id(prefix.as_str());
+        let mut names = self.known().lock();
+        let directory = names.directory(id);
+        if has_marker {
+            directory.marker = Some(Instant::now());
+        }
+    }
+
+    /// A file is gone.
+    pub(super) fn forget_file(&self, key: &ObjectKey) {
+        let id = self.id(key.as_str());
+        self.known().lock().files.pop(&id);
+    }
+
+    /// A directory is gone.
+    pub(super) fn forget_directory(&self, prefix: &KeyPrefix) {
+        let id = self.id(prefix.as_str());
+        self.known().lock().directories.pop(&id);
+    }
+
+    /// A directory was moved with all that is in it, whatever that was.
+    pub(super) fn forget_directories(&self) {
+        self.known().lock().directories.clear();
+    }
+
+    pub(super) fn knows_file(&self, key: &ObjectKey) -> bool {
+        let id = self.id(key.as_str());
+        self.known().lock().files.contains(&id)
+    }
+
+    pub(super) fn knows_directory(&self, prefix: &KeyPrefix) -> bool {
+        let id = self.id(prefix.as_str());
+        self.known().lock().directories.contains(&id)
+    }
+
+    /// Notes that `key`, a file or a marker, is about to leave `directory`.
+    pub(super) fn leaving(&self, directory: &KeyPrefix, key: &ObjectKey) -> Leaving {
+        let leaving = Leaving {
+            known: Arc::clone(self.known()),
+            directory: self.id(directory.as_str()),
+            entry: self.id(key.as_str()),
+        };
+        let mut names = self.known().lock();
+        let entries = names.leaving.entry(leaving.directory).or_default();
+        entries.push(leaving.entry);
+        let directory = names.directory(leaving.directory);
+        directory.entry = directory.entry.filter(|(entry, _)| *entry != leaving.entry);
+        drop(names);
+        leaving
+    }
+
+    /// True if the directory was seen lately with its marker, or with an entry that stays.
+    pub(super) fn will_stay(&self, leaving: &Leaving) -> bool {
+        let mut names = self.known().lock();
+        let directory = *names.directory(leaving.directory);
+        let marker = directory.marker.map(|seen| (None, seen));
+        let entry = directory.entry.map(|(entry, seen)| (Some(entry), seen));
+        let going = names.leaving.get(&leaving.directory);
+        [marker, entry].into_iter().flatten().any(|(entry, seen)| {
+            let goes = entry.is_some_and(|entry| going.is_some_and(|all| all.contains(&entry)));
+            seen.elapsed() < GOOD_FOR && !goes
+        })
+    }
+
+    /// Picks an entry that stays from those that the directory has now, the last one, and remembers it. False if all go.
+    pub(super) fn one_stays<'a>(
+        &self,
+        leaving: &Leaving,
+        keys: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> bool {
+        let mut names = self.known().lock();
+        let going = names.leaving.get(&leaving.directory).cloned();
+        let going = going.unwrap_or_default();
+        let mut ids = keys.rev().map(|key| self.id(key));
+        let Some(entry) = ids.find(|id| !going.contains(id)) else {
+            return false;
+        };
+        names.directory(leaving.directory).entry = Some((entry, Instant::now()));
+        true
+    }
+}
