@@ -62,6 +62,9 @@ impl Edge {
         self.bucket = Some(login.store.bucket().to_owned());
         self.store = Some(login.store.clone());
         self.permit.authenticated();
+        if let Some(secured) = &self.secured {
+            secured.log_in(&name);
+        }
         let backend = Backend::new(self.session.clone(), login.store, max_file_size);
         let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
         self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);

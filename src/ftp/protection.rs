@@ -195,7 +195,9 @@ pub(super) async fn protect(
             warn!(session, error = %Chain(&refused), "the data connection was refused");
             match refused {
                 DataRefused::NotResumed => Interruption::TlsNotResumed,
-                DataRefused::Handshake(_) | DataRefused::OtherClient => Interruption::TlsHandshake,
+                DataRefused::Handshake(_) | DataRefused::OtherClient | DataRefused::OtherUser => {
+                    Interruption::TlsHandshake
+                }
             }
         })
 }

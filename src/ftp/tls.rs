@@ -10,21 +10,21 @@
 //!   close into a reset and cut the tail of the file. Clients resume the control connection's session instead; its
 //!   tickets are stateless, so one of them serves any number of data connections, and a client that uses each ticket
 //!   once gets fresh ones with every download and listing.
-//! - With `tls.session_reuse: required` data connections must resume a session that began with their own control
-//!   connection (`OwnTickets`, `OwnSession`). So no other client can take a data connection over, even from the same address.
+//! - What a data connection resumes says whose it is; see [`resumption`].
 //! - A client that showed a certificate on the control connection can't show another one on a data connection.
 //! - Sessions keep the certificates with which they began; new ones get the newest.
 //! - Other authorities of clients come with other keys for tickets, and an empty store of TLS 1.2 sessions: what was resumed
 //!   would not be verified.
 
-use std::collections::VecDeque;
+mod resumption;
+
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ProducesTickets, StoresServerSessions, WebPkiClientVerifier};
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, RootCertStore, ServerConfig};
@@ -37,7 +37,8 @@ use tracing::{error, info};
 
 use crate::certificates::{self, CertificateError, Pair, Part, Validity, common_name};
 use crate::config::{self, CertificateSource, SessionReuse};
-use crate::ftp::net::Stream;
+use crate::ftp::net::{Stream, reset_on_close};
+use crate::ftp::tls::resumption::{Lineage, Marked, Own, Users};
 use crate::reload::{self, Digest, ReadError, Reload, Watched};
 use crate::store::Chain;
 
@@ -46,6 +47,7 @@ use crate::store::Chain;
 pub struct Tls {
     settings: config::Tls,
     tickets: Arc<dyn ProducesTickets>,
+    users: Users,
     current: watch::Sender<Arc<Acceptors>>,
     /// How things stand with the files.
     state: watch::Sender<Reload>,
@@ -69,90 +71,20 @@ struct Acceptors {
 #[derive(Debug)]
 pub struct Secured {
     acceptors: Arc<Acceptors>,
-    /// What is its own, where data connections must resume.
-    own: Option<Own>,
+    tie: Tie,
     certificate: Option<CertificateDer<'static>>,
     /// The common name of the client's certificate, if it showed one that has a name.
     pub client_name: Option<String>,
 }
 
-type Mark = [u8; 16];
-type Marks = Arc<Mutex<VecDeque<Mark>>>;
-
-/// How the data connections of one session may resume.
-#[derive(Clone, Debug, Default)]
-struct Own {
-    marks: Marks,
-    /// The TLS 1.2 session of its control connection, by its id.
-    session: Arc<OnceLock<(Vec<u8>, Vec<u8>)>>,
-}
-
-/// Sessions by id, for clients that take no tickets in TLS 1.2, such as curl. Only the control connection's handshake
-/// leaves one; data connections find that one and leave nothing.
+/// What ties data connections to their control connection.
 #[derive(Debug)]
-struct OwnSession {
-    leaves: bool,
-    session: Arc<OnceLock<(Vec<u8>, Vec<u8>)>>,
+enum Tie {
+    /// They must resume its session.
+    Required(Own),
+    /// They must not resume another user's.
+    Optional(Lineage),
 }
-
-impl StoresServerSessions for OwnSession {
-    fn put(&self, id: Vec<u8>, session: Vec<u8>) -> bool {
-        self.leaves && self.session.set((id, session)).is_ok()
-    }
-
-    fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
-        let (own, session) = self.session.get()?;
-        (own == id).then(|| session.clone())
-    }
-
-    /// Nothing is ever taken: the session serves any number of data connections.
-    fn take(&self, _id: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn can_cache(&self) -> bool {
-        self.leaves
-    }
-}
-
-/// Tickets of one connection. What it gives carries its own random mark, encrypted; it takes what carries a mark of its
-/// session. A data connection's mark becomes one of those only after it has itself resumed: a stranger whose full
-/// handshake was refused has got nothing that would let it in the next time.
-///
-/// (rustls' resumption data would be simpler, but 0.23 hands it over in TLS 1.3 only.)
-#[derive(Debug)]
-struct OwnTickets {
-    gives: Mark,
-    takes: Marks,
-    inner: Arc<dyn ProducesTickets>,
-}
-
-impl ProducesTickets for OwnTickets {
-    fn enabled(&self) -> bool {
-        self.inner.enabled()
-    }
-
-    fn lifetime(&self) -> u32 {
-        self.inner.lifetime()
-    }
-
-    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.inner.encrypt(&[&self.gives, plain].concat())
-    }
-
-    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        let marked = self.inner.decrypt(cipher)?;
-        let (mark, plain) = marked.split_first_chunk()?;
-        lock(&self.takes).contains(mark).then(|| plain.to_vec())
-    }
-}
-
-fn lock(marks: &Marks) -> std::sync::MutexGuard<'_, VecDeque<Mark>> {
-    marks.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Marks that one session remembers; clients use the newest tickets, or again and again the first, which stays.
-const MAX_MARKS: usize = 16;
 
 /// The TLS handshake of a data connection came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +95,9 @@ pub enum DataRefused {
     /// It doesn't resume the session of its control connection, and `tls.session_reuse` is `required`.
     #[error("the data connection doesn't resume the TLS session of its control connection")]
     NotResumed,
+    /// It resumes the session of another user's control connection.
+    #[error("the data connection resumes the TLS session of another user's control connection")]
+    OtherUser,
     /// Its client certificate is not that of the control connection.
     #[error("the data connection shows another client certificate than the control connection")]
     OtherClient,
@@ -228,6 +163,7 @@ impl Tls {
         Ok(Arc::new(Tls {
             settings,
             tickets,
+            users: Users::default(),
             current: watch::Sender::new(Arc::new(acceptors)),
             state: watch::Sender::new(Reload::now()),
             digest,
@@ -363,45 +299,37 @@ impl Acceptors {
     }
 }
 
-/// The same configuration with tickets of its own, and the mark that they carry.
-fn with_own_tickets(
-    config: &ServerConfig,
-    own: &Own,
-    control: bool,
-) -> io::Result<(Arc<ServerConfig>, Mark)> {
-    let mut gives = Mark::default();
-    getrandom::fill(&mut gives).map_err(|error| io::Error::other(error.to_string()))?;
-    let mut config = config.clone();
-    config.ticketer = Arc::new(OwnTickets {
-        gives,
-        takes: Arc::clone(&own.marks),
-        inner: Arc::clone(&config.ticketer),
-    });
-    config.session_storage = Arc::new(OwnSession {
-        leaves: control,
-        session: Arc::clone(&own.session),
-    });
-    Ok((Arc::new(config), gives))
+impl Secured {
+    /// Notes who has logged in, for data connections that resume this session.
+    pub fn log_in(&self, user: &str) {
+        if let Tie::Optional(lineage) = &self.tie {
+            lineage.log_in(user);
+        }
+    }
 }
 
 impl Tls {
     /// The handshake on a control connection, within `tls.handshake_timeout`.
     pub async fn accept_control(&self, socket: TcpStream) -> io::Result<(Stream, Secured)> {
         let acceptors = self.current.borrow().clone();
-        let mut config = Arc::clone(&acceptors.common);
-        let mut own = None;
-        if self.settings.session_reuse == SessionReuse::Required {
-            let begun = Own::default();
-            let (marked, mark) = with_own_tickets(&config, &begun, true)?;
-            config = marked;
-            lock(&begun.marks).push_back(mark);
-            own = Some(begun);
-        }
-        let stream = self.accept(&config, socket).await?;
+        let config = &acceptors.common;
+        let (stream, tie) = if self.settings.session_reuse == SessionReuse::Required {
+            let own = Own::default();
+            let stream = self.accept(&own.control(config)?, socket).await?;
+            (stream, Tie::Required(own))
+        } else {
+            let mut lineage = Lineage::new(&self.users)?;
+            let marked = lineage.control(config);
+            let stream = self.accept(&marked.configured(config), socket).await?;
+            if is_resumed(&stream) {
+                lineage.resumes(marked.shown());
+            }
+            (stream, Tie::Optional(lineage))
+        };
         let certificate = client_certificate(&stream);
         let secured = Secured {
             acceptors,
-            own,
+            tie,
             client_name: certificate.as_ref().and_then(common_name),
             certificate,
         };
@@ -420,12 +348,9 @@ impl Tls {
         } else {
             &session.acceptors.common
         };
-        let stream = match &session.own {
-            None => self
-                .accept(config, socket)
-                .await
-                .map_err(DataRefused::Handshake)?,
-            Some(own) => self.accept_resumed(config, socket, own).await?,
+        let stream = match &session.tie {
+            Tie::Required(own) => self.accept_own(config, socket, own).await?,
+            Tie::Optional(lineage) => self.accept_of_user(config, socket, lineage).await?,
         };
         match (&session.certificate, client_certificate(&stream)) {
             (Some(own), Some(shown)) if *own != shown => Err(DataRefused::OtherClient),
@@ -434,25 +359,38 @@ impl Tls {
         }
     }
 
-    async fn accept_resumed(
+    async fn accept_own(
         &self,
         config: &ServerConfig,
         socket: TcpStream,
         own: &Own,
     ) -> Result<TlsStream<TcpStream>, DataRefused> {
-        let (config, mark) =
-            with_own_tickets(config, own, false).map_err(DataRefused::Handshake)?;
+        let (config, mark) = own.data(config).map_err(DataRefused::Handshake)?;
         let accepted = self.accept(&config, socket).await;
         let stream = accepted.map_err(DataRefused::Handshake)?;
-        if stream.get_ref().1.handshake_kind() != Some(HandshakeKind::Resumed) {
+        if !is_resumed(&stream) {
             return Err(DataRefused::NotResumed);
         }
-        let mut marks = lock(&own.marks);
-        if marks.len() == MAX_MARKS {
-            marks.remove(1);
-        }
-        marks.push_back(mark);
+        own.remember(mark);
         Ok(stream)
+    }
+
+    async fn accept_of_user(
+        &self,
+        config: &ServerConfig,
+        socket: TcpStream,
+        lineage: &Lineage,
+    ) -> Result<TlsStream<TcpStream>, DataRefused> {
+        let marked = Marked::new(config);
+        let accepted = self.accept(&marked.configured(config), socket).await;
+        let stream = accepted.map_err(DataRefused::Handshake)?;
+        match marked.shown() {
+            Some(shown) if is_resumed(&stream) && lineage.is_foreign(shown) => {
+                reset_on_close(stream.get_ref().0);
+                Err(DataRefused::OtherUser)
+            }
+            _ => Ok(stream),
+        }
     }
 
     async fn accept(
@@ -465,6 +403,10 @@ impl Tls {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
+}
+
+fn is_resumed(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
 }
 
 fn client_certificate(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {

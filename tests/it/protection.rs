@@ -7,7 +7,7 @@ use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::tls::{Authority, TlsClient, Wire};
-use crate::support::{Ftp, TestGateway, eventually, pattern};
+use crate::support::{Ftp, TestGateway, eventually, pattern, users};
 
 async fn secured(gateway: &TestGateway, client: &TlsClient) -> Ftp {
     let ftp = Ftp::connect(gateway.address()).await;
@@ -66,7 +66,7 @@ async fn what_must_be_protected_goes_no_other_way() {
         assert!(matches!(ftp.command(line).await.code, 530 | 503), "{line}");
     }
     assert_eq!(ftp.command("PASS x").await.code, 503);
-    assert_eq!(ftp.command("AUTH SSL").await.code, 504);
+    assert_eq!(ftp.command("AUTH KERBEROS_V4").await.code, 504);
     let mut ftp = ftp.secure(&client).await.expect("a handshake");
     ftp.login("demo", &gateway.password).await;
     for line in ["PASV", "EPSV"] {
@@ -170,13 +170,13 @@ async fn abort_and_a_lost_control_connection_end_uploads_under_tls_too() {
     assert_eq!(ftp.command("ABOR").await.code, 426);
     assert_eq!(ftp.reply().await.code, 226);
     let data = half_an_upload(&mut ftp, b"arrived").await;
-    // close_notify on both, the control connection first: the upload was not wanted any more
+    // a killed client: both connections end, the data connection without close_notify
     drop(ftp);
+    drop(data);
     eventually("the session has ended", || async {
         gateway.gateway.sessions() == 0
     })
     .await;
-    drop(data);
     assert_eq!(gateway.object("f").await.as_deref(), Some(&b"old"[..]));
     assert_eq!(gateway.unfinished().await, 0);
     gateway.stop().await;
@@ -267,6 +267,64 @@ async fn required_session_reuse_ties_data_to_its_control_connection() {
         assert_eq!(ftp.store("STOR f", b"stolen").await.code, 522);
         assert_eq!(ftp.fetch("RETR f").await.1.code, 522);
         assert_eq!(gateway.object("f").await.as_deref(), Some(&b"bytes"[..]));
+    }
+    gateway.stop().await;
+}
+
+/// Logs in to a gateway over TLS; the control connection's session stays in `client`'s memory.
+async fn secured_as(gateway: &TestGateway, user: &str, client: &TlsClient) -> Ftp {
+    let ftp = Ftp::connect(gateway.address()).await;
+    let mut ftp = ftp.secure(client).await.expect("a handshake");
+    ftp.login(user, "secret").await;
+    ftp.protect(client).await;
+    ftp
+}
+
+#[tokio::test]
+async fn a_data_connection_that_resumes_another_users_session_is_refused() {
+    let authority = Authority::new();
+    let users = users(&["name: alice", "name: bob"]);
+    let gateway = TestGateway::with_tls(&authority, &[&format!("USERS={users}")]).await;
+    for of_version in [Authority::client, Authority::client_12] {
+        let (alices, bobs) = (of_version(&authority), of_version(&authority));
+        let mut alice = secured_as(&gateway, "alice", &alices).await;
+        let mut bob = secured_as(&gateway, "bob", &bobs).await;
+        assert_eq!(bob.store("STOR f", b"bob's").await.code, 226);
+        // a data connection of Alice's machine reaches the port that Bob waits on, from the address that both have
+        bob.protect_silently(&alices);
+        assert_eq!(bob.store("STOR f", b"alice's").await.code, 425);
+        assert_eq!(bob.fetch("RETR f").await.1.code, 425);
+        // Bob's own is taken, as is that of a client that resumes nothing
+        bob.protect_silently(&bobs);
+        assert_eq!(bob.fetch("RETR f").await.0, b"bob's");
+        bob.protect_silently(&bobs.forgetful());
+        assert_eq!(bob.fetch("RETR f").await.0, b"bob's");
+        assert_eq!(alice.store("STOR g", b"alice's").await.code, 226);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn sessions_of_one_program_share_what_they_resume() {
+    let authority = Authority::new();
+    let users = users(&["name: alice", "name: bob"]);
+    let gateway = TestGateway::with_tls(&authority, &[&format!("USERS={users}")]).await;
+    for client in [authority.client(), authority.client_12()] {
+        // one cache of TLS sessions for several sessions of one user, as curl --parallel has it
+        let other = authority.client_12();
+        let mut first = secured_as(&gateway, "alice", &client).await;
+        let mut second = secured_as(&gateway, "alice", &other).await;
+        second.protect_silently(&client);
+        assert_eq!(first.store("STOR f", b"first").await.code, 226);
+        assert_eq!(second.store("STOR g", b"second").await.code, 226);
+        // a program that resumes its control connection, too, may log in as somebody else; with a download come new tickets
+        first.protect_silently(&client);
+        assert_eq!(first.fetch("RETR f").await.0, b"first");
+        let mut resumed = secured_as(&gateway, "bob", &client).await;
+        assert_eq!(resumed.tls().handshake_kind(), Some(HandshakeKind::Resumed));
+        for _ in 0..3 {
+            assert_eq!(resumed.store("STOR h", b"third").await.code, 226);
+        }
     }
     gateway.stop().await;
 }
