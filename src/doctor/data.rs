@@ -141,7 +141,7 @@ impl Visitor<'_> {
     /// As many passive ports as the gateway gives in a row, for `within` at most.
     pub async fn ports(&mut self, within: Duration) -> Found<()> {
         let ends = Instant::now() + within;
-        let mut tried = BTreeMap::new();
+        let mut tried: BTreeMap<u16, Result<(), Unreachable>> = BTreeMap::new();
         let mut nothing_new = 0;
         let way = self.ways.first().copied().unwrap_or(Way::Extended);
         for _ in 0..PORTS_ASKED {
@@ -155,8 +155,12 @@ impl Visitor<'_> {
                 // what is wrong with it has been told by its own check
                 Err(_) => break,
             };
-            if tried.contains_key(&address.1) {
+            if let Some(known) = tried.get(&address.1) {
                 nothing_new += 1;
+                if known.is_ok() {
+                    // the port is kept from other sessions for a while if its connection doesn't come
+                    let _ = connect_data(address, CONNECT_WITHIN.min(left)).await;
+                }
                 continue;
             }
             nothing_new = 0;
@@ -473,6 +477,7 @@ pub(super) fn judge_handshake(handshake: &Handshake) -> Verdict {
 /// PASV is refused.
 fn no_address(reply: &Reply) -> Verdict {
     let fix = match reply.code {
+        425 if reply.lines.concat().contains("all ports wait") => NO_PORT,
         425 => {
             "the gateway does not know the public address: set masquerade_address, or see /readyz of the gateway why the \
              Service or the mapping file says none"

@@ -16,7 +16,7 @@ use crate::store::describe::parse_expires;
 use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::outcome::{content_length, etag};
-use crate::store::path::VirtualPath;
+use crate::store::path::{NameError, VirtualPath};
 
 /// One line of a listing, or the answer to a question for one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +137,13 @@ impl Store {
         home: &Home,
         path: &VirtualPath,
     ) -> Result<Entry, StoreError> {
-        let prefix = home.directory(path)?;
+        let prefix = match home.directory(path) {
+            // there is room for a file's key, and none for the slash of a directory
+            Err(NameError::TooLong { .. }) if home.key(path).is_ok() => {
+                return Err(StoreError::NotFound);
+            }
+            prefix => prefix?,
+        };
         let first = match self.first_keys(&prefix, 1).await?.into_iter().next() {
             Some(first) => Some(first),
             None if path.is_root() => None,
@@ -231,7 +237,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let prefix = home.directory(path)?;
         let Some(marker) = prefix.marker().filter(|_| !path.is_root()) else {
-            return Err(StoreError::BadName(crate::store::NameError::Root));
+            return Err(StoreError::BadName(NameError::Root));
         };
         let _tree = self.lock_tree(&prefix).await?;
         let keys = self.first_keys(&prefix, 2).await?;
