@@ -10,7 +10,7 @@
 //!   close into a reset and cut the tail of the file. Clients resume the control connection's session instead; its
 //!   tickets are stateless, so one of them serves any number of data connections, and a client that uses each ticket
 //!   once gets fresh ones with every download and listing.
-//! - What a data connection resumes says whose it is; see [`resumption`].
+//! - What a data connection resumes says whose it is; see `resumption.rs`.
 //! - A client that showed a certificate on the control connection can't show another one on a data connection.
 //! - Sessions keep the certificates with which they began; new ones get the newest.
 //! - Other authorities of clients come with other keys for tickets, and an empty store of TLS 1.2 sessions: what was resumed

@@ -5,7 +5,7 @@
 //!
 //! What an upload is, the end of its *data* connection says. Cameras and scripts send everything, close, and leave without waiting for the
 //! 226; bytes that the kernel still holds then are the file's tail. So an upload whose control connection has ended reads its data to
-//! their own end, for at most [`WITHOUT_CONTROL`]:
+//! their own end, for at most two minutes:
 //!
 //! | the data end with | and the control connection | the upload is |
 //! |---|---|---|

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what was acknowledged stays. The copy is of one version, the delete is of that version, and what somebody
 //! stores under the old name meanwhile is another one. A failure before the delete leaves the source; one after the copy
-//! leaves the target complete. See [`rename_directory`](super::rename_directory) for directories.
+//! leaves the target complete. See `rename_directory` for directories.
 
 use aws_sdk_s3::types::StorageClass;
 use futures::stream::{self, Stream, TryStreamExt};

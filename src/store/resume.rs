@@ -5,7 +5,7 @@
 //! the new one is complete: a copy reads, it doesn't move.
 //!
 //! What is kept is proved. All of an object has the object's checksum, where the store has one; of copied ranges the store
-//! is asked how long they are, before the new object becomes visible (see [`copied_parts`](super::copied_parts)).
+//! is asked how long they are, before the new object becomes visible (see `copied_parts`).
 
 use crate::store::conditions::{Replaces, overtaken};
 use crate::store::error::StoreError;
