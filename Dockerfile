@@ -64,7 +64,7 @@ RUN source /target.env; \
 # The base has the target's architecture, whatever the builder's is.
 # hadolint ignore=DL3029
 FROM --platform=linux/${TARGETARCH} ${DISTROLESS}/static-debian12:nonroot
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="cosgate" \
       org.opencontainers.image.description="FTP and FTPS gateway in front of object storage" \
