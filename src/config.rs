@@ -28,7 +28,7 @@
 //! - An empty value, in YAML or in the environment, means the key is not set.
 //!
 //! To add a key: one row in `keys.rs`, one field in `schema.rs`, one line in `resolve.rs`. The
-//! unknown-key check, the environment name, the README table and the printing follow from the
+//! unknown-key check, the environment name, the guide's table and the printing follow from the
 //! row; a test fails when a row is never read.
 
 mod auth;

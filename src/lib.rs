@@ -35,6 +35,8 @@ pub mod descriptors;
 pub mod doctor;
 pub mod events;
 pub mod ftp;
+#[cfg(doc)]
+pub mod guide;
 pub mod health;
 pub mod http_client;
 pub mod kubernetes;

@@ -173,7 +173,7 @@ metrics! {
         "When the process started, in Unix time";
 }
 
-/// The table for the README.
+/// The table for the guide.
 pub fn markdown_rows() -> String {
     let row = |metric: &Metric| {
         let kind = match metric.kind {

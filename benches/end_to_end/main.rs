@@ -14,7 +14,7 @@
 //! Everything listens on loopback only. All child processes end with this one, by their id; a watchdog ends all of it
 //! after `--limit`. The gateway's log of the last run stays under `target/tmp`.
 //!
-//! How to start peers and a real store beside it, and what the figures can and can't tell, stands in the README.
+//! How to start peers and a real store beside it, and what the figures can and can't tell, stands in benches/README.md.
 
 mod bench;
 mod child;

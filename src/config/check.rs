@@ -156,7 +156,7 @@ fn unknown_key(path: &str) -> String {
     }
     match keys::similar_path(path) {
         Some(similar) => format!("there is no such key; did you mean {similar}?"),
-        None => "there is no such key; remove it, or look it up in the README's table".to_string(),
+        None => "there is no such key; remove it, or look it up in the table of keys (src/guide/configuration.md)".to_string(),
     }
 }
 

@@ -129,7 +129,7 @@ fn tke(read: &mut Reader, region: &str, sts_endpoint: String) -> Option<TkeIdent
     if !missing.is_empty() && read.is_sound(SOURCE) {
         let advice = format!(
             "{} not set: TKE puts that into pods whose service account has a CAM role \
-             (annotation tke.cloud.tencent.com/role-arn); see \"Credentials\" in the README",
+             (annotation tke.cloud.tencent.com/role-arn); see \"Credentials\" in the guide",
             missing.join(", ") + if missing.len() == 1 { " is" } else { " are" }
         );
         read.refuse(SOURCE, advice);

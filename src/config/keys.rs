@@ -80,7 +80,7 @@ pub fn table() -> &'static [Key] {
     TABLE
 }
 
-/// The rows of the README's table: key, environment variable, default, meaning.
+/// The rows of the guide's table: key, environment variable, default, meaning.
 pub fn markdown_rows() -> String {
     let mut rows = String::new();
     for key in TABLE {

@@ -291,7 +291,7 @@ fn unknown_variable(name: &str) -> String {
     }
     match keys::similar_variable(name) {
         Some(similar) => format!("no key has this variable; did you mean {similar}?"),
-        None => "no key has this variable; unset it, or look the name up in the README's table"
+        None => "no key has this variable; unset it, or look the name up in the table of keys (src/guide/configuration.md)"
             .to_string(),
     }
 }

@@ -170,7 +170,7 @@ fn mapped(file: &Path, config: &Config) -> Result<Option<MasqueradeAddress>, Ver
     let bad = |reason: String| {
         Verdict::failed(
             format!("masquerade.mapping_file {shown}: {reason}"),
-            "see Port pools in the README; an annotation that is not there yet is an empty file",
+            "see \"Port pools\" in the guide (src/guide/address.md); an annotation that is not there yet is an empty file",
         )
     };
     let bytes = reload::read_bounded(file).map_err(bad)?;

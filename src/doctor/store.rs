@@ -256,8 +256,7 @@ async fn obtain(storage: &Storage) -> Found<()> {
         }
         Err(error) => {
             let finding = format!("{source}: {}", cut(&error));
-            let fix =
-                "see Credentials in the README; storage.credentials says where they come from";
+            let fix = "see \"Credentials\" in the guide (src/guide/credentials.md); storage.credentials says where they come from";
             (None, Verdict::failed(finding, fix))
         }
     }

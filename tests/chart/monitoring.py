@@ -1,7 +1,7 @@
 """ServiceMonitor, dashboard, alerts and `helm test`: that they fit the chart, and that what they name is there.
 
 What exists is asked of the program: it serves a few clients, and /metrics tells names, labels and label values. Values that
-did not occur there, such as outcomes of a store that fails, are those that the README's table of metrics names.
+did not occur there, such as outcomes of a store that fails, are those that the guide's table of metrics names.
 """
 
 import contextlib
@@ -110,8 +110,8 @@ def exported(cosgate):
 
 
 def table():
-    """The README's table of metrics, which a test of the program compares with the source: labels and words of each."""
-    rows = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    """The guide's table of metrics, which a test of the program compares with the source: labels and words of each."""
+    rows = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", (ROOT / "src/guide/monitoring.md").read_text(), re.MULTILINE)
     return {row[0]: (set(re.findall(r"`(\w+)`", row[2])), set(re.findall(r"`(\w+)`", row[3]))) for row in rows}
 
 
@@ -185,15 +185,15 @@ def test_the_dashboard_can_be_read_and_every_panel_explains_itself(helm):
 def test_alerts_say_how_bad_it_is_and_what_to_do(helm):
     alerts = [rule["alert"] for rule in rules()]
     assert len(alerts) == len(set(alerts)) >= 15
-    readme = (ROOT / "README.md").read_text()
-    section = re.search(r"^## Alerts$(.*?)^## ", readme, re.MULTILINE | re.DOTALL)[1]
+    guide = (ROOT / "src/guide/monitoring.md").read_text()
+    section = re.search(r"^## Alerts$(.*?)^## ", guide, re.MULTILINE | re.DOTALL)[1]
     described = re.findall(r"^\| `(Cosgate\w+)`", section, re.MULTILINE)
-    assert described == alerts, "the README's table is in the order of the rules"
+    assert described == alerts, "the guide's table is in the order of the rules"
     for rule in rules():
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert re.fullmatch(r"\d+[mh]", rule.get("for", "")) or re.search(r"increase\(.*\[15m\]", rule["expr"]), rule["alert"]
         notes = rule["annotations"]
-        assert set(notes) == {"summary", "description", "runbook"} and notes["runbook"] == "README.md#alerts", rule["alert"]
+        assert set(notes) == {"summary", "description", "runbook"} and notes["runbook"] == "src/guide/monitoring.md#alerts", rule["alert"]
         assert len(notes["description"]) > 60 and notes["description"].endswith("."), rule["alert"]
 
 

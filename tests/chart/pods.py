@@ -68,8 +68,8 @@ def test_the_file_of_users_is_a_file_and_never_in_the_environment(helm):
 
 
 def test_every_secret_of_the_configuration_can_come_from_the_secret(helm):
-    # the README's table names a second variable, ..._FILE, for secrets only; a test of the program compares the table
-    table = (ROOT / "README.md").read_text()
+    # the guide's table names a second variable, ..._FILE, for secrets only; a test of the program compares the table
+    table = (ROOT / "src/guide/configuration.md").read_text()
     secrets = set(re.findall(r"^\| `[a-z_.]+` \| `(COSGATE_\w+)`, `\1_FILE` \|", table, re.MULTILINE))
     assert len(secrets) >= 3
     assert secrets <= set(helm.render(BUCKET).env), secrets

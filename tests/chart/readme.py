@@ -9,14 +9,15 @@ import values_table
 from chart import CHART, PRESETS, ROOT
 
 README = (ROOT / "README.md").read_text()
+GUIDE = "".join(page.read_text() for page in sorted((ROOT / "src/guide").glob("*.md")))
 OF_CHART = (CHART / "README.md").read_text()
 
 
 def test_values_that_the_documents_name_are_there(helm):
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    keys = set(re.findall(r"^\| `([a-z_.]+)` \| `COSGATE_", README, re.MULTILINE))
+    keys = set(re.findall(r"^\| `([a-z_.]+)` \| `COSGATE_", GUIDE, re.MULTILINE))
     prose = OF_CHART.partition(values_table.BEGIN)[0]
-    named = set(re.findall(r"[`\s=]((?:[a-zA-Z]+\.)+[a-zA-Z_]+)(?:[`:=]| `)", README + prose))
+    named = set(re.findall(r"[`\s=]((?:[a-zA-Z]+\.)+[a-zA-Z_]+)(?:[`:=]| `)", README + GUIDE + prose))
     checked = 0
     for one in named:
         first, *rest = one.split(".")

@@ -236,7 +236,7 @@ def not_resumed(world, client):
 
 
 def required(world, client):
-    """What README says about the clients that resume."""
+    """What the guide says about the clients that resume."""
     version = client.server.version
     files = files_for(world, client)
     with world.report.check(client.name, f"session reuse required, TLS {version}: round trips of {len(files)} files"):

@@ -387,28 +387,10 @@ fn a_taken_port_or_directory_is_69_and_says_which() {
     assert!(errors.contains("file"), "{errors}");
 }
 
-/// `UPDATE_README=1 cargo test --test it readme -- --test-threads 1` writes the table anew.
 #[test]
-fn the_readme_has_a_row_for_every_key() {
-    const HEAD: &str = "|---|---|---|---|\n";
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(file).expect("a README");
-    let section = readme.find("## Configuration").expect("the section");
-    let begin = section + readme[section..].find(HEAD).expect("a table") + HEAD.len();
-    let end = begin + readme[begin..].find("\n\n").expect("text behind the table") + 1;
+fn the_guide_has_a_row_for_every_key() {
     let rows = cosgate::config::markdown_rows();
-    if std::env::var_os("UPDATE_README").is_some() {
-        let new = [&readme[..begin], &rows, &readme[end..]].concat();
-        std::fs::write(file, new).expect("writes");
-        return;
-    }
-    for (documented, row) in readme[begin..end].lines().zip(rows.lines()) {
-        assert_eq!(
-            documented, row,
-            "README.md differs; UPDATE_README=1 mends it"
-        );
-    }
-    assert_eq!(readme[begin..end].lines().count(), rows.lines().count());
+    crate::support::guide::check_table("configuration.md", "# Configuration", &rows);
 }
 
 #[test]

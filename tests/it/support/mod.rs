@@ -6,6 +6,7 @@ pub mod cos;
 pub mod faults;
 pub mod ftp;
 pub mod gateway;
+pub mod guide;
 pub mod http;
 pub mod kube_api;
 pub mod proxy;

@@ -133,26 +133,10 @@ fn labels<'a>(text: &'a str, metric: &str) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// `UPDATE_README=1 cargo test --test it readme -- --test-threads 1` writes the table anew.
 #[test]
-fn the_readme_has_a_row_for_every_metric() {
-    const HEAD: &str = "|---|---|---|---|\n";
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(file).expect("a README");
-    let section = readme.find("## Metrics").expect("the section");
-    let begin = section + readme[section..].find(HEAD).expect("a table") + HEAD.len();
-    let end = begin + readme[begin..].find("\n\n").expect("text behind the table") + 1;
+fn the_guide_has_a_row_for_every_metric() {
     let rows = cosgate::metrics::markdown_rows();
-    if std::env::var_os("UPDATE_README").is_some() {
-        let new = [&readme[..begin], &rows, &readme[end..]].concat();
-        std::fs::write(file, new).expect("writes");
-        return;
-    }
-    assert_eq!(
-        &readme[begin..end],
-        rows,
-        "README.md differs; UPDATE_README=1 mends it"
-    );
+    crate::support::guide::check_table("monitoring.md", "## Metrics", &rows);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
-/// A trace as the README shows it.
+/// A trace as the guide shows it.
 fn picture(root: &Span, below: &[Span]) -> String {
     const SHOWN: [&str; 9] = [
         "user.name",
@@ -79,11 +79,11 @@ async fn an_upload_is_one_trace_just_as_the_readme_shows_it() {
     assert_eq!(reply.code, 226);
 
     let (root, below) = traced.collector.trace("ftp.STOR").await;
-    let readme = include_str!("../../../README.md");
+    let guide = include_str!("../../../src/guide/monitoring.md");
     let picture = picture(&root, &below);
     assert!(
-        readme.contains(&picture),
-        "the README shows another:\n{picture}"
+        guide.contains(&picture),
+        "the guide shows another:\n{picture}"
     );
 
     assert_eq!(root.kind, SpanKind::Server);
