@@ -194,6 +194,8 @@ impl Gateway {
             masquerade,
             loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
             drain,
+            drain_idle: config.drain.idle,
+            last_call: stop.child_token(),
             stop,
             tasks: TaskTracker::new(),
             connections,
@@ -314,7 +316,7 @@ impl Gateway {
         );
     }
 
-    /// Ends all sessions, running transfers within `drain.deadline`, and then the store.
+    /// Ends all sessions, see [`Frontend::drain`], running transfers within `drain.deadline`, and then the store.
     pub async fn stop(self) -> Drained {
         let drained = self.frontend.drain(self.drain_deadline).await;
         self.frontend.events.flush(self.flush_timeout).await;

@@ -54,6 +54,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         download: download(read),
         drain: Drain {
             deadline: read.duration("drain.deadline"),
+            idle: read.duration("drain.idle"),
         },
         users,
         users_file,

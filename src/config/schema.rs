@@ -421,6 +421,8 @@ pub enum OnInterrupt {
 pub struct Drain {
     /// How long transfers may go on after SIGTERM; 1 ms to 7 days.
     pub deadline: Duration,
+    /// A session that has rested for so long ends then; 1 ms to 7 days.
+    pub idle: Duration,
 }
 
 /// Store to client.

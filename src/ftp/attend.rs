@@ -100,6 +100,6 @@ pub(super) async fn attend<F: Future>(
     }
 }
 
-fn is_quit(line: &Line) -> bool {
+pub(super) fn is_quit(line: &Line) -> bool {
     matches!(line, Line::Text(text) if text.trim().eq_ignore_ascii_case("QUIT"))
 }

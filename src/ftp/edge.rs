@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, error, info_span, warn};
 
+use crate::ftp::attend::is_quit;
 use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, SITE_HELP, verb};
@@ -32,6 +34,15 @@ use crate::ftp::tls::Secured;
 use crate::ftp::trace::Trace;
 use crate::store::{Chain, Store, StoreError, VirtualPath};
 
+/// The reason in a 421 of a gateway that ends.
+pub(super) const STOPPING: &str = "The server is stopping, try again later";
+
+/// The reply to QUIT.
+const GOODBYE: &str = "Goodbye";
+
+/// How long a QUIT may take to cross a last reply.
+const QUIT_WITHIN: Duration = Duration::from_secs(1);
+
 /// The control connection ends.
 #[derive(Debug)]
 pub(super) enum Close {
@@ -39,6 +50,8 @@ pub(super) enum Close {
     Silently,
     /// With a last reply.
     With(Reply),
+    /// With a last reply that the client may not expect; a QUIT that crosses it is answered.
+    Farewell(Reply),
     /// Not at all: it goes on under TLS, after the handshake that the client has been told to begin.
     StartTls,
 }
@@ -55,6 +68,10 @@ impl From<io::Error> for Close {
 impl Close {
     pub(super) fn with(code: u16, text: &'static str) -> Self {
         Close::With(Reply::new(code, text))
+    }
+
+    pub(super) fn farewell(code: u16, text: &'static str) -> Self {
+        Close::Farewell(Reply::new(code, text))
     }
 
     /// The engine can't be trusted any more.
@@ -192,8 +209,14 @@ pub async fn run(
         edge.secured = Some(secured);
         edge.session.secure();
     };
-    if let Close::With(reply) = end {
-        let _ = edge.control.send(&reply).await;
+    match end {
+        Close::With(reply) => {
+            let _ = edge.control.send(&reply).await;
+        }
+        Close::Farewell(reply) => {
+            let _ = edge.bid_farewell(&reply).await;
+        }
+        Close::Silently | Close::StartTls => {}
     }
     edge.control.close().await;
     debug!(session = id, "disconnected");
@@ -232,11 +255,42 @@ impl Edge {
         } else {
             self.log_in_by
         };
+        let (frontend, since) = (&self.frontend, self.session.doing().since);
+        let quiet_in_drain = async {
+            frontend.drain.cancelled().await;
+            tokio::time::sleep_until(Instant::from_std(since) + frontend.drain_idle).await;
+        };
         tokio::select! {
+            // what the client has said counts, until the time of all sessions is over
+            biased;
+            () = frontend.last_call.cancelled() => Err(Close::farewell(421, STOPPING)),
             line = self.control.next() => Ok(line?),
-            () = tokio::time::sleep_until(until) => Err(Close::with(421, "Timeout, closing the connection")),
-            () = self.frontend.drain.cancelled() => Err(Close::with(421, "The server is stopping, try again later")),
+            () = tokio::time::sleep_until(until) => Err(Close::farewell(421, "Timeout, closing the connection")),
+            () = quiet_in_drain => Err(Close::farewell(421, STOPPING)),
         }
+    }
+
+    /// Sends the last reply, and then 221 if the client has said QUIT or says it now: it may have been sent before `reply`
+    /// arrived, and a client counts a QUIT without its answer as an error.
+    async fn bid_farewell(&mut self, reply: &Reply) -> io::Result<()> {
+        self.control.send(reply).await?;
+        let (control, queue) = (&mut self.control, &self.queue);
+        let quits = async {
+            if queue.iter().any(is_quit) {
+                return true;
+            }
+            loop {
+                match control.next().await {
+                    Ok(Line::End | Line::Flood) | Err(_) => return false,
+                    Ok(line) if is_quit(&line) => return true,
+                    Ok(_) => {}
+                }
+            }
+        };
+        if let Ok(true) = tokio::time::timeout(QUIT_WITHIN, quits).await {
+            self.control.send(&Reply::new(221, GOODBYE)).await?;
+        }
+        Ok(())
     }
 
     async fn answer(&mut self, line: Line) -> Step {
@@ -271,7 +325,7 @@ impl Edge {
             self.announced = None;
         }
         match command {
-            Command::Quit => Err(Close::with(221, "Goodbye")),
+            Command::Quit => Err(Close::with(221, GOODBYE)),
             Command::Noop => self.say(200, "OK").await,
             Command::Help => self.say(214, "See RFC 959, 2389, 2428 and 3659").await,
             Command::Feat => self.send(self.features()).await,

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::ftp::attend::attend;
 use crate::ftp::commits::{Change, Commit};
-use crate::ftp::edge::{Close, DataChannel, Edge, Step};
+use crate::ftp::edge::{Close, DataChannel, Edge, STOPPING, Step};
 use crate::ftp::engine::{EngineError, carrying};
 use crate::ftp::explain::{ending, missed, other_address, unreachable};
 use crate::ftp::glob::is_pattern;
@@ -356,7 +356,7 @@ impl Edge {
         drop(trace);
         match transfer.interruption() {
             Some(Interruption::ControlLost) => Err(Close::Silently),
-            Some(Interruption::Stopping) => Err(Close::With(reply)),
+            Some(Interruption::Stopping) => Err(Close::Farewell(reply)),
             Some(Interruption::Abort) => {
                 // RFC 959: the transfer's own reply first, then that to ABOR
                 self.send(reply).await?;
@@ -444,9 +444,7 @@ impl Edge {
                 self.say(426, "Transfer aborted").await?;
                 self.say(226, "Abort successful").await
             }
-            Interruption::Stopping => {
-                Err(Close::with(421, "The server is stopping, try again later"))
-            }
+            Interruption::Stopping => Err(Close::farewell(421, STOPPING)),
             _ => Err(Close::Silently),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -62,8 +63,12 @@ pub struct Frontend {
     pub masquerade: Masquerade,
     /// Makes the engines' connections.
     pub loopback: Loopback,
-    /// Cancelled when the gateway drains: no new session, idle ones end, transfers go on.
+    /// Cancelled when the gateway drains: no new session, those that rest end, the others and transfers go on.
     pub drain: CancellationToken,
+    /// `drain.idle`
+    pub drain_idle: Duration,
+    /// Cancelled shortly before the drain's deadline, and with `stop`: every session ends between two commands.
+    pub last_call: CancellationToken,
     /// Cancelled when the drain's deadline has passed: transfers end, too.
     pub stop: CancellationToken,
     /// The session tasks.
@@ -241,7 +246,10 @@ async fn accept(frontend: Arc<Frontend>, listener: Listener) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.socket.accept() => accepted,
-            () = frontend.drain.cancelled() => return,
+            () = frontend.drain.cancelled() => {
+                admit_waiting(&frontend, &listener);
+                return;
+            }
         };
         match accepted {
             Ok((socket, peer)) => admit(&frontend, socket, peer, &listener),
@@ -252,6 +260,18 @@ async fn accept(frontend: Arc<Frontend>, listener: Listener) {
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Admits the clients whose connections the kernel has already taken: closing the listener would reset them.
+fn admit_waiting(frontend: &Arc<Frontend>, listener: &Listener) {
+    for _ in 0..BACKLOG {
+        match listener.socket.accept().now_or_never() {
+            Some(Ok((socket, peer))) => admit(frontend, socket, peer, listener),
+            // a client that has gone meanwhile
+            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Some(Err(_)) | None => return,
         }
     }
 }
@@ -295,20 +315,28 @@ pub struct Drained {
 }
 
 impl Frontend {
-    /// Ends all sessions: idle ones at once, transfers when they are done or when `deadline` has passed.
+    /// Ends all sessions: each when it has rested for `drain.idle`, or else when `deadline` has nearly passed, between two
+    /// commands; transfers when they are done or when it has passed.
     pub async fn drain(&self, deadline: Duration) -> Drained {
         let (begun, before) = (Instant::now(), self.metrics.ended());
-        // idle sessions leave at once
         let open = self.connections.count();
         self.drain.cancel();
         self.tasks.close();
         if open > 0 {
             info!(sessions = open, "draining");
         }
-        if tokio::time::timeout(deadline, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        let last_call = deadline - (deadline / 10).min(LAST_CALL);
+        let ending = async {
+            if tokio::time::timeout(last_call, self.tasks.wait())
+                .await
+                .is_err()
+            {
+                // one that stores file after file is better refused its next file than cut in the middle of it
+                self.last_call.cancel();
+                self.tasks.wait().await;
+            }
+        };
+        if tokio::time::timeout(deadline, ending).await.is_err() {
             warn!(
                 sessions = self.connections.count(),
                 "the drain deadline has passed, transfers are ended"
@@ -336,6 +364,9 @@ impl Frontend {
         }
     }
 }
+
+/// How long before the drain's deadline no session begins another command; a tenth of a deadline that is short.
+const LAST_CALL: Duration = Duration::from_secs(30);
 
 /// How long transfers may take to end after they were interrupted: time to complete or abort at the store.
 const STOP_WITHIN: Duration = Duration::from_secs(60);

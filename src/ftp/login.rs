@@ -8,7 +8,7 @@ use tracing::info;
 use crate::config::TlsRequired;
 use crate::ftp::auth::{LoginError, Peer};
 use crate::ftp::backend::Backend;
-use crate::ftp::edge::{Close, Edge, Step};
+use crate::ftp::edge::{Close, Edge, STOPPING, Step};
 use crate::ftp::engine::Engine;
 
 /// Failed logins that a connection may have; then it is closed.
@@ -46,7 +46,7 @@ impl Edge {
         let is_last = self.failed_logins + 1 >= LOGIN_ATTEMPTS;
         let login = tokio::select! {
             login = users.login(id, &name, password, &peer, is_last) => login,
-            () = self.frontend.drain.cancelled() => return Err(Close::with(421, "The server is stopping, try again later")),
+            () = self.frontend.stop.cancelled() => return Err(Close::farewell(421, STOPPING)),
         };
         let login = match login {
             Ok(login) => login,

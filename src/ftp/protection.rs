@@ -29,7 +29,7 @@ pub(super) async fn handshake(
     };
     let result = tokio::select! {
         result = tls.accept_control(socket) => result,
-        () = frontend.drain.cancelled() => return None,
+        () = frontend.stop.cancelled() => return None,
     };
     result
         // strangers knock on public ports all day: no more than debug

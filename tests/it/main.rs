@@ -15,6 +15,7 @@ mod directories;
 mod directories_kept;
 mod doctor;
 mod downloads;
+mod drain;
 mod endings;
 mod events;
 mod faults;

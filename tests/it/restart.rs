@@ -1,7 +1,10 @@
 //! One gateway takes over from another while files are on their way.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -13,22 +16,28 @@ use crate::support::{Ftp, TestStore, eventually, pattern};
 
 const UPLOADS: usize = 50;
 const IDLE: usize = 5;
+const PERSISTENT: usize = 12;
+const FILES_PER_SESSION: usize = 20;
 
-/// New control connections go to one gateway, as by a Service; those that are open stay where they are.
+/// New control connections go to one gateway after the other, as by a Service; those that are open stay where they are.
 struct Route {
     address: SocketAddr,
-    to: Arc<Mutex<SocketAddr>>,
+    to: Arc<Mutex<VecDeque<SocketAddr>>>,
 }
 
 impl Route {
     async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let to = Arc::new(Mutex::new(to));
+        let to = Arc::new(Mutex::new(VecDeque::from([to])));
         let shared = Arc::clone(&to);
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let to = *shared.lock().expect("no panic");
+                let to = {
+                    let mut to = shared.lock().expect("no panic");
+                    to.rotate_left(1);
+                    to[0]
+                };
                 tokio::spawn(async move {
                     if let Ok(mut server) = TcpStream::connect(to).await {
                         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
@@ -40,6 +49,10 @@ impl Route {
     }
 
     fn switch(&self, to: SocketAddr) {
+        self.balance(VecDeque::from([to]));
+    }
+
+    fn balance(&self, to: VecDeque<SocketAddr>) {
         *self.to.lock().expect("no panic") = to;
     }
 
@@ -89,8 +102,65 @@ impl Upload {
         self.data.shutdown().await.expect("ends");
         let reply = self.ftp.reply().await;
         assert_eq!(reply.code, 226, "{}: {reply:?}", self.name);
-        assert_eq!(self.ftp.reply().await.code, 421);
+        assert_eq!(self.ftp.command("QUIT").await.code, 221);
         (self.name, self.bytes)
+    }
+}
+
+/// One client's sessions: file after file with little pause, then QUIT, and again until `is_over`. Every reply has to be the
+/// good one. The number of its files.
+async fn persist(route: Arc<Route>, client: usize, is_over: Arc<AtomicBool>) -> usize {
+    let mut files = 0;
+    while !is_over.load(Ordering::SeqCst) {
+        let mut ftp = route.login().await;
+        for _ in 0..FILES_PER_SESSION {
+            let name = format!("c{client}-{files}");
+            let reply = ftp.store(&format!("STOR {name}"), &pattern(100_000)).await;
+            assert_eq!(reply.code, 226, "{name}: {reply:?}");
+            files += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let reply = ftp.command("QUIT").await;
+        assert_eq!(reply.code, 221, "{reply:?}");
+        assert!(ftp.is_closed().await);
+    }
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_of_three_fails_no_file_of_twelve_persistent_clients() {
+    let (store, _proxy, settings) = TestStore::behind_proxy().await;
+    let mut running: VecDeque<Program> = (0..3).map(|_| start(&settings)).collect();
+    let addresses = |running: &VecDeque<Program>| running.iter().map(|one| one.address).collect();
+    let route = Arc::new(Route::start(running[0].address).await);
+    route.balance(addresses(&running));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..PERSISTENT)
+        .map(|client| tokio::spawn(persist(Arc::clone(&route), client, Arc::clone(&is_over))))
+        .collect();
+
+    for _ in 0..3 {
+        let mut old = running.pop_front().expect("three");
+        running.push_back(start(&settings));
+        route.balance(addresses(&running));
+        let ended = tokio::task::spawn_blocking(move || (old.stop(), old.end_of_log()));
+        let (code, last) = ended.await.expect("no panic");
+        assert_eq!(code, Some(0));
+        let summary: Value = serde_json::from_str(&last).expect("a line of the log");
+        assert_eq!(summary["transfers_incomplete"], 0, "{last}");
+        assert!(summary["sessions"].as_u64() > Some(0), "{last}");
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for (client, ended) in clients.into_iter().enumerate() {
+        let files = ended.await.expect("no failure");
+        assert!(files >= FILES_PER_SESSION);
+        for file in 0..files {
+            let object = store.object(&format!("c{client}-{file}")).await;
+            assert!(object.as_deref() == Some(&pattern(100_000)[..]), "whole");
+        }
+    }
+    for program in running {
+        program.terminate();
     }
 }
 

@@ -350,6 +350,8 @@ pub async fn start(settings: &[&str]) -> Gateway {
         let own = [
             "LISTEN=127.0.0.1:0".to_owned(),
             "ADMIN__LISTEN=off".to_owned(),
+            // most scenarios end with sessions that are open
+            "DRAIN__IDLE=1ms".to_owned(),
             format!("PASSIVE__PORTS={port}-{}", port + PASSIVE_PORTS - 1),
         ];
         let env = own
