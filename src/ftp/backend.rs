@@ -303,7 +303,10 @@ impl Source for GatedSource {
     }
 
     async fn interrupted(&self) -> Interruption {
-        self.session.interrupted().await
+        match &self.data {
+            Some(data) => Source::interrupted(data).await,
+            None => self.session.interrupted().await,
+        }
     }
 }
 

@@ -214,6 +214,14 @@ impl Transfer {
         }
     }
 
+    /// Resolves when the control connection has ended and the client never said QUIT on it.
+    async fn left_without_quit(&self) {
+        self.control_ended.cancelled().await;
+        if self.quit.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Resolves when a transfer without its control connection has had its time.
     pub async fn control_missed(&self) {
         self.control_ended.cancelled().await;
@@ -374,7 +382,19 @@ impl Source for ClientData {
     }
 
     async fn interrupted(&self) -> Interruption {
-        Sink::interrupted(self).await
+        let interrupted = Sink::interrupted(self);
+        if !self.closed || self.notified {
+            return interrupted.await;
+        }
+        // All data have come, and their end proves nothing: how the commit would end is known as soon as the client has left.
+        tokio::select! {
+            biased;
+            reason = interrupted => reason,
+            () = self.transfer.left_without_quit() => {
+                self.transfer.interrupt(Interruption::ControlLost);
+                self.transfer.interruption().unwrap_or(Interruption::ControlLost)
+            }
+        }
     }
 }
 

@@ -23,9 +23,12 @@ pub(super) async fn begin(
 ) -> Result<(), StoreError> {
     let store = upload.store.clone();
     let kept = match start {
-        Start::New | Start::At(0) => return store.may_create(&upload.key).await,
+        Start::New | Start::At(0) => {
+            return heeding(source, store.may_create(&upload.key)).await;
+        }
         Start::At(offset) => {
-            let (head, content) = store.head_with_checksums(&upload.key).await?;
+            let looked = store.head_with_checksums(&upload.key);
+            let (head, content) = heeding(source, looked).await?;
             if offset > head.size {
                 return Err(StoreError::BeyondEnd {
                     offset,
@@ -34,7 +37,7 @@ pub(super) async fn begin(
             }
             (head, content, offset)
         }
-        Start::End => match store.head_with_checksums(&upload.key).await {
+        Start::End => match heeding(source, store.head_with_checksums(&upload.key)).await {
             Ok((head, content)) => {
                 let size = head.size;
                 (head, content, size)
@@ -54,7 +57,8 @@ pub(super) async fn begin(
     }
     let (head, content, bytes) = kept;
     upload.replaces = Replaces::Version(head.etag.clone());
-    upload.kept = Some(store.kept(&upload.key, head.clone()).await);
+    let described = async { Ok(store.kept(&upload.key, head.clone()).await) };
+    upload.kept = Some(heeding(source, described).await?);
     match keep(upload, (&head, &content), bytes, source).await {
         // gone or replaced since the look
         Err(StoreError::NotFound | StoreError::Changed { .. }) => Err(overtaken()),
@@ -164,7 +168,7 @@ async fn copy_parts(
     let mut digest = Digest::empty();
     for range in std::iter::once(0..first).chain(behind) {
         let number = upload.next_number()?;
-        let multipart = upload.begin().await?;
+        let multipart = heeding(source, upload.begin()).await?;
         let copying = multipart.copy_part(&key, &head.etag, number, range);
         let copied = heeding(source, copying).await?;
         digest = digest.followed_by(copied.digest(), upload.store.integrity().method());

@@ -66,6 +66,9 @@ pub struct Stored {
 /// The first memory for a part; it doubles as bytes arrive, so that a small file or a slow client holds little.
 const FIRST_ROOM: u64 = 64 * 1024;
 
+/// How long a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
+
 /// A client that filled its last part within this time gets the memory of the whole next one at once, most likely a
 /// buffer whose pages are there already. A slower one would sit on memory that others could use.
 const SWIFT: Duration = Duration::from_secs(2);
@@ -91,7 +94,7 @@ impl Store {
             outcome = upload.receive(source).await;
         }
         let outcome = match outcome {
-            Ok(()) => upload.finish(Some(source)).await,
+            Ok(()) => upload.finish(source).await,
             Err(StoreError::Interrupted(reason)) => upload.interrupted(reason).await,
             Err(error) => Err(error),
         };
@@ -173,9 +176,7 @@ impl Upload {
             let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
                 self.swift = self.filling_since.elapsed() < SWIFT;
-                self.begin().await?;
-                heeding(source, self.free_place()).await?;
-                self.ship().await?;
+                heeding(source, self.ship()).await?;
                 continue;
             }
             heeding(source, self.make_room(part_bytes)).await?;
@@ -251,8 +252,9 @@ impl Upload {
         Ok(())
     }
 
-    /// Sends off the part that was filled, as soon as there is a free place.
+    /// Sends off the part that was filled, as soon as there is a free place. Cancel safe.
     async fn ship(&mut self) -> Result<(), StoreError> {
+        self.begin().await?;
         self.free_place().await?;
         let number = self.next_number()?;
         let empty = self.store.buffers().part();
@@ -263,12 +265,15 @@ impl Upload {
         Ok(())
     }
 
-    /// The multipart upload; the first call begins it.
+    /// The multipart upload; the first call begins it. Cancel safe: what nobody waits for any more is aborted.
     pub(super) async fn begin(&mut self) -> Result<&Multipart, StoreError> {
         if self.multipart.is_none() {
-            let (replaces, kept) = (self.replaces.clone(), self.kept.as_ref());
-            let begun = self.store.begin_multipart(&self.key, replaces, kept);
-            self.multipart = Some(begun.await?);
+            let (store, key) = (self.store.clone(), self.key.clone());
+            let (replaces, kept) = (self.replaces.clone(), self.kept.clone());
+            // by a task: the answer to a request that was sent must come to somebody who aborts the upload
+            let begun = async move { store.begin_multipart(&key, replaces, kept.as_ref()).await };
+            let begun = tokio::spawn(begun.in_current_span()).await;
+            self.multipart = Some(begun.map_err(failed_task)??);
         }
         Ok(self.multipart.as_ref().expect("it was begun right above"))
     }
@@ -297,42 +302,29 @@ impl Upload {
         &mut self,
         done: Result<Result<Acknowledged, StoreError>, tokio::task::JoinError>,
     ) -> Result<(), StoreError> {
-        let acknowledged = done.map_err(|error| StoreError::Integrity {
-            detail: format!("upload task: {error}"),
-        })??;
-        self.note(acknowledged);
+        self.note(done.map_err(failed_task)??);
         Ok(())
     }
 
-    /// Makes the object visible. `source` decides the race with an abort; without one it has been decided.
-    async fn finish<S: Source>(&mut self, source: Option<&mut S>) -> Result<(), StoreError> {
-        if self.multipart.is_some() && self.filling.len() > 0 {
-            // the last part has any size, so by itself it would tell the janitor nothing
-            let first = self.one_acknowledged();
-            match &source {
-                Some(source) => heeding(*source, first).await,
-                None => first.await,
-            }?;
-            self.ship().await?;
-        }
+    /// Makes the object visible. `source` decides the race with an abort.
+    async fn finish(&mut self, source: &mut impl Source) -> Result<(), StoreError> {
         // until the store has answered, no other command of this process changes the name
-        let _name = if let Some(source) = source {
-            let ready = heeding(source, self.ready()).await;
-            let committed = match ready {
-                Ok(name) => source
-                    .commit()
-                    .await
-                    .map_err(StoreError::Interrupted)
-                    .map(|()| name),
-                Err(error) => Err(error),
-            };
-            match committed {
-                Err(StoreError::Interrupted(reason)) => return self.interrupted(reason).await,
-                committed => committed?,
-            }
-        } else {
-            self.ready().await?
+        let _name = match heeding(source, self.ready()).await {
+            Ok(name) => match source.commit().await {
+                Ok(()) => name,
+                Err(reason) => {
+                    drop(name);
+                    return self.interrupted(reason).await;
+                }
+            },
+            Err(StoreError::Interrupted(reason)) => return self.interrupted(reason).await,
+            Err(error) => return Err(error),
         };
+        self.publish().await
+    }
+
+    /// Sends the request that makes the object visible.
+    async fn publish(&mut self) -> Result<(), StoreError> {
         match self.multipart.take() {
             Some(multipart) => {
                 let parts = std::mem::take(&mut self.acknowledged);
@@ -349,8 +341,13 @@ impl Upload {
         }
     }
 
-    /// Waits for all that has to come before the request that makes the object visible.
+    /// Waits for all that has to come before [`Upload::publish`]. Cancel safe.
     async fn ready(&mut self) -> Result<NameGuard, StoreError> {
+        if self.multipart.is_some() && self.filling.len() > 0 {
+            // the last part has any size, so by itself it would say nothing to the janitor
+            self.one_acknowledged().await?;
+            self.ship().await?;
+        }
         self.all_sent().await?;
         if let Some(multipart) = self.multipart.as_ref()
             && self.has_copies
@@ -375,11 +372,19 @@ impl Upload {
 
     /// The client's side broke off: keep what arrived as one whole object, or drop it, as configured.
     async fn interrupted(&mut self, reason: Interruption) -> Result<(), StoreError> {
+        let dropped = StoreError::UploadInterrupted { reason, kept: None };
         if self.received == 0 || self.store.settings().on_interrupt == OnInterrupt::Discard {
-            return Err(StoreError::UploadInterrupted { reason, kept: None });
+            return Err(dropped);
         }
-        Box::pin(self.finish::<NoSource>(None)).await?;
-        // stored, and yet an error: the client has to hear that the file is not whole
+        let ready = self.ready();
+        let _name = if reason == Interruption::Stopping {
+            let ready = tokio::time::timeout(KEPT_WITHIN, ready).await;
+            ready.map_err(|_| dropped)??
+        } else {
+            ready.await?
+        };
+        self.publish().await?;
+        // stored, and yet an error: the client has to learn that the file is not whole
         Err(StoreError::UploadInterrupted {
             reason,
             kept: Some(self.size),
@@ -407,19 +412,8 @@ pub(super) async fn heeding<T>(
     }
 }
 
-/// Stands for a source whose race has been decided.
-struct NoSource;
-
-impl Source for NoSource {
-    async fn read(&mut self, _: &mut [u8]) -> Result<usize, Interruption> {
-        Ok(0)
-    }
-
-    async fn commit(&mut self) -> Result<(), Interruption> {
-        Ok(())
-    }
-
-    async fn interrupted(&self) -> Interruption {
-        std::future::pending().await
+fn failed_task(error: tokio::task::JoinError) -> StoreError {
+    StoreError::Integrity {
+        detail: format!("upload task: {error}"),
     }
 }

@@ -45,3 +45,4 @@ mod user_stores;
 mod users;
 mod users_file;
 mod verified_downloads;
+mod waits;
