@@ -189,6 +189,9 @@ impl Gateway {
             upload_stall: config.upload.stall_timeout,
             download_stall: config.download.stall_timeout,
             store,
+            disk: embedded
+                .as_ref()
+                .map(|embedded| Arc::clone(embedded.space())),
             tls,
             active: config.active,
             masquerade,

@@ -37,6 +37,12 @@ impl Readiness {
                 reasons.push(format!("the store can't be reached: {trouble}"));
             }
         }
+        // one system call on a local file system
+        if frontend.disk.as_ref().is_some_and(|disk| disk.is_low()) {
+            let note =
+                "the disk of the embedded store is full: uploads are refused until there is space";
+            notes.push(note.to_owned());
+        }
         if let Some(tls) = &frontend.tls {
             // where FTPS is a choice, clients without it are still served
             match tls.validity().fault(SystemTime::now()) {

@@ -29,6 +29,7 @@ use crate::ftp::tls::Tls;
 use crate::masquerade::Masquerade;
 use crate::metrics::{Ended, Front};
 use crate::store::Store;
+use crate::store::embedded::DiskSpace;
 use crate::telemetry::LineLimit;
 
 /// Connections that the kernel holds while the accept loop is busy.
@@ -53,6 +54,8 @@ pub struct Frontend {
     pub users: Arc<Users>,
     /// Where files go.
     pub store: Store,
+    /// The disk of the embedded store, if that is where files go.
+    pub disk: Option<Arc<DiskSpace>>,
     /// FTPS, if it is offered.
     pub tls: Option<Arc<Tls>>,
     /// `active.*`

@@ -53,9 +53,9 @@ impl Store {
         }
         match self.mark(&prefix).await {
             Ok(()) => {}
-            // credentials that may delete and not write: better an empty directory less than a file that can't be deleted
-            Err(StoreError::Denied { operation, source }) => {
-                let error = StoreError::Denied { operation, source };
+            // credentials that may delete and not write, or a store that is full: better an empty directory less than a
+            // file that can't be deleted
+            Err(error @ (StoreError::Denied { .. } | StoreError::NoSpace { .. })) => {
                 debug!(%path, error = %Chain(&error), "no marker for a directory that gets empty");
             }
             Err(error) => return Err(error),

@@ -21,8 +21,9 @@
 //! A request that was not answered happened as a whole or not at all. Uploads in progress and
 //! their acknowledged parts survive as well; bodies that nothing names are deleted at start.
 //!
-//! When the disk is full, bodies are refused with `507 InsufficientStorage`. If it is the index
-//! that finds no space, it takes no changes any more until the store is started again with some.
+//! When the disk is nearly full ([`DiskSpace`]), bodies and names are refused with `507
+//! InsufficientStorage`; reading and deleting go on. If other programs take the last block under a
+//! change of the index, the change fails, and the index is opened anew with the next request.
 //!
 //! # What it costs
 //!
@@ -43,6 +44,7 @@ use tracing::{info, warn};
 
 use self::index::Closing;
 use self::server::Credentials;
+pub use self::space::DiskSpace;
 
 mod announced;
 mod attributes;
@@ -64,6 +66,7 @@ mod read;
 mod receive;
 mod records;
 mod server;
+mod space;
 mod tables;
 
 /// How to start an [`EmbeddedStore`].
@@ -87,6 +90,7 @@ pub struct EmbeddedStore {
     stop: watch::Sender<()>,
     server: JoinHandle<()>,
     closing: Closing,
+    space: Arc<DiskSpace>,
 }
 
 /// Why a store did not start.
@@ -178,6 +182,7 @@ impl EmbeddedStore {
             backend,
             closing,
             swept,
+            space,
         } = open::open(data_dir.clone(), bucket.clone()).await?;
         let (listener, address) =
             server::bind(listen)
@@ -196,6 +201,7 @@ impl EmbeddedStore {
             stop,
             server,
             closing,
+            space,
         };
         if swept > 0 {
             info!(
@@ -228,6 +234,12 @@ impl EmbeddedStore {
     #[must_use]
     pub fn secret_access_key(&self) -> &SecretString {
         &self.credentials.secret_access_key
+    }
+
+    /// Whether there is space for uploads.
+    #[must_use]
+    pub fn space(&self) -> &Arc<DiskSpace> {
+        &self.space
     }
 
     /// Stops: no new connections, at most five seconds for running requests, then the index is

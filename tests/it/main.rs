@@ -19,6 +19,7 @@ mod drain;
 mod endings;
 mod events;
 mod faults;
+mod full_disk;
 mod guessing;
 mod health;
 mod histories;

@@ -15,11 +15,13 @@ use tracing::warn;
 
 use super::fault::Fault;
 use super::records::BlobId;
+use super::space::DiskSpace;
 
 /// The directory of bodies, and which of them are being read.
 #[derive(Debug)]
 pub(super) struct Blobs {
     root: PathBuf,
+    space: Arc<DiskSpace>,
     pins: Mutex<Pins>,
 }
 
@@ -32,7 +34,7 @@ struct Pins {
 
 impl Blobs {
     /// Opens the directory, creating it if needed, and proves that it can be written.
-    pub(super) fn open(root: PathBuf) -> io::Result<Arc<Self>> {
+    pub(super) fn open(root: PathBuf, space: Arc<DiskSpace>) -> io::Result<Arc<Self>> {
         // Bodies are nobody else's business; a directory that exists keeps its mode.
         fs::DirBuilder::new()
             .recursive(true)
@@ -40,11 +42,19 @@ impl Blobs {
             .create(&root)?;
         let blobs = Arc::new(Self {
             root,
+            space,
             pins: Mutex::default(),
         });
-        // Dropping the draft removes its file again.
-        drop(blobs.draft()?);
-        Ok(blobs)
+        // Dropping the draft removes its file again. What a full disk holds can still be read and
+        // deleted, so it is no reason not to start.
+        match blobs.draft() {
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+            _ => Ok(blobs),
+        }
+    }
+
+    pub(super) fn space(&self) -> &DiskSpace {
+        &self.space
     }
 
     /// Starts a new file. It is deleted again unless [`Draft::keep`] is called.
@@ -268,7 +278,8 @@ mod tests {
 
     fn blobs(name: &str) -> (Arc<Blobs>, PathBuf) {
         let root = std::env::temp_dir().join(format!("{name}-{:x}", random_id().unwrap()));
-        (Blobs::open(root.clone()).unwrap(), root)
+        let space = Arc::new(DiskSpace::new(root.clone()));
+        (Blobs::open(root.clone(), space).unwrap(), root)
     }
 
     fn written(blobs: &Arc<Blobs>) -> BlobId {

@@ -110,7 +110,7 @@ pub(super) async fn delete(
     let bucket = request.input.bucket;
     backend
         .index
-        .write(move |tables| {
+        .write_small(move |tables| {
             tables.require_bucket(&bucket)?;
             if tables.has_objects(&bucket)? {
                 return Err(s3_error!(

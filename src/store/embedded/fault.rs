@@ -13,6 +13,9 @@ pub(super) enum Fault {
     /// The request is answered with this S3 error; nothing was changed.
     #[error("request refused: {0}")]
     Refused(S3Error),
+    /// The disk has too little space for anything but reading and deleting.
+    #[error("no space left in the data directory of the embedded store")]
+    Full,
     #[error("index of the embedded store failed")]
     Index(#[source] Arc<redb::Error>),
     #[error("cannot {action}")]
@@ -49,6 +52,7 @@ impl Fault {
 
     fn is_disk_full(&self) -> bool {
         let error = match self {
+            Self::Full => return true,
             Self::Io { source, .. } => source,
             Self::Index(error) => match &**error {
                 redb::Error::Io(error) => error,
@@ -56,7 +60,10 @@ impl Fault {
             },
             _ => return false,
         };
-        error.kind() == io::ErrorKind::StorageFull
+        matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 
     /// For `map_err` after a file operation: `Fault::io("sync an object body")`.
@@ -85,7 +92,8 @@ from_redb!(
     redb::TransactionError,
     redb::TableError,
     redb::StorageError,
-    redb::CommitError
+    redb::CommitError,
+    redb::DatabaseError
 );
 
 /// The one place where the store's own failures are logged: where they become an answer.
@@ -98,7 +106,10 @@ impl From<Fault> for S3Error {
             }
             own => own,
         };
-        error!(error = %Chain(&fault), "embedded store failed");
+        // Each upload of a full disk would write a line; the disk's state has its own.
+        if !matches!(fault, Fault::Full) {
+            error!(error = %Chain(&fault), "embedded store failed");
+        }
         if fault.is_disk_full() {
             // 507 instead of 500: SDKs repeat a 500, and repeating does not free space.
             let mut full = S3Error::with_message(

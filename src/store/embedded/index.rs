@@ -3,16 +3,21 @@
 //! One thread writes. It takes all changes that are waiting, up to a limit, puts them into one
 //! transaction and answers them after the commit: a hundred small uploads at once cost one sync of
 //! the index and not a hundred. Readers never wait for it.
+//!
+//! After an error of the disk, redb refuses everything until the file is opened anew. That is done
+//! by the next request, whichever it is, so an index that found no space works again when there is.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, ReadableDatabase as _};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::blobs::{Blobs, Draft};
 use super::fault::Fault;
+use super::records::BlobId;
 use super::tables::{Effects, Tables, View};
 
 /// Handle of the open index. Clones share it; it closes when the last one is gone.
@@ -24,7 +29,9 @@ pub(super) struct Index {
 
 /// The open file. Its fields are dropped in this order, so it is closed before it is said to be.
 struct IndexFile {
-    database: Database,
+    path: PathBuf,
+    /// None after an error of the disk, until it is opened anew.
+    database: RwLock<Option<Database>>,
     _closed: oneshot::Sender<()>,
 }
 
@@ -32,7 +39,13 @@ struct IndexFile {
 pub(super) struct Closing(oneshot::Receiver<()>);
 
 /// A change of the tables, and who waits for it. Without tables it only passes the reason on.
-type Job = Box<dyn FnOnce(Result<&mut Tables<'_>, Fault>) -> Ran + Send>;
+type Change = Box<dyn FnOnce(Result<&mut Tables<'_>, Fault>) -> Ran + Send>;
+
+struct Job {
+    /// Not for a disk that is nearly full.
+    needs_space: bool,
+    change: Change,
+}
 
 /// A job that ran. `reply` says what became of the transaction.
 struct Ran {
@@ -51,12 +64,11 @@ impl Index {
         path: &Path,
         blobs: Arc<Blobs>,
     ) -> Result<(Self, Closing), redb::DatabaseError> {
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)?;
+        let database = open(path)?;
         let (closed, closing) = oneshot::channel();
         let file = Arc::new(IndexFile {
-            database,
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
             _closed: closed,
         });
         let (jobs, queue) = mpsc::channel(BATCH);
@@ -83,19 +95,41 @@ impl Index {
 
     /// A consistent view, for code that may block.
     pub(super) fn view(&self) -> Result<View, Fault> {
-        Ok(View::new(self.file.database.begin_read()?))
+        self.file
+            .with(|database| Ok(View::new(database.begin_read()?)))
     }
 
     /// Runs `change` in the writer and returns when it is on the disk.
     ///
     /// When `change` refuses the request it must not have changed anything. A caller that goes
     /// away does not stop its change.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Full`] when the disk is nearly full.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
+        self.submit(true, change).await
+    }
+
+    /// As [`Self::write`], for what frees space or needs next to none: also when the disk is
+    /// nearly full.
+    pub(super) async fn write_small<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.submit(false, change).await
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        needs_space: bool,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |tables| {
+        let change: Change = Box::new(move |tables| {
             let outcome = tables.and_then(change);
             let failed = !matches!(outcome, Ok(_) | Err(Fault::Refused(_)));
             let reply = move |committed: Result<(), Fault>| {
@@ -110,6 +144,10 @@ impl Index {
                 reply: Box::new(reply),
             }
         });
+        let job = Job {
+            needs_space,
+            change,
+        };
         self.jobs.send(job).await.map_err(|_| Fault::Stopping)?;
         answer.await.map_err(|_| Fault::Stopping)?
     }
@@ -117,12 +155,65 @@ impl Index {
     /// Creates the tables of a new index and deletes the bodies that the index does not name;
     /// returns how many. Only at start, from code that may block.
     pub(super) fn sweep(&self, blobs: &Blobs) -> Result<u64, Fault> {
-        let transaction = self.file.database.begin_write()?;
-        drop(Tables::open(&transaction, &mut Effects::default())?);
-        transaction.commit()?;
+        // Not where they are there already: a full disk can still be read.
+        if self.view()?.parts().is_err() {
+            self.file.with(|database| {
+                let transaction = database.begin_write()?;
+                drop(Tables::open(&transaction, &mut Effects::default())?);
+                Ok(transaction.commit()?)
+            })?;
+        }
         let view = self.view()?;
         blobs.sweep(|blob| view.names(blob))
     }
+}
+
+impl IndexFile {
+    /// Uses the database, which is opened anew if it has to be, and closed if the disk fails it.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
+        let result = work(self.database()?.as_ref().ok_or(Fault::Stopping)?);
+        if let Err(Fault::Index(error)) = &result
+            && matches!(&**error, redb::Error::Io(_) | redb::Error::PreviousIo)
+        {
+            self.close(error);
+        }
+        result
+    }
+
+    fn database(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, Fault> {
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() {
+            return Ok(guard);
+        }
+        drop(guard);
+        let mut place = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if place.is_none() {
+            *place = Some(open(&self.path)?);
+            info!("index of the embedded store is opened again");
+        }
+        drop(place);
+        Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Readers that are in the middle of it fail, and are asked again by their clients.
+    fn close(&self, error: &redb::Error) {
+        let mut place = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if place.take().is_some() {
+            warn!(%error, "index of the embedded store is closed, to be opened again by the next request");
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
+    redb::Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create(path)
 }
 
 impl Closing {
@@ -156,13 +247,27 @@ struct Writer {
 impl Writer {
     fn run(self, mut queue: mpsc::Receiver<Job>) {
         let mut batch = Vec::with_capacity(BATCH);
+        // Bodies of changes that failed in the middle.
+        let mut unsure = Vec::new();
         while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
             let mut effects = Effects::default();
             let mut ran = Vec::with_capacity(batch.len());
-            let mut jobs = batch.drain(..);
+            let is_low = self.blobs.space().is_low();
+            let mut jobs = batch.drain(..).filter_map(|job| {
+                if is_low && job.needs_space {
+                    ((job.change)(Err(Fault::Full)).reply)(Ok(()));
+                    return None;
+                }
+                Some(job.change)
+            });
             let result = self.commit(&mut jobs, &mut ran, &mut effects);
             // Kept after a failure too: whether a failed commit reached the disk is unknown until
-            // the index is opened again, and then the sweep deletes what it does not name.
+            // the index works again.
+            let adopted = effects.adopted.iter().map(Draft::blob);
+            match result {
+                Ok(()) => effects.dead.append(&mut self.unnamed(&mut unsure)),
+                Err(_) => unsure.extend(adopted),
+            }
             effects.adopted.drain(..).for_each(Draft::keep);
             let failure = result.err().map(|fault| match fault {
                 Fault::Index(error) => error,
@@ -187,25 +292,54 @@ impl Writer {
         }
     }
 
+    /// Those of `unsure` that the index does not name; it is emptied unless the index can't be asked.
+    fn unnamed(&self, unsure: &mut Vec<BlobId>) -> Vec<BlobId> {
+        if unsure.is_empty() {
+            return Vec::new();
+        }
+        let view = self
+            .file
+            .with(|database| Ok(View::new(database.begin_read()?)));
+        let unnamed: Result<Vec<BlobId>, Fault> = view.and_then(|view| {
+            let mut unnamed = Vec::new();
+            for blob in unsure.iter() {
+                if !view.names(*blob)? {
+                    unnamed.push(*blob);
+                }
+            }
+            Ok(unnamed)
+        });
+        match unnamed {
+            Ok(unnamed) => {
+                unsure.clear();
+                unnamed
+            }
+            // asked after the next change; at the latest the sweep at the next start finds them
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// Runs the jobs in one transaction; stops at the first that fails.
     fn commit(
         &self,
-        jobs: &mut impl Iterator<Item = Job>,
+        jobs: &mut impl Iterator<Item = Change>,
         ran: &mut Vec<Ran>,
         effects: &mut Effects,
     ) -> Result<(), Fault> {
-        let transaction = self.file.database.begin_write()?;
-        let mut tables = Tables::open(&transaction, effects)?;
-        for job in jobs {
-            let job = job(Ok(&mut tables));
-            let failed = job.failed;
-            ran.push(job);
-            if failed {
-                return Err(Fault::Index(Arc::new(redb::Error::TransactionPoisoned)));
+        self.file.with(|database| {
+            let transaction = database.begin_write()?;
+            let mut tables = Tables::open(&transaction, effects)?;
+            for job in jobs {
+                let job = job(Ok(&mut tables));
+                let failed = job.failed;
+                ran.push(job);
+                if failed {
+                    return Err(Fault::Index(Arc::new(redb::Error::TransactionPoisoned)));
+                }
             }
-        }
-        drop(tables);
-        Ok(transaction.commit()?)
+            drop(tables);
+            Ok(transaction.commit()?)
+        })
     }
 }
 
@@ -214,3 +348,73 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// Most changes in one transaction, and most that wait for the next one.
 const BATCH: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::buckets;
+    use crate::store::embedded::space::DiskSpace;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_index_that_the_disk_failed_works_again_with_the_next_request() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("blobs");
+        let space = Arc::new(DiskSpace::new(root.clone()));
+        let blobs = Blobs::open(root, space).unwrap();
+        let path = directory.path().join("index.redb");
+        let (index, closing) = Index::open(&path, Arc::clone(&blobs)).unwrap();
+        let ensure = |name: &'static str| {
+            let ensured = index.write(move |tables| buckets::ensure(tables, name));
+            async move { ensured.await.unwrap() }
+        };
+        ensure("one").await;
+        let failure = redb::Error::Io(std::io::ErrorKind::StorageFull.into());
+        for (number, second) in ["two", "three"].into_iter().enumerate() {
+            // a reader of the time before holds nothing back
+            let before = index.view().unwrap();
+            index.file.close(&failure);
+            if number == 0 {
+                ensure(second).await;
+            }
+            let found = index.read(move |view| view.require_bucket("one")).await;
+            found.unwrap();
+            if number == 1 {
+                ensure(second).await;
+            }
+            drop(before);
+        }
+        drop(index);
+        closing.wait().await;
+        let (index, _closing) = Index::open(&path, blobs).unwrap();
+        for name in ["one", "two", "three"] {
+            index.view().unwrap().require_bucket(name).unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_of_a_change_that_failed_is_deleted_once_the_index_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("blobs");
+        let space = Arc::new(DiskSpace::new(root.clone()));
+        let blobs = Blobs::open(root, space).unwrap();
+        let path = directory.path().join("index.redb");
+        let (index, _closing) = Index::open(&path, Arc::clone(&blobs)).unwrap();
+        let draft = blobs.draft().unwrap();
+        let blob = draft.blob();
+        let failed: Result<(), Fault> = index
+            .write(move |tables| {
+                tables.adopt(Some(draft));
+                Err(Fault::Corrupt("test"))
+            })
+            .await;
+        assert!(matches!(failed, Err(Fault::Corrupt(_))), "{failed:?}");
+        assert!(blobs.read(blob).is_ok(), "nobody knows yet");
+        let ensured = index.write(|tables| buckets::ensure(tables, "one"));
+        ensured.await.unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while blobs.read(blob).is_ok() {
+            assert!(std::time::Instant::now() < deadline, "it stays");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -372,7 +372,7 @@ pub(super) async fn abort(
     let input = request.input;
     backend
         .index
-        .write(move |tables| {
+        .write_small(move |tables| {
             let path = ObjectPath::new(&input.bucket, &input.key);
             tables.require_bucket(&input.bucket)?;
             tables.require_upload(&path, &input.upload_id)?;

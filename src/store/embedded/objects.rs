@@ -167,7 +167,7 @@ pub(super) async fn delete(
     let path = ObjectPath::new(&input.bucket, &input.key);
     backend
         .index
-        .write(move |tables| {
+        .write_small(move |tables| {
             tables.require_bucket(&input.bucket)?;
             conditions.check(tables.object(&path)?.as_ref())?;
             tables.remove_object(&path)
@@ -203,7 +203,7 @@ pub(super) async fn delete_many(
     let quiet = delete.quiet.unwrap_or(false);
     let (deleted, errors) = backend
         .index
-        .write(move |tables| {
+        .write_small(move |tables| {
             tables.require_bucket(&bucket)?;
             let (mut deleted, mut errors) = (Vec::new(), Vec::new());
             for object in delete.objects {

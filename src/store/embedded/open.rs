@@ -12,6 +12,7 @@ use super::blobs::Blobs;
 use super::buckets;
 use super::fault::Fault;
 use super::index::{Closing, Index, spawn_blocking};
+use super::space::DiskSpace;
 
 /// An open data directory.
 pub(super) struct Opened {
@@ -19,6 +20,7 @@ pub(super) struct Opened {
     pub(super) closing: Closing,
     /// Bodies that nothing named, left by a crash and deleted now.
     pub(super) swept: u64,
+    pub(super) space: Arc<DiskSpace>,
 }
 
 /// Opens or creates the directory and the bucket in it.
@@ -31,13 +33,16 @@ pub(super) async fn open(data_dir: PathBuf, bucket: String) -> Result<Opened, Em
     let opened = spawn_blocking(move || Ok(open_blocking(&data_dir))).await;
     let opened = opened.map_err(unreadable)??;
     let index = &opened.backend.index;
-    let ensured = index.write(move |tables| buckets::ensure(tables, &bucket));
+    let ensured = index.write_small(move |tables| buckets::ensure(tables, &bucket));
     ensured.await.map_err(unreadable)?;
     Ok(opened)
 }
 
 fn open_blocking(data_dir: &Path) -> Result<Opened, EmbeddedError> {
-    let blobs = Blobs::open(data_dir.join("blobs")).map_err(|error| unusable(data_dir, error))?;
+    let blobs = data_dir.join("blobs");
+    let space = Arc::new(DiskSpace::new(blobs.clone()));
+    let blobs = Blobs::open(blobs, Arc::clone(&space));
+    let blobs = blobs.map_err(|error| unusable(data_dir, error))?;
     let path = index_path(data_dir);
     let opened = Index::open(&path, Arc::clone(&blobs));
     let (index, closing) = opened.map_err(|error| explain(data_dir, error))?;
@@ -50,6 +55,7 @@ fn open_blocking(data_dir: &Path) -> Result<Opened, EmbeddedError> {
         backend: Backend { index, blobs },
         closing,
         swept,
+        space,
     })
 }
 

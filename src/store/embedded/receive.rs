@@ -38,13 +38,22 @@ pub(super) async fn receive(
     mut body: Option<StreamingBlob>,
     announced: Announced,
 ) -> Result<Received, Fault> {
+    let received = read(blobs, &mut body, announced).await;
+    or_drain(received, &mut body).await
+}
+
+async fn read(
+    blobs: &Arc<Blobs>,
+    body: &mut Option<StreamingBlob>,
+    announced: Announced,
+) -> Result<Received, Fault> {
     let mut sink = Stage::Idle(Box::new(Sink::new(
         Arc::clone(blobs),
         announced.algorithm(),
     )));
     let mut batch = Batch::default();
     let mut length = 0;
-    while let Some(chunk) = next_chunk(&mut body).await? {
+    while let Some(chunk) = next_chunk(body).await? {
         let chunk = chunk.map_err(|error| refuse_body(&error))?;
         length += chunk.len() as u64;
         if length > announced.length() {
@@ -185,6 +194,9 @@ impl Sink {
     }
 
     fn take_in(mut self: Box<Self>, batch: Batch) -> Result<Box<Self>, Fault> {
+        if self.blobs.space().is_low() {
+            return Err(Fault::Full);
+        }
         for chunk in batch.chunks {
             self.digest.update(&chunk);
             if self.draft.is_none() && self.inline.len() + chunk.len() <= INLINE_BYTES {
@@ -248,5 +260,5 @@ const BATCH_BYTES: usize = 256 << 10;
 /// How long a client may pause in the middle of a body. AWS waits about 20 seconds.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of a refused body that are read before the connection is cut.
-const MAX_DRAINED_BYTES: usize = 16 << 20;
+/// Bytes of a refused body that are read before the connection is cut: more than most parts have.
+const MAX_DRAINED_BYTES: usize = 64 << 20;
