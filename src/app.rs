@@ -110,7 +110,7 @@ impl StartError {
 const ABORTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The user of a gateway without users on the embedded store.
-const DEMO_USER: &str = "demo";
+pub const DEMO_USER: &str = "demo";
 
 impl Gateway {
     /// Builds, binds and serves, in this order: nothing is accepted before everything is there.
@@ -293,9 +293,6 @@ impl Gateway {
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.
     pub async fn run_until_signal(self) {
-        if let Some(password) = &self.demo_password {
-            print_first_steps(self.addresses.first(), password);
-        }
         signalled().await;
         info!(deadline = ?self.drain_deadline, "stopping; a second signal ends running transfers");
         let frontend = Arc::clone(&self.frontend);
@@ -415,19 +412,6 @@ async fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedStore>, St
         session_token: None,
     });
     Ok(Some(embedded))
-}
-
-/// For the person in front of the terminal, and once only: the password stands in no log line.
-fn print_first_steps(address: Option<&SocketAddr>, password: &SecretString) {
-    let port = address.map_or(2121, SocketAddr::port);
-    let password = password.expose_secret();
-    eprintln!();
-    eprintln!(
-        "  No users are configured. For this run there is one: user {DEMO_USER}, password {password}"
-    );
-    eprintln!("  Upload:    curl -T FILE ftp://{DEMO_USER}:{password}@127.0.0.1:{port}/");
-    eprintln!("  Download:  curl -O ftp://{DEMO_USER}:{password}@127.0.0.1:{port}/FILE");
-    eprintln!();
 }
 
 #[cfg(test)]

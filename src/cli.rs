@@ -1,6 +1,7 @@
 //! The command line.
 
 mod doctor;
+mod first_steps;
 mod terminal;
 
 use std::io;
@@ -18,7 +19,7 @@ use crate::descriptors::{self, Descriptors};
 use crate::ftp::auth::{HashError, hash_password};
 use crate::health::{self, HealthError, Question};
 use crate::store::Chain;
-use crate::telemetry::{self, LevelSwitch};
+use crate::telemetry::{self, Telemetry};
 
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -167,7 +168,7 @@ fn serve(source: Source) -> Result<(), Failure> {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let served = run_gateway(loaded.config, source.config, telemetry.level()).await;
+        let served = run_gateway(loaded.config, source.config, &telemetry).await;
         telemetry.stop().await;
         served
     })
@@ -177,12 +178,15 @@ fn serve(source: Source) -> Result<(), Failure> {
 async fn run_gateway(
     config: Config,
     file: Option<PathBuf>,
-    level: LevelSwitch,
+    telemetry: &Telemetry,
 ) -> Result<(), Failure> {
     let file = file.or_else(config::file_from_environment);
     let stop = CancellationToken::new();
-    let following = file.map(|file| tokio::spawn(level.follow(file, stop.clone())));
+    let following = file.map(|file| tokio::spawn(telemetry.level().follow(file, stop.clone())));
     let gateway = Gateway::start(config).await?;
+    if let Some(block) = first_steps::block(&gateway) {
+        telemetry.show(&block);
+    }
     gateway.run_until_signal().await;
     stop.cancel();
     if let Some(following) = following {

@@ -13,7 +13,7 @@ pub mod limit;
 mod lines;
 mod traces;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
 use opentelemetry::Context;
@@ -162,6 +162,15 @@ impl Telemetry {
     /// Changes the level of the log while the program runs.
     pub fn level(&self) -> LevelSwitch {
         self.level.clone()
+    }
+
+    /// Writes `block` to standard output, whole, after the log lines so far. It is no log line: no level hides it, and it goes
+    /// nowhere else.
+    pub fn show(&self, block: &str) {
+        let _ = match &self.lines {
+            Some(lines) => lines.clone().write_all(block.as_bytes()),
+            None => std::io::stdout().write_all(block.as_bytes()),
+        };
     }
 
     /// Sends spans and writes log lines that wait, within a bound. Within the runtime.

@@ -1,8 +1,9 @@
 //! `cosgate import`: the configuration of Tencent's COS FTP Server, turned into one for cosgate.
 //!
 //! ```text
-//! ini.rs       lines ──> sections, keys, values with their line numbers
-//! accounts.rs  ──> accounts and options, each value checked; every mistake with its line
+//! text.rs      bytes ──> text, in whatever encoding it was written
+//! ini.rs       ──> sections, keys, values with their line numbers
+//! accounts.rs  ──> accounts and options, each value checked; every mistake with its line (earlier.rs: of old releases)
 //! plan.rs      ──> keys of cosgate, users, secrets, and a note for all that has no counterpart
 //! render.rs    ──> YAML, environment or Helm values; and the secrets, apart
 //! ```
@@ -11,22 +12,29 @@
 //! `check-config`; nothing in the file is passed over in silence.
 
 mod accounts;
+mod earlier;
+mod fields;
 mod ini;
+mod options;
+mod placeholders;
 mod plan;
 mod render;
+mod text;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::printable;
+
+pub use text::{Text, read};
 
 /// What the result is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,34 +100,23 @@ pub struct Mistake {
 pub type Hasher<'a> =
     &'a dyn Fn(&SecretString) -> Result<SecretString, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Reads `path`, at most 1 MiB.
-pub fn read(path: &Path) -> Result<String, ImportError> {
-    let failed = |reason: String| ImportError::File {
-        path: printable(&path.display().to_string()),
-        reason,
-    };
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| failed(format!("cannot be read: {error}")))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(failed(
-            "is larger than 1 MiB; give conf/vsftpd.conf of COS FTP Server".into(),
-        ));
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| failed("is not UTF-8 text; convert it, such as with iconv".into()))
-}
-
 /// Turns `text`, a `vsftpd.conf`, into a configuration; `secret_name` is the Kubernetes Secret that Helm values name.
 pub fn convert(
-    text: &str,
+    text: &Text,
     format: Format,
     secret_name: &str,
     hash: Hasher<'_>,
 ) -> Result<Imported, ImportError> {
     let mut mistakes = Vec::new();
-    let file = ini::parse(text, &mut mistakes);
-    let source = accounts::read(&file, &mut mistakes);
+    let file = ini::parse(&text.content, &mut mistakes);
+    let mut source = accounts::read(&file, &mut mistakes);
+    if !text.is_utf8() {
+        source.notes.push(format!(
+            "the file is not UTF-8; it was read as {}: check the names of users, and that clients send names and passwords \
+             in UTF-8",
+            text.encoding
+        ));
+    }
     if !mistakes.is_empty() {
         mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
         return Err(ImportError::Mistakes(mistakes));
@@ -172,9 +169,6 @@ fn fill(file: &mut File, secrets: &SecretString) -> io::Result<()> {
     file.write_all(secrets.expose_secret().as_bytes())?;
     file.sync_all()
 }
-
-/// Real files have a few KiB.
-const MAX_BYTES: u64 = 1 << 20;
 
 struct Lines<'a>(&'a [Mistake]);
 

@@ -135,26 +135,23 @@ impl Program {
             .nth(1)
             .and_then(|rest| rest.split(']').next());
         let address = address.expect("an address").parse().expect("an address");
+        let mut password = String::new();
+        // with users of its own the program makes none
+        if !env.iter().any(|(key, _)| *key == "COSGATE_USERS") {
+            let block = log.by_ref().map(|line| line.expect("UTF-8"));
+            for line in block.take_while(|line| !line.contains("cosgate init")) {
+                if let Some((_, after)) = line.split_once("user demo, password ") {
+                    password = after.to_owned();
+                }
+            }
+            assert!(!password.is_empty(), "the password is printed");
+        }
         let lines = Arc::clone(&output);
         let log = std::thread::spawn(move || {
             log.map_while(Result::ok)
                 .for_each(|line| append(&lines, &line));
         });
-        let mut hints = BufReader::new(child.stderr.take().expect("piped"));
-        let mut password = String::new();
-        // with users of its own the program prints none
-        while password.is_empty() && !env.iter().any(|(key, _)| *key == "COSGATE_USERS") {
-            let mut line = String::new();
-            assert_ne!(
-                hints.read_line(&mut line).expect("UTF-8"),
-                0,
-                "the password is printed"
-            );
-            let after = line
-                .split_once("password ")
-                .map_or("", |(_, password)| password);
-            password = after.trim_end().to_owned();
-        }
+        let hints = BufReader::new(child.stderr.take().expect("piped"));
         let lines = Arc::clone(&output);
         let hints = std::thread::spawn(move || {
             let hints = hints.lines().map_while(Result::ok);
@@ -257,6 +254,64 @@ async fn with_nothing_configured_it_serves_a_demo_user_and_ends_at_sigterm() {
     assert_eq!(ftp.fetch("RETR f").await.0, b"hello");
     assert_eq!(program.terminate(), Some(0));
     assert_eq!(ftp.reply().await.code, 421);
+}
+
+/// What a program writes to standard output, up to a line with `last` or to its end.
+fn lines_until(child: &mut Child, last: &str) -> Vec<String> {
+    let output = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut lines = Vec::new();
+    for line in output.map_while(Result::ok) {
+        let is_last = line.contains(last);
+        lines.push(line);
+        if is_last {
+            break;
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_demo_user_is_shown_once_in_a_block_of_its_own_whatever_the_log() {
+    for (format, level) in [("text", "info"), ("json", "debug"), ("text", "off")] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let env = [
+            ("COSGATE_LISTEN", "127.0.0.1:0"),
+            ("COSGATE_ADMIN__LISTEN", "127.0.0.1:0"),
+            ("COSGATE_PASSIVE__PORTS", "18990-18993"),
+            ("COSGATE_LOG__FORMAT", format),
+            ("COSGATE_LOG__LEVEL", level),
+        ];
+        let mut child = cosgate(&[], &env)
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let lines = lines_until(&mut child, "cosgate init");
+        child.kill().expect("it runs");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        let passwords = lines.iter().filter(|line| line.contains("password"));
+        assert_eq!(passwords.count(), 1, "{lines:?}");
+        let begin = lines
+            .iter()
+            .position(|line| line.contains("user demo, password "))
+            .expect("a block");
+        // from the blank line before it on nothing else
+        assert_eq!(lines[begin - 1], "");
+        assert!(
+            lines[begin..]
+                .iter()
+                .all(|line| line.is_empty() || line.starts_with("  ")),
+            "{lines:?}"
+        );
+        if format == "text" && level == "info" {
+            let serving = lines.iter().find(|line| line.contains("is serving"));
+            let serving = serving.expect("it is logged before");
+            assert!(serving.contains("admin=127.0.0.1:"), "{serving}");
+            assert!(!serving.contains("Some("), "{serving}");
+        }
+    }
 }
 
 #[tokio::test]

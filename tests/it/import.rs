@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::configuration::run;
+use crate::configuration::{Program, run};
+use crate::support::Ftp;
 
 const VSFTPD_CONF: &str = "\
 [COS_ACCOUNT_0]
@@ -144,4 +145,68 @@ fn a_file_that_is_wrong_writes_nothing_and_is_64() {
     assert!(errors.contains("larger than 1 MiB"), "{errors}");
     let bad_name = [&arguments[..], &["--secret-name", "a: b"]].concat();
     assert_eq!(run(&bad_name, &[], "").0, Some(64));
+}
+
+/// What a shell makes of the file of the secrets.
+fn assignments(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let pair = |line: &str| {
+        let (name, value) = line.split_once('=').expect("an assignment");
+        let value = value.trim_matches('\'').replace("'\\''", "'");
+        (name.to_owned(), value)
+    };
+    lines.map(pair).collect()
+}
+
+#[tokio::test]
+async fn users_of_a_file_in_gbk_log_in_with_the_names_and_passwords_that_they_had() {
+    let present = VSFTPD_CONF
+        .replace(
+            "masquerade_address = 203.0.113.7",
+            "# \u{5ba2}\u{6237}\u{7aef}",
+        )
+        .replace("alice\n", "\u{5f20}\u{4e09}\n")
+        .replace("$pass'word\"99", "\u{53e3}\u{4ee4}'99");
+    let earlier = "\
+[COS_ACCOUNT]
+cos_secretid = AKIDimport77 # \u{5bc6}\u{94a5}
+cos_secretkey = it's-a-key-88
+cos_bucket = files-1250000000
+cos_region = ap-guangzhou
+[FTP_ACCOUNT]
+login_users = \u{674e}\u{56db}:x:R;\u{5f20}\u{4e09}:\u{53e3}\u{4ee4}'99:RW
+[NETWORK]
+listen_port = 2121
+";
+    for conf in [present.as_str(), earlier] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| directory.path().join(name);
+        let (old, secrets, config) = (path("vsftpd.conf"), path("secrets"), path("cosgate.yaml"));
+        let (bytes, _, is_lossy) = encoding_rs::GBK.encode(conf);
+        assert!(!is_lossy && std::str::from_utf8(&bytes).is_err());
+        std::fs::write(&old, &bytes).expect("writes");
+        let arguments = ["import", text(&old), "--secrets-out", text(&secrets)];
+        let (code, output, errors) = run(&arguments, &[], "");
+        assert_eq!(code, Some(0), "{errors}");
+        assert!(errors.contains("it was read as gb18030"), "{errors}");
+        std::fs::write(&config, output).expect("writes");
+
+        let secrets = std::fs::read_to_string(&secrets).expect("UTF-8");
+        let secrets = assignments(&secrets);
+        let mut env: Vec<(&str, &str)> = secrets
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        // everything but the store, which is Tencent's there
+        env.extend([
+            ("COSGATE_CONFIG", text(&config)),
+            ("COSGATE_STORAGE__PROVIDER", "embedded"),
+        ]);
+        let program = Program::start(&env);
+        let mut ftp = Ftp::connect(program.address).await;
+        ftp.login("\u{5f20}\u{4e09}", "\u{53e3}\u{4ee4}'99").await;
+        assert_eq!(ftp.store("STOR f", b"hello").await.code, 226);
+        assert_eq!(ftp.fetch("RETR f").await.0, b"hello");
+        assert_eq!(program.terminate(), Some(0));
+    }
 }

