@@ -3,7 +3,7 @@
 //! ```text
 //! client ──control──> edge: codec, command table, limits ──one command at a time──> engine: libunftp
 //!    │                  │                                   (loopback pair)           │ dispatch, session state
-//!    └────data──────> passive pool ──> Gate in the session's Order ───────────────┐   ▼
+//!    └────data──────> passive pool ──> DataConnectionOffer in the session's Order ───────────────┐   ▼
 //!                                                                                 └─> backend ──> store
 //! ```
 //!
@@ -21,7 +21,7 @@
 //! | [`passive`] | the passive ports |
 //! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`session`] | where edge and backend meet |
-//! | [`engine`], [`backend`] | libunftp and its storage |
+//! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
 //! | [`auth`] | users and passwords |
 //! | [`roster`], [`failures`], `explain` | who is connected, what went wrong and why, for the status page |
 //! | `trace` | the span of a command |
@@ -31,7 +31,6 @@
 mod ascii;
 mod attend;
 pub mod auth;
-pub mod backend;
 pub mod codec;
 pub mod command;
 mod commits;

@@ -19,7 +19,8 @@ use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, SITE_HELP, verb};
 use crate::ftp::connections::Permit;
-use crate::ftp::engine::{Engine, EngineError, carrying};
+use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
+use crate::ftp::engine::{Engine, EngineError};
 use crate::ftp::explain::{cause, ending};
 use crate::ftp::failures::Failure;
 use crate::ftp::listener::Frontend;
@@ -29,7 +30,7 @@ use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::protection::handshake;
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::session::{Done, Order, Session};
+use crate::ftp::session::Session;
 use crate::ftp::tls::Secured;
 use crate::ftp::trace::Trace;
 use crate::store::{Chain, Store, StoreError, VirtualPath};
@@ -313,12 +314,12 @@ impl Edge {
         self.session.begin(verb(&text));
         let span = info_span!("command", session = self.session.id);
         match Command::parse(&text) {
-            Ok(command) => self.obey(command).instrument(span).await,
+            Ok(command) => self.execute_command(command).instrument(span).await,
             Err(reply) => self.send(reply).await,
         }
     }
 
-    async fn obey(&mut self, command: Command) -> Step {
+    async fn execute_command(&mut self, command: Command) -> Step {
         let renaming = std::mem::take(&mut self.renaming);
         if !command.keeps_restart() {
             self.restart = 0;
@@ -463,17 +464,18 @@ impl Edge {
         self.send(Reply::new(211, text)).await
     }
 
-    /// Brings an order about one name to the storage.
-    pub(super) async fn order(
+    /// Brings a request to the storage, and what came of it back.
+    pub(super) async fn execute(
         &mut self,
-        order: Order,
-        path: &VirtualPath,
-    ) -> Step<Result<Done, StoreError>> {
+        request: StorageRequest,
+    ) -> Step<Result<StorageOutcome, StoreError>> {
         let session = Arc::clone(&self.session);
-        session.place(order);
-        let outcome = self.ask(&carrying(path)).await;
-        session.take_order();
-        outcome
+        let verb = request.subcommand();
+        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let ended = engine.execute(request).await;
+        session.take_request();
+        let code = ended.map_err(|failure| Close::engine(&session, &failure))?;
+        self.outcome(verb, code)
     }
 
     /// Keeps a failure for the status page.
@@ -494,7 +496,7 @@ impl Edge {
     }
 
     /// One command to the engine, and what the storage made of it.
-    pub(super) async fn ask(&mut self, line: &str) -> Step<Result<Done, StoreError>> {
+    pub(super) async fn ask(&mut self, line: &str) -> Step<Result<StorageOutcome, StoreError>> {
         let session = Arc::clone(&self.session);
         session.take_outcome();
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
@@ -506,7 +508,11 @@ impl Edge {
     }
 
     /// The storage's word. An engine that answered without having asked the storage is out of step.
-    pub(super) fn outcome(&self, line: &str, code: u16) -> Step<Result<Done, StoreError>> {
+    pub(super) fn outcome(
+        &self,
+        line: &str,
+        code: u16,
+    ) -> Step<Result<StorageOutcome, StoreError>> {
         match self.session.take_outcome() {
             Some(outcome) if outcome.is_ok() == (code < 400) => Ok(outcome),
             _ => {

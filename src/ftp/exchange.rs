@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! PASV     227; the engine is not asked
-//! RETR x   the client's data connection is waited for (bounded)       none: 425, the engine never hears of it
-//!          engine: the order about x -> storage opens the object       missing: 550, no 150 was sent
+//! RETR x   the client's data connection is waited for (bounded)       none: 425, the engine is not asked
+//!          engine: SITE RETRIEVE -> the handler takes the request and opens the object       missing: 550, no 150 was sent
 //!          storage is ready -> 150 -> the data connection is handed to the storage
 //!          bytes move between store and client                         ABOR, NOOP, STAT are answered meanwhile
 //!          storage is done -> engine's final reply -> the edge's final reply, made from the storage's own outcome
@@ -18,16 +18,19 @@ use tracing::{info, warn};
 use crate::ftp::attend::attend;
 use crate::ftp::commits::{Change, Commit};
 use crate::ftp::edge::{Close, DataChannel, Edge, STOPPING, Step};
-use crate::ftp::engine::{EngineError, carrying};
+use crate::ftp::engine::EngineError;
+use crate::ftp::engine::request::{
+    DataConnectionOffer, ListRequest, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest,
+    StoreRequest,
+};
 use crate::ftp::explain::{ending, missed, other_address, unreachable};
 use crate::ftp::glob::is_pattern;
 use crate::ftp::listformat::Format;
 use crate::ftp::net::PeerWatch;
 use crate::ftp::protection::{connect, protect};
 use crate::ftp::reply::Reply;
-use crate::ftp::session::{Done, Gate, GateKeeper, Order};
 use crate::ftp::trace::Trace;
-use crate::ftp::transfer::{ClientData, Subject, Transfer};
+use crate::ftp::transfer::{DataConnection, Subject, Transfer};
 use crate::metrics::Direction;
 use crate::store::{Chain, Interruption, Start, StoreError, VirtualPath};
 
@@ -53,21 +56,22 @@ impl Edge {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
         };
-        let (gate, keeper) = Gate::new();
+        let (offer, ticket) = DataConnectionOffer::new();
         let exchange = Exchange {
             verb: "RETR",
             opening: format!("Sending {path}"),
-            path,
+            path: path.clone(),
             stall: self.frontend.download_stall,
         };
         self.exchange(
             exchange,
-            Order::Download {
+            StorageRequest::Retrieve(RetrieveRequest {
+                path,
                 offset,
                 ascii,
-                gate,
-            },
-            keeper,
+                offer,
+            }),
+            ticket,
         )
         .await
     }
@@ -116,41 +120,32 @@ impl Edge {
         announced: Option<u64>,
         opening: String,
     ) -> Step {
-        let (gate, keeper) = Gate::new();
+        let (offer, ticket) = DataConnectionOffer::new();
         let stall = self.frontend.upload_stall;
         self.exchange(
             Exchange {
                 verb,
-                path,
+                path: path.clone(),
                 opening,
                 stall,
             },
-            Order::Upload {
+            StorageRequest::Store(StoreRequest {
+                path,
                 start,
                 // of text that is what crosses the wire, and more than what is stored
                 announced: announced.filter(|_| !self.converts()),
                 ascii: self.converts(),
-                gate,
-            },
-            keeper,
+                offer,
+            }),
+            ticket,
         )
         .await
     }
 
     pub(super) async fn list(&mut self, format: Format, argument: &str) -> Step {
-        let (path, order) = match self.list_order(format, argument) {
-            Ok(order) => order,
+        let mut request = match self.list_request(format, argument) {
+            Ok(request) => request,
             Err(reply) => return self.send(reply).await,
-        };
-        let (gate, keeper) = Gate::new();
-        let Order::List {
-            format,
-            pattern,
-            directory,
-            ..
-        } = order
-        else {
-            return Err(Close::Silently);
         };
         let verb = match format {
             Format::Long => "LIST",
@@ -159,31 +154,25 @@ impl Edge {
         };
         let exchange = Exchange {
             verb,
-            opening: format!("Listing of {path}"),
-            path,
+            opening: format!("Listing of {}", request.path),
+            path: request.path.clone(),
             stall: self.frontend.download_stall,
         };
-        self.exchange(
-            exchange,
-            Order::List {
-                format,
-                pattern,
-                directory,
-                gate: Some(gate),
-            },
-            keeper,
-        )
-        .await
+        let (offer, ticket) = DataConnectionOffer::new();
+        request.offer = Some(offer);
+        self.exchange(exchange, StorageRequest::List(request), ticket)
+            .await
     }
 
     /// `STAT path`: the listing comes as a reply, without a data connection.
     pub(super) async fn list_in_reply(&mut self, argument: &str) -> Step {
-        let (path, order) = match self.list_order(Format::Long, argument) {
-            Ok(order) => order,
+        let request = match self.list_request(Format::Long, argument) {
+            Ok(request) => request,
             Err(reply) => return self.send(reply).await,
         };
-        let reply = match self.order(order, &path).await? {
-            Ok(Done::Listed {
+        let path = request.path.clone();
+        let reply = match self.execute(StorageRequest::List(request)).await? {
+            Ok(StorageOutcome::Listed {
                 entries,
                 text,
                 is_cut,
@@ -202,8 +191,8 @@ impl Edge {
         self.send(reply).await
     }
 
-    /// A listing's path and order; the last component may be a pattern.
-    fn list_order(&self, format: Format, argument: &str) -> Result<(VirtualPath, Order), Reply> {
+    /// A listing for a reply; the last component of the argument may be a pattern.
+    fn list_request(&self, format: Format, argument: &str) -> Result<ListRequest, Reply> {
         let (directory, pattern) = match argument.rsplit_once('/') {
             _ if matches!(format, Format::Facts(_)) => (argument, None),
             Some((directory, name)) if is_pattern(name) => {
@@ -219,15 +208,13 @@ impl Edge {
             directory if directory.ends_with('/') => directory.to_owned(),
             directory => format!("{directory}/"),
         };
-        Ok((
+        Ok(ListRequest {
             path,
-            Order::List {
-                format,
-                pattern,
-                directory,
-                gate: None,
-            },
-        ))
+            format,
+            pattern,
+            directory,
+            offer: None,
+        })
     }
 
     /// A path as the client typed it, or the reply that refuses it.
@@ -236,7 +223,12 @@ impl Edge {
             .map_err(|error| Reply::from(&StoreError::from(error)))
     }
 
-    async fn exchange(&mut self, exchange: Exchange, order: Order, keeper: GateKeeper) -> Step {
+    async fn exchange(
+        &mut self,
+        exchange: Exchange,
+        request: StorageRequest,
+        ticket: OfferTicket,
+    ) -> Step {
         let mut trace = Trace::begin(self, exchange.verb, &exchange.path);
         if let Some(refusal) = self.unprotected_data() {
             self.data = None;
@@ -250,20 +242,16 @@ impl Edge {
             let refusal = Reply::new(425, "Out of file descriptors, try again later");
             return self.turn_down(&exchange, &mut trace, refusal).await;
         };
-        let direction = match order {
-            Order::Upload { .. } => Direction::Received,
-            _ => Direction::Sent,
+        let direction = match request.is_upload() {
+            true => Direction::Received,
+            false => Direction::Sent,
         };
         let subject = Subject {
             verb: exchange.verb,
             path: exchange.path.clone(),
         };
         let transfer = Transfer::new(subject, control, self.frontend.metrics.bytes(direction));
-        if let Order::Upload {
-            announced: Some(bytes),
-            ..
-        } = order
-        {
+        if let Some(bytes) = request.announced() {
             transfer.expect(bytes);
         }
         self.session.set_transfer(Some(Arc::clone(&transfer)));
@@ -331,9 +319,9 @@ impl Edge {
 
         transfer.connect();
         let moved = self
-            .move_data(&exchange, order, keeper, socket, &transfer)
+            .move_data(&exchange, request, ticket, socket, &transfer)
             .await;
-        self.session.take_order();
+        self.session.take_request();
         self.session.set_transfer(None);
         let outcome = match moved {
             Ok(outcome) => outcome,
@@ -381,18 +369,16 @@ impl Edge {
     async fn move_data(
         &mut self,
         exchange: &Exchange,
-        order: Order,
-        keeper: GateKeeper,
+        request: StorageRequest,
+        ticket: OfferTicket,
         socket: TcpStream,
         transfer: &Arc<Transfer>,
-    ) -> Step<Result<Done, StoreError>> {
+    ) -> Step<Result<StorageOutcome, StoreError>> {
         let session = Arc::clone(&self.session);
-        let GateKeeper { mut ready, data } = keeper;
-        let upload = matches!(order, Order::Upload { .. });
-        session.place(order);
+        let OfferTicket { mut ready, data } = ticket;
+        let upload = request.is_upload();
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
-        let line = carrying(&exchange.path);
-        let mut running = Box::pin(engine.command(&line));
+        let mut running = Box::pin(engine.execute(request));
         let opened = async {
             tokio::select! {
                 biased;
@@ -421,7 +407,7 @@ impl Edge {
                     Some(Ok(stream)) => {
                         let stall = exchange.stall;
                         // the storage may have ended meanwhile; its outcome says why
-                        let _ = data.send(ClientData::new(stream, Arc::clone(transfer), stall));
+                        let _ = data.send(DataConnection::new(stream, Arc::clone(transfer), stall));
                     }
                     Some(Err(reason)) => {
                         transfer.interrupt(reason);
@@ -455,7 +441,7 @@ impl Edge {
         exchange: &Exchange,
         transfer: &Transfer,
         started: Instant,
-        outcome: &Result<Done, StoreError>,
+        outcome: &Result<StorageOutcome, StoreError>,
         reply: &Reply,
         trace: &mut Trace,
     ) {
@@ -466,12 +452,12 @@ impl Edge {
         // in bytes per second
         let rate = (bytes as f64 / seconds.max(1e-6)).round() as u64;
         let size = match outcome {
-            Ok(Done::Stored(stored)) => Some(stored.size),
+            Ok(StorageOutcome::Stored(stored)) => Some(stored.size),
             Err(StoreError::UploadInterrupted { kept, .. }) => *kept,
             _ => None,
         };
         let change = match outcome {
-            Ok(Done::Stored(stored)) => Some(Change::Stored(stored)),
+            Ok(StorageOutcome::Stored(stored)) => Some(Change::Stored(stored)),
             Err(StoreError::UploadInterrupted {
                 reason,
                 kept: Some(kept),
@@ -520,25 +506,28 @@ impl Edge {
     }
 }
 
-fn success(done: &Done) -> Reply {
+fn success(done: &StorageOutcome) -> Reply {
     let text = match done {
-        Done::Stored(stored) if stored.size > stored.received => {
+        StorageOutcome::Stored(stored) if stored.size > stored.received => {
             format!(
                 "Stored, {} bytes received, the file has {} bytes",
                 stored.received, stored.size
             )
         }
-        Done::Stored(stored) => format!("Stored, {} bytes", stored.received),
-        Done::Sent(bytes) => format!("Sent, {bytes} bytes"),
-        Done::Listed {
+        StorageOutcome::Stored(stored) => format!("Stored, {} bytes", stored.received),
+        StorageOutcome::Sent(bytes) => format!("Sent, {bytes} bytes"),
+        StorageOutcome::Listed {
             entries,
             left_out: 0,
             ..
         } => format!("Listed, {entries} entries"),
-        Done::Listed {
+        StorageOutcome::Listed {
             entries, left_out, ..
         } => format!("Listed, {entries} entries; {left_out} keys can't be shown as names"),
-        Done::Plain | Done::Renamed(_) | Done::Entry(_) | Done::Hashes(_) => "Done".to_owned(),
+        StorageOutcome::Plain
+        | StorageOutcome::Renamed(_)
+        | StorageOutcome::Entry(_)
+        | StorageOutcome::Hashes(_) => "Done".to_owned(),
     };
     Reply::new(226, text)
 }

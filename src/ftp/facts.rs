@@ -10,17 +10,17 @@ use std::time::SystemTime;
 use tracing::info;
 
 use crate::ftp::edge::{Edge, Step};
+use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::listformat::{Facts, timestamp};
 use crate::ftp::names::time_reply;
 use crate::ftp::reply::Reply;
-use crate::ftp::session::{Done, Order};
 use crate::ftp::trace::Trace;
 use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};
 
 /// What the storage said about one name.
 struct Asked {
     path: VirtualPath,
-    outcome: Result<Done, StoreError>,
+    outcome: Result<StorageOutcome, StoreError>,
     /// To be ended with the reply.
     trace: Trace,
 }
@@ -33,7 +33,8 @@ impl Edge {
         time: SystemTime,
         path: &str,
     ) -> Step {
-        let Some(asked) = self.ask_about(verb, Order::SetTime(time), path).await? else {
+        let request = |path| StorageRequest::SetTime(path, time);
+        let Some(asked) = self.ask_about(verb, request, path).await? else {
             return Ok(());
         };
         let (path, mut trace) = (asked.path, asked.trace);
@@ -116,12 +117,12 @@ impl Edge {
 
     /// `None`: the client has been told why there are none.
     async fn known_hashes(&mut self, path: &str) -> Step<Option<(VirtualPath, Hashes, Trace)>> {
-        let Some(asked) = self.ask_about("HASH", Order::Hash, path).await? else {
+        let Some(asked) = self.ask_about("HASH", StorageRequest::Hash, path).await? else {
             return Ok(None);
         };
         let (path, mut trace) = (asked.path, asked.trace);
         match asked.outcome {
-            Ok(Done::Hashes(hashes)) => Ok(Some((path, hashes, trace))),
+            Ok(StorageOutcome::Hashes(hashes)) => Ok(Some((path, hashes, trace))),
             Ok(_) => Err(self.out_of_step("HASH", 213)),
             Err(error) => {
                 let reply = self.refusal("HASH", &path, &error, Some(&mut trace));
@@ -131,11 +132,11 @@ impl Edge {
         }
     }
 
-    /// Brings an order about one name to the storage. `None`: the name is bad, and the client has been told.
+    /// Brings a request about one name to the storage. `None`: the name is bad, and the client has been told.
     async fn ask_about(
         &mut self,
         verb: &'static str,
-        order: Order,
+        request: impl FnOnce(VirtualPath) -> StorageRequest,
         path: &str,
     ) -> Step<Option<Asked>> {
         let path = match self.resolve(path) {
@@ -143,7 +144,7 @@ impl Edge {
             Err(reply) => return self.send(reply).await.map(|()| None),
         };
         let trace = Trace::begin(self, verb, &path);
-        let outcome = self.order(order, &path).await?;
+        let outcome = self.execute(request(path.clone())).await?;
         Ok(Some(Asked {
             path,
             outcome,

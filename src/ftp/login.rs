@@ -7,9 +7,9 @@ use tracing::info;
 
 use crate::config::TlsRequired;
 use crate::ftp::auth::{LoginError, Peer};
-use crate::ftp::backend::Backend;
 use crate::ftp::edge::{Close, Edge, STOPPING, Step};
 use crate::ftp::engine::Engine;
+use crate::ftp::engine::backend::Backend;
 
 /// Failed logins that a connection may have; then it is closed.
 const LOGIN_ATTEMPTS: u32 = 3;

@@ -6,9 +6,9 @@ use tracing::info;
 
 use crate::ftp::commits::{Change, Commit};
 use crate::ftp::edge::{Edge, Step};
+use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::listformat::{Facts, facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::session::Done;
 use crate::ftp::trace::Trace;
 use crate::store::{EntryKind, Renamed, StoreError, VirtualPath};
 
@@ -38,7 +38,7 @@ impl Edge {
         &mut self,
         verb: &'static str,
         path: &str,
-        good: impl FnOnce(&VirtualPath, Done) -> Reply,
+        good: impl FnOnce(&VirtualPath, StorageOutcome) -> Reply,
     ) -> Step {
         let path = match self.resolve(path) {
             Ok(path) => path,
@@ -63,8 +63,7 @@ impl Edge {
         let reply = match self.ask(&format!("{asked} {path}")).await? {
             Ok(done) => {
                 if verb == "RNFR" {
-                    self.renames_directory =
-                        matches!(&done, Done::Entry(entry) if entry.kind == EntryKind::Directory);
+                    self.renames_directory = matches!(&done, StorageOutcome::Entry(entry) if entry.kind == EntryKind::Directory);
                 }
                 let reply = good(&path, done);
                 if let (Some(event), Some(trace)) = (audit, &mut trace) {
@@ -103,9 +102,9 @@ impl Edge {
     }
 }
 
-pub(super) fn renamed_reply(_: &VirtualPath, done: Done) -> Reply {
+pub(super) fn renamed_reply(_: &VirtualPath, done: StorageOutcome) -> Reply {
     match done {
-        Done::Renamed(Renamed { left: 1.. }) => Reply::new(
+        StorageOutcome::Renamed(Renamed { left: 1.. }) => Reply::new(
             250,
             "Renamed; what was stored under the old name meanwhile stays there",
         ),
@@ -113,18 +112,18 @@ pub(super) fn renamed_reply(_: &VirtualPath, done: Done) -> Reply {
     }
 }
 
-pub(super) fn size_reply(_: &VirtualPath, done: Done) -> Reply {
+pub(super) fn size_reply(_: &VirtualPath, done: StorageOutcome) -> Reply {
     match done {
-        Done::Entry(entry) if entry.kind == EntryKind::File => {
+        StorageOutcome::Entry(entry) if entry.kind == EntryKind::File => {
             Reply::new(213, entry.size.to_string())
         }
         _ => Reply::from(&StoreError::IsDirectory),
     }
 }
 
-pub(super) fn time_reply(_: &VirtualPath, done: Done) -> Reply {
+pub(super) fn time_reply(_: &VirtualPath, done: StorageOutcome) -> Reply {
     match done {
-        Done::Entry(entry) => match entry.modified {
+        StorageOutcome::Entry(entry) => match entry.modified {
             Some(time) => Reply::new(213, timestamp(time)),
             None => Reply::new(550, "The directory has no time of its own"),
         },
@@ -132,8 +131,8 @@ pub(super) fn time_reply(_: &VirtualPath, done: Done) -> Reply {
     }
 }
 
-pub(super) fn facts_reply(path: &VirtualPath, done: Done, chosen: Facts) -> Reply {
-    let Done::Entry(entry) = done else {
+pub(super) fn facts_reply(path: &VirtualPath, done: StorageOutcome, chosen: Facts) -> Reply {
+    let StorageOutcome::Entry(entry) = done else {
         return Reply::from(&StoreError::NotFound);
     };
     let mut text = format!("Facts of {path}\n");

@@ -1,8 +1,5 @@
-//! What is known of one control connection, and how the edge and the storage backend meet in it.
-//!
-//! libunftp calls the backend with a path. Everything else that a command means (the client's data connection, the restart
-//! offset, the listing's format) the edge leaves here as an [`Order`] right before it sends the command, and what came of
-//! it the backend leaves here as an outcome. One command is in flight at a time, so there is one place for each.
+//! What is known of one control connection, and where the edge and the engine's storage meet: a slot for the
+//! [request](crate::ftp::engine::request) in hand and one for what came of it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use secrecy::SecretString;
-use tokio::sync::oneshot;
 use tracing::Span;
 
 use crate::ftp::auth::User;
-use crate::ftp::listformat::Format;
-use crate::ftp::transfer::{ClientData, Transfer};
-use crate::store::{Entry, Hashes, Interruption, Renamed, Start, StoreError, Stored};
+use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
+use crate::ftp::transfer::Transfer;
+use crate::store::{Interruption, StoreError};
 
 /// One control connection.
 #[derive(Debug)]
@@ -32,9 +28,9 @@ pub struct Session {
     /// When the client connected.
     pub since: SystemTime,
     user: OnceLock<Arc<User>>,
-    order: Mutex<Option<Order>>,
+    request: Mutex<Option<StorageRequest>>,
     transfer: Mutex<Option<Arc<Transfer>>>,
-    outcome: Mutex<Option<Result<Done, StoreError>>>,
+    outcome: Mutex<Option<Result<StorageOutcome, StoreError>>>,
     span: Mutex<Span>,
     at_work: AtomicBool,
     secured: AtomicBool,
@@ -46,120 +42,10 @@ pub struct Session {
 pub struct Doing {
     /// The last command's verb; empty before the first.
     pub verb: &'static str,
-    /// Whether it is still being obeyed.
+    /// Whether it is still running.
     pub is_running: bool,
     /// When it came; or when it was answered.
     pub since: Instant,
-}
-
-/// What the storage has to do with the name that libunftp brings it; without one it is asked what the name is.
-#[derive(Debug)]
-pub enum Order {
-    /// `STOR`, `APPE`, `STOU`
-    Upload {
-        /// What is kept of the object that is there.
-        start: Start,
-        /// Bytes that the client announced with ALLO.
-        announced: Option<u64>,
-        /// Line ends are converted.
-        ascii: bool,
-        /// Where the bytes come from.
-        gate: Gate,
-    },
-    /// `RETR`
-    Download {
-        /// From which byte on.
-        offset: u64,
-        /// Line ends are converted.
-        ascii: bool,
-        /// Where the bytes go.
-        gate: Gate,
-    },
-    /// `LIST`, `NLST`, `MLSD`, `STAT`
-    List {
-        /// The kind of lines.
-        format: Format,
-        /// A shell pattern that names must fit, unless something has just this name.
-        pattern: Option<String>,
-        /// Stands before names in NLST.
-        directory: String,
-        /// Where the lines go; none collects a bounded number for a reply.
-        gate: Option<Gate>,
-    },
-    /// `MFMT`
-    SetTime(SystemTime),
-    /// `HASH`
-    Hash,
-}
-
-/// The storage says when it is ready, and then gets the client's data connection.
-///
-/// So a missing file is refused before the client is told to expect data, and under TLS the handshake follows the 150.
-#[derive(Debug)]
-pub struct Gate {
-    ready: oneshot::Sender<()>,
-    data: oneshot::Receiver<ClientData>,
-}
-
-/// The edge's end of a [`Gate`].
-#[derive(Debug)]
-pub struct GateKeeper {
-    /// Resolves when the storage is ready; fails when it ended before.
-    pub ready: oneshot::Receiver<()>,
-    /// Takes the client's data connection. Dropping it ends the storage's wait.
-    pub data: oneshot::Sender<ClientData>,
-}
-
-/// What a storage call came to.
-#[derive(Debug)]
-pub enum Done {
-    /// Nothing more to say.
-    Plain,
-    /// What a name is.
-    Entry(Entry),
-    /// What the store knows of a file's content, with the file's size.
-    Hashes(Hashes),
-    /// A rename.
-    Renamed(Renamed),
-    /// An upload.
-    Stored(Stored),
-    /// A download, with its bytes.
-    Sent(u64),
-    /// A listing: how many lines, and the lines themselves if no data connection took them.
-    Listed {
-        /// Lines.
-        entries: u64,
-        /// Keys that no path leads to, and so have no line.
-        left_out: u64,
-        /// The lines for a reply, cut after a bounded number.
-        text: String,
-        /// There were more.
-        is_cut: bool,
-    },
-}
-
-impl Gate {
-    /// A gate and its keeper.
-    pub fn new() -> (Gate, GateKeeper) {
-        let (ready, is_ready) = oneshot::channel();
-        let (data, take_data) = oneshot::channel();
-        (
-            Gate {
-                ready,
-                data: take_data,
-            },
-            GateKeeper {
-                ready: is_ready,
-                data,
-            },
-        )
-    }
-
-    /// Says that the transfer can begin and waits for the client's data connection. `None`: the edge gave up.
-    pub async fn open(self) -> Option<ClientData> {
-        self.ready.send(()).ok()?;
-        self.data.await.ok()
-    }
 }
 
 impl Session {
@@ -177,7 +63,7 @@ impl Session {
             engine_password,
             since: SystemTime::now(),
             user: OnceLock::new(),
-            order: Mutex::new(None),
+            request: Mutex::new(None),
             transfer: Mutex::new(None),
             outcome: Mutex::new(None),
             span: Mutex::new(Span::none()),
@@ -201,7 +87,7 @@ impl Session {
         self.secured.load(Ordering::Relaxed)
     }
 
-    /// Notes a command that is being obeyed.
+    /// Notes a command that begins.
     pub fn begin(&self, verb: &'static str) {
         *lock(&self.doing) = Doing {
             verb,
@@ -232,18 +118,18 @@ impl Session {
         let _ = self.user.set(user);
     }
 
-    /// Leaves an order for the next storage call. An order that nobody took is dropped.
-    pub fn place(&self, order: Order) {
-        *lock(&self.order) = Some(order);
+    /// Leaves a request for the engine's handler. One that nobody took is dropped.
+    pub fn submit(&self, request: StorageRequest) {
+        *lock(&self.request) = Some(request);
         lock(&self.outcome).take();
     }
 
-    /// The order, for the storage; or back again, for the edge, if no storage call took it.
-    pub fn take_order(&self) -> Option<Order> {
-        lock(&self.order).take()
+    /// The request, for the handler; or back again, for the edge, if none took it.
+    pub fn take_request(&self) -> Option<StorageRequest> {
+        lock(&self.request).take()
     }
 
-    /// Notes the transfer that the next order belongs to, or that there is none.
+    /// Notes the transfer that the next request belongs to, or that there is none.
     pub fn set_transfer(&self, transfer: Option<Arc<Transfer>>) {
         *lock(&self.transfer) = transfer;
     }
@@ -285,12 +171,12 @@ impl Session {
     }
 
     /// Leaves what came of a storage call.
-    pub fn report(&self, outcome: Result<Done, StoreError>) {
+    pub fn report(&self, outcome: Result<StorageOutcome, StoreError>) {
         *lock(&self.outcome) = Some(outcome);
     }
 
     /// What the last storage call came to; `None` if there was none.
-    pub fn take_outcome(&self) -> Option<Result<Done, StoreError>> {
+    pub fn take_outcome(&self) -> Option<Result<StorageOutcome, StoreError>> {
         lock(&self.outcome).take()
     }
 

@@ -100,7 +100,7 @@ impl Trace {
         self.span.record("file.size", file);
     }
 
-    /// The command has been obeyed.
+    /// The command has ended well.
     pub(super) fn complete(&mut self, code: u16) {
         self.end("complete", code);
     }

@@ -262,11 +262,11 @@ impl Transfer {
 
 /// The client's data connection in the hands of the storage.
 ///
-/// Whatever happens to it, the client can tell a whole transfer from a broken one: unless [`ClientData::close`] or a clean
+/// Whatever happens to it, the client can tell a whole transfer from a broken one: unless [`DataConnection::close`] or a clean
 /// end of an upload came first, dropping it resets the connection.
 #[derive(Debug)]
-pub struct ClientData {
-    /// Taken only by [`ClientData::close`].
+pub struct DataConnection {
+    /// Taken only by [`DataConnection::close`].
     stream: Option<Stream>,
     transfer: Arc<Transfer>,
     stall: Duration,
@@ -278,10 +278,10 @@ pub struct ClientData {
 /// How long our end of the connection may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-impl ClientData {
+impl DataConnection {
     /// `stall` bounds each wait for the client to send or to take something.
     pub fn new(stream: Stream, transfer: Arc<Transfer>, stall: Duration) -> Self {
-        ClientData {
+        DataConnection {
             stream: Some(stream),
             transfer,
             stall,
@@ -317,7 +317,7 @@ impl ClientData {
 fn open(stream: &mut Option<Stream>) -> &mut Stream {
     stream
         .as_mut()
-        .expect("only close() takes the stream, and it takes the whole ClientData")
+        .expect("only close() takes the stream, and it takes the whole DataConnection")
 }
 
 /// Throws away what the peer still sends, until it closes.
@@ -357,7 +357,7 @@ async fn bounded<T>(
     Err(transfer.interruption().unwrap_or(reason))
 }
 
-impl Source for ClientData {
+impl Source for DataConnection {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Interruption> {
         if self.closed {
             return Ok(0);
@@ -398,7 +398,7 @@ impl Source for ClientData {
     }
 }
 
-impl Sink for ClientData {
+impl Sink for DataConnection {
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
         // one wait per write(2), so that a slow client that moves at all isn't called stalled
         while !bytes.is_empty() {
@@ -422,7 +422,7 @@ impl Sink for ClientData {
     }
 }
 
-impl Drop for ClientData {
+impl Drop for DataConnection {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.as_ref().filter(|_| !self.closed) {
             reset_on_close(stream.tcp());

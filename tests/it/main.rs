@@ -17,6 +17,8 @@ mod doctor;
 mod downloads;
 mod drain;
 mod endings;
+mod engine;
+
 mod events;
 mod faults;
 mod full_disk;

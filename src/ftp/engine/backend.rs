@@ -1,0 +1,362 @@
+//! libunftp's storage on top of [`Store`].
+//!
+//! An ordinary backend: libunftp's own server can run on it, uploads and downloads included ([`StorageBackend::put`] and
+//! [`StorageBackend::get`] stream through `bridge.rs`). The gateway's edge uses it in two ways: commands on names
+//! (CWD, SIZE, MDTM, MKD, RMD, DELE, RNFR, RNTO) come through this trait, transfers through the handlers beside this file, which work
+//! on the client's own data connection. What came of either is left in the session; libunftp learns the kind of a failure only.
+
+use std::fmt::{self, Debug};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use libunftp::options::{Reply, ReplyCode};
+use tokio::io::AsyncRead;
+use tracing::Instrument;
+use unftp_core::auth::DefaultUser;
+use unftp_core::storage::{
+    Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
+};
+
+use crate::ftp::auth::{Right, User};
+use crate::ftp::engine::bridge::{ReaderSource, download_reader};
+use crate::ftp::engine::request::StorageOutcome;
+use crate::ftp::reply;
+use crate::ftp::session::Session;
+use crate::store::{Entry, EntryKind, Home, Intent, Start, Store, StoreError, VirtualPath};
+
+/// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.
+const MAX_LISTED: usize = 100_000;
+
+/// The storage of one session.
+#[derive(Clone)]
+pub struct Backend {
+    pub(super) session: Arc<Session>,
+    pub(super) store: Store,
+    pub(super) max_file_size: u64,
+}
+
+impl Backend {
+    /// `max_file_size` in bytes.
+    pub fn new(session: Arc<Session>, store: Store, max_file_size: u64) -> Self {
+        Backend {
+            session,
+            store,
+            max_file_size,
+        }
+    }
+
+    /// Runs one storage call and leaves what came of it in the session.
+    async fn run(
+        &self,
+        call: impl Future<Output = Result<StorageOutcome, StoreError>>,
+    ) -> EngineResult<()> {
+        let at_work = self.session.begin_work();
+        let outcome = call.instrument(self.session.span()).await;
+        let kind = outcome.as_ref().map(drop).map_err(kind);
+        self.session.report(outcome);
+        drop(at_work);
+        kind.map_err(Error::from)
+    }
+
+    /// Runs the storage call of a handler. The edge makes the client's reply from the outcome.
+    pub(super) async fn reply(
+        &self,
+        call: impl Future<Output = Result<StorageOutcome, StoreError>>,
+    ) -> Reply {
+        match self.run(call).await {
+            Ok(()) => Reply::new(ReplyCode::CommandOkay, "Done"),
+            Err(_) => Reply::new(ReplyCode::LocalError, "Failed"),
+        }
+    }
+
+    fn user(&self) -> Result<&User, StoreError> {
+        self.session
+            .user()
+            .map(Arc::as_ref)
+            .ok_or(StoreError::Forbidden)
+    }
+
+    /// The home of a user who has this right.
+    pub(super) fn home(&self, right: Right) -> Result<&Home, StoreError> {
+        let user = self.user()?;
+        user.may(right).map(|()| &user.home)
+    }
+
+    /// Waits for the store, unless the transfer is interrupted meanwhile.
+    pub(super) async fn or_interrupted<T>(
+        &self,
+        wait: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::select! {
+            biased;
+            done = wait => done,
+            reason = self.session.interrupted() => Err(StoreError::Interrupted(reason)),
+        }
+    }
+
+    /// The edge gave the data connection up before it was handed over.
+    pub(super) fn given_up(&self) -> StoreError {
+        StoreError::Interrupted(self.session.interruption())
+    }
+}
+
+/// A handler was called without its request; the edge, which finds no outcome, ends the session.
+pub(super) fn out_of_step() -> Reply {
+    Reply::new(ReplyCode::BadCommandSequence, "No such request")
+}
+
+/// What libunftp makes its own reply from, by the code that the edge replies with.
+fn kind(error: &StoreError) -> ErrorKind {
+    match reply::Reply::from(error).code {
+        426 => ErrorKind::ConnectionClosed,
+        450 => ErrorKind::TransientFileNotAvailable,
+        452 => ErrorKind::InsufficientStorageSpaceError,
+        550 => ErrorKind::PermanentFileNotAvailable,
+        552 => ErrorKind::ExceededStorageAllocationError,
+        553 => ErrorKind::FileNameNotAllowedError,
+        _ => ErrorKind::LocalError,
+    }
+}
+
+/// libunftp's paths are text; they are resolved here, so that nothing depends on its idea of a path.
+fn resolve(path: &Path) -> Result<VirtualPath, StoreError> {
+    let text = path.to_str().ok_or(StoreError::BadName(
+        crate::store::NameError::ControlCharacter,
+    ))?;
+    Ok(VirtualPath::resolve(&VirtualPath::root(), text)?)
+}
+
+/// What libunftp gets to see of a name.
+#[derive(Debug)]
+pub struct EngineMetadata(Entry);
+
+impl Metadata for EngineMetadata {
+    fn len(&self) -> u64 {
+        self.0.size
+    }
+
+    fn is_dir(&self) -> bool {
+        self.0.kind == EntryKind::Directory
+    }
+
+    fn is_file(&self) -> bool {
+        self.0.kind == EntryKind::File
+    }
+
+    fn is_symlink(&self) -> bool {
+        false
+    }
+
+    fn modified(&self) -> EngineResult<SystemTime> {
+        // as in the edge's own listings, a directory without a marker has no time
+        Ok(self.0.modified.unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    fn gid(&self) -> u32 {
+        0
+    }
+
+    fn uid(&self) -> u32 {
+        0
+    }
+}
+
+#[async_trait]
+impl StorageBackend<DefaultUser> for Backend {
+    type Metadata = EngineMetadata;
+
+    fn supported_features(&self) -> u32 {
+        FEATURE_RESTART
+    }
+
+    async fn metadata<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<EngineMetadata> {
+        let path = path.as_ref().to_owned();
+        let mut found = None;
+        let call = async {
+            let entry = self
+                .store
+                .entry(&self.user()?.home, &resolve(&path)?)
+                .await?;
+            found = Some(entry.clone());
+            Ok(StorageOutcome::Entry(entry))
+        };
+        self.run(call).await?;
+        found
+            .map(EngineMetadata)
+            .ok_or_else(|| Error::from(ErrorKind::LocalError))
+    }
+
+    async fn del<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .delete(self.home(Right::Delete)?, &resolve(&path)?)
+                .await?;
+            Ok(StorageOutcome::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn mkd<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .make_directory(self.home(Right::Write)?, &resolve(&path)?)
+                .await?;
+            Ok(StorageOutcome::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn rmd<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .remove_directory(self.home(Right::Delete)?, &resolve(&path)?)
+                .await?;
+            Ok(StorageOutcome::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn rename<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        from: P,
+        to: P,
+    ) -> EngineResult<()> {
+        let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
+        let call = async {
+            let home = self.home(Right::Rename)?;
+            let renamed = self
+                .store
+                .rename(home, &resolve(&from)?, &resolve(&to)?)
+                .await?;
+            Ok(StorageOutcome::Renamed(renamed))
+        };
+        self.run(call).await
+    }
+
+    async fn cwd<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<()> {
+        let path = path.as_ref().to_owned();
+        let call = async {
+            self.store
+                .directory_entry(&self.user()?.home, &resolve(&path)?)
+                .await?;
+            Ok(StorageOutcome::Plain)
+        };
+        self.run(call).await
+    }
+
+    async fn put<P: AsRef<Path> + Send + Debug, R: AsyncRead + Send + Sync + Unpin + 'static>(
+        &self,
+        _: &DefaultUser,
+        input: R,
+        path: P,
+        start_pos: u64,
+    ) -> EngineResult<u64> {
+        let path = path.as_ref().to_owned();
+        let mut received = 0;
+        let call = async {
+            let (home, path) = (self.home(Right::Write)?, resolve(&path)?);
+            home.check_new(&path)?;
+            let intent = Intent {
+                start: match start_pos {
+                    0 => Start::New,
+                    offset => Start::At(offset),
+                },
+                announced: None,
+                max_bytes: self.max_file_size,
+            };
+            self.store.check_collision(home, &path).await?;
+            let key = home.key(&path)?;
+            let stored = self
+                .store
+                .upload(&key, intent, &mut ReaderSource(input))
+                .await?;
+            self.store.saw_stored(&key);
+            received = stored.received;
+            Ok(StorageOutcome::Stored(stored))
+        };
+        self.run(call).await?;
+        Ok(received)
+    }
+
+    async fn get<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+        start_pos: u64,
+    ) -> EngineResult<Box<dyn AsyncRead + Send + Sync + Unpin>> {
+        let path = path.as_ref().to_owned();
+        let opened = async {
+            let key = self.home(Right::Read)?.key(&resolve(&path)?)?;
+            self.store.open(&key, start_pos).await
+        };
+        match opened.await {
+            Ok(download) => Ok(Box::new(download_reader(download))),
+            Err(error) => Err(Error::from(kind(&error))),
+        }
+    }
+
+    async fn list<P: AsRef<Path> + Send + Debug>(
+        &self,
+        _: &DefaultUser,
+        path: P,
+    ) -> EngineResult<Vec<Fileinfo<PathBuf, EngineMetadata>>> {
+        let directory = path.as_ref().to_owned();
+        let listed = async {
+            let path = resolve(&directory)?;
+            let mut listing = self.store.list(self.home(Right::List)?.directory(&path)?);
+            let mut all = Vec::new();
+            loop {
+                match listing.next_page().await {
+                    Ok(Some(entries)) => all.extend(entries),
+                    Ok(None) => return Ok(all),
+                    Err(StoreError::NotFound) if path.is_root() => return Ok(all),
+                    Err(error) => return Err(error),
+                }
+                if all.len() > MAX_LISTED {
+                    return Err(StoreError::NoMemory);
+                }
+            }
+        };
+        let all: Vec<Entry> = listed
+            .await
+            .map_err(|error: StoreError| Error::from(kind(&error)))?;
+        let info = |entry: Entry| Fileinfo {
+            path: directory.join(&entry.name),
+            metadata: EngineMetadata(entry),
+        };
+        Ok(all.into_iter().map(info).collect())
+    }
+}
+
+impl Debug for Backend {
+    /// libunftp prints its storage in every one of its spans.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
+    }
+}

@@ -1,0 +1,191 @@
+//! `LIST`, `NLST`, `MLSD`, `STAT`: a listing to the client's data connection, or for a reply.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
+use unftp_core::auth::DefaultUser;
+
+use crate::ftp::auth::Right;
+use crate::ftp::engine::backend::{Backend, out_of_step};
+use crate::ftp::engine::request::{ListRequest, StorageOutcome, StorageRequest};
+use crate::ftp::glob::matches;
+use crate::ftp::listformat::Format;
+use crate::ftp::transfer::DataConnection;
+use crate::store::{Entry, Home, Sink, StoreError, VirtualPath};
+
+/// Bytes of listing lines that are gathered before they are written.
+const LIST_CHUNK: usize = 16 * 1024;
+
+/// The most lines of a listing that is sent as a reply (`STAT path`).
+const REPLY_LINES: u64 = 1000;
+
+/// Takes [`StorageRequest::List`].
+#[derive(Debug)]
+pub(super) struct ListHandler;
+
+#[async_trait]
+impl SiteCommandHandler<Backend, DefaultUser> for ListHandler {
+    async fn handle(&self, context: &SiteCommandContext<Backend, DefaultUser>) -> Reply {
+        match context.storage.session.take_request() {
+            Some(StorageRequest::List(request)) => {
+                let backend = &context.storage;
+                backend.reply(backend.list_entries(request)).await
+            }
+            _ => out_of_step(),
+        }
+    }
+}
+
+impl Backend {
+    async fn list_entries(&self, request: ListRequest) -> Result<StorageOutcome, StoreError> {
+        let ListRequest {
+            path,
+            format,
+            pattern,
+            directory,
+            offer,
+        } = request;
+        let mut outlet = Outlet::new(format, pattern, directory);
+        let home = self.home(Right::List)?;
+        let literal = match &outlet.pattern {
+            Some(pattern) => self.named_literally(home, &path, pattern).await?,
+            None => None,
+        };
+        let path = match &literal {
+            Some(named) => {
+                outlet.directory += &format!("{}/", named.name());
+                outlet.pattern = None;
+                named
+            }
+            None => &path,
+        };
+        let mut listing = self.store.list(home.directory(path)?);
+        let mut page = match self.or_interrupted(listing.next_page()).await {
+            Err(StoreError::NotFound) if path.is_root() => Some(Vec::new()),
+            // not a directory: a file lists itself, under the name that the client gave
+            Err(StoreError::NotFound) => {
+                let end = outlet.directory.trim_end_matches('/').rfind('/');
+                outlet.directory.truncate(end.map_or(0, |at| at + 1));
+                let file = self
+                    .or_interrupted(self.store.file_entry(home, path))
+                    .await?;
+                if matches!(outlet.format, Format::Facts(_)) {
+                    return Err(StoreError::NotADirectory);
+                }
+                Some(vec![file])
+            }
+            page => page?,
+        };
+        if let Some(offer) = offer {
+            outlet.data = Some(offer.accept().await.ok_or_else(|| self.given_up())?);
+        }
+        while let Some(entries) = page {
+            for entry in &entries {
+                outlet.line(entry).await?;
+            }
+            page = if outlet.is_cut {
+                None
+            } else {
+                self.or_interrupted(listing.next_page()).await?
+            };
+        }
+        outlet.left_out = listing.left_out();
+        outlet.finish().await
+    }
+
+    /// What has the name of a pattern, such as a file `a[1].txt`: it is what the client means.
+    async fn named_literally(
+        &self,
+        home: &Home,
+        directory: &VirtualPath,
+        pattern: &str,
+    ) -> Result<Option<VirtualPath>, StoreError> {
+        let named = VirtualPath::resolve(directory, pattern)?;
+        // one request where there is no such name, which is nearly always
+        if !self
+            .or_interrupted(self.store.any_begins(home, &named))
+            .await?
+        {
+            return Ok(None);
+        }
+        match self.or_interrupted(self.store.entry(home, &named)).await {
+            Ok(_) => Ok(Some(named)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where the lines of a listing go.
+struct Outlet {
+    format: Format,
+    pattern: Option<String>,
+    directory: String,
+    now: SystemTime,
+    text: String,
+    entries: u64,
+    /// Entries were left out, since a reply has no room for more.
+    is_cut: bool,
+    left_out: u64,
+    data: Option<DataConnection>,
+}
+
+impl Outlet {
+    fn new(format: Format, pattern: Option<String>, directory: String) -> Self {
+        Outlet {
+            format,
+            pattern,
+            directory,
+            now: SystemTime::now(),
+            text: String::new(),
+            entries: 0,
+            is_cut: false,
+            left_out: 0,
+            data: None,
+        }
+    }
+
+    async fn line(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let pattern = self.pattern.as_deref();
+        if pattern.is_some_and(|pattern| !matches(pattern, &entry.name)) {
+            return Ok(());
+        }
+        if self.data.is_none() && self.entries >= REPLY_LINES {
+            self.is_cut = true;
+            return Ok(());
+        }
+        self.format
+            .line(entry, &self.directory, self.now, &mut self.text);
+        self.entries += 1;
+        if self.text.len() >= LIST_CHUNK
+            && let Some(data) = &mut self.data
+        {
+            data.write(self.text.as_bytes())
+                .await
+                .map_err(StoreError::Interrupted)?;
+            self.text.clear();
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<StorageOutcome, StoreError> {
+        if let Some(mut data) = self.data.take() {
+            data.write(self.text.as_bytes())
+                .await
+                .map_err(StoreError::Interrupted)?;
+            data.transfer()
+                .commit(false)
+                .await
+                .map_err(StoreError::Interrupted)?;
+            data.close().await.map_err(StoreError::Interrupted)?;
+            self.text.clear();
+        }
+        Ok(StorageOutcome::Listed {
+            entries: self.entries,
+            left_out: self.left_out,
+            text: self.text,
+            is_cut: self.is_cut,
+        })
+    }
+}

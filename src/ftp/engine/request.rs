@@ -1,0 +1,167 @@
+//! What the edge asks of the storage, and what came of it.
+//!
+//! A transfer command means more than a path: the client's data connection, the restart offset, the listing's format. The edge leaves
+//! all of it in the session as one [`StorageRequest`], the handler of the `SITE` subcommand that the engine dispatches to takes it, and
+//! the [`StorageOutcome`] or the error goes back the same way. One command is in flight at a time, so there is one place for each.
+
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+use crate::ftp::listformat::Format;
+use crate::ftp::transfer::DataConnection;
+use crate::store::{Entry, Hashes, Renamed, Start, Stored, VirtualPath};
+
+/// One request of the edge.
+#[derive(Debug)]
+pub enum StorageRequest {
+    /// `STOR`, `APPE`, `STOU`
+    Store(StoreRequest),
+    /// `RETR`
+    Retrieve(RetrieveRequest),
+    /// `LIST`, `NLST`, `MLSD`, `STAT`
+    List(ListRequest),
+    /// `MFMT`: the file, and its new time.
+    SetTime(VirtualPath, SystemTime),
+    /// `HASH`: the file.
+    Hash(VirtualPath),
+}
+
+/// An upload.
+#[derive(Debug)]
+pub struct StoreRequest {
+    /// The file.
+    pub path: VirtualPath,
+    /// What is kept of the object that is there.
+    pub start: Start,
+    /// Bytes that the client announced with ALLO.
+    pub announced: Option<u64>,
+    /// Line ends are converted.
+    pub ascii: bool,
+    /// Where the bytes come from.
+    pub offer: DataConnectionOffer,
+}
+
+/// A download.
+#[derive(Debug)]
+pub struct RetrieveRequest {
+    /// The file.
+    pub path: VirtualPath,
+    /// From which byte on.
+    pub offset: u64,
+    /// Line ends are converted.
+    pub ascii: bool,
+    /// Where the bytes go.
+    pub offer: DataConnectionOffer,
+}
+
+/// A listing.
+#[derive(Debug)]
+pub struct ListRequest {
+    /// A directory, or a file, which lists itself.
+    pub path: VirtualPath,
+    /// The kind of lines.
+    pub format: Format,
+    /// A shell pattern that names must fit, unless something has just this name.
+    pub pattern: Option<String>,
+    /// Stands before names in NLST.
+    pub directory: String,
+    /// Where the lines go; none collects a bounded number for a reply.
+    pub offer: Option<DataConnectionOffer>,
+}
+
+/// What the storage did.
+#[derive(Debug)]
+pub enum StorageOutcome {
+    /// Nothing more to say.
+    Plain,
+    /// What a name is.
+    Entry(Entry),
+    /// What the store knows of a file's content, with the file's size.
+    Hashes(Hashes),
+    /// A rename.
+    Renamed(Renamed),
+    /// An upload.
+    Stored(Stored),
+    /// A download, with its bytes.
+    Sent(u64),
+    /// A listing: how many lines, and the lines themselves if no data connection took them.
+    Listed {
+        /// Lines.
+        entries: u64,
+        /// Keys that no path leads to, and so have no line.
+        left_out: u64,
+        /// The lines for a reply, cut after a bounded number.
+        text: String,
+        /// There were more.
+        is_cut: bool,
+    },
+}
+
+/// The storage says when it is ready, and then gets the client's data connection.
+///
+/// So a missing file is refused before the client expects data, and under TLS the handshake follows the 150.
+#[derive(Debug)]
+pub struct DataConnectionOffer {
+    ready: oneshot::Sender<()>,
+    data: oneshot::Receiver<DataConnection>,
+}
+
+/// The edge's end of a [`DataConnectionOffer`].
+#[derive(Debug)]
+pub struct OfferTicket {
+    /// Resolves when the storage is ready; fails when it ended before.
+    pub ready: oneshot::Receiver<()>,
+    /// Takes the client's data connection. Dropping it ends the storage's wait.
+    pub data: oneshot::Sender<DataConnection>,
+}
+
+impl DataConnectionOffer {
+    /// An offer and its ticket.
+    pub fn new() -> (DataConnectionOffer, OfferTicket) {
+        let (ready, is_ready) = oneshot::channel();
+        let (data, take_data) = oneshot::channel();
+        (
+            DataConnectionOffer {
+                ready,
+                data: take_data,
+            },
+            OfferTicket {
+                ready: is_ready,
+                data,
+            },
+        )
+    }
+
+    /// Says that the transfer can begin and waits for the client's data connection. `None`: the edge gave up.
+    pub async fn accept(self) -> Option<DataConnection> {
+        self.ready.send(()).ok()?;
+        self.data.await.ok()
+    }
+}
+
+impl StorageRequest {
+    /// The `SITE` subcommand whose handler takes it.
+    pub(in crate::ftp) fn subcommand(&self) -> &'static str {
+        match self {
+            StorageRequest::Store(_) => "STORE",
+            StorageRequest::Retrieve(_) => "RETRIEVE",
+            StorageRequest::List(_) => "LIST",
+            StorageRequest::SetTime(..) => "SET-TIME",
+            StorageRequest::Hash(_) => "HASH",
+        }
+    }
+
+    /// True if bytes come from the client.
+    pub fn is_upload(&self) -> bool {
+        matches!(self, StorageRequest::Store(_))
+    }
+
+    /// Bytes that will cross the data connection, if the client has announced them.
+    pub fn announced(&self) -> Option<u64> {
+        match self {
+            StorageRequest::Store(request) => request.announced,
+            _ => None,
+        }
+    }
+}

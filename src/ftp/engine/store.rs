@@ -1,0 +1,96 @@
+//! `STOR`, `APPE`, `STOU`: an upload from the client's data connection.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
+use unftp_core::auth::DefaultUser;
+
+use crate::ftp::ascii::AsciiSource;
+use crate::ftp::auth::Right;
+use crate::ftp::engine::backend::{Backend, out_of_step};
+use crate::ftp::engine::request::{
+    DataConnectionOffer, StorageOutcome, StorageRequest, StoreRequest,
+};
+use crate::ftp::session::Session;
+use crate::ftp::transfer::DataConnection;
+use crate::store::{Intent, Interruption, Source, StoreError};
+
+/// Takes [`StorageRequest::Store`].
+#[derive(Debug)]
+pub(super) struct StoreHandler;
+
+#[async_trait]
+impl SiteCommandHandler<Backend, DefaultUser> for StoreHandler {
+    async fn handle(&self, context: &SiteCommandContext<Backend, DefaultUser>) -> Reply {
+        match context.storage.session.take_request() {
+            Some(StorageRequest::Store(request)) => {
+                let backend = &context.storage;
+                backend.reply(backend.receive(request)).await
+            }
+            _ => out_of_step(),
+        }
+    }
+}
+
+impl Backend {
+    async fn receive(&self, request: StoreRequest) -> Result<StorageOutcome, StoreError> {
+        let home = self.home(Right::Write)?;
+        home.check_new(&request.path)?;
+        let key = home.key(&request.path)?;
+        self.or_interrupted(self.store.check_collision(home, &request.path))
+            .await?;
+        let intent = Intent {
+            start: request.start,
+            announced: request.announced,
+            max_bytes: self.max_file_size,
+        };
+        let mut source = OfferedSource {
+            session: Arc::clone(&self.session),
+            offer: Some(request.offer),
+            data: None,
+        };
+        let stored = if request.ascii {
+            let mut source = AsciiSource::new(source);
+            self.store.upload(&key, intent, &mut source).await
+        } else {
+            self.store.upload(&key, intent, &mut source).await
+        };
+        let stored = stored?;
+        self.store.saw_stored(&key);
+        Ok(StorageOutcome::Stored(stored))
+    }
+}
+
+/// The client's data connection, asked for at the first byte: what can fail before, fails before the client gets a 150.
+struct OfferedSource {
+    session: Arc<Session>,
+    offer: Option<DataConnectionOffer>,
+    data: Option<DataConnection>,
+}
+
+impl Source for OfferedSource {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Interruption> {
+        if let Some(offer) = self.offer.take() {
+            self.data = offer.accept().await;
+        }
+        match &mut self.data {
+            Some(data) => data.read(buffer).await,
+            None => Err(self.session.interruption()),
+        }
+    }
+
+    async fn commit(&mut self) -> Result<(), Interruption> {
+        match &mut self.data {
+            Some(data) => data.commit().await,
+            None => Err(self.session.interruption()),
+        }
+    }
+
+    async fn interrupted(&self) -> Interruption {
+        match &self.data {
+            Some(data) => Source::interrupted(data).await,
+            None => self.session.interrupted().await,
+        }
+    }
+}
