@@ -29,10 +29,10 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::config;
+use crate::config::{self, StoreOutage};
 use crate::ftp::listener::Frontend;
 use crate::metrics::{Exposition, Format};
-use crate::store::Chain;
+use crate::store::{Chain, Store};
 use access::{Access, Refused};
 use probe::StoreProbe;
 use readiness::Readiness;
@@ -48,7 +48,8 @@ const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 struct Admin {
     frontend: Arc<Frontend>,
     metrics: Exposition,
-    store: StoreProbe,
+    store: Arc<StoreProbe>,
+    store_outage: StoreOutage,
     access: Access,
     last: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
@@ -61,6 +62,7 @@ pub async fn serve(
     listener: TcpListener,
     settings: config::Admin,
     frontend: Arc<Frontend>,
+    store: Arc<StoreProbe>,
     metrics: Exposition,
 ) {
     let stop = frontend.stop.clone();
@@ -71,17 +73,11 @@ pub async fn serve(
     if matches!(access, Access::Unprotected) {
         info!(%address, "no status page, since admin.listen can be reached from other machines: set admin.token to have one");
     }
-    let store = frontend.store.clone();
     let admin = Arc::new(Admin {
         frontend,
         metrics,
-        store: StoreProbe::new(move || {
-            let store = store.clone();
-            Box::pin(async move {
-                let answer = store.probe().await;
-                answer.map_err(|error| Chain(&error).to_string())
-            })
-        }),
+        store,
+        store_outage: settings.store_outage,
         access,
         last: Mutex::new(None),
     });
@@ -92,17 +88,28 @@ pub async fn serve(
         .route("/", get(status_page))
         .route("/status", get(status_content))
         .with_state(Arc::clone(&admin));
-    // who asks seldom gets an answer that is not older than this
+    // who asks seldom, as Prometheus does, gets an answer that is not older than this
     let looks = async {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
             admin.store.verdict().await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     };
     tokio::select! {
         () = server::serve(listener, routes, stop) => {}
         () = looks => {}
     }
+}
+
+/// Asks `store` for whoever wants to know whether it can be reached.
+pub fn store_probe(store: Store) -> StoreProbe {
+    StoreProbe::new(move || {
+        let store = store.clone();
+        Box::pin(async move {
+            let answer = store.probe().await;
+            answer.map_err(|error| Chain(&error).to_string())
+        })
+    })
 }
 
 /// Binds the admin port.
@@ -120,7 +127,8 @@ async fn metrics_text(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Re
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
-    let readiness = Readiness::of(&admin.frontend, &admin.store.verdict().await);
+    let store = admin.store.verdict().await;
+    let readiness = Readiness::of(&admin.frontend, &store, admin.store_outage);
     let status = if readiness.is_ready() {
         StatusCode::OK
     } else {
@@ -194,7 +202,7 @@ impl Admin {
         {
             return Arc::clone(snapshot);
         }
-        let snapshot = Arc::new(Snapshot::of(&self.frontend, store));
+        let snapshot = Arc::new(Snapshot::of(&self.frontend, store, self.store_outage));
         *last = Some((Instant::now(), Arc::clone(&snapshot)));
         snapshot
     }

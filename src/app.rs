@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::admin::readiness::Readiness;
 use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
@@ -133,6 +134,8 @@ impl Gateway {
             watch.as_ref().map(|watch| watch.status.clone()),
             stop.clone(),
         );
+        let contact = watch.as_ref().map(|watch| watch.contact.clone());
+        let pod_events = watch.as_ref().and_then(|watch| watch.pod_events());
         if let Some(watch) = watch {
             tokio::spawn(watch.announce(masquerade.subscribe(), stop.clone()));
         }
@@ -195,6 +198,7 @@ impl Gateway {
             tls,
             active: config.active,
             masquerade,
+            contact,
             loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
             drain,
             drain_idle: config.drain.idle,
@@ -216,14 +220,27 @@ impl Gateway {
         listeners.serve(&frontend);
         if let Some(listener) = admin {
             let read = Arc::clone(&frontend);
+            let store = Arc::new(admin::store_probe(frontend.store.clone()));
+            let asked = Arc::clone(&store);
             let metrics =
                 Exposition::new(&frontend.metrics, frontend.store.requests(), move || {
-                    readings(&read)
+                    readings(&read, asked.is_answering())
                 });
+            if let Some(events) = pod_events {
+                let (read, probe) = (Arc::clone(&frontend), Arc::clone(&store));
+                let outage = config.admin.store_outage;
+                let reasons = move || match read.drain.is_cancelled() {
+                    // that it ends is no fault
+                    true => Vec::new(),
+                    false => Readiness::of(&read, &probe.known(), outage).reasons,
+                };
+                tokio::spawn(events.announce_unreadiness(reasons, frontend.stop.clone()));
+            }
             tokio::spawn(admin::serve(
                 listener,
                 config.admin,
                 Arc::clone(&frontend),
+                store,
                 metrics,
             ));
         }

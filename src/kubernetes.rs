@@ -15,9 +15,11 @@
 //! - What is wrong is logged once, when it begins and when it changes, and stands in the status as long as it lasts.
 
 mod announce;
+mod contact;
 pub mod examine;
 #[cfg(test)]
 mod tests;
+mod unready;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -27,25 +29,34 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use hyper::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
 use crate::config;
 use crate::masquerade::{ServiceStatus, is_usable};
 
+pub use contact::Contact;
+pub use unready::PodEvents;
+
 /// A watched Service.
 pub struct ServiceWatch {
     /// What it says.
     pub status: watch::Receiver<ServiceStatus>,
+    /// When the API server has answered last.
+    pub contact: Contact,
     client: Client,
     /// The Service as Events name it, once it has been seen.
     reference: watch::Receiver<Option<ObjectReference>>,
+    namespace: String,
     pod_name: Option<String>,
+    pod_uid: Option<String>,
 }
 
 /// There is no way to the API server.
@@ -81,14 +92,14 @@ const WORKS_AFTER: Duration = Duration::from_secs(10);
 
 /// The API server ends a watch after so many seconds, and the next one begins: an idle Service says nothing, so this is the
 /// only sign that there is still a way to the API server.
-const WATCH_SECONDS: u32 = 15;
+const WATCH_SECONDS: u32 = 12;
 
 /// A connection that has said nothing for longer than a watch lasts is dead. Where packets are dropped, this, another dead
-/// connection in the pool and [`CONNECT_TIMEOUT`] make less than a minute.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// connection in the pool and [`CONNECT_TIMEOUT`] make less than 45 s.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Time to connect to the API server.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// After so many failed starts of a watch in a row, it begins anew with a list.
 const STARTS: u32 = 3;
@@ -99,19 +110,20 @@ pub async fn watch(
     config: &config::Kubernetes,
     stop: CancellationToken,
 ) -> Result<ServiceWatch, ClientError> {
-    let (client, namespace) = client(config).await?;
+    let contact = Contact::default();
+    let (client, namespace) = client(config, &contact).await?;
     info!(namespace, service, "watching a Service for its address");
-    Ok(watch_with(
-        client,
-        &namespace,
-        service,
-        config.pod_name.clone(),
-        stop,
-    ))
+    let mut watch = watch_with(client, &namespace, service, contact, stop);
+    watch.pod_name.clone_from(&config.pod_name);
+    watch.pod_uid.clone_from(&config.pod_uid);
+    Ok(watch)
 }
 
-/// The way to the API server, and the namespace of the Service.
-async fn client(config: &config::Kubernetes) -> Result<(Client, String), ClientError> {
+/// The way to the API server, whose answers `contact` notes, and the namespace of the Service.
+async fn client(
+    config: &config::Kubernetes,
+    contact: &Contact,
+) -> Result<(Client, String), ClientError> {
     let mut client_config = match &config.kubeconfig {
         Some(path) => from_file(path).await?,
         // not `Config::infer`, which takes a kubeconfig that happens to lie about before the pod's own credentials
@@ -130,8 +142,13 @@ async fn client(config: &config::Kubernetes) -> Result<(Client, String), ClientE
         Some(namespace) => namespace.clone(),
         None => client_config.default_namespace.clone(),
     };
-    let client = Client::try_from(client_config).map_err(ClientError::Client)?;
-    Ok((client, namespace))
+    let noting = contact.clone();
+    let noting = MapResponseLayer::new(move |response| {
+        noting.note();
+        response
+    });
+    let client = ClientBuilder::try_from(client_config).map_err(ClientError::Client)?;
+    Ok((client.with_layer(&noting).build(), namespace))
 }
 
 async fn from_file(path: &PathBuf) -> Result<kube::Config, ClientError> {
@@ -150,7 +167,7 @@ fn watch_with(
     client: Client,
     namespace: &str,
     service: &str,
-    pod_name: Option<String>,
+    contact: Contact,
     stop: CancellationToken,
 ) -> ServiceWatch {
     let name = format!("{namespace}/{service}");
@@ -177,9 +194,12 @@ fn watch_with(
     });
     ServiceWatch {
         status,
+        contact,
         client,
         reference,
-        pod_name,
+        namespace: namespace.to_owned(),
+        pod_name: None,
+        pod_uid: None,
     }
 }
 

@@ -42,15 +42,16 @@ pub(crate) use decision::is_usable;
 pub use decision::{Decision, Origin, Ports, ServiceStatus};
 use decision::{Sources, Wanted, decide, ports, wanted};
 
-use crate::config;
+use crate::config::{self, AfterGrace};
 
 /// The published address and ports. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Masquerade {
     published: watch::Receiver<Published>,
     internal: Arc<[IpNet]>,
-    /// When an unknown address stops being a reason not to be ready.
+    /// When an address that was never known becomes unusual.
     grace_ends: Instant,
+    after_grace: AfterGrace,
 }
 
 /// What is published.
@@ -134,6 +135,7 @@ impl Masquerade {
         };
         let (publish, published) = watch::channel(next(&sources, &nothing));
         let mapping_file = config.mapping_file.clone();
+        let grace_ends = Instant::now() + config.grace;
         tokio::spawn(async move {
             let (name, names) = watch::channel(None);
             let (answer, answers) = watch::channel(None);
@@ -145,7 +147,9 @@ impl Masquerade {
                     None => mapping.closed().await,
                 }
             };
-            let deciding = keep_deciding(sources, publish, name, answers, mappings, service);
+            let deciding = keep_deciding(
+                sources, publish, name, answers, mappings, service, grace_ends,
+            );
             tokio::select! {
                 () = lookup::keep_resolving(names, answer, resolve) => {}
                 () = reading => {}
@@ -156,7 +160,8 @@ impl Masquerade {
         Masquerade {
             published,
             internal: config.internal_cidrs.as_slice().into(),
-            grace_ends: Instant::now() + config.grace,
+            grace_ends,
+            after_grace: config.after_grace,
         }
     }
 
@@ -185,11 +190,22 @@ impl Masquerade {
         }
     }
 
-    /// Why the gateway is not ready yet, if it isn't. After `masquerade.grace` it is, whatever is known.
+    /// Why the gateway is not ready yet, if it isn't: it has never known its address, and either `masquerade.grace` has not
+    /// passed, or `masquerade.after_grace` wants one.
     pub fn not_ready(&self) -> Option<String> {
-        self.unknown()
-            .filter(|_| Instant::now() < self.grace_ends)
-            .map(|reason| format!("masquerade address unknown: {reason}"))
+        let reason = self.unknown()?;
+        match (Instant::now() < self.grace_ends, self.after_grace) {
+            (true, _) => Some(format!("masquerade address unknown: {reason}")),
+            (false, AfterGrace::Unready) => Some(format!(
+                "masquerade address unknown, also after masquerade.grace: {reason} ({SERVE})"
+            )),
+            (false, AfterGrace::Serve) => None,
+        }
+    }
+
+    /// Whether clients from outside can be told an address and the ports that go with it.
+    pub fn is_known(&self) -> bool {
+        self.unknown().is_none()
     }
 
     /// What a ready gateway still has to say.
@@ -210,8 +226,14 @@ impl Masquerade {
     }
 
     fn unknown(&self) -> Option<Arc<str>> {
-        let published = self.published.borrow();
-        match (&published.decision, &published.ports) {
+        self.published.borrow().unknown()
+    }
+}
+
+impl Published {
+    /// Why clients from outside can't be told where to connect to, if they can't.
+    fn unknown(&self) -> Option<Arc<str>> {
+        match (&self.decision, &self.ports) {
             (Decision::Unknown(reason), _) | (_, Ports::Unknown(reason)) => Some(reason.clone()),
             _ => None,
         }
@@ -229,6 +251,10 @@ impl Told {
     }
 }
 
+/// The way out for who needs no address.
+const SERVE: &str =
+    "masquerade.after_grace: serve makes the gateway ready without one, for EPSV alone";
+
 /// Decides whenever a source has news, and says which name is to be looked up.
 async fn keep_deciding(
     mut sources: Sources,
@@ -237,8 +263,10 @@ async fn keep_deciding(
     mut answers: watch::Receiver<Option<decision::LookUp>>,
     mut mappings: watch::Receiver<Option<Result<Arc<mapping::Mapping>, String>>>,
     mut service: Option<watch::Receiver<ServiceStatus>>,
+    grace_ends: Instant,
 ) {
     log(None, &publish.borrow());
+    let mut is_grace_over = false;
     loop {
         let new_name = match wanted(&sources) {
             Wanted::Name(name, _) => Some(name),
@@ -264,6 +292,13 @@ async fn keep_deciding(
                 if !matches!((&sources.mapping, &new), (Some(Ok(_)), Some(Err(_)))) {
                     sources.mapping = new;
                 }
+            }
+            () = tokio::time::sleep_until(grace_ends), if !is_grace_over => {
+                is_grace_over = true;
+                if let Some(reason) = publish.borrow().unknown() {
+                    warn!(event = "masquerade_unknown", %reason, "masquerade.grace has passed, and the masquerade address is unknown");
+                }
+                continue;
             }
             else => return,
         }

@@ -123,6 +123,8 @@ metrics! {
         "Attempts that were not made, since so many requests fail at once that the retries of all sessions together are used up";
     SWEPT = "cosgate_stale_uploads_aborted" Counter Number []
         "Multipart uploads of dead gateways that the janitor found and aborted";
+    STORE_REACHABLE = "cosgate_store_reachable" Gauge Number []
+        "1 if the store answered the last probe, 0 if it did not, or was not asked yet; absent if `admin.listen` is off";
     MEMORY_USED = "cosgate_buffer_memory_used" Gauge Bytes ["budget"]
         "Memory granted for parts of uploads (`upload`) and for what downloads read ahead (`download`)";
     MEMORY_LIMIT = "cosgate_buffer_memory_limit" Gauge Bytes ["budget"]
@@ -143,6 +145,8 @@ metrics! {
         "1 if PASV can tell an address, 0 while it is waited for";
     MASQUERADE_CHANGES = "cosgate_masquerade_address_changes" Counter Number []
         "How often one masquerade address took the place of another";
+    API_SERVER_SILENCE = "cosgate_api_server_silence" Gauge Seconds []
+        "How long ago the API server last answered the watcher of the Service, which asks every few seconds; absent without `kubernetes.service`";
     USERS_FAILING = "cosgate_users_reload_failing_since_timestamp" Gauge Seconds []
         "Since when a changed users file can't be used, in Unix time, or 0";
     CERTIFICATE_EXPIRY = "cosgate_certificate_expiry_timestamp" Gauge Seconds []

@@ -222,6 +222,11 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- if $plan.service -}}
 {{- $_ := set $config "kubernetes" (merge (dict "service" $plan.service) ($config.kubernetes | default dict)) -}}
 {{- end -}}
+{{- $masquerade := deepCopy ($config.masquerade | default dict) -}}
+{{- if not (or $plan.watch $config.masquerade_address $masquerade.mapping_file $masquerade.after_grace) -}}
+{{- /* nothing will ever say an address: clients inside need none, and EPSV tells none */ -}}
+{{- $_ := set $config "masquerade" (set $masquerade "after_grace" "serve") -}}
+{{- end -}}
 {{- $tls := deepCopy ($config.tls | default dict) -}}
 {{- if include "cosgate.tlsSecretName" . -}}
 {{- $_ := set $tls "cert" "/etc/cosgate/tls/tls.crt" -}}

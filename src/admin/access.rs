@@ -159,6 +159,7 @@ mod tests {
             listen: None,
             status,
             token: token.map(SecretString::from),
+            store_outage: config::StoreOutage::Note,
         };
         Access::new(&config, bound.parse().expect("an address"))
     }

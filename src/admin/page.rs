@@ -121,7 +121,9 @@ fn tiles(snapshot: &Snapshot) -> Markup {
     let store = match &snapshot.store {
         Verdict::Reachable => ("Reachable", None),
         Verdict::Doubtful(trouble) => ("In doubt", Some(trouble)),
-        Verdict::Unreachable(trouble) => ("Not reachable", Some(trouble)),
+        Verdict::Unreachable(trouble) | Verdict::NeverReached(trouble) => {
+            ("Not reachable", Some(trouble))
+        }
     };
     html! {
         section #figures aria-label="Figures" {

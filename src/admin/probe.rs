@@ -1,8 +1,9 @@
 //! Whether the store can be reached: asked seldom, answered at once, and not upset by an outage of seconds.
 //!
-//! Readiness takes a pod out of a Service. A store that is away for a moment is away for all pods, and all of them out of
-//! the Service would turn clients away that would only have waited. So one good answer stands for [`GOOD_FOR`]; what went
-//! wrong meanwhile is a note.
+//! Readiness takes a pod out of a Service. A store that is away is away for all pods, and all of them out of the Service
+//! would turn clients away that would only have waited, or been told why. So a good answer stands for [`GOOD_FOR`], and what
+//! an outage means that is longer is for `admin.store_outage` to say. A gateway whose store has never answered is another
+//! matter: it may be its own configuration, and a rolling update must not go on with it.
 //!
 //! Invariants: at most one question is under way, and at most one is asked per [`ANSWER_HOLDS`], however many probes come;
 //! no probe waits longer than `FIRST_WITHIN`.
@@ -38,8 +39,10 @@ pub enum Verdict {
     Reachable,
     /// A good one was heard within the last minute, but the last was not.
     Doubtful(String),
-    /// None was heard within the last minute.
+    /// There were good ones, but none within the last minute.
     Unreachable(String),
+    /// There was no good one yet.
+    NeverReached(String),
 }
 
 /// Asks the store, and remembers.
@@ -87,13 +90,19 @@ impl StoreProbe {
         if is_old {
             self.ask_unless_asking();
             let within = match answers.verdict(now) {
-                Verdict::Unreachable(_) => FIRST_WITHIN,
+                Verdict::Unreachable(_) | Verdict::NeverReached(_) => FIRST_WITHIN,
                 Verdict::Reachable | Verdict::Doubtful(_) => NEXT_WITHIN,
             };
             // without an answer in time, what was known holds; the answer is there for the next probe
             let _ = tokio::time::timeout(within, news).await;
         }
         self.known()
+    }
+
+    /// Whether the last answer was a good one; not before the first.
+    pub fn is_answering(&self) -> bool {
+        let answers = self.heard.lock();
+        answers.last_good.is_some() && answers.trouble.is_none()
     }
 
     /// What is known now; nothing is asked.
@@ -147,8 +156,13 @@ impl Heard {
         let mut answers = self.lock();
         // told when it changes: a store that is down for hours is asked every few seconds
         match (&answer, &answers.trouble) {
-            (Ok(()), Some(_)) => info!("the store answers the probe again"),
-            (Err(error), None) => warn!(%error, "the store does not answer the probe"),
+            (Ok(()), Some(_)) => info!(
+                event = "store_reachable",
+                "the store answers the probe again"
+            ),
+            (Err(error), None) => {
+                warn!(event = "store_unreachable", %error, "the store does not answer the probe")
+            }
             _ => {}
         }
         answers.note(Instant::now(), answer);
@@ -172,11 +186,14 @@ impl Answers {
         match (&self.trouble, stands) {
             (None, true) => Verdict::Reachable,
             (Some(trouble), true) => Verdict::Doubtful(trouble.clone()),
-            (Some(trouble), false) => Verdict::Unreachable(trouble.clone()),
-            (None, false) if self.last_good.is_some() => {
-                Verdict::Unreachable("its last answer is more than a minute old".to_owned())
+            (trouble, false) if self.last_good.is_some() => {
+                let old = "its last answer is more than a minute old";
+                Verdict::Unreachable(trouble.as_deref().unwrap_or(old).to_owned())
             }
-            (None, false) => Verdict::Unreachable("it has not answered yet".to_owned()),
+            (trouble, false) => {
+                let none = "it has not answered yet";
+                Verdict::NeverReached(trouble.as_deref().unwrap_or(none).to_owned())
+            }
         }
     }
 }
@@ -228,7 +245,7 @@ mod tests {
                 Ok(())
             })
         });
-        assert!(matches!(probe.verdict().await, Verdict::Unreachable(_)));
+        assert!(matches!(probe.verdict().await, Verdict::NeverReached(_)));
         after(6).await;
         assert_eq!(probe.verdict().await, Verdict::Reachable);
     }
@@ -260,8 +277,16 @@ mod tests {
     async fn a_store_that_never_answered_well_is_not_reachable() {
         let (store, probe) = probe();
         store.is_down.store(true, Ordering::SeqCst);
-        let refused = Verdict::Unreachable("refused".to_owned());
+        let refused = Verdict::NeverReached("refused".to_owned());
         assert_eq!(probe.verdict().await, refused);
+        // however long it takes
+        after(600).await;
+        assert_eq!(probe.verdict().await, refused);
+        assert!(!probe.is_answering());
+        store.is_down.store(false, Ordering::SeqCst);
+        after(5).await;
+        assert_eq!(probe.verdict().await, Verdict::Reachable);
+        assert!(probe.is_answering());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::admin::probe::Verdict;
+use crate::config::StoreOutage;
 use crate::ftp::listener::Frontend;
 
 /// What `/readyz` says.
@@ -15,8 +16,8 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// As it is now, with what the store's answers come to.
-    pub fn of(frontend: &Frontend, store: &Verdict) -> Self {
+    /// As it is now, with what the store's answers come to and what an outage of it means.
+    pub fn of(frontend: &Frontend, store: &Verdict, outage: StoreOutage) -> Self {
         let mut reasons = Vec::new();
         let mut notes = Vec::new();
         if frontend.drain.is_cancelled() {
@@ -33,7 +34,10 @@ impl Readiness {
             Verdict::Doubtful(trouble) => notes.push(format!(
                 "the store does not answer, though it did within the last minute: {trouble}"
             )),
-            Verdict::Unreachable(trouble) => {
+            Verdict::Unreachable(trouble) if outage == StoreOutage::Note => notes.push(format!(
+                "the store has not answered for more than a minute, transfers are answered with 451: {trouble}"
+            )),
+            Verdict::Unreachable(trouble) | Verdict::NeverReached(trouble) => {
                 reasons.push(format!("the store can't be reached: {trouble}"));
             }
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::admin::probe::Verdict;
 use crate::admin::readiness::Readiness;
 use crate::certificates::Validity;
+use crate::config::StoreOutage;
 use crate::ftp::failures::{Failure, KEPT};
 use crate::ftp::listener::Frontend;
 use crate::ftp::session::Session;
@@ -127,7 +128,7 @@ pub struct Budget {
 
 impl Snapshot {
     /// Looks at everything once.
-    pub fn of(frontend: &Frontend, store: Verdict) -> Self {
+    pub fn of(frontend: &Frontend, store: Verdict, outage: StoreOutage) -> Self {
         let (sessions, transferring, session_count) = frontend.roster.look(SHOWN);
         let mut transfers: Vec<TransferRow> =
             transferring.iter().filter_map(transfer_row).collect();
@@ -141,7 +142,7 @@ impl Snapshot {
         Snapshot {
             at: SystemTime::now(),
             uptime: frontend.started.elapsed(),
-            readiness: Readiness::of(frontend, &store),
+            readiness: Readiness::of(frontend, &store, outage),
             store,
             is_draining: frontend.drain.is_cancelled(),
             sessions: sessions.iter().map(session_row).collect(),

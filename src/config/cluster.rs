@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::parse::{self, Parsed};
 use super::reader::Reader;
-use super::{Kubernetes, Masquerade, Multiple, names};
+use super::{AfterGrace, Kubernetes, Masquerade, Multiple, names};
 
 /// Reads `masquerade.*` and `masquerade_address`.
 pub(super) fn masquerade(read: &mut Reader) -> Masquerade {
@@ -14,6 +14,11 @@ pub(super) fn masquerade(read: &mut Reader) -> Masquerade {
         multiple: read.value("masquerade.multiple", multiple),
         internal_cidrs: read.optional_list("masquerade.internal_cidrs", network),
         grace: read.duration("masquerade.grace"),
+        after_grace: read.value("masquerade.after_grace", |text| match text {
+            "unready" => Ok(AfterGrace::Unready),
+            "serve" => Ok(AfterGrace::Serve),
+            _ => Err("write unready or serve".into()),
+        }),
     }
 }
 
@@ -34,6 +39,7 @@ pub(super) fn kubernetes(read: &mut Reader, in_pod: bool) -> Kubernetes {
             label(text, "the name of a namespace")
         }),
         pod_name: read.optional("kubernetes.pod_name", pod_name),
+        pod_uid: read.optional("kubernetes.pod_uid", pod_uid),
         kubeconfig: read.optional("kubernetes.kubeconfig", path),
     };
     if in_cluster.is_none() && read.is_sound("kubernetes.in_cluster") {
@@ -95,6 +101,16 @@ fn pod_name(text: &str) -> Parsed<String> {
             "this is no pod's name; fill it from the downward API (fieldPath: metadata.name)"
                 .into(),
         )
+    }
+}
+
+/// A pod's UID, which goes into Events.
+fn pod_uid(text: &str) -> Parsed<String> {
+    let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_sound) {
+        Ok(text.to_owned())
+    } else {
+        Err("this is no UID; fill it from the downward API (fieldPath: metadata.uid)".into())
     }
 }
 

@@ -13,8 +13,8 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
-    Active, Admin, Config, Download, Drain, Log, LogFormat, Sessions, Upload, auth, cluster,
-    events, files, memory, passive, tls, users,
+    Active, Admin, Config, Download, Drain, Log, LogFormat, Sessions, StoreOutage, Upload, auth,
+    cluster, events, files, memory, passive, tls, users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
@@ -82,6 +82,11 @@ fn admin(read: &mut Reader) -> Admin {
         token: read
             .optional("admin.token", parse::admin_token)
             .map(SecretString::from),
+        store_outage: read.value("admin.store_outage", |text| match text {
+            "note" => Ok(StoreOutage::Note),
+            "not_ready" => Ok(StoreOutage::NotReady),
+            _ => Err("write note or not_ready".into()),
+        }),
     };
     let is_open = admin.listen.is_some_and(|at| !at.ip().is_loopback());
     if is_open && admin.status && admin.token.is_none() && read.is_set("admin.status") {

@@ -68,8 +68,19 @@ pub struct Masquerade {
     pub multiple: Multiple,
     /// Clients from here are told the control connection's own address.
     pub internal_cidrs: Vec<IpNet>,
-    /// An unknown address keeps the gateway from being ready for this long; 1 ms to 7 days.
+    /// How long an address that is not known yet is nothing unusual; 1 ms to 7 days.
     pub grace: Duration,
+    /// What a gateway is then that has never known one.
+    pub after_grace: AfterGrace,
+}
+
+/// What a gateway is that has never known its address when `masquerade.grace` has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterGrace {
+    /// Not ready, until it knows one.
+    Unready,
+    /// Ready, with EPSV alone.
+    Serve,
 }
 
 /// What is told when a name has several IPv4 addresses.
@@ -92,6 +103,8 @@ pub struct Kubernetes {
     pub namespace: Option<String>,
     /// This pod's name.
     pub pod_name: Option<String>,
+    /// This pod's UID, so that its Events are shown with it.
+    pub pod_uid: Option<String>,
     /// How to reach an API server from outside of a pod.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -595,6 +608,18 @@ pub struct Admin {
     pub status: bool,
     /// What it asks for; at least 16 letters.
     pub token: Option<SecretString>,
+    /// What an outage of the store means to `/readyz`.
+    pub store_outage: StoreOutage,
+}
+
+/// What an outage of a store that has answered before means to `/readyz`. One that has never answered is always a reason not
+/// to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreOutage {
+    /// A note: the outage is everybody's, and clients are better answered than refused.
+    Note,
+    /// After a minute the gateway is not ready.
+    NotReady,
 }
 
 /// Log output.

@@ -26,6 +26,7 @@ use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
 use crate::ftp::reply::Reply;
 use crate::ftp::roster::Roster;
 use crate::ftp::tls::Tls;
+use crate::kubernetes::Contact;
 use crate::masquerade::Masquerade;
 use crate::metrics::{Ended, Front};
 use crate::store::Store;
@@ -64,6 +65,8 @@ pub struct Frontend {
     pub events: Events,
     /// What PASV tells.
     pub masquerade: Masquerade,
+    /// When the API server has last answered, if a Service is watched.
+    pub contact: Option<Contact>,
     /// Makes the engines' connections.
     pub loopback: Loopback,
     /// Cancelled when the gateway drains: no new session, those that rest end, the others and transfers go on.

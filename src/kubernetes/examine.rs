@@ -24,7 +24,7 @@ pub struct Examined {
 
 /// Uses get, list and watch on `service` in the way the watcher does.
 pub async fn examine(service: &str, config: &config::Kubernetes) -> Result<Examined, ClientError> {
-    let (client, namespace) = client(config).await?;
+    let (client, namespace) = client(config, &super::Contact::default()).await?;
     let services: Api<Service> = Api::namespaced(client, &namespace);
     let name = format!("{namespace}/{service}");
     let selector = format!("metadata.name={service}");

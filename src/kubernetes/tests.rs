@@ -36,7 +36,7 @@ impl ApiServer {
         let (service, handle) = tower_test::mock::pair::<Request, Response>();
         let stop = CancellationToken::new();
         let client = Client::new(service, "default");
-        let watch = watch_with(client, "ftp", "control", None, stop.clone());
+        let watch = watch_with(client, "ftp", "control", Contact::default(), stop.clone());
         ApiServer {
             requests: Box::pin(handle),
             watch,

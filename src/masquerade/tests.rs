@@ -23,6 +23,7 @@ fn unset() -> config::Masquerade {
         multiple: Multiple::First,
         internal_cidrs: Vec::new(),
         grace: Duration::from_secs(60),
+        after_grace: AfterGrace::Unready,
     }
 }
 
@@ -200,6 +201,7 @@ proptest! {
                 published: receiver,
                 internal: ["10.0.0.0/8".parse().expect("a network")].into(),
                 grace_ends: Instant::now(),
+                after_grace: AfterGrace::Unready,
             };
             let IpAddr::V4(own) = OWN else { unreachable!() };
             prop_assert_ne!(masquerade.told(OWN, CLIENT).address, Ok(own));
@@ -290,6 +292,14 @@ async fn in_a_cluster_without_a_source_nothing_is_told_and_readiness_waits_for_t
     assert_eq!(masquerade.told(OWN, CLIENT).port(30000), Some(30000));
     let reason = masquerade.not_ready().expect("it is not ready");
     assert!(reason.contains("masquerade address unknown: this is a pod"));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let reason = masquerade.not_ready().expect("it is not ready");
+    assert!(reason.contains("also after masquerade.grace: this is a pod"));
+    assert!(!masquerade.is_known());
+    let mut config = unset();
+    config.after_grace = AfterGrace::Serve;
+    let masquerade = Names::default().start(&config, true, None);
+    assert!(masquerade.not_ready().is_some());
     tokio::time::advance(Duration::from_secs(61)).await;
     assert_eq!(masquerade.not_ready(), None);
     assert!(masquerade.notes()[0].contains("PASV is refused: this is a pod"));

@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::*;
 use crate::events::{OUTCOMES, SinkState};
 use crate::ftp::listener::Frontend;
-use crate::masquerade::Decision;
 use crate::telemetry;
 
 /// A metric as it is now.
@@ -39,7 +38,7 @@ impl Reading {
 }
 
 /// Everything of a gateway that is not counted as it happens.
-pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
+pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Reading> {
     let store = &frontend.store;
     let masquerade = frontend.masquerade.subscribe().borrow().clone();
     let users = frontend.users.reload_state().borrow().clone();
@@ -71,6 +70,7 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
             let (upload, download) = store.memory_limits();
             both(upload, download)
         }),
+        Reading::of(STORE_REACHABLE, f64::from(u8::from(is_store_reachable))),
         Reading::of(MEMORY_WAITS, waits as f64),
         Reading::of(MEMORY_WAITED, waited.as_secs_f64()),
         Reading::of(PASSIVE_PORTS, sum(|pool| pool.size() as u64)),
@@ -78,10 +78,7 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
         Reading::of(PASSIVE_STRAYS, sum(|pool| pool.strays())),
         Reading::of(
             MASQUERADE_KNOWN,
-            f64::from(u8::from(!matches!(
-                masquerade.decision,
-                Decision::Unknown(_)
-            ))),
+            f64::from(u8::from(frontend.masquerade.is_known())),
         ),
         Reading::of(MASQUERADE_CHANGES, masquerade.changes as f64),
         Reading::of(
@@ -95,6 +92,13 @@ pub fn readings(frontend: &Arc<Frontend>) -> Vec<Reading> {
         Reading::of(SPANS_EXPORTED, telemetry::spans_exported() as f64),
     ];
     readings.extend(events(frontend));
+    readings.push(match &frontend.contact {
+        Some(contact) => Reading::of(API_SERVER_SILENCE, contact.age().as_secs_f64()),
+        None => Reading {
+            metric: API_SERVER_SILENCE,
+            samples: Vec::new(),
+        },
+    });
     readings.extend(certificate(frontend));
     readings.extend(process::readings());
     readings

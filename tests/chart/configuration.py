@@ -18,7 +18,9 @@ KEYS = {"COSGATE_STORAGE__ACCESS_KEY_ID": "AKID", "COSGATE_STORAGE__SECRET_ACCES
 def check(cosgate, render, ordinal, without=()):
     """Exit code and output of check-config as in the pod of this ordinal."""
     pod = f"cosgate-{ordinal}"
-    fields = {"metadata.name": pod, "metadata.namespace": "ftp", "metadata.labels['apps.kubernetes.io/pod-index']": str(ordinal)}
+    fields = {"metadata.name": pod, "metadata.namespace": "ftp",
+              "metadata.uid": "0b5a6f1e-7c1d-4a55-9f3c-0d3a7d0c0001",
+              "metadata.labels['apps.kubernetes.io/pod-index']": str(ordinal)}
     env = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443", "PATH": os.environ["PATH"]}
     for variable in render.env.values():
         source = variable.get("valueFrom", {})

@@ -113,6 +113,23 @@ def test_a_pod_may_read_the_service_that_it_watches_and_no_other(helm):
         assert "kubernetes" not in render.config
 
 
+def test_a_pod_waits_for_its_address_where_something_can_say_one(helm):
+    inside = {"service": {"type": "ClusterIP"}}
+    assert helm.render(inside).config["masquerade"] == {"after_grace": "serve"}
+    networks = {"internal_cidrs": ["10.0.0.0/8"]}
+    render = helm.render(over(inside, config={"masquerade": networks}))
+    assert render.config["masquerade"] == {**networks, "after_grace": "serve"}
+    for config in [
+        {"masquerade_address": "203.0.113.7"},
+        {"masquerade": {"mapping_file": "/etc/podinfo/mapping"}},
+        {"kubernetes": {"service": "edge"}},
+    ]:
+        assert "after_grace" not in helm.render(over(inside, config=config)).config.get("masquerade", {}), config
+    wanted = {"masquerade": {"after_grace": "unready"}}
+    assert helm.render(over(inside, config=wanted)).config["masquerade"] == wanted["masquerade"]
+    assert "masquerade" not in helm.render().config
+
+
 def test_the_range_of_an_imported_configuration_is_divided_among_replicas(helm):
     passive = {"passive": {"ports": "40000-40029", "accept_timeout": "20s"}}
     render = helm.render({"config": passive})

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::configuration::Program;
 use crate::sessions::get;
@@ -27,6 +28,51 @@ async fn gateway(api: &KubeApi, more: &[&str]) -> TestGateway {
 fn at(last: u8) -> (Ipv4Addr, Value) {
     let address = Ipv4Addr::new(203, 0, 113, last);
     (address, json!([{"ip": address.to_string()}]))
+}
+
+/// A way to the API server on which everything can get lost, as where a firewall drops packets: nothing arrives, nothing ends.
+struct Way {
+    address: std::net::SocketAddr,
+    is_silent: tokio::sync::watch::Sender<bool>,
+}
+
+impl Way {
+    async fn to(server: std::net::SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let is_silent = tokio::sync::watch::Sender::new(false);
+        let silent = is_silent.subscribe();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let mut silent = silent.clone();
+                tokio::spawn(async move {
+                    if *silent.borrow_and_update() {
+                        // held, so that it looks open; its client gives up
+                        until(&mut silent, false).await;
+                        return;
+                    }
+                    let Ok(server) = TcpStream::connect(server).await else {
+                        return;
+                    };
+                    let (mut client, mut server) = (client, server);
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        () = until(&mut silent, true) => until(&mut silent, false).await,
+                    }
+                });
+            }
+        });
+        Way { address, is_silent }
+    }
+
+    fn silence(&self, is_silent: bool) {
+        self.is_silent.send_replace(is_silent);
+    }
+}
+
+async fn until(silent: &mut tokio::sync::watch::Receiver<bool>, wanted: bool) {
+    // an end of the channel is the end of the scenario
+    let _ = silent.wait_for(|silent| *silent == wanted).await;
 }
 
 /// Waits until the session's PASV tells `address`, and says how long it took.
@@ -76,9 +122,13 @@ async fn a_change_reaches_open_and_new_sessions_within_two_seconds() {
 }
 
 #[tokio::test]
-async fn an_unknown_address_refuses_pasv_serves_epsv_and_is_ready_only_after_the_grace() {
+async fn an_unknown_address_refuses_pasv_serves_epsv_and_may_be_ready_after_the_grace() {
     let api = KubeApi::start().await;
-    let more = ["ADMIN__LISTEN=127.0.0.1:0", "MASQUERADE__GRACE=3s"];
+    let more = [
+        "ADMIN__LISTEN=127.0.0.1:0",
+        "MASQUERADE__GRACE=3s",
+        "MASQUERADE__AFTER_GRACE=serve",
+    ];
     let gateway = gateway(&api, &more).await;
     let admin = gateway.gateway.admin_address().expect("it is on");
     let answer = get(admin, "/readyz").await;
@@ -108,6 +158,53 @@ async fn an_unknown_address_refuses_pasv_serves_epsv_and_is_ready_only_after_the
     assert!(took < AT_ONCE, "{took:?}");
     let answer = get(admin, "/readyz").await;
     assert!(answer.ends_with("\r\n\r\nready\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_pod_that_never_knew_an_address_is_not_ready_and_says_so_when_the_grace_ends() {
+    let mut api = KubeApi::start().await;
+    let (address, ingress) = at(7);
+    let settings = api.settings();
+    let settings = settings.iter().map(|setting| {
+        let (key, value) = setting.split_once('=').expect("KEY=value");
+        (format!("COSGATE_{key}"), value)
+    });
+    let settings: Vec<(String, &str)> = settings.collect();
+    let mut env: Vec<(&str, &str)> = settings.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+    env.extend([
+        ("COSGATE_ADMIN__LISTEN", "127.0.0.1:0"),
+        ("COSGATE_MASQUERADE__GRACE", "1s"),
+    ]);
+    let program = Program::start(&env);
+    let admin = program.admin.expect("it is on");
+    eventually("the log says so", || async {
+        program
+            .output()
+            .contains("\"event\":\"masquerade_unknown\"")
+    })
+    .await;
+    let answer = get(admin, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.contains("also after masquerade.grace: the Service ftp/control does not exist")
+            && answer.contains("masquerade.after_grace: serve"),
+        "{answer}"
+    );
+    let metrics = get(admin, "/metrics").await;
+    assert!(metrics.contains("\ncosgate_masquerade_address_known 0"));
+    api.set_ingress(ingress);
+    eventually("it is known", || async {
+        get(admin, "/readyz").await.ends_with("\r\n\r\nready\n")
+    })
+    .await;
+    // what was known stays, and so does readiness
+    api.die().await;
+    api.delete();
+    let mut ftp = Ftp::connect(program.address).await;
+    ftp.login("demo", &program.password).await;
+    assert_eq!(ftp.pasv().await.map(|told| told.0), Ok(address));
+    assert!(get(admin, "/readyz").await.starts_with("HTTP/1.1 200 "));
+    program.terminate();
 }
 
 #[tokio::test]
@@ -249,6 +346,85 @@ async fn a_change_is_written_as_an_event_of_the_service() {
     assert_eq!(event["reportingInstance"], "cosgate-0");
     let note = event["note"].as_str().expect("a text");
     assert!(note.contains("told 203.0.113.8") && note.contains("was 203.0.113.7"));
+}
+
+#[tokio::test]
+async fn why_a_pod_is_not_ready_is_written_as_an_event_of_the_pod() {
+    let api = KubeApi::start().await;
+    let pod = [
+        "ADMIN__LISTEN=127.0.0.1:0",
+        "KUBERNETES__POD_NAME=cosgate-0",
+        "KUBERNETES__POD_UID=0b5a-7",
+    ];
+    let gateway = gateway(&api, &pod).await;
+    eventually("it is written", || async { !api.events().is_empty() }).await;
+    let event = api.events().remove(0);
+    assert_eq!(event["regarding"]["kind"], "Pod");
+    assert_eq!(event["regarding"]["name"], "cosgate-0");
+    assert_eq!(event["regarding"]["namespace"], "ftp");
+    assert_eq!(event["regarding"]["uid"], "0b5a-7");
+    assert_eq!(
+        (&event["type"], &event["reason"]),
+        (&json!("Warning"), &json!("NotReady"))
+    );
+    let note = event["note"].as_str().expect("a text");
+    assert!(
+        note.contains("masquerade address unknown: the Service ftp/control does not exist"),
+        "{note}"
+    );
+    gateway.stop().await;
+    assert_eq!(api.events().len(), 1, "the end is no fault");
+}
+
+/// Seconds since the API server's last sign of life, by `/metrics`.
+async fn silence(admin: std::net::SocketAddr) -> f64 {
+    let metrics = get(admin, "/metrics").await;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix("cosgate_api_server_silence_seconds "));
+    value
+        .expect("it is among them")
+        .trim()
+        .parse()
+        .expect("a number")
+}
+
+#[tokio::test]
+async fn a_silent_way_to_the_api_server_is_noticed_within_45_seconds() {
+    let mut api = KubeApi::start().await;
+    let (first, ingress) = at(7);
+    api.set_ingress(ingress);
+    let way = Way::to(api.address()).await;
+    api.reached_at(way.address);
+    let gateway = gateway(&api, &["ADMIN__LISTEN=127.0.0.1:0"]).await;
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    let mut ftp = gateway.login().await;
+    told(&mut ftp, first).await;
+    // an idle Service says nothing, and yet there are signs of life
+    let idle = Instant::now();
+    while idle.elapsed() < Duration::from_secs(16) {
+        let silence = silence(admin).await;
+        assert!(silence < 15.0, "{silence}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    way.silence(true);
+    let since = Instant::now();
+    eventually("it is said", || async {
+        get(admin, "/readyz")
+            .await
+            .contains("note: the Service is not watched")
+    })
+    .await;
+    assert!(
+        since.elapsed() < Duration::from_secs(45),
+        "{:?}",
+        since.elapsed()
+    );
+    assert!(silence(admin).await > 10.0);
+    assert_eq!(ftp.pasv().await.map(|told| told.0), Ok(first));
+    let (second, ingress) = at(8);
+    api.set_ingress(ingress);
+    way.silence(false);
+    told(&mut ftp, second).await;
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! `/readyz`: whether clients should be sent here, and each reason why not.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use crate::support::gateway::start;
 use crate::support::http::get;
 use crate::support::tls::Authority;
-use crate::support::{TestGateway, eventually};
+use crate::support::{TestGateway, TestStore, eventually, eventually_within};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 const ADMIN: &str = "ADMIN__LISTEN=127.0.0.1:0";
 
@@ -39,12 +43,66 @@ async fn an_outage_of_the_store_is_a_note_at_first() {
     .await;
 }
 
+/// The value of `cosgate_store_reachable`.
+async fn reachable(admin: SocketAddr) -> bool {
+    let metrics = get(admin, "/metrics", &[]).await.body;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix("cosgate_store_reachable "));
+    let value = value.expect("it is among them");
+    value.parse::<f64>().expect("a number") > 0.0
+}
+
+/// A minute of real time: what readiness makes of the outage that all the gateways of a store see at once.
 #[tokio::test]
-async fn a_store_that_never_answered_is_a_reason() {
+async fn a_long_outage_of_the_store_is_a_note_and_not_ready_only_where_that_is_wanted() {
     let settings = [ADMIN, "STORAGE__RETRY__MAX_ATTEMPTS=1"];
     let (gateway, proxy) = TestGateway::behind_proxy(&settings).await;
-    proxy.set_down(true);
+    let wanted = [&settings[..], &["ADMIN__STORE_OUTAGE=not_ready"]].concat();
+    let (strict, strict_proxy) = TestGateway::behind_proxy(&wanted).await;
     let admin = gateway.gateway.admin_address().expect("it is on");
+    let strict = (strict.gateway.admin_address().expect("it is on"), strict);
+    for admin in [admin, strict.0] {
+        let first = get(admin, "/readyz", &[]).await;
+        assert_eq!((first.status, first.body.as_str()), (200, "ready\n"));
+        assert!(reachable(admin).await);
+    }
+    proxy.set_down(true);
+    strict_proxy.set_down(true);
+    eventually_within(2 * MINUTE, "a minute has passed", || async {
+        let answer = get(strict.0, "/readyz", &[]).await;
+        answer.status == 503
+            && answer
+                .body
+                .starts_with("not ready\nthe store can't be reached: ")
+    })
+    .await;
+    eventually_within(MINUTE, "here it is a note", || async {
+        let answer = get(admin, "/readyz", &[]).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let note = "ready\nnote: the store has not answered for more than a minute, transfers are answered with 451: ";
+        answer.body.starts_with(note)
+    })
+    .await;
+    assert!(!reachable(admin).await);
+    // clients are let in, and told why nothing moves
+    let mut ftp = gateway.login().await;
+    assert_eq!(ftp.store("STOR f", b"x").await.code, 451);
+    proxy.set_down(false);
+    eventually("it is over", || async {
+        get(admin, "/readyz", &[]).await.body == "ready\n" && reachable(admin).await
+    })
+    .await;
+    assert_eq!(ftp.store("STOR f", b"x").await.code, 226);
+}
+
+#[tokio::test]
+async fn a_store_that_never_answered_is_a_reason() {
+    let (store, proxy, own) = TestStore::behind_proxy().await;
+    proxy.set_down(true);
+    let mut settings: Vec<&str> = own.iter().map(String::as_str).collect();
+    settings.extend([ADMIN, "STORAGE__RETRY__MAX_ATTEMPTS=1"]);
+    let gateway = start(&settings).await;
+    let admin = gateway.admin_address().expect("it is on");
     let answer = get(admin, "/readyz", &[]).await;
     assert_eq!(answer.status, 503);
     assert!(
@@ -55,6 +113,14 @@ async fn a_store_that_never_answered_is_a_reason() {
         answer.body
     );
     assert_eq!(get(admin, "/livez", &[]).await.status, 200);
+    assert!(!reachable(admin).await);
+    proxy.set_down(false);
+    eventually("it answers", || async {
+        get(admin, "/readyz", &[]).await.body == "ready\n"
+    })
+    .await;
+    gateway.stop().await;
+    store.stop().await;
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub struct KubeApi {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     news: watch::Sender<()>,
+    /// What stands before it, if anything does.
+    way: Option<SocketAddr>,
     serving: Option<JoinHandle<()>>,
     directory: TempDir,
 }
@@ -94,6 +96,7 @@ impl KubeApi {
             address: ([127, 0, 0, 1], 0).into(),
             state: Arc::new(Mutex::new(state)),
             news: watch::Sender::new(()),
+            way: None,
             serving: None,
             directory: tempfile::tempdir().expect("a temporary directory"),
         };
@@ -113,11 +116,21 @@ impl KubeApi {
     fn kubeconfig(&self) -> PathBuf {
         let path = self.directory.path().join("kubeconfig");
         let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.way.unwrap_or(self.address))}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
             "users": [{"name": "u", "user": {}}]});
         std::fs::write(&path, text.to_string()).expect("written");
         path
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Has gateways look for it at `address`, which leads to it.
+    pub fn reached_at(&mut self, address: SocketAddr) {
+        self.way = Some(address);
     }
 
     /// Stops listening and resets every connection.

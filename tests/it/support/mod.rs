@@ -34,8 +34,17 @@ pub fn pattern(length: usize) -> Vec<u8> {
 }
 
 /// Waits until `condition` holds; a scenario never sleeps blindly.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    eventually_within(Duration::from_secs(60), what, condition).await;
+}
+
+/// The same for what takes its time.
+pub async fn eventually_within<F: Future<Output = bool>>(
+    within: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    let deadline = tokio::time::Instant::now() + within;
     while !condition().await {
         assert!(
             tokio::time::Instant::now() < deadline,
