@@ -187,6 +187,7 @@ impl Gateway {
             users,
             events,
             greeting: config.greeting,
+            charset: config.charset,
             sessions: config.sessions,
             accept_timeout: config.passive.accept_timeout,
             upload_stall: config.upload.stall_timeout,

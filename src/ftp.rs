@@ -18,6 +18,7 @@
 //! | [`exchange`], `attend` | one data transfer from the edge's side; what a client may say meanwhile |
 //! | [`codec`], [`command`], [`reply`], [`listformat`], [`glob`] | bytes to lines, lines to commands, outcomes to text; patterns of names |
 //! | `ascii` | line ends of `TYPE A` |
+//! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
 //! | [`passive`] | the passive ports |
 //! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`session`] | where edge and backend meet |
@@ -36,6 +37,7 @@ pub mod command;
 mod commits;
 pub mod connections;
 pub mod edge;
+pub mod encoding;
 pub mod engine;
 pub mod exchange;
 mod explain;

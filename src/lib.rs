@@ -29,6 +29,7 @@
 pub mod admin;
 pub mod app;
 pub mod certificates;
+pub mod charset;
 pub mod cli;
 pub mod config;
 pub mod descriptors;

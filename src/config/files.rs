@@ -1,6 +1,7 @@
-//! How files look to clients: `ascii`.
+//! How files look to clients: `ascii`, `charset`.
 
 use super::parse::Parsed;
+use crate::charset::Charset;
 
 /// What `TYPE A` does to the bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,4 +18,11 @@ pub(super) fn ascii(text: &str) -> Parsed<Ascii> {
         "as_is" => Ok(Ascii::AsIs),
         _ => Err("write convert or as_is".into()),
     }
+}
+
+pub(super) fn charset(text: &str) -> Parsed<Charset> {
+    Charset::named(text).ok_or_else(|| {
+        "write utf-8, gbk, gb18030, big5, shift_jis, euc-jp, euc-kr, iso-8859-1 to -16, windows-1250 to -1258, koi8-r or koi8-u"
+            .into()
+    })
 }

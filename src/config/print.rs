@@ -136,6 +136,10 @@ fn user_lines(list: &str, index: usize, user: &User) -> Vec<String> {
         };
         ("ascii", text.to_string())
     }));
+    keys.extend(
+        user.charset
+            .map(|charset| ("charset", charset.name().to_lowercase())),
+    );
     if user.require_tls {
         keys.push(("require_tls", "true".to_string()));
     }

@@ -50,6 +50,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         masquerade: cluster::masquerade(read),
         sessions: sessions(read),
         ascii: read.value("ascii", files::ascii),
+        charset: read.value("charset", files::charset),
         upload: upload(read, &Limits::of(storage.provider)),
         download: download(read),
         drain: Drain {

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::{Ascii, Events};
+use crate::charset::Charset;
 use crate::password::PasswordHash;
 
 /// The whole configuration, checked.
@@ -33,6 +34,8 @@ pub struct Config {
     pub storage: Storage,
     /// What `TYPE A` does to files.
     pub ascii: Ascii,
+    /// What a client's names are in that are not UTF-8.
+    pub charset: Charset,
     /// Client to store.
     pub upload: Upload,
     /// Store to client.
@@ -478,6 +481,8 @@ pub struct User {
     pub max_file_size: Option<u64>,
     /// What `TYPE A` does to the user's files; none: as [`Config::ascii`] says.
     pub ascii: Option<Ascii>,
+    /// What the names of the user's clients are in that are not UTF-8; none: as [`Config::charset`] says.
+    pub charset: Option<Charset>,
     /// Logins on a connection without TLS are refused.
     pub require_tls: bool,
     /// Common name that the client's certificate must have.
@@ -499,6 +504,7 @@ impl User {
             max_sessions: None,
             max_file_size: None,
             ascii: None,
+            charset: None,
             require_tls: false,
             client_cert_cn: None,
         }

@@ -256,6 +256,7 @@ fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority)
     });
     let max_file_size = read.entry_optional(USERS, index, "max_file_size", parse::size);
     let ascii = read.entry_optional(USERS, index, "ascii", files::ascii);
+    let charset = read.entry_optional(USERS, index, "charset", files::charset);
     let require_tls = read.entry_optional(USERS, index, "require_tls", parse::switch);
     let client_cert_cn = read.entry_optional(USERS, index, "client_cert_cn", common_name);
     let whole = || {
@@ -271,6 +272,7 @@ fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority)
             max_sessions: max_sessions?,
             max_file_size: max_file_size?,
             ascii: ascii?,
+            charset: charset?,
             require_tls: require_tls?.unwrap_or_default(),
             client_cert_cn: client_cert_cn?,
         })

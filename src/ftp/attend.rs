@@ -73,7 +73,7 @@ pub(super) async fn attend<F: Future>(
                     None
                 }
             },
-            Ok(line @ (Line::TooLong | Line::Malformed)) => {
+            Ok(line @ (Line::Legacy(_) | Line::TooLong | Line::Malformed)) => {
                 queue.push_back(line);
                 listening = queue.len() < MAX_QUEUE;
                 None

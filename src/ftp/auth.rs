@@ -134,6 +134,7 @@ impl Users {
             max_key_bytes: config.storage.max_key_bytes,
             max_file_size: config.upload.max_file_size,
             ascii: config.ascii,
+            charset: config.charset,
         };
         let common = config::Common::of(&config.storage);
         let endpoint = config.auth.http.as_ref();

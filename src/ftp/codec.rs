@@ -11,6 +11,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::charset::Charset;
 use crate::ftp::net::Stream;
 use crate::ftp::reply::Reply;
 
@@ -31,9 +32,11 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 pub enum Line {
     /// A line without its end.
     Text(String),
+    /// The same, in bytes that are not UTF-8 (RFC 2640).
+    Legacy(Vec<u8>),
     /// Over [`MAX_LINE`]; it has been thrown away up to its end.
     TooLong,
-    /// CR or NUL inside the line, or not UTF-8 (RFC 2640).
+    /// CR or NUL inside the line.
     Malformed,
     /// So much without an end of line that the peer is no FTP client.
     Flood,
@@ -50,6 +53,8 @@ pub struct Control {
     scanned: usize,
     /// Bytes of the current over-long line thrown away so far; 0 while the line is sound.
     junk: usize,
+    /// What replies are sent in.
+    charset: Charset,
 }
 
 impl Control {
@@ -60,7 +65,13 @@ impl Control {
             received: BytesMut::new(),
             scanned: 0,
             junk: 0,
+            charset: Charset::UTF_8,
         }
+    }
+
+    /// Sends replies in this charset from now on.
+    pub fn encode_in(&mut self, charset: Charset) {
+        self.charset = charset;
     }
 
     /// The connection below.
@@ -123,9 +134,10 @@ impl Control {
 
     /// Sends one reply, bounded in time.
     pub async fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let bytes = reply.to_string();
+        let text = reply.to_string();
+        let bytes = self.charset.encode(&text);
         let sending = async {
-            self.stream.write_all(bytes.as_bytes()).await?;
+            self.stream.write_all(&bytes).await?;
             self.stream.flush().await
         };
         tokio::time::timeout(WRITE_WITHIN, sending)
@@ -185,34 +197,35 @@ impl Control {
 
 /// Takes the line end and telnet's commands off a line (RFC 854; "IAC IP IAC DM ABOR" is how RFC 959 wants an urgent
 /// ABOR to be sent).
+///
+/// Telnet's commands stand before a verb. Behind it 0xFF is a letter of a name (ÿ in Latin-1, я in windows-1251, Ъ in KOI8),
+/// as most clients send it; others, as lftp, send it twice, as RFC 854 has it for data.
 fn clean(mut raw: BytesMut) -> Line {
     const IAC: u8 = 255;
+    loop {
+        match (raw.first(), raw.get(1)) {
+            // WILL, WONT, DO, DONT and their option
+            (Some(&IAC), Some(251..=254)) => raw.advance(raw.len().min(3)),
+            (Some(&IAC), Some(240..=250)) => raw.advance(2),
+            // What is left when the urgent mark parted IAC from its command: IP (244) or DM (242). Nothing of this can
+            // begin a verb.
+            (Some(&(IAC | 242 | 244)), _) => raw.advance(1),
+            _ => break,
+        }
+    }
     let mut text = Vec::with_capacity(raw.len());
     while raw.has_remaining() {
         match (raw[0], raw.get(1)) {
-            (IAC, Some(&IAC)) => {
-                text.push(IAC);
-                raw.advance(2);
-            }
-            // WILL, WONT, DO, DONT and their option
-            (IAC, Some(251..=254)) => raw.advance(raw.len().min(3)),
-            (IAC, Some(240..=250)) => raw.advance(2),
-            (IAC, _) => raw.advance(1),
             (b'\n', _) | (b'\r', Some(b'\n')) => break,
             (b'\r' | 0, _) => return Line::Malformed,
-            (byte, _) => {
+            (byte, next) => {
                 text.push(byte);
-                raw.advance(1);
+                let is_doubled = byte == IAC && next == Some(&IAC);
+                raw.advance(if is_doubled { 2 } else { 1 });
             }
         }
     }
-    // What is left in front when the urgent mark parted IAC from its command: IP (244) or DM (242). Neither can begin a
-    // verb or, alone, a UTF-8 character.
-    let start = text
-        .iter()
-        .position(|byte| !matches!(byte, 242 | 244))
-        .unwrap_or(text.len());
-    String::from_utf8(text.split_off(start)).map_or(Line::Malformed, Line::Text)
+    String::from_utf8(text).map_or_else(|error| Line::Legacy(error.into_bytes()), Line::Text)
 }
 
 #[cfg(test)]
@@ -285,9 +298,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn carriage_return_nul_and_invalid_utf8_inside_a_line_are_malformed() {
-        for sent in [&b"STOR a\rb\r\n"[..], b"STOR a\0b\r\n", b"STOR a\xe9\r\n"] {
+    async fn carriage_return_and_nul_inside_a_line_are_malformed() {
+        for sent in [&b"STOR a\rb\r\n"[..], b"STOR a\0b\r\n", b"STOR \xe9\0\r\n"] {
             assert_eq!(lines(sent).await, [Line::Malformed], "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_utf8_comes_as_bytes_and_0xff_in_a_name_is_a_letter() {
+        for (sent, line) in [
+            (&b"STOR a\xe9\r\n"[..], &b"STOR a\xe9"[..]),
+            // before a letter, telnet's commands as letters, and the end
+            (b"STOR \xffb\r\n", b"STOR \xffb"),
+            (
+                b"STOR \xff\xf4\xff\xfb\xff\xfea\r\n",
+                b"STOR \xff\xf4\xff\xfb\xff\xfea",
+            ),
+            (b"STOR a\xff\r\n", b"STOR a\xff"),
+            (b"STOR a\xff\n", b"STOR a\xff"),
+            // as RFC 854 has it
+            (b"STOR a\xff\xffb\xff\xff\r\n", b"STOR a\xffb\xff"),
+            (b"\xff\xf4\xff\xf2STOR \xf2\xff\r\n", b"STOR \xf2\xff"),
+        ] {
+            assert_eq!(lines(sent).await, [Line::Legacy(line.to_vec())], "{sent:?}");
         }
     }
 
@@ -298,6 +331,7 @@ mod tests {
             b"\xf2ABOR\r\n",
             b"\xff\xfb\x01ABOR\r\n",
             b"\xff\xf4\xffABOR\r\n",
+            b"\xff\xff\xf2ABOR\r\n",
         ] {
             assert_eq!(lines(sent).await, [text("ABOR")], "{sent:?}");
         }

@@ -19,6 +19,7 @@ use crate::ftp::auth::{Right, Seat, random_password};
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::command::{Command, SITE_HELP, verb};
 use crate::ftp::connections::Permit;
+use crate::ftp::encoding::NameEncoding;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::engine::{Engine, EngineError};
 use crate::ftp::explain::{cause, ending};
@@ -111,6 +112,8 @@ pub(super) struct Edge {
     pub(super) epsv_only: bool,
     /// The client has said `TYPE A`. Without a TYPE files are bytes, whatever the RFC's default; see [`crate::ftp::ascii`].
     pub(super) ascii: bool,
+    /// Which encoding the client's names are in.
+    pub(super) encoding: NameEncoding,
     /// Where the user's files are, once logged in.
     pub(super) store: Option<Store>,
     /// The facts that `OPTS MLST` has chosen.
@@ -163,6 +166,7 @@ pub async fn run(
         session.secure();
     }
     let _present = frontend.roster.enter(&session);
+    let encoding = NameEncoding::new(frontend.charset);
     let log_in_by = Instant::now() + frontend.sessions.login_timeout;
     let mut edge = Edge {
         frontend,
@@ -186,6 +190,7 @@ pub async fn run(
         seat: None,
         epsv_only: false,
         ascii: false,
+        encoding,
         store: None,
         facts: Facts::ALL,
         renaming: None,
@@ -194,6 +199,7 @@ pub async fn run(
         permit,
     };
     let end = loop {
+        edge.control.encode_in(edge.encoding.outgoing());
         match edge.serve().await {
             Close::StartTls => {}
             end => break end,
@@ -296,13 +302,13 @@ impl Edge {
 
     async fn answer(&mut self, line: Line) -> Step {
         let text = match line {
-            Line::Text(text) => text,
+            Line::Text(text) => self.encoding.text(text, &self.session.shown()),
+            Line::Legacy(bytes) => match self.legacy(&bytes) {
+                Ok(text) => text,
+                Err(refusal) => return self.send(refusal).await,
+            },
             Line::TooLong => return self.say(500, "The line is too long").await,
-            Line::Malformed => {
-                return self
-                    .say(501, "CR, NUL and invalid UTF-8 are not allowed")
-                    .await;
-            }
+            Line::Malformed => return self.say(501, "CR and NUL are not allowed").await,
             Line::Flood => {
                 return Err(Close::with(
                     421,
@@ -311,7 +317,13 @@ impl Edge {
             }
             Line::End => return Err(Close::Silently),
         };
-        self.session.begin(verb(&text));
+        let verb = verb(&text);
+        self.session.begin(verb);
+        let text = match verb {
+            // these are no names of files, and are shown to nobody
+            "USER" | "PASS" => text,
+            _ => self.encoding.outgoing().unescape(&text).into_owned(),
+        };
         let span = info_span!("command", session = self.session.id);
         match Command::parse(&text) {
             Ok(command) => self.execute_command(command).instrument(span).await,

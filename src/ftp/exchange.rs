@@ -213,6 +213,7 @@ impl Edge {
             format,
             pattern,
             directory,
+            charset: self.encoding.outgoing(),
             offer: None,
         })
     }

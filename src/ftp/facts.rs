@@ -156,8 +156,7 @@ impl Edge {
     pub(super) async fn option(&mut self, option: &str) -> Step {
         let (name, value) = option.split_once(' ').unwrap_or((option, ""));
         let reply = match (name, value) {
-            ("UTF8", "OFF") => Reply::new(504, "Names are always UTF-8"),
-            ("UTF8", _) => Reply::new(200, "Names are always UTF-8"),
+            ("UTF8", value) => self.announce_utf8(value != "OFF"),
             // RFC 3659, section 7.9: the reply has the facts that were chosen, and nothing behind OPTS if there are none
             ("MLST", names) => {
                 self.facts = Facts::chosen(names);

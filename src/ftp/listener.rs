@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::charset::Charset;
 use crate::config;
 use crate::events::Events;
 use crate::ftp::auth::Users;
@@ -43,6 +44,8 @@ static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));
 pub struct Frontend {
     /// `greeting`
     pub greeting: String,
+    /// `charset`
+    pub charset: Charset,
     /// `sessions.*`
     pub sessions: config::Sessions,
     /// `passive.accept_timeout`

@@ -57,6 +57,8 @@ impl Edge {
         };
         self.frontend.metrics.login("ok");
         let max_file_size = login.user.max_file_size;
+        self.encoding.set_charset(login.user.charset);
+        self.control.encode_in(self.encoding.outgoing());
         self.session.log_in(login.user);
         self.seat = Some(login.seat);
         self.bucket = Some(login.store.bucket().to_owned());

@@ -3,13 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use secrecy::SecretString;
 use tracing::Span;
 
 use crate::ftp::auth::User;
+use crate::ftp::encoding::Shown;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::transfer::Transfer;
 use crate::store::{Interruption, StoreError};
@@ -35,6 +36,7 @@ pub struct Session {
     at_work: AtomicBool,
     secured: AtomicBool,
     doing: Mutex<Doing>,
+    shown: Mutex<Shown>,
 }
 
 /// What the client does; for whoever looks on.
@@ -74,7 +76,13 @@ impl Session {
                 is_running: false,
                 since: Instant::now(),
             }),
+            shown: Mutex::new(Shown::default()),
         }
+    }
+
+    /// The names that the client has been shown in a charset, of those that could be UTF-8 as well.
+    pub fn shown(&self) -> MutexGuard<'_, Shown> {
+        lock(&self.shown)
     }
 
     /// Notes that the control connection is protected.
@@ -202,7 +210,7 @@ impl Drop for AtWork {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // the values are replaced whole, so a panic can't leave half of one
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

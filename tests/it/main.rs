@@ -5,6 +5,7 @@ mod support;
 mod active;
 mod ascii;
 mod auth_http;
+mod charset;
 mod commands;
 mod configuration;
 mod connections;

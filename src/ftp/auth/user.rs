@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::charset::Charset;
 use crate::config::{self, Ascii, Permissions};
 use crate::password::PasswordHash;
 use crate::store::client::Tenant;
@@ -22,6 +23,8 @@ pub struct User {
     pub max_file_size: u64,
     /// What `TYPE A` does.
     pub ascii: Ascii,
+    /// What a client's names are in that are not UTF-8.
+    pub charset: Charset,
     pub(super) password_hash: Option<PasswordHash>,
     pub(super) tenant: Tenant,
     pub(super) max_sessions: Option<usize>,
@@ -53,6 +56,8 @@ pub struct Ground {
     pub max_file_size: u64,
     /// `ascii`
     pub ascii: Ascii,
+    /// `charset`
+    pub charset: Charset,
 }
 
 /// One thing that a user may do, or not.
@@ -96,6 +101,7 @@ impl User {
                 .max_file_size
                 .map_or(ground.max_file_size, |own| own.min(ground.max_file_size)),
             ascii: user.ascii.unwrap_or(ground.ascii),
+            charset: user.charset.unwrap_or(ground.charset),
             tenant: Tenant {
                 bucket: user.bucket,
                 site: user.site,
@@ -156,6 +162,7 @@ mod tests {
             max_key_bytes: 1024,
             max_file_size: 1000,
             ascii: Ascii::Convert,
+            charset: Charset::UTF_8,
         };
         User::new(user, &ground)
     }

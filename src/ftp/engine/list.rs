@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
 use unftp_core::auth::DefaultUser;
 
+use crate::charset::Charset;
 use crate::ftp::auth::Right;
 use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{ListRequest, StorageOutcome, StorageRequest};
 use crate::ftp::glob::matches;
 use crate::ftp::listformat::Format;
+use crate::ftp::session::Session;
 use crate::ftp::transfer::DataConnection;
 use crate::store::{Entry, Home, Sink, StoreError, VirtualPath};
 
@@ -44,9 +46,10 @@ impl Backend {
             format,
             pattern,
             directory,
+            charset,
             offer,
         } = request;
-        let mut outlet = Outlet::new(format, pattern, directory);
+        let mut outlet = Outlet::new(format, pattern, directory, charset);
         let home = self.home(Right::List)?;
         let literal = match &outlet.pattern {
             Some(pattern) => self.named_literally(home, &path, pattern).await?,
@@ -82,7 +85,7 @@ impl Backend {
         }
         while let Some(entries) = page {
             for entry in &entries {
-                outlet.line(entry).await?;
+                outlet.line(entry, &self.session).await?;
             }
             page = if outlet.is_cut {
                 None
@@ -122,6 +125,7 @@ struct Outlet {
     format: Format,
     pattern: Option<String>,
     directory: String,
+    charset: Charset,
     now: SystemTime,
     text: String,
     entries: u64,
@@ -132,11 +136,12 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn new(format: Format, pattern: Option<String>, directory: String) -> Self {
+    fn new(format: Format, pattern: Option<String>, directory: String, charset: Charset) -> Self {
         Outlet {
             format,
             pattern,
             directory,
+            charset,
             now: SystemTime::now(),
             text: String::new(),
             entries: 0,
@@ -146,7 +151,7 @@ impl Outlet {
         }
     }
 
-    async fn line(&mut self, entry: &Entry) -> Result<(), StoreError> {
+    async fn line(&mut self, entry: &Entry, session: &Session) -> Result<(), StoreError> {
         let pattern = self.pattern.as_deref();
         if pattern.is_some_and(|pattern| !matches(pattern, &entry.name)) {
             return Ok(());
@@ -155,13 +160,16 @@ impl Outlet {
             self.is_cut = true;
             return Ok(());
         }
+        if !self.charset.is_utf8() && !entry.name.is_ascii() {
+            session.shown().note(&self.charset.encode(&entry.name));
+        }
         self.format
             .line(entry, &self.directory, self.now, &mut self.text);
         self.entries += 1;
         if self.text.len() >= LIST_CHUNK
             && let Some(data) = &mut self.data
         {
-            data.write(self.text.as_bytes())
+            data.write(&self.charset.encode(&self.text))
                 .await
                 .map_err(StoreError::Interrupted)?;
             self.text.clear();
@@ -171,7 +179,7 @@ impl Outlet {
 
     async fn finish(mut self) -> Result<StorageOutcome, StoreError> {
         if let Some(mut data) = self.data.take() {
-            data.write(self.text.as_bytes())
+            data.write(&self.charset.encode(&self.text))
                 .await
                 .map_err(StoreError::Interrupted)?;
             data.transfer()

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
+use crate::charset::Charset;
 use crate::ftp::listformat::Format;
 use crate::ftp::transfer::DataConnection;
 use crate::store::{Entry, Hashes, Renamed, Start, Stored, VirtualPath};
@@ -66,6 +67,8 @@ pub struct ListRequest {
     pub pattern: Option<String>,
     /// Stands before names in NLST.
     pub directory: String,
+    /// What the lines are sent in.
+    pub charset: Charset,
     /// Where the lines go; none collects a bounded number for a reply.
     pub offer: Option<DataConnectionOffer>,
 }

@@ -151,14 +151,14 @@ impl Ftp {
     }
 
     /// Sends a line and reads one reply.
-    pub async fn command(&mut self, line: &str) -> Reply {
+    pub async fn command(&mut self, line: impl AsRef<[u8]>) -> Reply {
         self.send(line).await;
         self.reply().await
     }
 
     /// Sends a line with its end.
-    pub async fn send(&mut self, line: &str) {
-        self.send_raw(format!("{line}\r\n").as_bytes()).await;
+    pub async fn send(&mut self, line: impl AsRef<[u8]>) {
+        self.send_raw(&[line.as_ref(), b"\r\n"].concat()).await;
     }
 
     /// Sends a line with its end, to a server that may have closed.
@@ -183,26 +183,38 @@ impl Ftp {
             .expect("a reply before the end of the control connection")
     }
 
-    /// The next reply, or `None` at the end of the control connection.
+    /// The next reply, or `None` at the end of the control connection. It has to be in UTF-8.
     pub async fn try_reply(&mut self) -> Option<Reply> {
+        let (code, bytes) = self.try_raw_reply().await?;
+        let text = String::from_utf8(bytes).expect("a reply in UTF-8");
+        Some(Reply { code, text })
+    }
+
+    /// Sends a line and reads one reply, whatever it is encoded in.
+    pub async fn raw_command(&mut self, line: impl AsRef<[u8]>) -> Vec<u8> {
+        self.send(line).await;
+        self.try_raw_reply().await.expect("a reply").1
+    }
+
+    /// The next reply's code and bytes, or `None` at the end of the control connection.
+    pub async fn try_raw_reply(&mut self) -> Option<(u16, Vec<u8>)> {
         let reading = async {
-            let mut text = String::new();
+            let mut bytes = Vec::new();
             loop {
-                let start = text.len();
-                if self.control.read_line(&mut text).await.unwrap_or(0) == 0 {
+                let start = bytes.len();
+                let read = self.control.read_until(b'\n', &mut bytes).await;
+                if read.unwrap_or(0) == 0 {
                     return None;
                 }
-                let line = &text[start..];
+                let line = &bytes[start..];
                 assert!(
-                    line.ends_with("\r\n"),
+                    line.ends_with(b"\r\n"),
                     "a reply line ends in CR LF: {line:?}"
                 );
-                if line.len() > 3
-                    && line.as_bytes()[3] == b' '
-                    && line[..3].bytes().all(|b| b.is_ascii_digit())
-                {
-                    let code = line[..3].parse().expect("three digits");
-                    return Some(Reply { code, text });
+                if line.len() > 3 && line[3] == b' ' && line[..3].iter().all(u8::is_ascii_digit) {
+                    let digits = String::from_utf8_lossy(&line[..3]);
+                    let code = digits.parse().expect("three digits");
+                    return Some((code, bytes));
                 }
             }
         };
@@ -233,10 +245,18 @@ impl Ftp {
         port.parse().expect("a number")
     }
 
+    /// The first reply to a transfer, which names the file in whatever encoding.
+    async fn opening(&mut self, line: impl AsRef<[u8]>) -> Reply {
+        self.send(line).await;
+        let (code, bytes) = self.try_raw_reply().await.expect("a reply");
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Reply { code, text }
+    }
+
     /// A whole upload: the reply after it.
-    pub async fn store(&mut self, line: &str, bytes: &[u8]) -> Reply {
+    pub async fn store(&mut self, line: impl AsRef<[u8]>, bytes: &[u8]) -> Reply {
         let data = self.data().await;
-        let opening = self.command(line).await;
+        let opening = self.opening(line).await;
         if opening.code != 150 {
             return opening;
         }
@@ -249,9 +269,9 @@ impl Ftp {
     }
 
     /// A whole download or listing: the bytes and the reply after them.
-    pub async fn fetch(&mut self, line: &str) -> (Vec<u8>, Reply) {
+    pub async fn fetch(&mut self, line: impl AsRef<[u8]>) -> (Vec<u8>, Reply) {
         let data = self.data().await;
-        let opening = self.command(line).await;
+        let opening = self.opening(line).await;
         if opening.code != 150 {
             return (Vec::new(), opening);
         }
