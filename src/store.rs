@@ -33,6 +33,7 @@ mod observe;
 mod outcome;
 pub mod parts;
 pub mod path;
+mod pool;
 mod progress;
 pub mod put;
 mod range;
@@ -50,6 +51,7 @@ mod verify;
 
 use std::future::Future;
 
+pub use budget::Holder;
 pub use client::Store;
 pub use error::{Chain, Interruption, StoreError};
 pub use hashes::{Algorithm, Hashes};

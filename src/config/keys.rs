@@ -392,7 +392,7 @@ const TABLE: &[Key] = &[
     key("download.read_ahead", Size, Is("32MiB"),
         "The most that one download reads ahead of its client; less than one chunk switches reading ahead off."),
     key("download.memory_budget", Size, Derived("as `upload.memory_budget`, which comes on top"),
-        "Memory for what all downloads together read ahead; a download that gets none still runs, one chunk after another."),
+        "Memory for what all downloads together hold and read ahead; a download that gets none still runs, one small range after another."),
     key("download.stall_timeout", Duration, Is("2m"),
         "A download whose client takes nothing for this time is given up."),
     key("drain.deadline", Duration, Is("10m"),

@@ -1,77 +1,213 @@
-//! One memory budget for the part buffers of all uploads; and one, without a reserve, for what downloads read ahead.
+//! One memory budget for the part buffers of all uploads.
 //!
-//! Invariant: the bytes of all living [`Grant`]s never exceed the budget, and some upload can always go on.
+//! Invariants: the bytes of all living [`Grant`]s never exceed the budget; some upload can always go on; no user holds so
+//! much that another one finds nothing.
 //!
-//! The second half is the hard one. FTP announces no length and a store takes no part under 5 MiB, so an upload that
-//! holds half a part can neither go on without memory nor give back what it has. If the whole budget could be held by
-//! half-filled parts, all would wait for each other for ever. Therefore the budget has two halves: from the *shared* one
-//! buffers grow step by step, so that a small file holds little; when that is empty, an upload takes from the *reserve*
-//! all that its part can still need in one step. Whoever holds a place in the reserve never waits for memory again
-//! before its part is sent, so it ends, and the next one follows, first come, first served.
+//! FTP announces no length and a store takes no part under 5 MiB, so an upload that holds less can neither go on without
+//! memory nor give back what it has. If the whole budget could be held by half-filled parts, all would wait for each other
+//! for ever, and one client that stops in the middle of each of its uploads would stop everybody. So the budget has three
+//! areas:
+//!
+//! | area | for | rule |
+//! |---|---|---|
+//! | small: an eighth | the first block of each upload, up to 64 KiB | the fuller the area, the smaller the blocks: a small file finds room whatever the others do |
+//! | shared: the rest | growth, step by step | a user may hold up to three quarters of what the other users leave, so there is always room for one more |
+//! | reserve: half, at least the largest part | a *place*: all that a part still needs until it can be sent, in one step | in the order of asking |
+//!
+//! Whoever has a place never waits for memory again before its part is sent, so it ends, and the next one follows. A
+//! slow client would keep its place for long: places of slow clients take no more than half of the reserve together, and
+//! beside its first place a user has no more than an equal share of the reserve. An upload that lacks memory and has enough
+//! for a part sends it early instead, see [`upload`](super::upload).
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::store::error::StoreError;
 
-/// Bytes per semaphore permit: fine enough for small files, coarse enough for a `u32` count.
-const UNIT: u64 = 64 * 1024;
+/// The most bytes of an upload's first block.
+const FIRST_BLOCK: u64 = 64 * 1024;
+
+/// The least bytes of one, a page.
+const LEAST_BLOCK: u64 = 4 * 1024;
+
+/// A first block is this part of what is free of its area: 500 uploads find one in 8 MiB, and the last ones a page.
+const BLOCKS: u64 = 128;
+
+/// What a user may hold is this many times what is free besides.
+const SHARE: u64 = 3;
+
+/// A client that needs longer than this for the rest of a part is slow.
+const SWIFT: Duration = Duration::from_secs(10);
+
+/// A wait of this length is a lack of memory, and no longer the usual wait for the store.
+const LACK: Duration = Duration::from_millis(200);
+
+/// Whose memory it is: one user of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Holder(u64);
+
+impl Holder {
+    /// The user of this name.
+    pub fn of(name: &str) -> Self {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Holder(hasher.finish())
+    }
+}
 
 /// The budget shared by all uploads of the process.
 #[derive(Debug)]
 pub struct Budget {
-    shared: Arc<Semaphore>,
-    reserve: Arc<Semaphore>,
+    state: Mutex<State>,
+    /// How many have waited for longer than [`LACK`].
+    lacking: watch::Sender<usize>,
     wait: Duration,
     total: u64,
     waits: AtomicU64,
     waited_micros: AtomicU64,
 }
 
-/// Notes a wait when it ends, however it ends.
-struct Waiting<'a>(&'a Budget, Instant);
+/// What is free, who has what, and who waits.
+#[derive(Debug)]
+struct State {
+    small: u64,
+    shared: u64,
+    reserve: u64,
+    /// Bytes of the reserve, free or not.
+    whole_reserve: u64,
+    /// Bytes of each user in the shared area and the reserve.
+    held: HashMap<Holder, u64>,
+    places: HashMap<u64, Place>,
+    /// In the order of asking.
+    line: VecDeque<Waiter>,
+    last_id: u64,
+}
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let micros = u64::try_from(self.1.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.0.waits.fetch_add(1, Ordering::Relaxed);
-        self.0.waited_micros.fetch_add(micros, Ordering::Relaxed);
-    }
+/// A part of the reserve.
+#[derive(Debug)]
+struct Place {
+    holder: Holder,
+    bytes: u64,
+    /// From then on its client counts as slow.
+    slow_from: Instant,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    holder: Holder,
+    want: Want,
+    answer: oneshot::Sender<Portion>,
+}
+
+/// What is missing of what an upload asks for.
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    /// Bytes of the shared area.
+    step: u64,
+    /// Or so many of the reserve.
+    place: u64,
+    is_slow: bool,
+}
+
+/// What a part needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// Bytes that it is to hold, at least.
+    pub bytes: u64,
+    /// Bytes with which it can be sent.
+    pub enough: u64,
+    /// How long its client will need to bring `enough`.
+    pub within: Duration,
+}
+
+/// Bytes of one area that were taken out of the budget, given back on drop.
+#[derive(Debug)]
+struct Portion {
+    budget: Arc<Budget>,
+    holder: Holder,
+    area: Area,
+    bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Area {
+    Small,
+    Shared,
+    /// The place's number.
+    Reserve(u64),
 }
 
 /// Leave to hold so many bytes, given back on drop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Grant {
-    shared: Option<OwnedSemaphorePermit>,
-    reserve: Option<OwnedSemaphorePermit>,
-    bytes: u64,
+    budget: Arc<Budget>,
+    holder: Holder,
+    portions: Vec<Portion>,
+}
+
+/// Whether somebody may have a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    Have,
+    /// When there is room.
+    Wait,
+    /// Not before others have given something back.
+    NotNow,
+}
+
+/// Notes a wait when it ends, however it ends.
+struct Waiting<'a> {
+    budget: &'a Arc<Budget>,
+    since: Instant,
+    id: u64,
+    is_lack: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.budget.waits.fetch_add(1, Ordering::Relaxed);
+        self.budget
+            .waited_micros
+            .fetch_add(micros, Ordering::Relaxed);
+        if self.is_lack {
+            self.budget.lacking.send_modify(|lacking| *lacking -= 1);
+        }
+        let mut state = self.budget.state();
+        let before = state.line.len();
+        state.line.retain(|waiter| waiter.id != self.id);
+        if state.line.len() < before {
+            // whoever was behind it may come forward
+            self.budget.serve(state);
+        }
+    }
 }
 
 impl Budget {
     /// `total` bytes at most; `largest_part` bytes must fit the reserve; `wait` bounds each wait for memory.
     pub fn new(total: u64, largest_part: u64, wait: Duration) -> Arc<Self> {
-        let reserve = units(largest_part).max(total / UNIT / 2);
-        let shared = (total / UNIT).saturating_sub(reserve);
+        let reserve = largest_part.max(total / 2).min(total);
+        let small = (total / 8).min(total - reserve);
         Arc::new(Budget {
-            shared: Arc::new(Semaphore::new(shared as usize)),
-            reserve: Arc::new(Semaphore::new(reserve as usize)),
+            state: Mutex::new(State {
+                small,
+                shared: total - reserve - small,
+                reserve,
+                whole_reserve: reserve,
+                held: HashMap::new(),
+                places: HashMap::new(),
+                line: VecDeque::new(),
+                last_id: 0,
+            }),
+            lacking: watch::Sender::new(0),
             wait,
-            total,
-            waits: AtomicU64::new(0),
-            waited_micros: AtomicU64::new(0),
-        })
-    }
-
-    /// A budget without a reserve, for [`Budget::try_grant`]: where nobody waits, nobody can wait for ever.
-    pub fn undivided(total: u64) -> Arc<Self> {
-        Arc::new(Budget {
-            shared: Arc::new(Semaphore::new((total / UNIT) as usize)),
-            reserve: Arc::new(Semaphore::new(0)),
-            wait: Duration::ZERO,
             total,
             waits: AtomicU64::new(0),
             waited_micros: AtomicU64::new(0),
@@ -85,8 +221,8 @@ impl Budget {
 
     /// Bytes granted at this moment.
     pub fn used(&self) -> u64 {
-        let free = (self.shared.available_permits() + self.reserve.available_permits()) as u64;
-        (self.total / UNIT).saturating_sub(free) * UNIT
+        let state = self.state();
+        self.total - state.small - state.shared - state.reserve
     }
 
     /// How often somebody had to wait, and how long in all; waits that are over.
@@ -96,137 +232,329 @@ impl Budget {
         (waits, Duration::from_micros(micros))
     }
 
-    /// Leave to hold `bytes` if that much is free at this moment, for what can do without.
-    pub fn try_grant(&self, bytes: u64) -> Option<Grant> {
-        let needed = u32::try_from(units(bytes)).ok()?;
-        let shared = self.shared.clone().try_acquire_many_owned(needed).ok()?;
-        Some(Grant {
-            shared: Some(shared),
-            reserve: None,
-            bytes,
-        })
+    /// A grant of nothing, for a part of `holder`.
+    pub fn grant(self: &Arc<Self>, holder: Holder) -> Grant {
+        Grant {
+            budget: Arc::clone(self),
+            holder,
+            portions: Vec::new(),
+        }
     }
 
-    /// Widens `grant` to `bytes`; `part_bytes` is the most that this part can ever need.
-    ///
-    /// Waits in line when the budget is spent, which is what slows the client down by TCP backpressure;
-    /// [`StoreError::NoMemory`] after the bound given to [`Budget::new`]. Cancel safe.
-    pub async fn grow(
-        &self,
-        grant: &mut Grant,
-        bytes: u64,
-        part_bytes: u64,
-    ) -> Result<(), StoreError> {
-        if bytes <= grant.bytes || grant.reserve.is_some() {
-            return Ok(());
+    /// True while uploads lack memory.
+    pub fn is_lacking(&self) -> bool {
+        *self.lacking.borrow() > 0
+    }
+
+    /// Resolves as soon as uploads lack memory.
+    pub async fn lacking(&self) {
+        let mut lacking = self.lacking.subscribe();
+        if lacking.wait_for(|lacking| *lacking > 0).await.is_err() {
+            // the budget is gone, and with it everybody who could lack anything
+            std::future::pending::<()>().await;
         }
-        let more = units(bytes) - units(grant.bytes);
-        let more = u32::try_from(more).map_err(|_| StoreError::NoMemory)?;
-        if let Ok(permit) = self.shared.clone().try_acquire_many_owned(more) {
-            grant.widen(permit, bytes);
-            return Ok(());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // figures and a line: no change stops half-way
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn portion(self: &Arc<Self>, holder: Holder, (area, bytes): (Area, u64)) -> Portion {
+        Portion {
+            budget: Arc::clone(self),
+            holder,
+            area,
+            bytes,
         }
-        let rest = units(part_bytes.max(bytes)) - units(grant.bytes);
-        let rest = u32::try_from(rest).map_err(|_| StoreError::NoMemory)?;
-        if let Ok(permit) = self.reserve.clone().try_acquire_many_owned(rest) {
-            grant.reserve = Some(permit);
-            grant.bytes = part_bytes.max(bytes);
-            return Ok(());
+    }
+
+    /// Puts somebody at the end of the line.
+    fn queue_up(
+        self: &Arc<Self>,
+        holder: Holder,
+        want: Want,
+    ) -> (Waiting<'_>, oneshot::Receiver<Portion>) {
+        let (answer, granted) = oneshot::channel();
+        let mut state = self.state();
+        state.last_id += 1;
+        let id = state.last_id;
+        state.line.push_back(Waiter {
+            id,
+            holder,
+            want,
+            answer,
+        });
+        self.serve(state);
+        let waiting = Waiting {
+            budget: self,
+            since: Instant::now(),
+            id,
+            is_lack: false,
+        };
+        (waiting, granted)
+    }
+
+    /// Gives those in line what there is for them.
+    fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let mut unwanted = Vec::new();
+        while let Some((at, taken)) = state.next_in_line() {
+            let Some(waiter) = state.line.remove(at) else {
+                break;
+            };
+            let portion = self.portion(waiter.holder, taken);
+            unwanted.extend(waiter.answer.send(portion).err());
         }
-        let _waiting = Waiting(self, Instant::now());
-        tokio::select! {
-            permit = self.shared.clone().acquire_many_owned(more) => {
-                grant.widen(permit.expect("the semaphore is never closed"), bytes);
+        drop(state);
+        // to give back takes the lock
+        drop(unwanted);
+    }
+}
+
+impl State {
+    /// The first in line for whom there is something, and what was taken for it.
+    fn next_in_line(&mut self) -> Option<(usize, (Area, u64))> {
+        let users = self.users();
+        let mut is_kept = false;
+        for at in 0..self.line.len() {
+            let Waiter { holder, want, .. } = self.line[at];
+            if let Some(taken) = self.take_shared(holder, want.step) {
+                return Some((at, taken));
             }
-            permit = self.reserve.clone().acquire_many_owned(rest) => {
-                grant.reserve = Some(permit.expect("the semaphore is never closed"));
-                grant.bytes = part_bytes.max(bytes);
+            match self.may_have_place(holder, want, users) {
+                May::Have if !is_kept => return Some((at, self.take_place(holder, want))),
+                // what becomes free is kept for whoever asked first
+                May::Have | May::Wait => is_kept = true,
+                May::NotNow => {}
             }
-            () = tokio::time::sleep(self.wait) => return Err(StoreError::NoMemory),
         }
-        Ok(())
+        None
+    }
+
+    /// Users with a place and users in line.
+    fn users(&self) -> u64 {
+        let places = self.places.values().map(|place| place.holder);
+        let waiting = self.line.iter().map(|waiter| waiter.holder);
+        places.chain(waiting).collect::<HashSet<_>>().len() as u64
+    }
+
+    /// True if `holder` leaves enough to the others with `more` bytes on top.
+    fn is_fair(&self, holder: Holder, more: u64) -> bool {
+        let held = self.held.get(&holder).copied().unwrap_or(0);
+        let left = (self.shared + self.reserve).saturating_sub(more);
+        held + more <= SHARE * left
+    }
+
+    fn take_small(&mut self, most: u64) -> Option<(Area, u64)> {
+        let block = self.small / BLOCKS / LEAST_BLOCK * LEAST_BLOCK;
+        let block = block.clamp(LEAST_BLOCK, FIRST_BLOCK).min(most);
+        self.small = self.small.checked_sub(block)?;
+        Some((Area::Small, block))
+    }
+
+    fn take_shared(&mut self, holder: Holder, bytes: u64) -> Option<(Area, u64)> {
+        if bytes > self.shared || !self.is_fair(holder, bytes) {
+            return None;
+        }
+        self.shared -= bytes;
+        *self.held.entry(holder).or_default() += bytes;
+        Some((Area::Shared, bytes))
+    }
+
+    /// `users` share the reserve.
+    fn may_have_place(&self, holder: Holder, want: Want, users: u64) -> May {
+        let bytes = want.place;
+        if self.places.is_empty() {
+            return if bytes <= self.reserve {
+                May::Have
+            } else {
+                May::NotNow
+            };
+        }
+        let (mut own, mut slow) = (0, 0);
+        let now = Instant::now();
+        for place in self.places.values() {
+            own += if place.holder == holder {
+                place.bytes
+            } else {
+                0
+            };
+            slow += if place.slow_from <= now {
+                place.bytes
+            } else {
+                0
+            };
+        }
+        let share = self.whole_reserve / users.max(1);
+        if own > 0 && (own + bytes > share || !self.is_fair(holder, bytes)) {
+            return May::NotNow;
+        }
+        if want.is_slow && slow + bytes > self.whole_reserve / 2 {
+            return May::NotNow;
+        }
+        if bytes <= self.reserve {
+            May::Have
+        } else {
+            May::Wait
+        }
+    }
+
+    fn take_place(&mut self, holder: Holder, want: Want) -> (Area, u64) {
+        let (bytes, now) = (want.place, Instant::now());
+        self.last_id += 1;
+        self.reserve -= bytes;
+        *self.held.entry(holder).or_default() += bytes;
+        let slow_from = if want.is_slow { now } else { now + SWIFT };
+        self.places.insert(
+            self.last_id,
+            Place {
+                holder,
+                bytes,
+                slow_from,
+            },
+        );
+        (Area::Reserve(self.last_id), bytes)
+    }
+
+    fn give_back(&mut self, holder: Holder, area: Area, bytes: u64) {
+        match area {
+            Area::Small => {
+                self.small += bytes;
+                return;
+            }
+            Area::Shared => self.shared += bytes,
+            Area::Reserve(id) => {
+                self.reserve += bytes;
+                self.places.remove(&id);
+            }
+        }
+        if let Some(held) = self.held.get_mut(&holder) {
+            *held -= bytes;
+            if *held == 0 {
+                self.held.remove(&holder);
+            }
+        }
     }
 }
 
 impl Grant {
     /// Bytes that may be held.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.portions.iter().map(|portion| portion.bytes).sum()
     }
 
-    fn widen(&mut self, permit: OwnedSemaphorePermit, bytes: u64) {
-        match &mut self.shared {
-            Some(mine) => mine.merge(permit),
-            none => *none = Some(permit),
+    /// Widens the grant if that is possible at once.
+    ///
+    /// The first time it may come to less than was asked for: a first block, which is there also when nothing else is.
+    pub fn try_grow(&mut self, ask: Ask) -> bool {
+        let held = self.bytes();
+        if ask.bytes <= held {
+            return true;
         }
-        self.bytes = bytes;
+        let budget = Arc::clone(&self.budget);
+        let is_lacking = budget.is_lacking();
+        let mut state = budget.state();
+        let is_first = held == 0;
+        let mut taken = None;
+        if is_first && !is_lacking && ask.bytes > FIRST_BLOCK {
+            taken = state.take_shared(self.holder, ask.bytes);
+        }
+        if is_first && taken.is_none() {
+            taken = state.take_small(ask.bytes);
+        }
+        let want = self.want(ask);
+        if taken.is_none() {
+            taken = state.take_shared(self.holder, want.step);
+        }
+        if taken.is_none() && state.line.is_empty() {
+            let users = state.users().max(1);
+            if state.may_have_place(self.holder, want, users) == May::Have {
+                taken = Some(state.take_place(self.holder, want));
+            }
+        }
+        drop(state);
+        let Some(taken) = taken else {
+            return false;
+        };
+        self.portions.push(budget.portion(self.holder, taken));
+        true
+    }
+
+    /// Widens the grant as [`Grant::try_grow`] does, and waits for that.
+    ///
+    /// The wait is what slows the client down by TCP backpressure; [`StoreError::NoMemory`] after the bound given to
+    /// [`Budget::new`]. Cancel safe.
+    pub async fn grow(&mut self, ask: Ask) -> Result<(), StoreError> {
+        if self.try_grow(ask) {
+            return Ok(());
+        }
+        let budget = Arc::clone(&self.budget);
+        let (mut waiting, mut granted) = budget.queue_up(self.holder, self.want(ask));
+        let portion = match tokio::time::timeout(LACK, &mut granted).await {
+            Ok(portion) => portion,
+            Err(_) => {
+                waiting.is_lack = true;
+                budget.lacking.send_modify(|lacking| *lacking += 1);
+                let left = budget.wait.saturating_sub(waiting.since.elapsed());
+                let portion = tokio::time::timeout(left, granted).await;
+                portion.map_err(|_| StoreError::NoMemory)?
+            }
+        };
+        self.portions
+            .push(portion.map_err(|_| StoreError::NoMemory)?);
+        Ok(())
+    }
+
+    /// True if a place is a part of it.
+    pub fn is_place(&self) -> bool {
+        let is_place = |portion: &Portion| matches!(portion.area, Area::Reserve(_));
+        self.portions.iter().any(is_place)
+    }
+
+    /// Gives back what was granted beyond `bytes`, but for a place: whoever has one needs all of it.
+    pub fn shrink(&mut self, bytes: u64) {
+        if self.is_place() {
+            return;
+        }
+        let mut surplus = self.bytes().saturating_sub(bytes);
+        while surplus > 0
+            && let Some(last) = self.portions.last_mut()
+        {
+            let less = last.bytes.min(surplus);
+            surplus -= less;
+            last.give_back(less);
+            if last.bytes == 0 {
+                self.portions.pop();
+            }
+        }
+    }
+
+    fn want(&self, ask: Ask) -> Want {
+        let held = self.bytes();
+        Want {
+            step: ask.bytes.saturating_sub(held),
+            place: ask.enough.max(ask.bytes).saturating_sub(held),
+            is_slow: ask.within > SWIFT,
+        }
     }
 }
 
-fn units(bytes: u64) -> u64 {
-    bytes.div_ceil(UNIT)
+impl Portion {
+    fn give_back(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        let mut state = self.budget.state();
+        state.give_back(self.holder, self.area, bytes);
+        self.budget.serve(state);
+    }
+}
+
+impl Drop for Portion {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.give_back(self.bytes);
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    #[tokio::test(start_paused = true)]
-    async fn half_filled_parts_never_wait_for_each_other_for_ever() {
-        let budget = Budget::new(32 * MIB, 8 * MIB, Duration::from_secs(3600));
-        let mut uploads = tokio::task::JoinSet::new();
-        for _ in 0..1000 {
-            let budget = budget.clone();
-            uploads.spawn(async move {
-                let mut grant = Grant::default();
-                let mut bytes = UNIT;
-                while bytes <= 8 * MIB {
-                    budget
-                        .grow(&mut grant, bytes, 8 * MIB)
-                        .await
-                        .expect("memory in time");
-                    assert!(budget.used() <= 32 * MIB);
-                    tokio::task::yield_now().await;
-                    bytes *= 2;
-                }
-                // the store takes its time for the part
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            });
-        }
-        let all = async {
-            while uploads
-                .join_next()
-                .await
-                .transpose()
-                .expect("no panic")
-                .is_some()
-            {}
-        };
-        tokio::time::timeout(Duration::from_secs(600), all)
-            .await
-            .expect("all uploads end");
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_spent_budget_is_an_error_in_time() {
-        let budget = Budget::new(8 * MIB, 4 * MIB, Duration::from_secs(5));
-        let mut held = [Grant::default(), Grant::default()];
-        for grant in &mut held {
-            budget
-                .grow(grant, 4 * MIB, 4 * MIB)
-                .await
-                .expect("there is room for two");
-        }
-        assert_eq!(budget.used(), 8 * MIB);
-        let refused = budget.grow(&mut Grant::default(), UNIT, 4 * MIB).await;
-        assert!(matches!(refused, Err(StoreError::NoMemory)), "{refused:?}");
-        let (waits, waited) = budget.waits();
-        // the timer's grain is a millisecond
-        assert_eq!((waits, waited.as_millis() / 10), (1, 500));
-        drop(held);
-        assert_eq!(budget.used(), 0);
-    }
-}
+mod tests;

@@ -14,12 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use memmap2::MmapMut;
 
-use crate::store::budget::{Budget, Grant};
+use crate::store::budget::{Ask, Budget, Grant, Holder};
 use crate::store::error::StoreError;
 
 /// Buffers that were not needed for this long are given back to the kernel: longer than the pause between two files of
 /// one client, short beside the life of a process.
 const KEPT: Duration = Duration::from_secs(5);
+
+/// A buffer with no more in it than this makes way for an idle one.
+const COPIED: usize = 64 * 1024;
 
 /// The part buffers of all uploads of one store.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub(super) struct PartBuffer {
     grant: Grant,
     /// What of the grant is counted as in use.
     counted: u64,
+    /// Its pages were another part's before, so all of them are there.
+    is_used: bool,
 }
 
 impl Buffers {
@@ -68,15 +73,16 @@ impl Buffers {
         &self.budget
     }
 
-    /// A buffer without room; [`PartBuffer::widen`] gives it some.
-    pub(super) fn part(self: &Arc<Self>) -> PartBuffer {
+    /// A buffer without room for a part of `holder`; [`PartBuffer::widen`] gives it some.
+    pub(super) fn part(self: &Arc<Self>, holder: Holder) -> PartBuffer {
         PartBuffer {
             buffers: Arc::clone(self),
             pages: None,
             filled: 0,
             capacity: 0,
-            grant: Grant::default(),
+            grant: self.budget.grant(holder),
             counted: 0,
+            is_used: false,
         }
     }
 
@@ -163,26 +169,85 @@ impl PartBuffer {
         self.capacity
     }
 
-    /// Leaves room for `capacity` bytes in all; `part_bytes` is the most that this part can ever need, the same in
-    /// every call. Waits for memory as [`Budget::grow`] does. Cancel safe.
-    pub async fn widen(&mut self, capacity: u64, part_bytes: u64) -> Result<(), StoreError> {
-        let budget = self.buffers.budget();
-        budget.grow(&mut self.grant, capacity, part_bytes).await?;
-        let more = self.grant.bytes() - self.counted;
-        self.counted = self.grant.bytes();
-        let bytes = usize::try_from(part_bytes).map_err(|_| StoreError::NoMemory)?;
-        // all pages of an idle buffer are there, so all of it has to be granted
-        let whole = self.pages.is_none() && self.grant.bytes() >= part_bytes;
-        let idle = self.buffers.widened(more, whole.then_some(bytes));
-        let capacity = usize::try_from(capacity).map_err(|_| StoreError::NoMemory)?;
-        if self.pages.is_none() {
-            self.pages = Some(match idle {
-                Some(pages) => pages,
-                None => map(bytes)?,
-            });
+    /// Leaves more room, as [`Grant::grow`] does: the bytes that are asked for, or more; less only as the first room of
+    /// all. `part_bytes` is the most that this part can ever need, the same in every call. Cancel safe.
+    pub async fn widen(&mut self, ask: Ask, part_bytes: u64) -> Result<(), StoreError> {
+        self.grant.grow(ask).await?;
+        self.granted(part_bytes)
+    }
+
+    /// Does the same if it needs no wait, and says whether it did.
+    pub fn try_widen(&mut self, ask: Ask, part_bytes: u64) -> Result<bool, StoreError> {
+        let grown = self.grant.try_grow(ask);
+        self.granted(part_bytes)?;
+        Ok(grown)
+    }
+
+    fn granted(&mut self, part_bytes: u64) -> Result<(), StoreError> {
+        let granted = self.grant.bytes();
+        if granted == self.counted {
+            return Ok(());
         }
-        self.capacity = capacity.min(self.pages.as_ref().map_or(0, |pages| pages.len()));
+        let more = granted - self.counted;
+        self.counted = granted;
+        let bytes = usize::try_from(part_bytes).map_err(|_| StoreError::NoMemory)?;
+        // all pages of an idle buffer are there, so all of it has to be granted; a first block is copied soon
+        let whole = granted >= part_bytes && !self.is_used && self.filled <= COPIED;
+        let idle = self.buffers.widened(more, whole.then_some(bytes));
+        let granted = usize::try_from(granted).map_err(|_| StoreError::NoMemory)?;
+        if let Some(mut pages) = idle {
+            if let Some(own) = &self.pages {
+                pages[..self.filled].copy_from_slice(&own[..self.filled]);
+            }
+            self.pages = Some(pages);
+            self.is_used = true;
+        } else if self.pages.is_none() {
+            self.pages = Some(map(bytes)?);
+        }
+        self.capacity = granted.min(self.pages.as_ref().map_or(0, |pages| pages.len()));
         Ok(())
+    }
+
+    /// Bytes that [`PartBuffer::shrink`] can give back.
+    pub fn surplus(&self) -> u64 {
+        if self.grant.is_place() {
+            return 0;
+        }
+        (self.capacity - self.filled) as u64
+    }
+
+    /// Gives back the room that is not filled, but for `spare` bytes; a buffer that is sure to be filled keeps it.
+    pub fn shrink(&mut self, spare: u64) -> Result<(), StoreError> {
+        self.grant.shrink(self.filled as u64 + spare);
+        let granted = self.grant.bytes();
+        if granted == self.counted {
+            return Ok(());
+        }
+        if self.is_used
+            && let Some(pages) = &mut self.pages
+        {
+            let mut fresh = map(pages.len())?;
+            fresh[..self.filled].copy_from_slice(&pages[..self.filled]);
+            *pages = fresh;
+            self.is_used = false;
+        }
+        self.buffers.idle().in_use -= self.counted - granted;
+        self.counted = granted;
+        let granted = usize::try_from(granted).map_err(|_| StoreError::NoMemory)?;
+        self.capacity = granted.min(self.capacity);
+        Ok(())
+    }
+
+    /// Moves the last byte to `other`, which has room for it.
+    pub fn hand_last_byte_to(&mut self, other: &mut PartBuffer) {
+        if let Some(last) = self.filled.checked_sub(1)
+            && let Some(pages) = &self.pages
+            && let Some(room) = other.room().first_mut()
+        {
+            *room = pages[last];
+            other.fill(1);
+            self.filled = last;
+        }
     }
 
     /// Where the next bytes go.
@@ -215,7 +280,7 @@ impl AsRef<[u8]> for PartBuffer {
 impl Drop for PartBuffer {
     fn drop(&mut self) {
         self.buffers.ended(self.counted, self.pages.take());
-        // the grant follows
+        // the grant follows: it is a field
     }
 }
 
@@ -230,6 +295,8 @@ fn map(bytes: usize) -> Result<MmapMut, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -238,9 +305,31 @@ mod tests {
         Buffers::new(Budget::new(total, MIB, Duration::from_secs(1)))
     }
 
+    /// Users do not get in each other's way here.
+    fn part(buffers: &Arc<Buffers>) -> PartBuffer {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let user = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
+        buffers.part(Holder::of(&user))
+    }
+
+    fn ask(bytes: u64) -> Ask {
+        Ask {
+            bytes,
+            enough: bytes,
+            within: Duration::ZERO,
+        }
+    }
+
+    async fn widen(part: &mut PartBuffer, bytes: u64, part_bytes: u64) {
+        while (part.capacity() as u64) < bytes {
+            let widened = part.widen(ask(bytes), part_bytes).await;
+            widened.expect("there is memory");
+        }
+    }
+
     async fn full(buffers: &Arc<Buffers>, bytes: u64) -> PartBuffer {
-        let mut part = buffers.part();
-        part.widen(bytes, bytes).await.expect("there is memory");
+        let mut part = part(buffers);
+        widen(&mut part, bytes, bytes).await;
         part
     }
 
@@ -252,11 +341,11 @@ mod tests {
     #[tokio::test]
     async fn a_buffer_grows_in_place_and_gives_back_what_was_put_in() {
         let buffers = buffers(8 * MIB);
-        let mut part = buffers.part();
+        let mut part = part(&buffers);
         assert!(part.room().is_empty());
         let mut expected = Vec::new();
         for capacity in [64 * 1024, 128 * 1024, MIB] {
-            part.widen(capacity, MIB).await.expect("there is memory");
+            widen(&mut part, capacity, MIB).await;
             let room = part.room();
             for (at, byte) in room.iter_mut().enumerate() {
                 *byte = (at % 251) as u8;
@@ -293,8 +382,8 @@ mod tests {
     async fn a_small_file_takes_no_idle_buffer_since_its_grant_is_smaller() {
         let buffers = buffers(8 * MIB);
         drop(full(&buffers, MIB).await);
-        let mut small = buffers.part();
-        small.widen(64 * 1024, MIB).await.expect("there is memory");
+        let mut small = part(&buffers);
+        widen(&mut small, 64 * 1024, MIB).await;
         assert_eq!(idle_bytes(&buffers), MIB);
         drop(small);
         assert_eq!(idle_bytes(&buffers), MIB, "it was never granted whole");
@@ -304,12 +393,13 @@ mod tests {
     async fn what_is_idle_makes_way_for_what_is_needed() {
         let buffers = buffers(8 * MIB);
         let mut held = Vec::new();
-        for _ in 0..8 {
+        // the area of the first blocks is for no more than those
+        for _ in 0..7 {
             held.push(full(&buffers, MIB).await);
         }
-        assert_eq!(buffers.budget().used(), 8 * MIB);
+        assert_eq!(buffers.budget().used(), 7 * MIB);
         held.clear();
-        assert_eq!(idle_bytes(&buffers), 8 * MIB);
+        assert_eq!(idle_bytes(&buffers), 7 * MIB);
         // another size: none of the idle ones will do
         for _ in 0..8 {
             held.push(full(&buffers, MIB / 2).await);
@@ -321,10 +411,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_buffer_is_kept_for_whoever_waits_for_it_while_others_take_theirs() {
-        // 2 MiB shared and 2 MiB in reserve: four parts, and two that wait
+        // 1.5 MiB shared and 2 MiB in reserve: three parts, and two that wait
         let buffers = buffers(4 * MIB);
         let mut held = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..3 {
             held.push(full(&buffers, MIB).await);
         }
         let waiting = [full(&buffers, MIB), full(&buffers, MIB)];
@@ -333,7 +423,7 @@ mod tests {
             assert!(futures::poll!(part).is_pending());
         }
         // both grants are given at once; what the first one does must not take the pages from the second
-        held.truncate(2);
+        held.truncate(1);
         assert_eq!(idle_bytes(&buffers), 2 * MIB);
         let [first, second] = waiting;
         let _first = first.await;

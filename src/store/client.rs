@@ -21,6 +21,7 @@ use crate::store::known::Known;
 use crate::store::locks::NameLocks;
 use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
+use crate::store::pool::Pool;
 use crate::store::retry::{Quota, Retries};
 use crate::store::sdk;
 
@@ -49,7 +50,7 @@ pub(super) struct Inner {
     wanted: (config::Integrity, config::SignPayload),
     buffers: Arc<Buffers>,
     /// For the chunks that downloads read ahead.
-    read_ahead: Arc<Budget>,
+    read_ahead: Arc<Pool>,
     requests: Requests,
     /// Of multipart uploads that were dropped before their end.
     aborts: TaskTracker,
@@ -123,6 +124,8 @@ pub(super) struct Settings {
     pub concurrency: usize,
     /// The least bytes of a part that isn't the last.
     pub min_part_bytes: u64,
+    /// The store wants all parts but the last to be alike.
+    pub parts_alike: bool,
     /// The most bytes of one CopyObject or UploadPartCopy.
     pub max_copy_bytes: u64,
     /// Bytes per UploadPartCopy of a copy in parts.
@@ -148,6 +151,9 @@ const MAX_COPY_BYTES: u64 = 5_000_000_000;
 
 /// Large copies go in parts of this size, so that several run at once and a retry repeats little.
 const COPY_PART_BYTES: u64 = 512 * 1024 * 1024;
+
+/// An upload waits for memory for so many times `upload.stall_timeout`: those who have it may be slow without being stalled.
+const MEMORY_WAIT: u32 = 5;
 
 /// A body is given at least this long on the way, in bytes per second, before its attempt is called dead.
 const SLOWEST_BODY: u64 = 64 * 1024;
@@ -203,6 +209,7 @@ impl Store {
             plan,
             concurrency: upload.concurrency,
             min_part_bytes: *storage.part_bytes.start(),
+            parts_alike: sdk::wants_parts_alike(storage.endpoint.as_deref()),
             max_copy_bytes: MAX_COPY_BYTES,
             copy_part_bytes: COPY_PART_BYTES,
             request_timeout: storage.request_timeout,
@@ -257,9 +264,9 @@ impl Store {
             buffers: Buffers::new(Budget::new(
                 upload.memory_budget,
                 plan.largest(),
-                upload.stall_timeout,
+                upload.stall_timeout * MEMORY_WAIT,
             )),
-            read_ahead: Budget::undivided(download.memory_budget),
+            read_ahead: Pool::new(download.memory_budget),
             aborts: TaskTracker::new(),
             requests,
         })))
@@ -310,7 +317,7 @@ impl Store {
         &self.0.aborts
     }
 
-    pub(super) fn read_ahead_budget(&self) -> &Budget {
+    pub(super) fn read_ahead_pool(&self) -> &Arc<Pool> {
         &self.0.read_ahead
     }
 
@@ -400,12 +407,16 @@ impl Store {
         };
         let mut options = inner.options.clone();
         options.overwrite &= tenant.overwrite;
+        let mut settings = inner.settings.clone();
+        if let Some(site) = &tenant.site {
+            settings.parts_alike = sdk::wants_parts_alike(site.endpoint.as_deref());
+        }
         Store(Arc::new(Inner {
             client,
             base: inner.base.clone(),
             renewed,
             bucket: tenant.bucket.clone().unwrap_or(inner.bucket.clone()),
-            settings: inner.settings.clone(),
+            settings,
             options,
             integrity,
             conditions,

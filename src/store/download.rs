@@ -15,11 +15,16 @@
 //! waits for that memory. When none is free, the next chunk is simply read by the download itself when its turn comes, and
 //! goes straight to the client, so a download needs no memory to go on and the budget can't lock up.
 //!
+//! What HTTP itself holds of a body that nobody takes is over a MiB. It is a part of the same budget: a download takes its
+//! share at the start. When none is free, or when a client takes nothing for a while and memory is short, the download
+//! goes on in small ranges, of which HTTP holds little: many requests, but of a client that is slow anyway.
+//!
 //! Whatever ends a download drops it, and with it all its tasks and their requests.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -27,12 +32,25 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::store::Sink;
-use crate::store::budget::Grant;
 use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
+use crate::store::pool::Share;
 use crate::store::range::{RangeReader, Version};
 use crate::store::verify::Verification;
+
+/// Bytes that HTTP holds of a body that isn't taken: what it reads at a time, in a piece under way, a piece that waits and
+/// the buffer for the next one.
+const HTTP_BUFFERS: u64 = 5 * 256 * 1024;
+
+/// Bytes of a range that is asked for when memory is short.
+const SMALL_RANGE: u64 = 128 * 1024;
+
+/// A client that takes a piece no faster than this is slow.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// A slow client that takes a small range within this time is slow no longer.
+const SWIFT: Duration = Duration::from_millis(250);
 
 /// An object that the store has begun to send.
 pub struct Download(Option<Chunks>);
@@ -44,8 +62,18 @@ struct Chunks {
     current: Current,
     /// Those behind it, in order.
     ahead: VecDeque<Ahead>,
+    /// What the client has so far.
+    position: u64,
     /// From here on nothing has been asked for.
     planned: u64,
+    /// Leave to hold what HTTP does of a large body.
+    share: Option<Share>,
+    /// The client takes little, and memory is short.
+    is_slow: bool,
+    /// The store answers with the ranges that it is asked for.
+    has_ranges: bool,
+    /// Since when the current chunk is.
+    since: Instant,
     /// Requests that may run at a time.
     slots: Arc<Semaphore>,
     /// What is sent is compared with the store's checksum; none if it isn't the whole, or the store has none.
@@ -64,11 +92,11 @@ enum Current {
 
 /// A chunk that a task reads before its turn.
 struct Ahead {
-    /// Bounded by the grant: a task sends no more than its range.
+    /// Bounded by the share: a task sends no more than its range.
     arrived: mpsc::UnboundedReceiver<Bytes>,
     task: AbortOnDropHandle<Result<(), StoreError>>,
     length: u64,
-    _grant: Grant,
+    _share: Share,
 }
 
 impl Store {
@@ -77,7 +105,9 @@ impl Store {
     /// [`StoreError::BeyondEnd`] if the offset lies behind the end; exactly at the end is an empty download.
     pub async fn open(&self, key: &ObjectKey, offset: u64) -> Result<Download, StoreError> {
         let settings = &self.settings().download;
-        let refusal = match RangeReader::first(self, key, offset, settings.chunk_size).await {
+        let share = http_share(self);
+        let asked = range_bytes(settings.chunk_size, share.is_some());
+        let refusal = match RangeReader::first(self, key, offset, asked).await {
             Ok(Some(reader)) => {
                 let slots = Arc::new(Semaphore::new(settings.concurrency));
                 let _slot = slots.clone().try_acquire_owned().ok();
@@ -88,7 +118,12 @@ impl Store {
                         .then(|| Verification::begin(&version, reader.end()))
                         .flatten(),
                     version,
+                    position: offset,
                     planned: reader.end(),
+                    share,
+                    is_slow: false,
+                    has_ranges: reader.end() - offset <= asked,
+                    since: Instant::now(),
                     current: Current::Direct { reader, _slot },
                     ahead: VecDeque::new(),
                     slots,
@@ -140,9 +175,19 @@ impl Download {
                             reason = sink.interrupted() => return Err(StoreError::Interrupted(reason)),
                         }
                     }
-                    let written = sink.write(&bytes).await;
+                    let length = bytes.len() as u64;
+                    chunks.position += length;
+                    let mut write = std::pin::pin!(sink.write(&bytes));
+                    let written = tokio::select! {
+                        biased;
+                        written = &mut write => written,
+                        () = tokio::time::sleep(SLOW) => {
+                            chunks.let_go();
+                            write.await
+                        }
+                    };
                     written.map_err(StoreError::Interrupted)?;
-                    sent += bytes.len() as u64;
+                    sent += length;
                 }
                 None if chunks.advance() => {}
                 None => return Ok(sent),
@@ -152,20 +197,45 @@ impl Download {
 }
 
 impl Chunks {
+    /// Gives back the memory of a client that is slow, if it is short: what it hasn't taken is asked for again.
+    fn let_go(&mut self) {
+        let pool = self.version.store.read_ahead_pool();
+        let is_short = pool.used() > pool.total() / 2;
+        let can_be_continued = self.has_ranges && !self.version.etag().is_empty();
+        if self.is_slow || !is_short || !can_be_continued || self.position == self.version.size {
+            return;
+        }
+        self.is_slow = true;
+        self.share = None;
+        self.ahead.clear();
+        self.planned = self.position;
+        self.read_on();
+    }
+
+    /// Reads the next range itself.
+    fn read_on(&mut self) {
+        let range = self.next_range();
+        self.planned = range.end;
+        self.current = Current::Direct {
+            reader: RangeReader::new(Arc::clone(&self.version), range),
+            _slot: self.slots.clone().try_acquire_owned().ok(),
+        };
+    }
+
     /// Makes the next chunk the current one; false after the last.
     fn advance(&mut self) -> bool {
-        self.current = match self.ahead.pop_front() {
-            Some(chunk) => Current::Ahead(chunk),
+        if self.is_slow && self.since.elapsed() < SWIFT {
+            self.is_slow = false;
+        }
+        self.since = Instant::now();
+        if self.share.is_none() && !self.is_slow {
+            self.share = http_share(&self.version.store);
+        }
+        match self.ahead.pop_front() {
+            Some(chunk) => self.current = Current::Ahead(chunk),
             None if self.planned == self.version.size => return false,
-            None => {
-                let range = self.next_range();
-                self.planned = range.end;
-                Current::Direct {
-                    reader: RangeReader::new(Arc::clone(&self.version), range),
-                    _slot: self.slots.clone().try_acquire_owned().ok(),
-                }
-            }
-        };
+            None => self.read_on(),
+        }
         self.read_ahead();
         true
     }
@@ -173,12 +243,16 @@ impl Chunks {
     /// The next chunk that nobody has asked for.
     fn next_range(&self) -> Range<u64> {
         let chunk = self.version.store.settings().download.chunk_size;
+        let chunk = range_bytes(chunk, self.share.is_some());
         let end = self.planned.saturating_add(chunk).min(self.version.size);
         self.planned..end
     }
 
     /// Starts to read as many chunks as there is memory for.
     fn read_ahead(&mut self) {
+        if self.share.is_none() {
+            return;
+        }
         let store = self.version.store.clone();
         let current = match &self.current {
             Current::Ahead(chunk) => chunk.length,
@@ -191,13 +265,13 @@ impl Chunks {
             if held + length > store.settings().download.read_ahead {
                 return;
             }
-            let Some(grant) = store.read_ahead_budget().try_grant(length) else {
+            let Some(share) = store.read_ahead_pool().try_take_ahead(length) else {
                 return;
             };
             held += length;
             self.planned = range.end;
             let reader = RangeReader::new(Arc::clone(&self.version), range);
-            let chunk = Ahead::start(reader, Arc::clone(&self.slots), length, grant);
+            let chunk = Ahead::start(reader, Arc::clone(&self.slots), length, share);
             self.ahead.push_back(chunk);
         }
     }
@@ -212,8 +286,23 @@ impl Current {
     }
 }
 
+/// Leave to hold what HTTP does of a body as large as a chunk.
+fn http_share(store: &Store) -> Option<Share> {
+    let chunk = store.settings().download.chunk_size;
+    store.read_ahead_pool().try_take(HTTP_BUFFERS.min(chunk))
+}
+
+/// Bytes to ask for at a time.
+fn range_bytes(chunk: u64, has_share: bool) -> u64 {
+    if has_share {
+        chunk
+    } else {
+        chunk.min(SMALL_RANGE)
+    }
+}
+
 impl Ahead {
-    fn start(mut reader: RangeReader, slots: Arc<Semaphore>, length: u64, grant: Grant) -> Self {
+    fn start(mut reader: RangeReader, slots: Arc<Semaphore>, length: u64, share: Share) -> Self {
         let (send, arrived) = mpsc::unbounded_channel();
         let task = async move {
             let _slot = slots.acquire().await;
@@ -228,7 +317,7 @@ impl Ahead {
             arrived,
             task: AbortOnDropHandle::new(tokio::spawn(task.in_current_span())),
             length,
-            _grant: grant,
+            _share: share,
         }
     }
 

@@ -40,6 +40,19 @@ pub fn marked(bytes: u64) -> u64 {
     bytes.saturating_sub(MARK).next_multiple_of(MIB) + MARK
 }
 
+/// The least marked size that is not under `bytes`, to the byte.
+pub fn next_marked(bytes: u64) -> u64 {
+    let marked = bytes - bytes % MARK_MODULUS + MARK;
+    if marked < bytes {
+        marked + MARK_MODULUS
+    } else {
+        marked
+    }
+}
+
+/// Bytes of what marks an upload whose first part has another size: the least that does.
+pub const MARK_BYTES: u64 = MARK;
+
 /// The plan for every upload of one configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartPlan {
@@ -89,15 +102,22 @@ impl PartPlan {
 
     /// Bytes of the next part, after `parts` parts with `received` bytes in sum (`parts` < 10,000).
     pub fn next_bytes(&self, parts: u64, received: u64) -> u64 {
-        let left = MAX_PARTS.saturating_sub(parts).max(1);
         let risen = parts.saturating_sub(LEVEL_PARTS);
         let rise = self.largest - self.smallest;
         let line = self.smallest + rise * risen / (MAX_PARTS - LEVEL_PARTS);
         // what the later parts can't take even at their largest has to go into this one
-        let later = self.largest.saturating_mul(left - 1);
-        let needed = self.max_file.saturating_sub(received).saturating_sub(later);
+        let needed = self.least_bytes(parts, received);
         // whole MiB but for the mark, so that buffers serve many parts before they have to grow
         marked(line.max(needed)).clamp(self.smallest, self.largest)
+    }
+
+    /// The fewest bytes that the next part may have, so that the rest up to the limit still fits; the store's own least
+    /// is for the caller to look at.
+    pub fn least_bytes(&self, parts: u64, received: u64) -> u64 {
+        let later = self
+            .largest
+            .saturating_mul(MAX_PARTS.saturating_sub(parts + 1));
+        self.max_file.saturating_sub(received).saturating_sub(later)
     }
 
     /// The least part size that lets an upload of so many bytes end with parts that are all alike.
@@ -166,7 +186,33 @@ mod tests {
         assert!(PartPlan::new(8 * MIB, 50_000_000_000_001, &cos).is_err());
     }
 
+    #[test]
+    fn marked_sizes_are_found_to_the_byte() {
+        for bytes in [0, 1, MARK, MARK + 1, 5 * MIB, 5 * MIB + MARK, 6 * MIB - 1] {
+            let marked = next_marked(bytes);
+            assert!(is_marked(marked) && marked >= bytes, "{bytes}");
+            assert!(marked - bytes < MARK_MODULUS, "{bytes}");
+        }
+        assert!(is_marked(MARK_BYTES));
+    }
+
     proptest! {
+        #[test]
+        fn parts_that_are_sent_early_leave_room_for_the_rest(
+            max_file in 1..50_000 * GIB,
+            early in prop::collection::vec(any::<bool>(), 10_000),
+        ) {
+            let plan = PartPlan::new(8 * MIB, max_file, &ACCEPTED).expect("fits");
+            let received = early.iter().zip(0..).fold(0, |received, (early, part)| {
+                received + if *early {
+                    plan.least_bytes(part, received).max(5 * MIB)
+                } else {
+                    plan.next_bytes(part, received)
+                }
+            });
+            prop_assert!(received >= max_file);
+        }
+
         #[test]
         fn every_limit_fits_from_every_point(
             smallest in 5 * MIB..GIB,

@@ -7,6 +7,9 @@
 //! What is kept is proved. All of an object has the object's checksum, where the store has one; of copied ranges the store
 //! is asked how long they are, before the new object becomes visible (see `copied_parts`).
 
+use std::time::Duration;
+
+use crate::store::budget::Ask;
 use crate::store::conditions::{Replaces, overtaken};
 use crate::store::error::StoreError;
 use crate::store::fingerprint::Fingerprint;
@@ -133,10 +136,15 @@ async fn read(
 ) -> Result<(), StoreError> {
     let store = upload.store.clone();
     let part_bytes = upload.first_part_bytes();
-    upload
-        .filling
-        .widen(range.end - range.start, part_bytes)
-        .await?;
+    let bytes = range.end - range.start;
+    let ask = Ask {
+        bytes,
+        enough: bytes,
+        within: Duration::ZERO,
+    };
+    while (upload.filling.capacity() as u64) < bytes {
+        upload.filling.widen(ask, part_bytes).await?;
+    }
     let version = Version::of(&store, &upload.key, head);
     let mut kept = RangeReader::new(version, range);
     while let Some(bytes) = kept.next().await? {

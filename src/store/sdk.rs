@@ -124,6 +124,14 @@ pub(super) fn unsigned_payload(
     }
 }
 
+/// True for Cloudflare R2, which takes no parts of different sizes
+/// (<https://developers.cloudflare.com/r2/objects/upload-objects/#multipart-upload>).
+pub(super) fn wants_parts_alike(endpoint: Option<&str>) -> bool {
+    let host = endpoint.and_then(|endpoint| endpoint.parse::<hyper::Uri>().ok());
+    let host = host.as_ref().and_then(|endpoint| endpoint.host());
+    host.is_some_and(|host| host.ends_with(".r2.cloudflarestorage.com"))
+}
+
 /// The first retry comes after a random time up to this, each further one after up to twice the last.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
@@ -144,6 +152,20 @@ mod tests {
         let storage = loaded.config.storage;
         let wanted = (storage.integrity, storage.sign_payload);
         unsigned_payload(storage.provider, wanted, storage.endpoint.as_deref())
+    }
+
+    #[test]
+    fn one_store_wants_parts_that_are_alike() {
+        for endpoint in [
+            "https://a.r2.cloudflarestorage.com",
+            "https://a.eu.r2.cloudflarestorage.com:443/",
+        ] {
+            assert!(wants_parts_alike(Some(endpoint)), "{endpoint}");
+        }
+        for endpoint in ["https://cos.example", "http://127.0.0.1:8333", "?"] {
+            assert!(!wants_parts_alike(Some(endpoint)), "{endpoint}");
+        }
+        assert!(!wants_parts_alike(None));
     }
 
     #[test]

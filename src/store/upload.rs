@@ -12,15 +12,20 @@
 //!                    └─clean end before the first part was full ─> commit? ─> PutObject ──> stored
 //! ```
 //!
+//! While uploads lack memory, an upload sends a part as soon as the store takes one of that size, and gives back the room
+//! that its client does not fill: a client that stops in the middle of a file keeps the little that can't be sent.
+//!
 //! A part is read straight from the socket into the buffer that the SDK sends. When the store has acknowledged it, the
 //! buffer is there for another part, of this upload or of any other; see [`buffer`](super::buffer).
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::config::OnInterrupt;
+use crate::store::budget::{Ask, Holder};
 use crate::store::buffer::PartBuffer;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
@@ -29,7 +34,7 @@ use crate::store::key::ObjectKey;
 use crate::store::locks::NameGuard;
 use crate::store::metadata::Head;
 use crate::store::multipart::{Acknowledged, Multipart};
-use crate::store::{Source, resume};
+use crate::store::{Source, parts, resume};
 
 /// Where an upload begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub struct Intent {
     pub announced: Option<u64>,
     /// The most bytes that the object may have, what is kept of an older one included.
     pub max_bytes: u64,
+    /// Whose share of the memory it takes from.
+    pub holder: Holder,
 }
 
 /// What an upload came to.
@@ -72,6 +79,15 @@ const KEPT_WITHIN: Duration = Duration::from_secs(10);
 /// A client that filled its last part within this time gets the memory of the whole next one at once, most likely a
 /// buffer whose pages are there already. A slower one would sit on memory that others could use.
 const SWIFT: Duration = Duration::from_secs(2);
+
+/// A part that could be sent early has this time to come to a size that needs no mark: a few KiB.
+const SETTLES: Duration = Duration::from_millis(250);
+
+/// Room that a client keeps while others lack memory, whether it fills it or not.
+const SPARE: u64 = 64 * 1024;
+
+/// What an upload is marked with whose first part is sent early, see [`Upload::mark`].
+static MARK: [u8; parts::MARK_BYTES as usize] = [0; parts::MARK_BYTES as usize];
 
 impl Store {
     /// Stores all bytes of `source` under `key`.
@@ -131,10 +147,15 @@ pub(super) struct Upload {
     running: JoinSet<Result<Acknowledged, StoreError>>,
     /// The part that is being filled.
     pub(super) filling: PartBuffer,
-    /// When the first bytes of that part were to come.
-    filling_since: Instant,
+    /// How long this part has waited for its client; what counts is its pace, not the wait for memory.
+    reading: Duration,
+    /// Since when this part could be sent early.
+    enough_since: Option<Instant>,
     /// The client filled the last part swiftly.
     swift: bool,
+    /// The store has a part that marks the upload and is none of the object's.
+    is_marked: bool,
+    holder: Holder,
     received: u64,
     /// Bytes of the object so far.
     pub(super) size: u64,
@@ -146,7 +167,7 @@ pub(super) struct Upload {
 impl Upload {
     fn new(store: Store, key: ObjectKey, intent: Intent) -> Self {
         let least_part = store.settings().plan.for_announced(intent.announced);
-        let filling = store.buffers().part();
+        let filling = store.buffers().part(intent.holder);
         Upload {
             store,
             key,
@@ -159,8 +180,11 @@ impl Upload {
             acknowledged: Vec::new(),
             running: JoinSet::new(),
             filling,
-            filling_since: Instant::now(),
+            reading: Duration::ZERO,
+            enough_since: None,
             swift: false,
+            is_marked: false,
+            holder: intent.holder,
             received: 0,
             size: 0,
             least_part,
@@ -175,19 +199,51 @@ impl Upload {
             let sent = self.size - self.filling.len();
             let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
-                self.swift = self.filling_since.elapsed() < SWIFT;
+                self.swift = self.reading < SWIFT;
                 heeding(source, self.ship()).await?;
                 continue;
             }
+            if self.filling.room().is_empty() && self.is_enough() {
+                let ask = self.ask(part_bytes);
+                if !self.filling.try_widen(ask, part_bytes)? {
+                    heeding(source, self.ship_early(part_bytes)).await?;
+                    continue;
+                }
+            }
             heeding(source, self.make_room(part_bytes)).await?;
+            let is_enough = self.is_enough();
+            let can_relieve = is_enough || self.filling.surplus() > 2 * SPARE;
+            let store = self.store.clone();
+            let since = Instant::now();
+            let patience = if is_enough { SETTLES } else { Duration::ZERO };
+            let relief_from = *self.enough_since.get_or_insert(since) + patience;
+            if !is_enough {
+                self.enough_since = None;
+            }
+            let relief = async {
+                store.buffers().budget().lacking().await;
+                tokio::time::sleep_until(relief_from.into()).await;
+            };
             let read = tokio::select! {
-                read = source.read(self.filling.room()) => read,
+                biased;
                 // a part that failed ends the upload now, not after the client has sent everything
                 Some(done) = self.running.join_next() => {
+                    self.reading += since.elapsed();
                     self.collect(done)?;
                     continue;
                 }
+                read = source.read(self.filling.room()) => read,
+                () = relief, if can_relieve => {
+                    self.reading += since.elapsed();
+                    if is_enough {
+                        heeding(source, self.ship_early(part_bytes)).await?;
+                    } else {
+                        self.filling.shrink(SPARE)?;
+                    }
+                    continue;
+                }
             };
+            self.reading += since.elapsed();
             match read.map_err(StoreError::Interrupted)? {
                 0 => return Ok(()),
                 bytes => {
@@ -204,36 +260,122 @@ impl Upload {
         }
     }
 
-    /// Gives the buffer that is being filled more room, within the budget and never beyond the part.
+    /// The fewest bytes with which the part that is being filled can be sent, without being the last one.
+    fn least(&self) -> u64 {
+        let settings = self.store.settings();
+        let sent = self.size - self.filling.len();
+        let least = settings.plan.least_bytes(self.parts, sent);
+        least.max(settings.min_part_bytes)
+    }
+
+    /// True if the part that is being filled can be sent early, and something remains.
+    fn is_enough(&self) -> bool {
+        !self.store.settings().parts_alike && self.filling.len() > self.least()
+    }
+
+    /// What to ask for next.
+    fn ask(&self, part_bytes: u64) -> Ask {
+        let (capacity, filled) = (self.filling.capacity() as u64, self.filling.len());
+        let least = if self.store.settings().parts_alike {
+            part_bytes
+        } else {
+            parts::next_marked(self.least()).min(part_bytes)
+        };
+        let bytes = match capacity {
+            0 if self.swift => part_bytes,
+            _ => (capacity * 2).clamp(FIRST_ROOM.min(part_bytes), part_bytes),
+        };
+        // under pressure the part ends there
+        let bytes = if capacity > 0 && capacity < least {
+            bytes.min(least)
+        } else {
+            bytes
+        };
+        let enough = if self.swift {
+            part_bytes
+        } else {
+            least.max(bytes)
+        };
+        let missing = enough.saturating_sub(filled) as f64;
+        let within = self.reading.as_secs_f64() * missing / (filled.max(1)) as f64;
+        Ask {
+            bytes,
+            enough,
+            within: Duration::try_from_secs_f64(within).unwrap_or(Duration::MAX),
+        }
+    }
+
+    /// Gives the buffer that is being filled more room, within the budget and never beyond the part. Cancel safe.
     ///
     /// Parts that the store acknowledges meanwhile are collected: the memory that is waited for may be theirs.
     async fn make_room(&mut self, part_bytes: u64) -> Result<(), StoreError> {
         if !self.filling.room().is_empty() {
             return Ok(());
         }
-        let capacity = match self.filling.capacity() as u64 {
-            0 if self.swift => part_bytes,
-            capacity => (capacity * 2).clamp(FIRST_ROOM.min(part_bytes), part_bytes),
-        };
-        loop {
-            let done = tokio::select! {
-                biased;
-                widened = self.filling.widen(capacity, part_bytes) => {
-                    if self.filling.len() == 0 {
-                        // what counts is the client's pace, not the wait for memory
-                        self.filling_since = Instant::now();
-                    }
-                    return widened;
-                }
-                Some(done) = self.running.join_next() => done,
-            };
-            self.collect(done)?;
+        let ask = self.ask(part_bytes);
+        let Upload {
+            filling,
+            running,
+            acknowledged,
+            ..
+        } = self;
+        {
+            // one wait, so that the place in line isn't lost with every part
+            let mut widened = std::pin::pin!(filling.widen(ask, part_bytes));
+            loop {
+                let done = tokio::select! {
+                    biased;
+                    widened = &mut widened => break widened?,
+                    Some(done) = running.join_next() => done,
+                };
+                acknowledged.push(done.map_err(failed_task)??);
+            }
         }
+        if self.filling.len() == 0 {
+            // what counts is the client's pace, not the wait for memory
+            self.reading = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Sends off the part that is being filled before it is full. Cancel safe.
+    async fn ship_early(&mut self, part_bytes: u64) -> Result<(), StoreError> {
+        self.begin().await?;
+        self.free_place().await?;
+        let mut next = self.store.buffers().part(self.holder);
+        if !parts::is_marked(self.filling.len()) && !self.is_marked {
+            if self.running.is_empty() && self.acknowledged.is_empty() {
+                let first = Ask {
+                    bytes: FIRST_ROOM.min(part_bytes),
+                    enough: FIRST_ROOM.min(part_bytes),
+                    within: Duration::ZERO,
+                };
+                next.widen(first, part_bytes).await?;
+                self.mark().await?;
+                // the part that takes the mark's place is not empty
+                self.filling.hand_last_byte_to(&mut next);
+            } else {
+                self.one_acknowledged().await?;
+            }
+        }
+        self.swift = false;
+        self.send_off(next).await
+    }
+
+    /// Marks the upload for the janitor, which knows this program's uploads by the size of a part: where the first part has
+    /// another size, the place of the second one is taken by bytes that only have the right number, until it comes.
+    async fn mark(&mut self) -> Result<(), StoreError> {
+        let number = i32::try_from(self.parts + 2);
+        let number = number.map_err(|_| StoreError::TooLarge { limit: self.size })?;
+        let request = self.begin().await?.part(number);
+        request.send(Bytes::from_static(&MARK)).await?;
+        self.is_marked = true;
+        Ok(())
     }
 
     /// Waits until the store has a part whose size marks the upload as this program's.
     async fn one_acknowledged(&mut self) -> Result<(), StoreError> {
-        while self.acknowledged.is_empty() {
+        while self.acknowledged.is_empty() && !self.is_marked {
             match self.running.join_next().await {
                 Some(done) => self.collect(done)?,
                 None => return Ok(()),
@@ -256,9 +398,16 @@ impl Upload {
     async fn ship(&mut self) -> Result<(), StoreError> {
         self.begin().await?;
         self.free_place().await?;
+        let empty = self.store.buffers().part(self.holder);
+        self.send_off(empty).await
+    }
+
+    /// Sends what was filled, whose place is taken by `next`. There is a free place.
+    async fn send_off(&mut self, next: PartBuffer) -> Result<(), StoreError> {
         let number = self.next_number()?;
-        let empty = self.store.buffers().part();
-        let part = std::mem::replace(&mut self.filling, empty);
+        let part = std::mem::replace(&mut self.filling, next);
+        self.reading = Duration::ZERO;
+        self.enough_since = None;
         let request = self.begin().await?.part(number);
         self.running
             .spawn(request.send(part.freeze()).in_current_span());
@@ -331,7 +480,7 @@ impl Upload {
                 multipart.complete(parts).await.map(drop)
             }
             None => {
-                let empty = self.store.buffers().part();
+                let empty = self.store.buffers().part(self.holder);
                 let whole = std::mem::replace(&mut self.filling, empty);
                 let kept = self.kept.as_ref();
                 self.store

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 
-use crate::support::{TestGateway, pattern};
+use crate::support::{TestGateway, eventually, pattern};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -244,4 +244,57 @@ async fn an_abort_is_answered_while_the_store_is_silent() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert_eq!(store.read_ahead_bytes(), 0);
     assert!(draining.await.expect("no panic").is_err(), "a reset");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_gives_back_what_http_holds_and_gets_the_whole_file_later() {
+    // what HTTP holds of one body is more than half of it
+    let gateway = TestGateway::with(&["DOWNLOAD__MEMORY_BUDGET=2MiB"]).await;
+    let bytes = pattern(24 * MIB);
+    gateway.put_object("f", bytes.clone()).await;
+    let mut slow = gateway.login().await;
+    let mut data = slow.data().await;
+    assert_eq!(slow.command("RETR f").await.code, 150);
+    let store = gateway.gateway.store();
+    eventually("it has its share", || async {
+        store.read_ahead_bytes() > 0
+    })
+    .await;
+    eventually("it has given it back", || async {
+        store.read_ahead_bytes() == 0
+    })
+    .await;
+    // others are as fast as ever
+    let mut swift = gateway.login().await;
+    let (fetched, reply) = swift.fetch("RETR f").await;
+    assert_eq!(reply.code, 226, "{reply:?}");
+    assert!(fetched == bytes);
+    let mut fetched = Vec::new();
+    data.read_to_end(&mut fetched).await.expect("all of it");
+    assert!(fetched == bytes);
+    assert_eq!(slow.reply().await.code, 226);
+    assert_eq!(store.read_ahead_bytes(), 0);
+}
+
+#[tokio::test]
+async fn without_any_memory_a_download_comes_in_small_ranges() {
+    let settings = ["DOWNLOAD__MEMORY_BUDGET=2MiB", "SESSIONS__MAX_PER_IP=10"];
+    let (gateway, proxy) = TestGateway::behind_proxy(&settings).await;
+    let bytes = pattern(24 * MIB);
+    gateway.put_object("f", bytes.clone()).await;
+    // takes the share that there is
+    let mut first = gateway.login().await;
+    let _data = first.data().await;
+    assert_eq!(first.command("RETR f").await.code, 150);
+    eventually("it has its share", || async {
+        gateway.gateway.store().read_ahead_bytes() > 0
+    })
+    .await;
+    proxy.take_requests();
+    let mut second = gateway.login().await;
+    let (fetched, reply) = second.fetch("RETR f").await;
+    assert_eq!(reply.code, 226, "{reply:?}");
+    assert!(fetched == bytes);
+    let ranges = gets(&proxy.take_requests());
+    assert!(ranges > 3, "{ranges} requests");
 }

@@ -32,6 +32,7 @@ mod integrity;
 mod interruptions;
 mod listings;
 mod masquerade;
+mod memory;
 mod names;
 mod outcomes;
 mod protection;

@@ -24,7 +24,7 @@ use crate::ftp::engine::bridge::{ReaderSource, download_reader};
 use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::reply;
 use crate::ftp::session::Session;
-use crate::store::{Entry, EntryKind, Home, Intent, Start, Store, StoreError, VirtualPath};
+use crate::store::{Entry, EntryKind, Holder, Home, Intent, Start, Store, StoreError, VirtualPath};
 
 /// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.
 const MAX_LISTED: usize = 100_000;
@@ -71,7 +71,7 @@ impl Backend {
         }
     }
 
-    fn user(&self) -> Result<&User, StoreError> {
+    pub(super) fn user(&self) -> Result<&User, StoreError> {
         self.session
             .user()
             .map(Arc::as_ref)
@@ -289,6 +289,7 @@ impl StorageBackend<DefaultUser> for Backend {
                 },
                 announced: None,
                 max_bytes: self.max_file_size,
+                holder: Holder::of(&self.user()?.name),
             };
             self.store.check_collision(home, &path).await?;
             let key = home.key(&path)?;

@@ -14,7 +14,7 @@ use crate::ftp::engine::request::{
 };
 use crate::ftp::session::Session;
 use crate::ftp::transfer::DataConnection;
-use crate::store::{Intent, Interruption, Source, StoreError};
+use crate::store::{Holder, Intent, Interruption, Source, StoreError};
 
 /// Takes [`StorageRequest::Store`].
 #[derive(Debug)]
@@ -44,6 +44,7 @@ impl Backend {
             start: request.start,
             announced: request.announced,
             max_bytes: self.max_file_size,
+            holder: Holder::of(&self.user()?.name),
         };
         let mut source = OfferedSource {
             session: Arc::clone(&self.session),
