@@ -14,6 +14,8 @@ ARG DISTROLESS=gcr.io/distroless
 FROM --platform=$BUILDPLATFORM ${DOCKER_HUB}/library/rust:1.95-slim-bookworm AS build
 ARG BUILDARCH
 ARG TARGETARCH
+# A version of cargo-auditable: the binary then carries the list of its dependencies, for scanners.
+ARG AUDITABLE=
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 
 # The compiler by Debian's name for the architecture, in the versions of the Debian release that the base image is.
@@ -43,7 +45,12 @@ RUN --mount=type=bind,target=/src \
     export "CARGO_TARGET_${variable^^}_LINKER=$triplet-gcc" "CC_$variable=$triplet-gcc"; \
     # a tenth of the size of relocations; glibc 2.36 and later understand it, and the image has its own
     export "CARGO_TARGET_${variable^^}_RUSTFLAGS=-C link-arg=-Wl,-z,pack-relative-relocs"; \
-    cargo build --manifest-path /src/Cargo.toml --locked --profile dist --bin cosgate --target "$target" --target-dir /target; \
+    build=(build); \
+    if [[ -n $AUDITABLE ]]; then \
+        cargo install --quiet --locked --root /target/tools "cargo-auditable@$AUDITABLE"; \
+        PATH=/target/tools/bin:$PATH build=(auditable build); \
+    fi; \
+    cargo "${build[@]}" --manifest-path /src/Cargo.toml --locked --profile dist --bin cosgate --target "$target" --target-dir /target; \
     install -D "/target/$target/dist/cosgate" /image/usr/local/bin/cosgate
 
 # What the program links to, and nothing else of a distribution: that keeps the image under 30 MB. The packages are noted
@@ -65,12 +72,20 @@ RUN source /target.env; \
 # hadolint ignore=DL3029
 FROM --platform=linux/${TARGETARCH} ${DISTROLESS}/static-debian12:nonroot
 ARG VERSION=0.2.0
+# of the release: the commit, its time (RFC 3339), and where source and documents are
 ARG REVISION=
+ARG CREATED=
+ARG SOURCE=
 LABEL org.opencontainers.image.title="cosgate" \
       org.opencontainers.image.description="FTP and FTPS gateway in front of object storage" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.url="${SOURCE}" \
+      org.opencontainers.image.documentation="${SOURCE}" \
+      org.opencontainers.image.vendor="the cosgate project" \
       org.opencontainers.image.base.name="gcr.io/distroless/static-debian12:nonroot"
 COPY --from=build /image/ /
 # the built-in store's directory, ./cosgate-data

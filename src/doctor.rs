@@ -50,6 +50,8 @@ pub struct Target {
     pub ca: Option<PathBuf>,
     /// A certificate that is not trusted does not end the visit.
     pub insecure: bool,
+    /// Host and port of its admin port, which is asked whether it is ready; none: it is not asked.
+    pub admin: Option<(String, u16)>,
     /// Where the probe file goes; none: where the login leads. No control characters.
     pub directory: Option<String>,
 }

@@ -31,6 +31,15 @@ pub enum HealthError {
         "admin.listen is off, so nobody can be asked; set it to an address such as 127.0.0.1:8080"
     )]
     Off,
+    /// The name leads nowhere.
+    #[error("{host} has no address")]
+    Unknown {
+        /// The name.
+        host: String,
+        /// The resolver's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// Nobody listens, or it is not HTTP.
     #[error(
         "no answer from http://{address}{path}: is the gateway running with this admin.listen?"
@@ -68,7 +77,24 @@ pub enum HealthError {
 
 /// Asks the admin port at `listen`, which is `admin.listen` of the configuration, and returns its words.
 pub async fn ask(listen: Option<SocketAddr>, question: Question) -> Result<String, HealthError> {
-    let address = reachable(listen.ok_or(HealthError::Off)?);
+    ask_address(reachable(listen.ok_or(HealthError::Off)?), question).await
+}
+
+/// Asks the admin port of another host by its name or address, and returns its words.
+pub async fn ask_at(host: &str, port: u16, question: Question) -> Result<String, HealthError> {
+    let unknown = |source| HealthError::Unknown {
+        host: host.to_owned(),
+        source,
+    };
+    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let found = tokio::time::timeout(WITHIN, tokio::net::lookup_host((host, port))).await;
+    let mut found = found.map_err(|_| unknown(late()))?.map_err(unknown)?;
+    let none = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let address = found.next().ok_or_else(|| unknown(none()))?;
+    ask_address(address, question).await
+}
+
+async fn ask_address(address: SocketAddr, question: Question) -> Result<String, HealthError> {
     let path = question.path();
     let (status, words) = match tokio::time::timeout(WITHIN, get(address, path)).await {
         Ok(answer) => answer.map_err(|source| HealthError::NoAnswer {

@@ -23,6 +23,9 @@ pub(super) struct Doctor {
     /// Examines a running gateway from where clients stand, in the place of this configuration
     #[arg(long, value_name = "HOST[:PORT]", value_parser = Target::parse, conflicts_with = "config")]
     connect: Option<(String, Option<u16>)>,
+    /// Its admin port, which is asked whether the gateway is ready (/readyz)
+    #[arg(long, value_name = "HOST:PORT", requires = "connect", value_parser = admin)]
+    admin: Option<(String, u16)>,
     /// Who logs in there; without a user the examination ends before the login
     #[arg(long, value_name = "NAME", requires = "connect", value_parser = one_line)]
     user: Option<String>,
@@ -147,6 +150,7 @@ fn target(wanted: Doctor) -> Result<Target, Failure> {
         login,
         ca: wanted.ca,
         insecure: wanted.insecure,
+        admin: wanted.admin,
         directory: wanted.directory,
     })
 }
@@ -185,6 +189,13 @@ fn one_line(text: &str) -> Result<String, String> {
     match text.chars().any(char::is_control) {
         true => Err("control characters are not allowed".to_owned()),
         false => Ok(text.to_owned()),
+    }
+}
+
+fn admin(text: &str) -> Result<(String, u16), String> {
+    match Target::parse(text)? {
+        (host, Some(port)) => Ok((host, port)),
+        (host, None) => Err(format!("the port is missing; write {host}:8080")),
     }
 }
 

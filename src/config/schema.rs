@@ -244,6 +244,8 @@ pub enum Addressing {
     Virtual,
     /// `https://host/bucket/key`
     Path,
+    /// `https://host/key`: the host is the bucket's own domain.
+    Custom,
 }
 
 /// Which of the two S3 operations lists keys.
@@ -688,6 +690,7 @@ impl fmt::Display for Addressing {
         f.write_str(match self {
             Self::Virtual => "virtual",
             Self::Path => "path",
+            Self::Custom => "custom",
         })
     }
 }

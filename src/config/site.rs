@@ -20,6 +20,7 @@ struct Place {
     region: String,
     /// None: the SDK's own choice, which is Amazon's.
     endpoint: Option<Endpoint>,
+    bucket: String,
     /// `storage.addressing`, where it says something else than the endpoint does.
     addressing: Option<super::Addressing>,
 }
@@ -36,10 +37,22 @@ impl Common {
             provider: Some(storage.provider),
             place: Some(Place {
                 region: storage.region.clone(),
+                bucket: storage.bucket.clone(),
                 addressing: (storage.addressing != fitting).then_some(storage.addressing),
                 endpoint,
             }),
         }
+    }
+
+    /// What is wrong with a user's own `bucket` at `site`, if anything is: at the domain of one bucket there is no other.
+    pub(super) fn refuses_bucket(&self, bucket: &str, site: Option<&Site>) -> Option<&'static str> {
+        let place = self.place.as_ref()?;
+        let common = place.endpoint.as_ref().map(|endpoint| &endpoint.url);
+        let is_common = site.is_none_or(|site| site.endpoint.as_ref() == common);
+        let is_custom = place.addressing == Some(super::Addressing::Custom);
+        (is_custom && is_common && bucket != place.bucket).then_some(
+            "storage.endpoint is the domain of one bucket (storage.addressing: custom); set the user's endpoint, too",
+        )
     }
 
     /// Of one that is being read: what was refused there is not held against users.

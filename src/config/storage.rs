@@ -252,8 +252,10 @@ fn addressing(
         "auto" => Ok(None),
         "virtual" => Ok(Some(Addressing::Virtual)),
         "path" => Ok(Some(Addressing::Path)),
+        "custom" => Ok(Some(Addressing::Custom)),
         _ => Err(
-            "write auto, virtual (bucket in the host name) or path (bucket in the path)"
+            "write auto, virtual (bucket in the host name), path (bucket in the path) or custom \
+             (storage.endpoint is the bucket's own domain)"
                 .to_string(),
         ),
     });
@@ -275,9 +277,17 @@ fn addressing(
                 "COS itself refuses path addressing (403 PathStyleDomainForbidden)",
             );
         }
-        (Some(Provider::Embedded), Some(Addressing::Virtual)) => {
+        (Some(Provider::Embedded), Some(Addressing::Virtual | Addressing::Custom)) => {
             read.warn(KEY, "the built-in store is always addressed by path");
             return Addressing::Path;
+        }
+        (Some(_), Some(Addressing::Custom))
+            if endpoint.is_none_or(|it| it.is_tencent() || it.is_amazon()) =>
+        {
+            read.refuse(
+                KEY,
+                "the domain of the bucket is missing; set storage.endpoint to it, such as https://files.example.com",
+            );
         }
         (Some(_), Some(Addressing::Virtual))
             if endpoint.is_some_and(|endpoint| endpoint.ip().is_some()) =>

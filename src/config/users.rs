@@ -250,6 +250,16 @@ fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority)
     // refused ones are there, too
     let has_credentials = !matches!(credentials, Ok(None));
     let site = site::resolve(read, USERS, index, common, has_credentials);
+    let bucket = match (bucket, &site) {
+        (Ok(Some(own)), Ok(site)) => match common.refuses_bucket(&own, site.as_ref()) {
+            Some(advice) => {
+                read.refuse_entry(USERS, index, "bucket", Some(own.as_str()), advice);
+                Err(Refused)
+            }
+            None => Ok(Some(own)),
+        },
+        (bucket, _) => bucket,
+    };
     let allow_from = read.entry_list(USERS, index, "allow_from", network);
     let max_sessions = read.entry_optional(USERS, index, "max_sessions", |text| {
         parse::count(text, 1, 1_000_000).map(|count| usize::try_from(count).unwrap_or(usize::MAX))

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::data::{Upload, Visitor, judge_handshake};
-use super::examination::{Examination, Limits};
-use super::report::{Report, Verdict};
+use super::examination::{Examination, Found, Limits};
+use super::report::{Report, Verdict, printable};
 use super::trust::Trust;
 use super::{Security, Target, random_name, visit};
+use crate::health::{self, Question};
+use crate::store::Chain;
 
 /// All checks, in the order in which most of them are done.
 const CHECKS: [&str; 14] = [
@@ -45,6 +47,10 @@ async fn visit_all(
     target: &Target,
     trust: &Trust,
 ) -> Result<(), &'static str> {
+    if let Some((host, port)) = &target.admin {
+        let asked = readiness(host, *port);
+        examination.step("readiness", asked).await;
+    }
     let within = examination.time_left();
     let arrived = visit::arrive(target, within.mul_f32(0.9));
     let found = examination.step("connect", arrived).await;
@@ -125,6 +131,26 @@ async fn visit_all(
         return Err("there is no data connection");
     }
     transfer(examination, target, trust, visitor).await
+}
+
+/// Reasons in a row, each fit to be printed.
+fn reasons(text: &str) -> String {
+    const MOST: usize = 16;
+    let each: Vec<String> = text.split("; ").take(MOST).map(printable).collect();
+    each.join("; ")
+}
+
+/// What the gateway says of itself.
+async fn readiness(host: &str, port: u16) -> Found<()> {
+    let verdict = match health::ask_at(host, port, Question::Ready).await {
+        Ok(words) if words == "ready" => Verdict::ok(words),
+        Ok(words) => Verdict::warning(reasons(&words), "the notes say what is amiss"),
+        Err(error) => Verdict::failed(
+            reasons(&Chain(&error).to_string()),
+            "the reasons stand there; without an answer: is the port right, and open for this host?",
+        ),
+    };
+    (Some(()), verdict)
 }
 
 /// A file goes there and back, and is removed whatever happens.

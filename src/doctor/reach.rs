@@ -35,7 +35,7 @@ impl Site {
         let tls = scheme != "http";
         let host = match addressing {
             config::Addressing::Virtual => format!("{bucket}.{host}"),
-            config::Addressing::Path => host,
+            config::Addressing::Path | config::Addressing::Custom => host,
         };
         Site {
             port: port.unwrap_or(if tls { 443 } else { 80 }),

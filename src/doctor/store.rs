@@ -51,6 +51,10 @@ pub(super) async fn examine(
     let reached = examination.step("store", site.reach());
     reached.await.ok_or("the store is not reached")?;
     let store = impatient(config, within).await?;
+    if storage.provider == Provider::Cos {
+        let versioning = async { versioning(store.examine_versioning().await) };
+        examination.step("versioning", versioning).await;
+    }
     let mut time = None;
     let asked = async {
         let (answer, told) = store.examine_bucket().await;
@@ -67,6 +71,30 @@ pub(super) async fn examine(
     // a multipart upload that ran out of time is still being aborted
     store.settle(within).await;
     Ok(())
+}
+
+/// COS has no conditional writes, only a header that forbids to replace an object, and that is void on a bucket that has, or
+/// ever had, versioning (<https://www.tencentcloud.com/document/product/436/7749>).
+fn versioning(answer: Result<Option<String>, StoreError>) -> Found<()> {
+    let verdict = match answer {
+        Ok(None) => Verdict::ok(
+            "the bucket never had versioning: COS itself sees to it that nothing is replaced unasked",
+        ),
+        Ok(Some(status)) => Verdict::warning(
+            format!(
+                "the bucket's versioning is {}, and x-cos-forbid-overwrite is void where it ever was on: two clients who store \
+                 one new name at the same moment (STOU, upload.overwrite: false, users without the right to overwrite) are \
+                 kept apart within one gateway only",
+                printable(&status)
+            ),
+            "use a bucket that never had versioning, or let one gateway write to it",
+        ),
+        Err(error) => Verdict::skipped(format!(
+            "whether the bucket ever had versioning can't be asked ({}); the right name/cos:GetBucketVersioning would do",
+            printable(&Chain(&error).to_string())
+        )),
+    };
+    (Some(()), verdict)
 }
 
 /// The gateway's own store with less patience: a doctor wants the first answer.

@@ -132,6 +132,7 @@ impl Users {
         let ground = Ground {
             prefix: config.storage.prefix.clone(),
             max_key_bytes: config.storage.max_key_bytes,
+            takes_backslash: config.storage.provider != config::Provider::Cos,
             max_file_size: config.upload.max_file_size,
             ascii: config.ascii,
             charset: config.charset,

@@ -62,12 +62,24 @@ struct Base {
     /// Without interceptors, of which each client has its own.
     config: Builder,
     send_trace_context: bool,
+    /// How the bucket is named at `endpoint`.
+    addressing: config::Addressing,
+    endpoint: Option<String>,
     /// `sessions.max`
     sessions: usize,
     requests: Requests,
 }
 
 impl Base {
+    /// The settings for the gateway's own store.
+    fn addressed(&self) -> Builder {
+        sdk::addressed(
+            self.config.clone(),
+            self.addressing,
+            self.endpoint.as_deref(),
+        )
+    }
+
     fn client(&self, config: Builder, renewed: Option<Renewed>, settings: &Settings) -> Client {
         let parallel = settings.concurrency.max(settings.download.concurrency);
         let quota = Quota::new(self.sessions, parallel, settings.max_attempts);
@@ -225,11 +237,13 @@ impl Store {
         let base = Base {
             config: base,
             send_trace_context: storage.send_trace_context,
+            addressing: storage.addressing,
+            endpoint: storage.endpoint.clone(),
             sessions,
             requests: requests.clone(),
         };
         Ok(Store(Arc::new(Inner {
-            client: base.client(base.config.clone(), renewed.clone(), &settings),
+            client: base.client(base.addressed(), renewed.clone(), &settings),
             base,
             renewed,
             bucket: storage.bucket.clone(),
@@ -366,14 +380,14 @@ impl Store {
     /// The store of a user; connections, budgets and settings are shared. See [`crate::store::tenants`].
     pub(super) fn for_tenant(&self, tenant: &Tenant) -> Self {
         let inner = &self.0;
-        let mut config = inner.base.config.clone();
+        let mut config = match &tenant.site {
+            Some(site) => sdk::at_site(inner.base.config.clone(), site),
+            None => inner.base.addressed(),
+        };
         let mut renewed = inner.renewed.clone();
         if let Some(keys) = &tenant.credentials {
             config = config.credentials_provider(credentials::fixed(keys));
             renewed = None;
-        }
-        if let Some(site) = &tenant.site {
-            config = sdk::at_site(config, site);
         }
         // a client of its own even where only the bucket is another: its retries are
         let client = inner.base.client(config, renewed.clone(), &inner.settings);

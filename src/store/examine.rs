@@ -73,6 +73,14 @@ impl Store {
         (answer, time.get())
     }
 
+    /// Whether the bucket has versioning, or had it: `Enabled` or `Suspended`; none if it never had.
+    pub async fn examine_versioning(&self) -> Result<Option<String>, StoreError> {
+        let request = self.client().get_bucket_versioning().bucket(self.bucket());
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| StoreError::from_sdk("GetBucketVersioning", error))?;
+        Ok(answer.status().map(|status| status.as_str().to_owned()))
+    }
+
     /// Uses one right.
     pub async fn examine(&self, right: Right, key: &ObjectKey) -> Result<(), StoreError> {
         match right {

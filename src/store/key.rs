@@ -24,6 +24,7 @@ pub struct KeyPrefix(String);
 pub struct Home {
     prefix: KeyPrefix,
     max_key_bytes: usize,
+    takes_backslash: bool,
 }
 
 impl Home {
@@ -38,7 +39,14 @@ impl Home {
         Home {
             prefix: KeyPrefix(format!("{storage_prefix}{below}")),
             max_key_bytes,
+            takes_backslash: true,
         }
+    }
+
+    /// The same in a store that takes no key that begins with a backslash, which is COS.
+    pub fn without_backslash(mut self) -> Self {
+        self.takes_backslash = false;
+        self
     }
 
     /// The prefix of all keys of this home.
@@ -59,10 +67,16 @@ impl Home {
     }
 
     /// Refuses a path for a new file or directory that stands for a key with control characters: what others made can be
-    /// fetched, renamed and deleted, but no new one is made, since many tools can't cope with it.
+    /// fetched, renamed and deleted, but no new one is made, since many tools can't cope with it (and COS refuses CAN, EM, SUB
+    /// and ESC). Also what the store itself refuses, so that the reply has the reason.
     pub fn check_new(&self, path: &VirtualPath) -> Result<(), NameError> {
-        match unescape(path.as_str()).chars().any(char::is_control) {
-            true => Err(NameError::ControlCharacter),
+        let name = unescape(path.as_str());
+        if name.chars().any(char::is_control) {
+            return Err(NameError::ControlCharacter);
+        }
+        // only the first byte of a whole key counts
+        match !self.takes_backslash && self.prefix.0.is_empty() && name.starts_with("/\\") {
+            true => Err(NameError::Backslash),
             false => Ok(()),
         }
     }

@@ -21,6 +21,9 @@ pub enum NameError {
         /// The store's limit in bytes.
         limit: usize,
     },
+    /// COS takes no key that begins with a backslash (<https://www.tencentcloud.com/document/product/436/13324>).
+    #[error("the store takes no name that begins with a backslash")]
+    Backslash,
     /// The root directory itself can't be written, renamed or removed.
     #[error("this is the root directory")]
     Root,

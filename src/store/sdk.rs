@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::endpoint::{Endpoint, EndpointFuture, Params, ResolveEndpoint};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Builder, IdentityCache, Region, RequestChecksumCalculation,
@@ -45,7 +46,6 @@ pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewe
         .retry_partition(retry::partition())
         .retry_classifier(retry::Classifier)
         .region(Region::new(storage.region.clone()))
-        .force_path_style(matches!(storage.addressing, Addressing::Path))
         .retry_config(
             RetryConfig::standard()
                 .with_max_attempts(storage.retry.max_attempts)
@@ -62,6 +62,29 @@ pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewe
     (builder, renewed)
 }
 
+/// Sends every request to the domain of one bucket, whose name then stands neither in the host nor in the path.
+#[derive(Debug)]
+struct OwnDomain(String);
+
+impl ResolveEndpoint for OwnDomain {
+    fn resolve_endpoint<'a>(&'a self, _: &'a Params) -> EndpointFuture<'a> {
+        let endpoint = Endpoint::builder().url(self.0.clone()).build();
+        EndpointFuture::ready(Ok(endpoint))
+    }
+}
+
+/// How the bucket is named. Not part of [`config`]: what is made from those settings may be addressed otherwise.
+pub(super) fn addressed(
+    builder: Builder,
+    addressing: Addressing,
+    endpoint: Option<&str>,
+) -> Builder {
+    match (addressing, endpoint) {
+        (Addressing::Custom, Some(url)) => builder.endpoint_resolver(OwnDomain(url.to_owned())),
+        _ => builder.force_path_style(matches!(addressing, Addressing::Path)),
+    }
+}
+
 /// COS, OSS, R2 and others refuse the SDK's default checksums or ignore them.
 fn fewer_checksums(builder: Builder) -> Builder {
     builder.request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -69,9 +92,8 @@ fn fewer_checksums(builder: Builder) -> Builder {
 
 /// The common settings, for another region or endpoint.
 pub(super) fn at_site(builder: Builder, site: &config::Site) -> Builder {
-    let mut builder = builder
-        .region(Region::new(site.region.clone()))
-        .force_path_style(matches!(site.addressing, Addressing::Path));
+    let builder = builder.region(Region::new(site.region.clone()));
+    let mut builder = addressed(builder, site.addressing, site.endpoint.as_deref());
     if let Some(endpoint) = &site.endpoint {
         builder = builder.endpoint_url(endpoint);
     }

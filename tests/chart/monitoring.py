@@ -271,10 +271,14 @@ def test_a_network_policy_lets_prometheus_and_helm_test_in(helm):
     policy = {"enabled": True, "clientCidrs": ["192.0.2.0/24"], "adminFrom": [prometheus]}
     render = helm.render({"networkPolicy": policy, "monitoring": ALL, "traces": {"endpoint": "http://jaeger:4318"}})
     clients, admin = render.one("NetworkPolicy")["spec"]["ingress"]
-    assert admin == {"from": [prometheus], "ports": [{"port": 8080, "protocol": "TCP"}]}
+    assert prometheus in admin["from"] and admin["ports"] == [{"port": 8080, "protocol": "TCP"}]
     labels = render.one("Pod")["metadata"]["labels"].items()
-    [peer] = [one for one in clients["from"] if "podSelector" in one]
-    assert peer["podSelector"]["matchLabels"].items() <= labels
+    for allowed in [clients, admin]:
+        [peer] = [one for one in allowed["from"] if "podSelector" in one]
+        assert peer["podSelector"]["matchLabels"].items() <= labels
+    # without anybody else the test is still let in
+    _, admin = helm.render({"networkPolicy": {"enabled": True}}).one("NetworkPolicy")["spec"]["ingress"]
+    assert admin["from"] == [peer]
 
 
 def test_traces_name_the_pod_and_pass_the_network_policy(helm):
@@ -316,6 +320,12 @@ def test_helm_test_runs_the_doctor_within_restricted_pod_security(helm):
         else:
             assert host == f"{name(render.stateful_set)}-0.{render.stateful_set['spec']['serviceName']}"
             assert int(port) in [one["containerPort"] for one in render.container["ports"] if one["name"] == "ftp"]
+        # readiness is asked of a pod by its own name
+        host, _, port = container["args"][container["args"].index("--admin") + 1].partition(":")
+        service = render.stateful_set["spec"]["serviceName"]
+        assert host == f"{name(render.stateful_set)}-0.{service}.ftp.svc"
+        [headless] = [one for one in render.all("Service") if name(one) == service]
+        assert headless["spec"]["clusterIP"] == "None" and int(port) in [one["port"] for one in headless["spec"]["ports"]]
 
 
 def test_helm_test_asks_for_tls_where_the_chart_gives_the_gateway_some(helm):
@@ -335,10 +345,11 @@ def test_helm_test_logs_in_only_as_the_user_that_is_named(helm):
         return container
 
     plain = doctor()
-    assert plain["args"] == ["doctor", "--connect", "cosgate.ftp.svc:21", "--tls", "auto", "--insecure"]
+    admin = ["--admin", "cosgate-0.cosgate-admin.ftp.svc:8080"]
+    assert plain["args"] == ["doctor", "--connect", "cosgate.ftp.svc:21", "--tls", "auto", "--insecure", *admin]
     assert "env" not in plain
     user = doctor(user="probe", passwordSecret={"name": "probe", "key": "word"}, host="ftp.example.com", tls="implicit")
-    assert user["args"] == ["doctor", "--connect", "ftp.example.com:990", "--tls", "implicit", "--user", "probe"]
+    assert user["args"] == ["doctor", "--connect", "ftp.example.com:990", "--tls", "implicit", *admin, "--user", "probe"]
     assert user["env"] == [
         {"name": "COSGATE_DOCTOR_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "probe", "key": "word"}}},
     ]

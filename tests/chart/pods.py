@@ -132,7 +132,9 @@ def test_a_network_policy_lets_clients_to_ftp_and_to_nothing_else(helm):
     policy = {"networkPolicy": {"enabled": True, "clientCidrs": ["192.0.2.0/24"]}}
     spec = helm.render(policy).one("NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
-    [clients] = spec["ingress"]
+    clients, admin = spec["ingress"]
+    # the admin port is open to `helm test` only
+    assert [list(one) for one in admin["from"]] == [["podSelector"]]
     # and the pod of `helm test`
     assert [one for one in clients["from"] if "podSelector" not in one] == [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
     assert clients["ports"] == [

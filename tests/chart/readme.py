@@ -58,6 +58,12 @@ def anchors(text):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_there_is_one_version_of_jaeger():
+    files = [*(ROOT / "k8s").glob("*.yaml"), *(ROOT / "src" / "guide").glob("*.md"), *ROOT.glob("*.md"), *CHART.rglob("*.yaml")]
+    named = re.findall(r"jaegertracing/[\w-]+:[\w.]+", "".join(file.read_text() for file in files))
+    assert len(named) >= 2 and len(set(named)) == 1, named
+
+
 def test_every_link_between_documents_leads_somewhere():
     documents = [one for one in ROOT.rglob("*.md") if not {"target", "node_modules", ".git"} & set(one.relative_to(ROOT).parts)]
     checked = 0

@@ -12,6 +12,8 @@ sys.dont_write_bytecode = True  # a checkout stays clean
 
 import argparse
 import inspect
+import os
+import shutil
 import subprocess
 import tempfile
 import traceback
@@ -21,6 +23,7 @@ import configuration
 import manifests
 import monitoring
 import options as operator_options
+import package
 import pods
 import readme
 import refusals
@@ -40,6 +43,19 @@ def test_lint_finds_nothing(helm):
 def test_a_render_is_the_same_each_time(helm):
     for preset in PRESETS:
         assert helm.text(preset=preset) == helm.text(preset=preset), preset.stem
+
+
+def test_a_package_is_the_same_whoever_makes_it(helm, directory):
+    made = []
+    for number in range(2):
+        chart, out = Path(directory, f"chart-{number}"), Path(directory, f"out-{number}")
+        shutil.copytree(CHART, chart)
+        out.mkdir()
+        for path in chart.rglob("*"):
+            path.chmod(0o755 if path.is_dir() or number else 0o600)
+            os.utime(path, (number * 1000 + 86400, number * 1000 + 86400))
+        made.append(package.package(helm.program, out, 1_800_000_000, chart).read_bytes())
+    assert made[0] == made[1]
 
 
 def test_the_plain_manifests_are_what_the_chart_renders(helm):

@@ -45,6 +45,7 @@ fn target(address: std::net::SocketAddr, user: &str, password: &str) -> Target {
         }),
         ca: None,
         insecure: false,
+        admin: None,
         directory: None,
     }
 }

@@ -28,6 +28,7 @@ async fn backend(config: &Config) -> Backend {
     let ground = Ground {
         prefix: String::new(),
         max_key_bytes: 1024,
+        takes_backslash: true,
         max_file_size: config.upload.max_file_size,
         ascii: config.ascii,
         charset: Charset::UTF_8,

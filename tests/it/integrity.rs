@@ -54,6 +54,44 @@ async fn cos_gets_what_it_takes_and_its_crc64_is_compared() {
 }
 
 #[tokio::test]
+async fn at_the_buckets_own_domain_no_request_names_the_bucket() {
+    let cos = CosDouble::start().await;
+    let custom = ["STORAGE__ADDRESSING=custom"];
+    let (gateway, mut ftp) = in_front_of(&cos, &custom).await;
+    for (name, bytes) in [("small.apk", pattern(10)), ("d/large", pattern(5 * MIB))] {
+        assert_eq!(ftp.store(&format!("STOR {name}"), &bytes).await.code, 226);
+        let stored = cos.state.objects.lock().expect("not poisoned");
+        assert!(stored.get(&format!("/{name}")) == Some(&bytes), "{name}");
+        drop(stored);
+        let (got, reply) = ftp.fetch(&format!("RETR {name}")).await;
+        assert_eq!((got, reply.code), (bytes, 226));
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_cos_takes_as_no_name_is_refused_with_the_reason() {
+    let cos = CosDouble::start().await;
+    let (gateway, mut ftp) = in_front_of(&cos, &[]).await;
+    let refused = ftp.store("STOR \\f", b"x").await;
+    assert_eq!(refused.code, 553, "{refused:?}");
+    assert!(
+        refused.text.contains("begins with a backslash"),
+        "{refused:?}"
+    );
+    for escape in ["\u{18}", "\u{19}", "\u{1a}", "\u{1b}"] {
+        let refused = ftp.store(&format!("STOR a{escape}b"), b"x").await;
+        assert_eq!(refused.code, 553, "{refused:?}");
+    }
+    assert_eq!(ftp.store("STOR a\\f", b"x").await.code, 226);
+    gateway.stop().await;
+    let below = ["STORAGE__PREFIX=below/"];
+    let (gateway, mut ftp) = in_front_of(&cos, &below).await;
+    assert_eq!(ftp.store("STOR \\f", b"x").await.code, 226);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn hash_tells_what_cos_knows() {
     let cos = CosDouble::start().await;
     let (_gateway, mut ftp) = in_front_of(&cos, &[]).await;

@@ -237,3 +237,41 @@ fn an_endpoints_answer_is_held_to_the_same_rule() {
     let user = answer(&format!("{foreign}, {own}")).expect("keys of one's own");
     assert_eq!(url(&user.site), Some("https://store.example.org"));
 }
+
+#[test]
+fn the_domain_of_one_bucket_serves_no_other() {
+    let custom = [
+        "STORAGE__ADDRESSING=custom",
+        "STORAGE__ENDPOINT=https://files.example.com",
+    ];
+    let users = list("home: /a");
+    let loaded = with_env(&cos(&users, &custom)).expect("taken");
+    assert_eq!(loaded.config.storage.addressing, Addressing::Custom);
+    let refused = at_cos("bucket: other-1250000000", &custom).expect_err("another bucket");
+    assert!(refused.contains("the domain of one bucket"), "{refused}");
+    let same = format!("bucket: files-1250000000, {OWN}");
+    assert_eq!(at_cos(&same, &custom), Ok(None));
+    // a region implies COS's own endpoint, which names the bucket
+    let elsewhere = format!("bucket: other-1250000000, region: ap-shanghai, {OWN}");
+    let site = at_cos(&elsewhere, &custom).expect("taken").expect("a site");
+    assert_eq!(site.addressing, Addressing::Virtual);
+    let own = format!("bucket: other-1250000000, endpoint: 'https://other.example.com', {OWN}");
+    let site = at_cos(&own, &custom).expect("taken").expect("a site");
+    assert_eq!(site.addressing, Addressing::Custom);
+    // another region at an endpoint that serves one bucket only
+    let refused = at_s3("bucket: other, region: eu-west-1", &custom).expect_err("another bucket");
+    assert!(refused.contains("the domain of one bucket"), "{refused}");
+
+    for endpoint in [
+        None,
+        Some("STORAGE__ENDPOINT=https://cos.ap-guangzhou.myqcloud.com"),
+    ] {
+        let mut without = vec!["STORAGE__ADDRESSING=custom"];
+        without.extend(endpoint);
+        let refused = at_cos("home: /a", &without).expect_err("no domain");
+        assert!(
+            refused.contains("the domain of the bucket is missing"),
+            "{refused}"
+        );
+    }
+}

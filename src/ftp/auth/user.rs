@@ -52,6 +52,8 @@ pub struct Ground {
     pub prefix: String,
     /// The store's limit for a key.
     pub max_key_bytes: usize,
+    /// Whether a key may begin with a backslash.
+    pub takes_backslash: bool,
     /// `upload.max_file_size`
     pub max_file_size: u64,
     /// `ascii`
@@ -95,8 +97,12 @@ impl User {
         let home = VirtualPath::resolve(&VirtualPath::root(), &user.home)
             // a parsed home is a path; nobody gets more than that by a fault of ours
             .unwrap_or_else(|_| unreachable!("the configuration checks homes"));
+        let mut home = Home::new(&ground.prefix, &home, ground.max_key_bytes);
+        if !ground.takes_backslash {
+            home = home.without_backslash();
+        }
         User {
-            home: Home::new(&ground.prefix, &home, ground.max_key_bytes),
+            home,
             max_file_size: user
                 .max_file_size
                 .map_or(ground.max_file_size, |own| own.min(ground.max_file_size)),
@@ -160,6 +166,7 @@ mod tests {
         let ground = Ground {
             prefix: "ftp/".to_owned(),
             max_key_bytes: 1024,
+            takes_backslash: true,
             max_file_size: 1000,
             ascii: Ascii::Convert,
             charset: Charset::UTF_8,

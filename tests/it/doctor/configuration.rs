@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::{check, expect, expect_sound};
+use crate::support::cos::CosDouble;
 use crate::support::proxy::Proxy;
 use crate::support::tls::Authority;
 use crate::support::{KubeApi, TestGateway, TestStore, users};
@@ -38,6 +39,38 @@ async fn store(more: &[&str]) -> (TestStore, Proxy, Vec<String>) {
     settings.push("STORAGE__RETRY__MAX_ATTEMPTS=1".to_owned());
     settings.extend(more.iter().map(|setting| (*setting).to_owned()));
     (store, proxy, settings)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versioning_of_a_cos_bucket_voids_its_header_and_that_is_said() {
+    let cos = CosDouble::start().await;
+    let settings = [
+        "STORAGE__PROVIDER=cos".to_owned(),
+        "STORAGE__BUCKET=files-1250000000".to_owned(),
+        "STORAGE__REGION=ap-guangzhou".to_owned(),
+        format!("STORAGE__ENDPOINT=http://{}", cos.address),
+        "STORAGE__ACCESS_KEY_ID=AKIDEXAMPLE".to_owned(),
+        "STORAGE__SECRET_ACCESS_KEY=secret".to_owned(),
+        "STORAGE__RETRY__MAX_ATTEMPTS=1".to_owned(),
+        format!("USERS={}", users(&["name: a"])),
+    ];
+    let report = examine(&settings).await;
+    expect(
+        &report,
+        "versioning",
+        Outcome::Ok,
+        &["never had versioning"],
+    );
+    for status in ["Enabled", "Suspended"] {
+        *cos.state.versioning.lock().expect("not poisoned") = Some(status);
+        let report = examine(&settings).await;
+        let said = [
+            status,
+            "x-cos-forbid-overwrite is void",
+            "a bucket that never had versioning",
+        ];
+        expect(&report, "versioning", Outcome::Warning, &said);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

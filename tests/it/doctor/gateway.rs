@@ -61,6 +61,44 @@ async fn without_a_user_the_way_to_the_login_is_examined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_admin_port_is_asked_whether_the_gateway_is_ready() {
+    let settings = [
+        "ADMIN__LISTEN=127.0.0.1:0",
+        "KUBERNETES__IN_CLUSTER=true",
+        "MASQUERADE__GRACE=1ms",
+    ];
+    let gateway = TestGateway::with(&settings).await;
+    let mut target = target(gateway.address(), "demo", "");
+    target.login = None;
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    target.admin = Some(("localhost".to_owned(), admin.port()));
+    let report = examine(&target).await;
+    let unknown = [
+        "answers 503",
+        "masquerade address unknown, also after masquerade.grace: this is a pod",
+    ];
+    expect(&report, "readiness", Outcome::Failed, &unknown);
+    expect(&report, "greeting", Outcome::Ok, &["220"]);
+    assert_eq!(report.outcome(), Outcome::Failed);
+
+    let gateway = TestGateway::with(&settings[..1]).await;
+    target.port = gateway.address().port();
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    target.admin = Some(("127.0.0.1".to_owned(), admin.port()));
+    let report = examine(&target).await;
+    expect_sound(&report);
+    expect(&report, "readiness", Outcome::Ok, &["ready"]);
+    target.admin = Some(("host.invalid".to_owned(), 8080));
+    let report = examine(&target).await;
+    expect(
+        &report,
+        "readiness",
+        Outcome::Failed,
+        &["host.invalid has no address"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_is_examined_with_its_certificate_and_on_data_connections() {
     let authority = Authority::new();
     let gateway = TestGateway::with_tls(&authority, &["TLS__REQUIRED=all"]).await;

@@ -39,6 +39,8 @@ pub struct CosState {
     marks: Mutex<BTreeMap<String, String>>,
     /// Headers of the last write.
     pub last_headers: Mutex<HeaderMap>,
+    /// What GetBucketVersioning says.
+    pub versioning: Mutex<Option<&'static str>>,
     /// Whose credentials are taken; none: everybody is served.
     pub guard: Mutex<Option<Arc<Issuer>>>,
 }
@@ -132,6 +134,13 @@ async fn answer_whole(
         .iter()
         .find_map(|parameter| parameter.strip_prefix("uploadId="));
     let upload = upload.unwrap_or_default().to_owned();
+    if method == Method::GET && parameters.iter().any(|it| it.starts_with("versioning")) {
+        let status = *state.versioning.lock().expect("not poisoned");
+        let status = status.map_or_else(String::new, |status| format!("<Status>{status}</Status>"));
+        return xml(&format!(
+            "<VersioningConfiguration>{status}</VersioningConfiguration>"
+        ));
+    }
     let named = !upload.is_empty();
     match (method.as_str(), begins, number, named) {
         ("POST", true, ..) => {
