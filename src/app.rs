@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::admin::readiness::Readiness;
+use crate::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
-use crate::ftp::auth::{HashError, Users, UsersError, hash_password, random_password};
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Drained, Frontend, ListenError, Listeners};

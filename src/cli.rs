@@ -13,10 +13,10 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Gateway, StartError};
+use crate::auth::{HashError, hash_password};
 use crate::config::import::{self, ImportError};
 use crate::config::{self, Config, ConfigError};
 use crate::descriptors::{self, Descriptors};
-use crate::ftp::auth::{HashError, hash_password};
 use crate::health::{self, HealthError, Question};
 use crate::store::Chain;
 use crate::telemetry::{self, Telemetry};

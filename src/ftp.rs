@@ -3,7 +3,7 @@
 //! ```text
 //! client ──control──> edge: codec, command table, limits ──one command at a time──> engine: libunftp
 //!    │                  │                                   (loopback pair)           │ dispatch, session state
-//!    └────data──────> passive pool ──> DataConnectionOffer in the session's Order ───────────────┐   ▼
+//!    └────data──────> passive pool ──> DataConnectionOffer in the session's request ─────────────┐   ▼
 //!                                                                                 └─> backend ──> store
 //! ```
 //!
@@ -14,8 +14,8 @@
 //! |---|---|
 //! | [`listener`] | accept loops, limits, what all sessions share |
 //! | [`edge`] | one control connection: order of commands, timers, replies |
-//! | `login`, `pasv`, `names`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; MFMT and HASH; AUTH, PROT and PORT |
-//! | [`exchange`], `attend` | one data transfer from the edge's side; what a client may say meanwhile |
+//! | `login`, `passive_commands`, `file_commands`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; MFMT and HASH; AUTH, PROT and PORT |
+//! | [`exchange`], `during_transfer` | one data transfer from the edge's side; what a client may say meanwhile |
 //! | [`codec`], [`command`], [`reply`], [`listformat`], [`glob`] | bytes to lines, lines to commands, outcomes to text; patterns of names |
 //! | `ascii` | line ends of `TYPE A` |
 //! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
@@ -23,34 +23,32 @@
 //! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`session`] | where edge and backend meet |
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
-//! | [`auth`] | users and passwords |
-//! | [`roster`], [`failures`], `explain` | who is connected, what went wrong and why, for the status page |
+//! | [`roster`], [`failures`], `diagnosis` | who is connected, what went wrong and why, for the status page |
 //! | `trace` | the span of a command |
 //! | [`connections`] | how many control connections there may be |
 //! | [`net`] | sockets |
 
 mod ascii;
-mod attend;
-pub mod auth;
 pub mod codec;
 pub mod command;
 mod commits;
 pub mod connections;
+mod diagnosis;
+mod during_transfer;
 pub mod edge;
 pub mod encoding;
 pub mod engine;
 pub mod exchange;
-mod explain;
 pub mod facts;
 pub mod failures;
+mod file_commands;
 pub mod glob;
 pub mod listener;
 pub mod listformat;
 mod login;
-mod names;
 pub mod net;
 pub mod passive;
-mod pasv;
+mod passive_commands;
 pub mod protection;
 pub mod reply;
 pub mod roster;

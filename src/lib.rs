@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::edge)
-//!      │  AUTH, PROT: ftp::protection, ftp::tls    USER, PASS: ftp::auth
+//!      │  AUTH, PROT: ftp::protection, ftp::tls    USER, PASS: auth
 //!      │  PASV: ftp::passive, masquerade <── kubernetes (watches one Service)
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
-//!              └─> storage backend (ftp::backend) ── the client's data connection comes in the session's order
+//!              └─> storage backend, handlers of transfers ── the data connection comes in the session's request
 //!                      └─> store: upload, download, listing, copy ──> aws-sdk-s3 ──> COS, S3, or the embedded store
 //!      └─> events: what was committed, to HTTP and NATS
 //! ```
@@ -28,6 +28,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod auth;
 pub mod certificates;
 pub mod charset;
 pub mod cli;

@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
-use crate::ftp::attend::attend;
 use crate::ftp::commits::{Change, Commit};
+use crate::ftp::diagnosis::{ending, missed, other_address, unreachable};
+use crate::ftp::during_transfer::attend;
 use crate::ftp::edge::{Close, DataChannel, Edge, STOPPING, Step};
 use crate::ftp::engine::EngineError;
 use crate::ftp::engine::request::{
     DataConnectionOffer, ListRequest, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest,
     StoreRequest,
 };
-use crate::ftp::explain::{ending, missed, other_address, unreachable};
 use crate::ftp::glob::is_pattern;
 use crate::ftp::listformat::Format;
 use crate::ftp::net::PeerWatch;

@@ -11,8 +11,8 @@ use tracing::info;
 
 use crate::ftp::edge::{Edge, Step};
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
+use crate::ftp::file_commands::time_reply;
 use crate::ftp::listformat::{Facts, timestamp};
-use crate::ftp::names::time_reply;
 use crate::ftp::reply::Reply;
 use crate::ftp::trace::Trace;
 use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};

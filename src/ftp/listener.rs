@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::auth::Users;
 use crate::charset::Charset;
 use crate::config;
 use crate::events::Events;
-use crate::ftp::auth::Users;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::edge;
 use crate::ftp::engine::Loopback;

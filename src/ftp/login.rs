@@ -5,8 +5,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tracing::info;
 
+use crate::auth::{LoginError, Peer};
 use crate::config::TlsRequired;
-use crate::ftp::auth::{LoginError, Peer};
 use crate::ftp::edge::{Close, Edge, STOPPING, Step};
 use crate::ftp::engine::Engine;
 use crate::ftp::engine::backend::Backend;

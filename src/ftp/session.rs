@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use secrecy::SecretString;
 use tracing::Span;
 
-use crate::ftp::auth::User;
+use crate::auth::User;
 use crate::ftp::encoding::Shown;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::transfer::Transfer;

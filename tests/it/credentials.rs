@@ -32,7 +32,7 @@ impl Scene {
         *cos.state.guard.lock().expect("no panic") = Some(Arc::clone(&cloud.issuer));
         let directory = tempfile::tempdir().expect("a temporary directory");
         let token_file = directory.path().join("token");
-        let hash = cosgate::ftp::auth::hash_password(&PASSWORD.to_owned().into()).expect("hashes");
+        let hash = cosgate::auth::hash_password(&PASSWORD.to_owned().into()).expect("hashes");
         let users = format!("[{{name: u, password_hash: '{}'}}]", hash.expose_secret());
         let env = [
             ("COSGATE_STORAGE__PROVIDER", "cos".to_owned()),

@@ -272,7 +272,7 @@ async fn names_with_quotes_spaces_and_foreign_letters_survive() {
 
 #[tokio::test]
 async fn two_homes_with_a_common_beginning_never_meet() {
-    let hash = cosgate::ftp::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
+    let hash = cosgate::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
     let hash = secrecy::ExposeSecret::expose_secret(&hash);
     let users = format!(
         "USERS=[{{name: a, password_hash: '{hash}', home: /a}}, {{name: ab, password_hash: '{hash}', home: /ab}}, \

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use cosgate::auth::User;
+use cosgate::auth::user::Ground;
 use cosgate::charset::Charset;
 use cosgate::config::{Config, load_from};
-use cosgate::ftp::auth::User;
-use cosgate::ftp::auth::user::Ground;
 use cosgate::ftp::engine::backend::Backend;
 use cosgate::ftp::session::Session;
 use cosgate::store::Store;

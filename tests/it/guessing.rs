@@ -70,7 +70,7 @@ async fn unknown_names_count_as_much_and_take_as_long_as_known_ones() {
 /// Counts what the process holds, so the gateway runs in a process of its own.
 #[tokio::test]
 async fn checks_of_real_hashes_use_the_same_memory_again() {
-    let hash = cosgate::ftp::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
+    let hash = cosgate::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
     let hash = secrecy::ExposeSecret::expose_secret(&hash);
     let list = format!("[{{name: u, password_hash: '{hash}'}}]");
     let server = crate::configuration::Program::start(&[("COSGATE_USERS", &list)]);

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cosgate::ftp::auth::hash_password;
+use cosgate::auth::hash_password;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::support::TestGateway;

@@ -14,7 +14,7 @@ const MIB: usize = 1024 * 1024;
 
 /// A gateway in front of a double of COS.
 pub async fn in_front_of(cos: &CosDouble, settings: &[&str]) -> (cosgate::app::Gateway, Ftp) {
-    let hash = cosgate::ftp::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
+    let hash = cosgate::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
     let own = [
         "STORAGE__PROVIDER=cos".to_owned(),
         "STORAGE__BUCKET=files-1250000000".to_owned(),

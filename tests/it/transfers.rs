@@ -229,7 +229,7 @@ async fn many_clients_upload_at_once_through_few_ports_and_little_memory() {
 async fn files_survive_a_restart_of_the_gateway() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let directory = format!("STORAGE__DATA_DIR={}", data.path().display());
-    let hash = cosgate::ftp::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
+    let hash = cosgate::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
     let users = format!(
         "USERS=[{{name: u, password_hash: '{}'}}]",
         secrecy::ExposeSecret::expose_secret(&hash)

@@ -19,7 +19,7 @@ use unftp_core::storage::{
     Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
 };
 
-use crate::ftp::auth::{Right, User};
+use crate::auth::{Right, User};
 use crate::ftp::engine::bridge::{ReaderSource, download_reader};
 use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::reply;

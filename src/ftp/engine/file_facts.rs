@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
 use unftp_core::auth::DefaultUser;
 
-use crate::ftp::auth::Right;
+use crate::auth::Right;
 use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
 use unftp_core::auth::DefaultUser;
 
+use crate::auth::Right;
 use crate::ftp::ascii::AsciiSink;
-use crate::ftp::auth::Right;
 use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{RetrieveRequest, StorageOutcome, StorageRequest};
 use crate::store::StoreError;

@@ -154,8 +154,7 @@ impl TestStore {
                 .expect("an address"),
         )
         .await;
-        let hash =
-            cosgate::ftp::auth::hash_password(&SecretString::from("secret")).expect("hashes");
+        let hash = cosgate::auth::hash_password(&SecretString::from("secret")).expect("hashes");
         let own = [
             "STORAGE__PROVIDER=s3".to_owned(),
             // its requests would be among those that a scenario counts

@@ -23,8 +23,8 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::auth::user::{Ground, Peer, User};
 use crate::config::{self, Common, HttpAuth};
-use crate::ftp::auth::user::{Ground, Peer, User};
 use crate::http_client::{self, HttpClient, TlsSetupError, USER_AGENT};
 
 /// Asks the endpoint.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::ftp::auth::user::User;
+use crate::auth::user::User;
 
 /// Sessions by user name.
 #[derive(Debug, Default)]
