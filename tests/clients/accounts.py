@@ -10,10 +10,10 @@ from gateway import PASSWORD
 from support import expect, expect_equal, indented, make_file, run, scratch, sha256, wait_until
 
 
-def crypt(directory, salt):
-    """PASSWORD hashed by the system's own crypt(3), which Perl lends."""
+def crypt(directory, salt, password=PASSWORD):
+    """A password hashed by the system's own crypt(3), which Perl lends."""
     script = "binmode STDOUT; print crypt($ENV{PASSWORD} // '', $ARGV[0]) // ''"
-    command = ["env", f"PASSWORD={PASSWORD}", "perl", "-e", script, salt]
+    command = ["env", f"PASSWORD={password}", "perl", "-e", script, salt]
     hashed = run(command, home=directory).stdout.decode()
     expect(hashed.startswith(salt), f"crypt(3) knows no {salt}: {hashed!r}")
     return hashed

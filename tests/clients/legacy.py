@@ -1,13 +1,17 @@
 """Clients whose names are in GBK: Chinese cameras, recorders and Windows programs from before RFC 2640."""
 
+import dataclasses
 import ftplib
 import os
 import urllib.parse
 
+import accounts
 from drivers import Curl, Ftplib, Lftp, Ncftp, parse_long_listing
-from scenarios import round_trip
+from scenarios import World, round_trip
+from support import wait_until
 
 CHARSET = "gbk"
+USER, PASSWORD = "device", "of ASCII, which all clients can send"
 # the bytes of the second, and of the directory, are UTF-8 as well: ѧУ, ͼƬ
 FILES = [("停车场 1.bin", 1000), ("学校.bin", 10), ("plain.bin", 0), ("%E4%B8%AD.bin", 1), ("Привет.bin", 2)]
 
@@ -60,6 +64,12 @@ class ModernFtplib(Ftplib):
 
 
 def every_client(world, server, selected):
+    hashed = accounts.crypt(world.directory, "$6$cosgateclients", PASSWORD)
+    user = {"name": USER, "password_hash": hashed, "permissions": "RW", "home": "/device", "charset": CHARSET}
+    accounts.write(world.directory / "users.yaml", [user])
+    wait_until(lambda: "users_reloaded" in world.gateway.log(), "the user with a charset", 20)
+    server = dataclasses.replace(server, user=USER, password=PASSWORD)
+    home = Home(**vars(world))
     top = "/图片"
     LegacyFtplib(server).mkdir(top)
     for how, kind in [
@@ -69,7 +79,14 @@ def every_client(world, server, selected):
         if kind.name in selected:
             with world.report.check(kind.name, f"names {how}: round trips of {len(FILES)} files"):
                 for name, size in FILES:
-                    round_trip(world, kind(server), top, f"{kind.name} {how[:6]} {name}", size)
+                    round_trip(home, kind(server), top, f"{kind.name} {how[:6]} {name}", size)
+
+
+class Home(World):
+    """The world as the device sees it, whose home is not the bucket's root."""
+
+    def expect_stored(self, path, digest):
+        super().expect_stored(f"/device{path}", digest)
 
 
 def _as_it_is(name):

@@ -141,7 +141,7 @@ VARIANTS = {
     "ftps": ({"tls": {"required": "all"}}, ftps.protected),
     "session-reuse": ({"tls": {"required": "all", "session_reuse": "required"}}, ftps.resuming),
     "active": ({"active": {"enabled": "true"}}, active_and_accounts),
-    "charset": ({"charset": legacy.CHARSET}, legacy.every_client),
+    "charset": ({}, legacy.every_client),
 }
 PARTS = ["plain", *VARIANTS]
 

@@ -2,8 +2,11 @@
 
 use crate::support::{Ftp, TestGateway, cheap_hash, login, users};
 
-/// A charset, a directory and a file in it, as keys and as a device sends them. 图片 is UTF-8 as well: ͼƬ.
-const DEVICES: &[(&str, [&str; 2], [&[u8]; 2])] = &[
+/// A charset, a directory and a file in it, as keys and as a device sends them.
+type Device = (&'static str, [&'static str; 2], [&'static [u8]; 2]);
+
+/// The bytes of 图片 are UTF-8 as well: ͼƬ.
+const DEVICES: &[Device] = &[
     (
         "gbk",
         ["图片", "停车场 1.jpg"],
