@@ -20,6 +20,7 @@ use crate::events::{Events, SinkError};
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::listener::{Drained, Frontend, ListenError, Listeners};
+use crate::ftp::own::OwnPorts;
 use crate::ftp::roster::Roster;
 use crate::ftp::tls::{Tls, TlsError};
 use crate::kubernetes::ClientError;
@@ -183,6 +184,25 @@ impl Gateway {
             tokio::spawn(async move { users.follow(path, watched, stop).await });
         }
         let events = Events::start(&config.events)?;
+        let loopback = Loopback::bind().await.map_err(StartError::Loopback)?;
+        let addresses = listeners.addresses();
+        let admin_address = admin
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok());
+        let listening = [
+            Some(loopback.address().await.map_err(StartError::Loopback)?),
+            admin_address,
+            embedded.as_ref().map(EmbeddedStore::address),
+        ];
+        let listening = addresses
+            .iter()
+            .copied()
+            .chain(listening.into_iter().flatten());
+        let own_ports = OwnPorts::new(
+            listening
+                .map(|address| address.port())
+                .chain(config.passive.ports.clone()),
+        );
         let frontend = Arc::new(Frontend {
             users,
             events,
@@ -190,6 +210,7 @@ impl Gateway {
             charset: config.charset,
             sessions: config.sessions,
             accept_timeout: config.passive.accept_timeout,
+            listing_times: config.listing_times,
             upload_stall: config.upload.stall_timeout,
             download_stall: config.download.stall_timeout,
             store,
@@ -198,9 +219,10 @@ impl Gateway {
                 .map(|embedded| Arc::clone(embedded.space())),
             tls,
             active: config.active,
+            own_ports,
             masquerade,
             contact,
-            loopback: Loopback::bind().await.map_err(StartError::Loopback)?,
+            loopback,
             drain,
             drain_idle: config.drain.idle,
             last_call: stop.child_token(),
@@ -214,10 +236,6 @@ impl Gateway {
             metrics: Front::default(),
         });
 
-        let addresses = listeners.addresses();
-        let admin_address = admin
-            .as_ref()
-            .and_then(|listener| listener.local_addr().ok());
         listeners.serve(&frontend);
         if let Some(listener) = admin {
             let read = Arc::clone(&frontend);

@@ -136,6 +136,10 @@ impl Users {
             max_file_size: config.upload.max_file_size,
             ascii: config.ascii,
             charset: config.charset,
+            require_close_notify: config
+                .tls
+                .as_ref()
+                .is_none_or(|tls| tls.require_close_notify),
         };
         let common = config::Common::of(&config.storage);
         let endpoint = config.auth.http.as_ref();

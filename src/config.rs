@@ -69,7 +69,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use credentials::is_role_name;
 pub use error::{ConfigError, Problem};
 pub use events::{EventSink, EventType, Events};
-pub use files::Ascii;
+pub use files::{Ascii, Times};
 pub use keys::{Fallback, Key, Kind, markdown_rows, table};
 pub use links::DOCTOR_PASSWORD;
 pub use print::Loaded;

@@ -14,8 +14,8 @@
 //! |---|---|
 //! | [`listener`] | accept loops, limits, what all sessions share |
 //! | [`edge`] | one control connection: order of commands, timers, replies |
-//! | `login`, `passive_commands`, `file_commands`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; MFMT and HASH; AUTH, PROT and PORT |
-//! | [`exchange`], `during_transfer` | one data transfer from the edge's side; what a client may say meanwhile |
+//! | `login`, `passive_commands`, `file_commands`, `lists`, [`facts`], [`protection`] | the edge's commands: USER and PASS; PASV and EPSV; on names; listings; MFMT and HASH; AUTH, PROT and PORT |
+//! | [`exchange`], `arrival`, `during_transfer` | one data transfer from the edge's side; the wait for its data connection; what a client may say meanwhile |
 //! | [`codec`], [`command`], [`reply`], [`listformat`], [`glob`] | bytes to lines, lines to commands, outcomes to text; patterns of names |
 //! | `ascii` | line ends of `TYPE A` |
 //! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
@@ -26,8 +26,10 @@
 //! | [`roster`], [`failures`], `diagnosis` | who is connected, what went wrong and why, for the status page |
 //! | `trace` | the span of a command |
 //! | [`connections`] | how many control connections there may be |
+//! | [`own`] | the ports that active mode never connects to |
 //! | [`net`] | sockets |
 
+mod arrival;
 mod ascii;
 pub mod codec;
 pub mod command;
@@ -45,8 +47,10 @@ mod file_commands;
 pub mod glob;
 pub mod listener;
 pub mod listformat;
+mod lists;
 mod login;
 pub mod net;
+pub mod own;
 pub mod passive;
 mod passive_commands;
 pub mod protection;

@@ -42,6 +42,7 @@ mod rename_directory;
 pub mod resume;
 mod retry;
 mod sdk;
+mod set_times;
 pub mod tenants;
 #[cfg(test)]
 mod testing;

@@ -31,6 +31,8 @@ pub struct User {
     allow_from: Vec<IpNet>,
     /// Both connections must be protected.
     pub require_tls: bool,
+    /// Uploads over TLS must end with close_notify.
+    pub require_close_notify: bool,
     client_cert_cn: Option<String>,
 }
 
@@ -60,6 +62,8 @@ pub struct Ground {
     pub ascii: Ascii,
     /// `charset`
     pub charset: Charset,
+    /// `tls.require_close_notify`
+    pub require_close_notify: bool,
 }
 
 /// One thing that a user may do, or not.
@@ -120,6 +124,9 @@ impl User {
             max_sessions: user.max_sessions,
             allow_from: user.allow_from,
             require_tls: user.require_tls,
+            require_close_notify: user
+                .require_close_notify
+                .unwrap_or(ground.require_close_notify),
             client_cert_cn: user.client_cert_cn,
         }
     }
@@ -170,6 +177,7 @@ mod tests {
             max_file_size: 1000,
             ascii: Ascii::Convert,
             charset: Charset::UTF_8,
+            require_close_notify: true,
         };
         User::new(user, &ground)
     }

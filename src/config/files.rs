@@ -1,4 +1,4 @@
-//! How files look to clients: `ascii`, `charset`.
+//! How files look to clients: `ascii`, `charset`, `listing.times`.
 
 use super::parse::Parsed;
 use crate::charset::Charset;
@@ -10,6 +10,24 @@ pub enum Ascii {
     Convert,
     /// Nothing.
     AsIs,
+}
+
+/// Which times listings give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// The store's own, which cost no request. `MFMT` works, and is not announced: a client that compares the times of a listing
+    /// with those that it set would find others.
+    Store,
+    /// Those that clients set, as MDTM gives them.
+    Metadata,
+}
+
+pub(super) fn times(text: &str) -> Parsed<Times> {
+    match text {
+        "store" => Ok(Times::Store),
+        "metadata" => Ok(Times::Metadata),
+        _ => Err("write store or metadata".into()),
+    }
 }
 
 pub(super) fn ascii(text: &str) -> Parsed<Ascii> {

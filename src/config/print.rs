@@ -144,6 +144,10 @@ fn user_lines(list: &str, index: usize, user: &User) -> Vec<String> {
         keys.push(("require_tls", "true".to_string()));
     }
     keys.extend(
+        user.require_close_notify
+            .map(|required| ("require_close_notify", required.to_string())),
+    );
+    keys.extend(
         user.client_cert_cn
             .iter()
             .map(|name| ("client_cert_cn", printable(name))),

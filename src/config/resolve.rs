@@ -51,6 +51,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         sessions: sessions(read),
         ascii: read.value("ascii", files::ascii),
         charset: read.value("charset", files::charset),
+        listing_times: read.value("listing.times", files::times),
         upload: upload(read, &Limits::of(storage.provider)),
         download: download(read),
         drain: Drain {
@@ -168,14 +169,29 @@ fn implicit_conflicts(
     }
 }
 
+/// Addresses that nearly anybody has at hand.
+const FEW_ADDRESSES: usize = 4;
+
 fn sessions(read: &mut Reader) -> Sessions {
-    Sessions {
+    const WITHOUT_LOGIN: &str = "sessions.max_unauthenticated_per_ip";
+    let sessions = Sessions {
         max: as_usize(read.count("sessions.max")),
         max_per_ip: as_usize(read.count("sessions.max_per_ip")),
-        max_unauthenticated_per_ip: as_usize(read.count("sessions.max_unauthenticated_per_ip")),
+        max_unauthenticated_per_ip: as_usize(read.count(WITHOUT_LOGIN)),
         idle_timeout: read.duration("sessions.idle_timeout"),
         login_timeout: read.duration("sessions.login_timeout"),
+    };
+    let silent = sessions.max_unauthenticated_per_ip.min(sessions.max_per_ip);
+    if silent.saturating_mul(FEW_ADDRESSES) >= sessions.max && sessions.max > FEW_ADDRESSES {
+        let words = format!(
+            "{FEW_ADDRESSES} addresses that connect and never log in can hold all of sessions.max = {} for \
+             sessions.login_timeout; set it to {} or less",
+            sessions.max,
+            (sessions.max - 1) / FEW_ADDRESSES
+        );
+        read.warn(WITHOUT_LOGIN, &words);
     }
+    sessions
 }
 
 fn upload(read: &mut Reader, limits: &Limits) -> Upload {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::{Ascii, Events};
+use super::{Ascii, Events, Times};
 use crate::charset::Charset;
 use crate::password::PasswordHash;
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub ascii: Ascii,
     /// What a client's names are in that are not UTF-8.
     pub charset: Charset,
+    /// Which times listings give.
+    pub listing_times: Times,
     /// Client to store.
     pub upload: Upload,
     /// Store to client.
@@ -157,6 +159,8 @@ pub struct Tls {
     pub session_reuse: SessionReuse,
     /// Time for one handshake; 1 ms to 7 days.
     pub handshake_timeout: Duration,
+    /// An upload whose data end without close_notify is interrupted (RFC 8446, section 6.1).
+    pub require_close_notify: bool,
 }
 
 /// Where the server's certificate comes from.
@@ -487,6 +491,8 @@ pub struct User {
     pub charset: Option<Charset>,
     /// Logins on a connection without TLS are refused.
     pub require_tls: bool,
+    /// Whether the user's uploads must end with close_notify; none: as [`Tls::require_close_notify`] says.
+    pub require_close_notify: Option<bool>,
     /// Common name that the client's certificate must have.
     pub client_cert_cn: Option<String>,
 }
@@ -508,6 +514,7 @@ impl User {
             ascii: None,
             charset: None,
             require_tls: false,
+            require_close_notify: None,
             client_cert_cn: None,
         }
     }

@@ -21,6 +21,7 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
     let session_reuse = read.value("tls.session_reuse", parse::session_reuse);
     let implicit_listen = read.optional_list("tls.implicit_listen", parse::socket_address);
     let handshake_timeout = read.duration("tls.handshake_timeout");
+    let require_close_notify = read.value(CLOSE_NOTIFY, parse::switch);
 
     if let Some(file) = &authorities
         && let Err(error) = certificates::client_authorities(file)
@@ -35,6 +36,7 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
             ("tls.client_ca", authorities.is_some()),
             ("tls.session_reuse", session_reuse != SessionReuse::Off),
             ("tls.min_version", min_version != TlsVersion::Tls12),
+            (CLOSE_NOTIFY, !require_close_notify),
         ];
         for (key, asks) in asked {
             if asks && read.is_sound("tls.cert") && read.is_sound("tls.key") {
@@ -43,6 +45,9 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
         }
         return None;
     };
+    if !require_close_notify {
+        read.warn(CLOSE_NOTIFY, WITHOUT_CLOSE_NOTIFY);
+    }
     Some(Tls {
         source,
         required,
@@ -54,11 +59,24 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
         }),
         session_reuse,
         handshake_timeout,
+        require_close_notify,
     })
 }
 
-/// Refuses users who could never log in.
+/// Refuses users who could never log in, and warns of those whose files may be cut unseen.
 pub(super) fn check_users(read: &mut Reader, tls: Option<&Tls>, users: &[User]) {
+    let lenient = users
+        .iter()
+        .filter(|user| user.require_close_notify == Some(false));
+    let names: Vec<&str> = lenient.map(|user| user.name.as_str()).collect();
+    if !names.is_empty() {
+        let words = format!(
+            "{} of the user {}: {WITHOUT_CLOSE_NOTIFY}",
+            "require_close_notify: false",
+            names.join(", ")
+        );
+        read.warn("users", &words);
+    }
     let careful = users.iter().find(|user| user.require_tls);
     if let (None, Some(user)) = (tls, careful) {
         let name = &user.name;
@@ -130,6 +148,11 @@ fn path(text: &str) -> Parsed<PathBuf> {
     Ok(Path::new(text).to_owned())
 }
 
+const CLOSE_NOTIFY: &str = "tls.require_close_notify";
+
+const WITHOUT_CLOSE_NOTIFY: &str = "an upload that was cut on its way, also by an attacker, can't be told from a whole one \
+    and is stored with 226; set it only for clients that never send close_notify";
+
 const NEEDS_CERTIFICATE: &str =
     "this needs a certificate; set tls.cert and tls.key, or tls.self_signed: true for trials";
 
@@ -167,6 +190,7 @@ mod tests {
             ("TLS__IMPLICIT_LISTEN", "0.0.0.0:990"),
             ("TLS__SESSION_REUSE", "required"),
             ("TLS__MIN_VERSION", "1.3"),
+            ("TLS__REQUIRE_CLOSE_NOTIFY", "false"),
         ] {
             refused(
                 &[(key, value)],
@@ -214,6 +238,29 @@ mod tests {
         ] {
             let users = format!("[{{name: a, password_hash: '{hash}', {key}}}]");
             refused(&[("USERS", &users)], &["users", words]);
+        }
+    }
+
+    #[test]
+    fn who_needs_no_close_notify_is_warned_of_the_risk() {
+        let hash = crate::config::tests::HASH;
+        let users = format!("[{{name: a, password_hash: '{hash}', require_close_notify: false}}]");
+        for (key, value, words) in [
+            (
+                "TLS__REQUIRE_CLOSE_NOTIFY",
+                "false",
+                "tls.require_close_notify",
+            ),
+            (
+                "USERS",
+                users.as_str(),
+                "require_close_notify: false of the user a",
+            ),
+        ] {
+            let loaded = with(&[("TLS__SELF_SIGNED", "true"), (key, value)]).expect("good");
+            let warned = loaded.warnings.iter();
+            let warned = warned.filter(|text| text.contains(words) && text.contains("cut"));
+            assert_eq!(warned.count(), 1, "{:?}", loaded.warnings);
         }
     }
 

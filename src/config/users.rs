@@ -268,6 +268,8 @@ fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority)
     let ascii = read.entry_optional(USERS, index, "ascii", files::ascii);
     let charset = read.entry_optional(USERS, index, "charset", files::charset);
     let require_tls = read.entry_optional(USERS, index, "require_tls", parse::switch);
+    let require_close_notify =
+        read.entry_optional(USERS, index, "require_close_notify", parse::switch);
     let client_cert_cn = read.entry_optional(USERS, index, "client_cert_cn", common_name);
     let whole = || {
         Ok(User {
@@ -284,6 +286,7 @@ fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority)
             ascii: ascii?,
             charset: charset?,
             require_tls: require_tls?.unwrap_or_default(),
+            require_close_notify: require_close_notify?,
             client_cert_cn: client_cert_cn?,
         })
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::store::{Chain, Interruption, StoreError};
 
 /// Nobody came to a passive port.
-pub(super) fn missed(port: u16, waited: Duration, told: &str) -> String {
+pub(super) fn nobody_connected(port: u16, waited: Duration, told: &str) -> String {
     format!(
         "nobody connected to the passive port {port} within {}: a firewall or load balancer that doesn't pass \
          passive.ports, or a wrong masquerade address (this client is told: {told})",
@@ -126,6 +126,7 @@ fn interruption(reason: Interruption) -> &'static str {
             "the control connection was lost: the client ended, or something between dropped an idle connection"
         }
         Interruption::DataReset => "the data connection was reset, by the client or on the way",
+        Interruption::NotConnected => "nobody connected to the passive port",
         Interruption::TlsTruncated => {
             "the data connection ended without TLS's goodbye, so the file may be cut: a client that ended, or one that \
              never says it"

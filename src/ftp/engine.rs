@@ -34,7 +34,7 @@ mod retrieve;
 mod store;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +98,11 @@ impl Loopback {
         Ok(Loopback(Mutex::new(
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
         )))
+    }
+
+    /// Where it listens.
+    pub async fn address(&self) -> io::Result<SocketAddr> {
+        self.0.lock().await.local_addr()
     }
 
     /// Two ends of one connection. Another local process that connects in between is dropped.

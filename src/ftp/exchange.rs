@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! PASV     227; the engine is not asked
-//! RETR x   the client's data connection is waited for (bounded)       none: 425, the engine is not asked
+//! RETR x   the client's data connection is waited for (bounded)       not yet: the storage is asked without it
 //!          engine: SITE RETRIEVE -> the handler takes the request and opens the object       missing: 550, no 150 was sent
-//!          storage is ready -> 150 -> the data connection is handed to the storage
+//!          storage is ready -> 150 -> the data connection is handed to the storage      none came: 425
 //!          bytes move between store and client                         ABOR, NOOP, STAT are answered meanwhile
 //!          storage is done -> engine's final reply -> the edge's final reply, made from the storage's own outcome
 //! ```
@@ -12,36 +12,49 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use crate::ftp::arrival::{Arrival, First, Missed};
 use crate::ftp::commits::{Change, Commit};
-use crate::ftp::diagnosis::{ending, missed, other_address, unreachable};
+use crate::ftp::diagnosis::ending;
 use crate::ftp::during_transfer::attend;
-use crate::ftp::edge::{Close, DataChannel, Edge, STOPPING, Step};
+use crate::ftp::edge::{Close, Edge, Step};
 use crate::ftp::engine::EngineError;
 use crate::ftp::engine::request::{
-    DataConnectionOffer, ListRequest, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest,
-    StoreRequest,
+    DataConnectionOffer, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest, StoreRequest,
 };
-use crate::ftp::glob::is_pattern;
-use crate::ftp::listformat::Format;
 use crate::ftp::net::PeerWatch;
-use crate::ftp::protection::{connect, protect};
+use crate::ftp::protection::protect;
 use crate::ftp::reply::Reply;
 use crate::ftp::trace::Trace;
-use crate::ftp::transfer::{DataConnection, Subject, Transfer};
+use crate::ftp::transfer::{DataConnection, Subject, TlsEnd, Transfer};
 use crate::metrics::Direction;
 use crate::store::{Chain, Interruption, Start, StoreError, VirtualPath};
 
 /// What one transfer needs to know besides the session.
-struct Exchange {
-    verb: &'static str,
-    path: VirtualPath,
+pub(super) struct Exchange {
+    pub(super) verb: &'static str,
+    pub(super) path: VirtualPath,
     /// What the 150 says.
-    opening: String,
+    pub(super) opening: String,
     /// Longest silence on the data connection.
-    stall: Duration,
+    pub(super) stall: Duration,
+}
+
+/// What a transfer came to, once the storage was asked.
+enum Moved {
+    /// What the storage says.
+    Done(Result<StorageOutcome, StoreError>),
+    /// The 150 was said, and nobody came.
+    Missed(Missed),
+}
+
+/// Why there is no data connection after the 150.
+enum Unconnected {
+    /// Its protection failed.
+    Refused(Interruption),
+    /// It never came.
+    Missed(Missed),
 }
 
 impl Edge {
@@ -142,89 +155,14 @@ impl Edge {
         .await
     }
 
-    pub(super) async fn list(&mut self, format: Format, argument: &str) -> Step {
-        let mut request = match self.list_request(format, argument) {
-            Ok(request) => request,
-            Err(reply) => return self.send(reply).await,
-        };
-        let verb = match format {
-            Format::Long => "LIST",
-            Format::Names => "NLST",
-            Format::Facts(_) => "MLSD",
-        };
-        let exchange = Exchange {
-            verb,
-            opening: format!("Listing of {}", request.path),
-            path: request.path.clone(),
-            stall: self.frontend.download_stall,
-        };
-        let (offer, ticket) = DataConnectionOffer::new();
-        request.offer = Some(offer);
-        self.exchange(exchange, StorageRequest::List(request), ticket)
-            .await
-    }
-
-    /// `STAT path`: the listing comes as a reply, without a data connection.
-    pub(super) async fn list_in_reply(&mut self, argument: &str) -> Step {
-        let request = match self.list_request(Format::Long, argument) {
-            Ok(request) => request,
-            Err(reply) => return self.send(reply).await,
-        };
-        let path = request.path.clone();
-        let reply = match self.execute(StorageRequest::List(request)).await? {
-            Ok(StorageOutcome::Listed {
-                entries,
-                text,
-                is_cut,
-                ..
-            }) => {
-                let lines = text.replace("\r\n", "\n");
-                let end = match is_cut {
-                    false => "End of status".to_owned(),
-                    true => format!("Cut after {entries} entries, LIST and MLSD show all"),
-                };
-                Reply::new(213, format!("Status of {path}\n{lines}{end}"))
-            }
-            Ok(_) => return Err(self.out_of_step("STAT", 213)),
-            Err(error) => self.refusal("STAT", &path, &error, None),
-        };
-        self.send(reply).await
-    }
-
-    /// A listing for a reply; the last component of the argument may be a pattern.
-    fn list_request(&self, format: Format, argument: &str) -> Result<ListRequest, Reply> {
-        let (directory, pattern) = match argument.rsplit_once('/') {
-            _ if matches!(format, Format::Facts(_)) => (argument, None),
-            Some((directory, name)) if is_pattern(name) => {
-                (&argument[..directory.len() + 1], Some(name.to_owned()))
-            }
-            None if is_pattern(argument) => ("", Some(argument.to_owned())),
-            _ => (argument, None),
-        };
-        let path = self.resolve(directory)?;
-        // names of an NLST must be good as arguments where the client stands
-        let directory = match directory {
-            "" | "." | "./" => String::new(),
-            directory if directory.ends_with('/') => directory.to_owned(),
-            directory => format!("{directory}/"),
-        };
-        Ok(ListRequest {
-            path,
-            format,
-            pattern,
-            directory,
-            charset: self.encoding.outgoing(),
-            offer: None,
-        })
-    }
-
     /// A path as the client typed it, or the reply that refuses it.
     pub(super) fn resolve(&self, path: &str) -> Result<VirtualPath, Reply> {
         VirtualPath::resolve(&self.working_directory, path)
             .map_err(|error| Reply::from(&StoreError::from(error)))
     }
 
-    async fn exchange(
+    /// One transfer, from the wait for its data connection to its final reply.
+    pub(super) async fn exchange(
         &mut self,
         exchange: Exchange,
         request: StorageRequest,
@@ -257,75 +195,50 @@ impl Edge {
         }
         self.session.set_transfer(Some(Arc::clone(&transfer)));
         let started = Instant::now();
-        let connecting = trace.data_connection(&channel);
-        let reserved = match &channel {
-            DataChannel::Passive(reservation) => Some(reservation.since()),
-            DataChannel::Active(_) => None,
-        };
-        let asked = reserved.map(tokio::time::Instant::into_std);
-
+        let span = trace.data_connection(&channel);
         let (local, frontend) = (self.session.local, &self.frontend);
-        let (port, within) = match &channel {
-            DataChannel::Passive(reservation) => (reservation.port(), frontend.accept_timeout),
-            DataChannel::Active(address) => (address.port(), frontend.active.connect_timeout),
-        };
-        let arrival = async {
-            match channel {
-                DataChannel::Passive(mut reservation) => reservation.connection().await,
-                DataChannel::Active(address) => connect(local, address).await.ok(),
-            }
-        };
-        let arrival = async {
+        let (accept, reach) = (frontend.accept_timeout, frontend.active.connect_timeout);
+        let arrival = Arrival::new(channel, local, accept, reach, span);
+        let first = async {
             tokio::select! {
-                socket = tokio::time::timeout(within, arrival) => socket.ok().flatten(),
+                first = arrival.first() => Some(first),
                 () = transfer.interrupted() => None,
             }
         };
-        let socket = attend(
+        let first = attend(
             &mut self.control,
             &mut self.queue,
             &self.frontend.stop,
             &transfer,
-            arrival,
+            first,
         )
         .await;
-        connecting.end(socket.is_some(), asked);
-        let Some(socket) = socket else {
-            self.session.set_transfer(None);
-            if asked.is_some() && transfer.interruption().is_none() {
-                self.frontend.metrics.missed();
+        let arrival = match first {
+            Some(First::Nobody(missed)) => {
+                self.session.set_transfer(None);
+                return self.nobody_came(&exchange, &missed, &mut trace).await;
             }
-            let outcome = "no_data_connection";
-            self.frontend.metrics.transfer(exchange.verb, outcome, None);
-            let reason = transfer.interruption().map_or(outcome, Interruption::kind);
-            trace.refused(outcome, 425, reason);
-            if let Some(reason) = transfer.interruption() {
+            Some(first) => first,
+            None => {
+                self.session.set_transfer(None);
+                let outcome = "no_data_connection";
+                self.frontend.metrics.transfer(exchange.verb, outcome, None);
+                let reason = transfer.interruption().unwrap_or(Interruption::ControlLost);
+                trace.refused(outcome, 425, reason.kind());
                 return self.no_data_connection(reason).await;
             }
-            let stray = reserved.and_then(|since| self.pool.stray_since(port, since));
-            let why = match asked {
-                Some(_)
-                    if stray.is_some_and(|from| from != self.session.peer.ip().to_canonical()) =>
-                {
-                    other_address(port, stray, self.session.peer.ip())
-                }
-                Some(_) => missed(port, within, &self.told_address()),
-                None => unreachable(port, started.elapsed()),
-            };
-            let (id, client) = (self.session.id, self.session.peer);
-            warn!(session = id, %client, port, why, "no data connection came about");
-            self.note_failure(exchange.verb, &exchange.path, 425, why);
-            return self.say(425, "Can't open data connection").await;
         };
 
-        transfer.connect();
         let moved = self
-            .move_data(&exchange, request, ticket, socket, &transfer)
+            .move_data(&exchange, request, ticket, arrival, &transfer)
             .await;
         self.session.take_request();
         self.session.set_transfer(None);
         let outcome = match moved {
-            Ok(outcome) => outcome,
+            Ok(Moved::Done(outcome)) => outcome,
+            Ok(Moved::Missed(missed)) => {
+                return self.nobody_came(&exchange, &missed, &mut trace).await;
+            }
             Err(close) => {
                 // the engine has failed: the storage must not go on by itself, and the transfer counts
                 transfer.interrupt(Interruption::ControlLost);
@@ -372,9 +285,9 @@ impl Edge {
         exchange: &Exchange,
         request: StorageRequest,
         ticket: OfferTicket,
-        socket: TcpStream,
+        arrival: First,
         transfer: &Arc<Transfer>,
-    ) -> Step<Result<StorageOutcome, StoreError>> {
+    ) -> Step<Moved> {
         let session = Arc::clone(&self.session);
         let OfferTicket { mut ready, data } = ticket;
         let upload = request.is_upload();
@@ -388,6 +301,7 @@ impl Edge {
             }
         };
         let (control, queue, stop) = (&mut self.control, &mut self.queue, &self.frontend.stop);
+        let mut missed = None;
         let ended = match attend(control, queue, stop, transfer, opened).await {
             Some(ended) => ended,
             None => {
@@ -397,21 +311,46 @@ impl Edge {
                 }
                 // the handshake follows the 150 (RFC 4217, section 9), and is not begun for a client that has gone
                 let secured = self.secured.as_ref().filter(|_| self.private);
-                let protecting = async {
+                let user = session.user();
+                let end = match user.is_some_and(|user| !user.require_close_notify) {
+                    true => TlsEnd::Any,
+                    false => TlsEnd::CloseNotify,
+                };
+                let frontend = &self.frontend;
+                let connecting = async {
+                    let socket = match arrival {
+                        First::Came(socket) => socket,
+                        First::Late(arrival) => {
+                            arrival.rest().await.map_err(Unconnected::Missed)?
+                        }
+                        First::Nobody(missed) => return Err(Unconnected::Missed(missed)),
+                    };
+                    transfer.connect();
+                    protect(socket, secured, upload, frontend, session.id)
+                        .await
+                        .map_err(Unconnected::Refused)
+                };
+                let connecting = async {
                     tokio::select! {
                         biased;
                         () = transfer.interrupted() => None,
-                        stream = protect(socket, secured, upload, &self.frontend, session.id) => Some(stream),
+                        stream = connecting => Some(stream),
                     }
                 };
-                match attend(control, queue, stop, transfer, protecting).await {
+                match attend(control, queue, stop, transfer, connecting).await {
                     Some(Ok(stream)) => {
-                        let stall = exchange.stall;
+                        let (transfer, stall) = (Arc::clone(transfer), exchange.stall);
                         // the storage may have ended meanwhile; its outcome says why
-                        let _ = data.send(DataConnection::new(stream, Arc::clone(transfer), stall));
+                        let _ = data.send(DataConnection::new(stream, transfer, stall, end));
                     }
-                    Some(Err(reason)) => {
+                    Some(Err(Unconnected::Refused(reason))) => {
                         transfer.interrupt(reason);
+                        drop(data);
+                    }
+                    Some(Err(Unconnected::Missed(nobody))) => {
+                        if transfer.interrupt(Interruption::NotConnected) {
+                            missed = Some(nobody);
+                        }
                         drop(data);
                     }
                     None => drop(data),
@@ -421,19 +360,11 @@ impl Edge {
         };
         drop(running);
         let code = ended.map_err(|failure| Close::engine(&session, &failure))?;
-        self.outcome(exchange.verb, code)
-    }
-
-    /// The transfer was interrupted before its data connection came about.
-    async fn no_data_connection(&mut self, reason: Interruption) -> Step {
-        match reason {
-            Interruption::Abort => {
-                self.say(426, "Transfer aborted").await?;
-                self.say(226, "Abort successful").await
-            }
-            Interruption::Stopping => Err(Close::farewell(421, STOPPING)),
-            _ => Err(Close::Silently),
-        }
+        let outcome = self.outcome(exchange.verb, code)?;
+        Ok(match missed {
+            Some(missed) => Moved::Missed(missed),
+            None => Moved::Done(outcome),
+        })
     }
 
     /// One line per transfer, and the same in the trace and the metrics.

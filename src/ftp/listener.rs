@@ -23,6 +23,7 @@ use crate::ftp::connections::ControlConnections;
 use crate::ftp::edge;
 use crate::ftp::engine::Loopback;
 use crate::ftp::net::tune_control;
+use crate::ftp::own::OwnPorts;
 use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
 use crate::ftp::reply::Reply;
 use crate::ftp::roster::Roster;
@@ -50,6 +51,8 @@ pub struct Frontend {
     pub sessions: config::Sessions,
     /// `passive.accept_timeout`
     pub accept_timeout: Duration,
+    /// `listing.times`
+    pub listing_times: config::Times,
     /// `upload.stall_timeout`
     pub upload_stall: Duration,
     /// `download.stall_timeout`
@@ -64,6 +67,8 @@ pub struct Frontend {
     pub tls: Option<Arc<Tls>>,
     /// `active.*`
     pub active: config::Active,
+    /// Where active mode doesn't connect to.
+    pub own_ports: OwnPorts,
     /// Who is told of commits.
     pub events: Events,
     /// What PASV tells.

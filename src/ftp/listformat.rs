@@ -79,6 +79,15 @@ impl std::fmt::Display for Facts {
 const HALF_A_YEAR: u64 = 182 * 24 * 3600;
 
 impl Format {
+    /// True if a line has a file's time.
+    pub fn has_times(self) -> bool {
+        match self {
+            Format::Long => true,
+            Format::Names => false,
+            Format::Facts(chosen) => chosen.modify,
+        }
+    }
+
     /// Appends the line of one entry, with its line end. `directory` stands before names in NLST: the path that the
     /// client asked for with a `/` at the end, or nothing.
     pub fn line(self, entry: &Entry, directory: &str, now: SystemTime, out: &mut String) {

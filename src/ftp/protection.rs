@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use tokio::net::{TcpSocket, TcpStream};
 use tracing::{debug, warn};
 
-use crate::config::TlsRequired;
+use crate::config::{Times, TlsRequired};
 use crate::ftp::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::listener::Frontend;
 use crate::ftp::net::{Stream, tune};
@@ -120,7 +120,8 @@ impl Edge {
     }
 
     /// `PORT`, `EPRT`. The address must be the client's own: a server that connects anywhere is a port scanner for
-    /// strangers (RFC 2577, section 3), and ports below 1024 belong to services.
+    /// strangers (RFC 2577, section 3), ports below 1024 belong to services, and what the gateway itself listens on is not for a client
+    /// on its machine; see [`OwnPorts`](crate::ftp::own::OwnPorts).
     pub(super) async fn port(&mut self, address: SocketAddr) -> Step {
         if !self.frontend.active.enabled {
             let text = "Active mode is not available, use PASV or EPSV";
@@ -142,6 +143,12 @@ impl Edge {
         if address.port() < 1024 {
             return self.say(504, "Ports below 1024 are not allowed").await;
         }
+        if self.frontend.own_ports.include(address) {
+            warn!(session = id, %client, %address, "a client asked for a data connection to a port of the gateway itself");
+            return self
+                .say(504, "That port is the server's own, use PASV or EPSV")
+                .await;
+        }
         self.data = Some(DataChannel::Active(address));
         self.say(200, "The data connection will go there").await
     }
@@ -158,8 +165,13 @@ impl Edge {
             ""
         };
         let facts = self.facts.features();
+        // a client that may set times compares those of the next listing with them, and copies again what differs
+        let mfmt = match self.frontend.listing_times {
+            Times::Store => "",
+            Times::Metadata => "MFMT\n",
+        };
         let text = format!(
-            "Features\n{auth}{eprt}EPSV\nMDTM\nMFMT\nMLST {facts}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
+            "Features\n{auth}{eprt}EPSV\nMDTM\n{mfmt}MLST {facts}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
         );
         Reply::new(211, text)
     }

@@ -88,7 +88,7 @@ impl From<&StoreError> for Reply {
                     | Interruption::DataReset
                     | Interruption::TlsTruncated
                     | Interruption::Stalled => 426,
-                    Interruption::TlsHandshake => 425,
+                    Interruption::NotConnected | Interruption::TlsHandshake => 425,
                     // as vsftpd; clients know it
                     Interruption::TlsNotResumed => 522,
                     Interruption::Stopping => 421,

@@ -11,7 +11,8 @@
 //!   tickets are stateless, so one of them serves any number of data connections, and a client that uses each ticket
 //!   once gets fresh ones with every download and listing.
 //! - What a data connection resumes says whose it is; see `resumption.rs`.
-//! - A client that showed a certificate on the control connection can't show another one on a data connection.
+//! - A data connection shows the certificate that its control connection showed: no other one, and not none either, which
+//!   `tls.client_auth: optional` would let through; nor one where that showed none.
 //! - Sessions keep the certificates with which they began; new ones get the newest.
 //! - Other authorities of clients come with other keys for tickets, and an empty store of TLS 1.2 sessions: what was resumed
 //!   would not be verified.
@@ -98,8 +99,8 @@ pub enum DataRefused {
     /// It resumes the session of another user's control connection.
     #[error("the data connection resumes the TLS session of another user's control connection")]
     OtherUser,
-    /// Its client certificate is not that of the control connection.
-    #[error("the data connection shows another client certificate than the control connection")]
+    /// Its client certificate is not that of the control connection, or only one of the two has one.
+    #[error("the data connection doesn't show the client certificate of the control connection")]
     OtherClient,
 }
 
@@ -352,11 +353,11 @@ impl Tls {
             Tie::Required(own) => self.accept_own(config, socket, own).await?,
             Tie::Optional(lineage) => self.accept_of_user(config, socket, lineage).await?,
         };
-        match (&session.certificate, client_certificate(&stream)) {
-            (Some(own), Some(shown)) if *own != shown => Err(DataRefused::OtherClient),
-            (None, Some(_)) => Err(DataRefused::OtherClient),
-            _ => Ok(Stream::Tls(Box::new(stream))),
+        // a session that is resumed brings the certificate of its first handshake along
+        if session.certificate != client_certificate(&stream) {
+            return Err(DataRefused::OtherClient);
         }
+        Ok(Stream::Tls(Box::new(stream)))
     }
 
     async fn accept_own(

@@ -12,6 +12,7 @@
 //! | FIN in the clear | is there, or its last command was QUIT | whole |
 //! | close_notify under TLS | whatever it does | whole |
 //! | FIN in the clear | ended without QUIT | interrupted, with all that was sent: a killed client looks like that, too |
+//! | FIN under TLS, without close_notify | | interrupted; like FIN in the clear where `require_close_notify` is false |
 //! | reset, stall, TLS without close_notify, ABOR | | interrupted |
 
 use std::io;
@@ -80,9 +81,10 @@ const CONTROL_SETTLES: Duration = Duration::from_secs(1);
 const RUNNING: u8 = 0;
 const COMMITTED: u8 = 1;
 /// The codes of the interruptions, from 2 on.
-const INTERRUPTIONS: [Interruption; 8] = [
+const INTERRUPTIONS: [Interruption; 9] = [
     Interruption::Abort,
     Interruption::ControlLost,
+    Interruption::NotConnected,
     Interruption::DataReset,
     Interruption::TlsTruncated,
     Interruption::TlsHandshake,
@@ -273,6 +275,16 @@ pub struct DataConnection {
     closed: bool,
     /// TLS's close_notify has come: the client itself ended its data.
     notified: bool,
+    end: TlsEnd,
+}
+
+/// What ends the data of an upload under TLS (`require_close_notify`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsEnd {
+    /// close_notify alone: without it the data were cut (RFC 8446, section 6.1).
+    CloseNotify,
+    /// The connection's own end, too, which anybody on the way can forge: for clients that never send close_notify.
+    Any,
 }
 
 /// How long our end of the connection may take to close.
@@ -280,13 +292,14 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 impl DataConnection {
     /// `stall` bounds each wait for the client to send or to take something.
-    pub fn new(stream: Stream, transfer: Arc<Transfer>, stall: Duration) -> Self {
+    pub fn new(stream: Stream, transfer: Arc<Transfer>, stall: Duration, end: TlsEnd) -> Self {
         DataConnection {
             stream: Some(stream),
             transfer,
             stall,
             closed: false,
             notified: false,
+            end,
         }
     }
 
@@ -363,10 +376,22 @@ impl Source for DataConnection {
             return Ok(0);
         }
         let stream = open(&mut self.stream);
-        let read = bounded(&self.transfer, self.stall, stream.read(buffer)).await?;
+        let (end, mut is_cut) = (self.end, false);
+        let reading = async {
+            match stream.read(buffer).await {
+                // rustls makes an end without close_notify an error of this kind
+                Err(error)
+                    if error.kind() == io::ErrorKind::UnexpectedEof && end == TlsEnd::Any =>
+                {
+                    is_cut = true;
+                    Ok(0)
+                }
+                read => read,
+            }
+        };
+        let read = bounded(&self.transfer, self.stall, reading).await?;
         if read == 0 {
-            // rustls makes an end without close_notify an error
-            self.notified = stream.is_tls();
+            self.notified = open(&mut self.stream).is_tls() && !is_cut;
             // Our end closes at once: Python's FTP_TLS waits for the answer to its close before it reads the reply, and a
             // store may need half a minute to complete a large object. All bytes are here, so it doesn't matter if the
             // client has left without waiting for this.

@@ -24,6 +24,7 @@ use crate::store::parts::{DoesNotFit, PartPlan};
 use crate::store::pool::Pool;
 use crate::store::retry::{Quota, Retries};
 use crate::store::sdk;
+use crate::store::set_times::SetTimes;
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
 #[derive(Clone)]
@@ -43,6 +44,7 @@ pub(super) struct Inner {
     /// Of all stores of the process; a bucket's name is a part of each name.
     name_locks: Arc<NameLocks>,
     known: Arc<Known>,
+    set_times: Arc<SetTimes>,
     /// Tells the keys of this site from those of others in `known`; 0 is the gateway's own.
     site_id: u64,
     unsigned_payload: bool,
@@ -268,6 +270,7 @@ impl Store {
             is_amazon: !storage.checksums_when_required,
             name_locks: Arc::default(),
             known: Arc::default(),
+            set_times: Arc::default(),
             site_id: 0,
             unsigned_payload: sdk::unsigned_payload(
                 storage.provider,
@@ -360,6 +363,10 @@ impl Store {
         &self.0.conditions
     }
 
+    pub(super) fn set_times(&self) -> &SetTimes {
+        &self.0.set_times
+    }
+
     pub(super) fn known(&self) -> &Arc<Known> {
         &self.0.known
     }
@@ -437,6 +444,7 @@ impl Store {
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
             known: Arc::clone(&inner.known),
+            set_times: Arc::clone(&inner.set_times),
             site_id: match &tenant.site {
                 Some(site) => self.hash_of_site(site),
                 None => inner.site_id,
@@ -474,6 +482,7 @@ impl Store {
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
             known: Arc::clone(&inner.known),
+            set_times: Arc::clone(&inner.set_times),
             site_id: inner.site_id,
             unsigned_payload: inner.unsigned_payload,
             wanted: inner.wanted,

@@ -224,6 +224,12 @@ impl EmbeddedStore {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The access key id that requests must be signed with.
     #[must_use]
     pub fn access_key_id(&self) -> &str {

@@ -222,6 +222,7 @@ impl Interruption {
         match self {
             Interruption::Abort => "abort",
             Interruption::ControlLost => "control_lost",
+            Interruption::NotConnected => "no_data_connection",
             Interruption::DataReset => "data_reset",
             Interruption::TlsTruncated => "tls_truncated",
             Interruption::TlsHandshake => "tls_handshake",
@@ -241,6 +242,9 @@ pub enum Interruption {
     /// The control connection went away during the transfer.
     #[error("the control connection was lost")]
     ControlLost,
+    /// The data connection never came.
+    #[error("no data connection came")]
+    NotConnected,
     /// The data connection was reset.
     #[error("the data connection was reset")]
     DataReset,

@@ -106,7 +106,7 @@ impl Drop for Leaving {
 
 impl Store {
     /// Two stores may have the same key.
-    fn id(&self, key: &str) -> u64 {
+    pub(super) fn id(&self, key: &str) -> u64 {
         self.known()
             .hasher
             .hash_one((self.site_id(), self.bucket(), key))

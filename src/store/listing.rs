@@ -1,4 +1,4 @@
-//! Directories, page by page: no request per entry, and never more than two pages in memory.
+//! Directories, page by page: never more than two pages in memory, and no request per entry, unless times that were set are wanted.
 
 use std::time::SystemTime;
 
@@ -23,6 +23,8 @@ pub struct Listing {
     /// A key was seen on one of the pages.
     found: bool,
     left_out: u64,
+    /// Times that were set replace the store's own.
+    set_times: bool,
 }
 
 enum Next {
@@ -39,6 +41,7 @@ impl Store {
             next: Next::End,
             found: false,
             left_out: 0,
+            set_times: false,
         };
         listing.ask(None);
         listing
@@ -46,6 +49,13 @@ impl Store {
 }
 
 impl Listing {
+    /// The same with the times that clients set, at the price of a request per file that isn't remembered (`set_times.rs`).
+    #[must_use]
+    pub fn with_set_times(mut self) -> Self {
+        self.set_times = true;
+        self
+    }
+
     /// The next page, or `None` after the last; pages may be empty.
     ///
     /// The first page of a directory that doesn't exist is [`StoreError::NotFound`]; the whole bucket always exists.
@@ -67,6 +77,10 @@ impl Listing {
                 return Err(StoreError::NotFound);
             }
             None => {}
+        }
+        if self.set_times {
+            let (store, objects) = (&self.store, &mut keys.objects);
+            store.put_set_times(&self.prefix, objects).await?;
         }
         self.entries(&keys).map(Some)
     }

@@ -27,8 +27,8 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Bytes; 0 for a directory.
     pub size: u64,
-    /// The store's time, or the one that a client set if the object's metadata was at hand (in a listing it is not); a
-    /// directory has its marker's, if the marker was at hand.
+    /// The store's time, or the one that a client set if the object's metadata was at hand (in a listing only
+    /// after `Listing::with_set_times`); a directory has its marker's, if the marker was at hand.
     pub modified: Option<SystemTime>,
 }
 
@@ -300,7 +300,10 @@ impl Store {
         let metadata = head.metadata.get_or_insert_default();
         metadata.insert(MTIME.to_owned(), format_mtime(time));
         let size = head.size;
-        self.replace_metadata(&key, head).await?;
+        let replaced = self.replace_metadata(&key, head).await;
+        // whatever the answer says, it may have been done
+        self.forget_set_time(&key);
+        replaced?;
         Ok(Entry {
             name: path.name().to_owned(),
             kind: EntryKind::File,

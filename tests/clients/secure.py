@@ -116,7 +116,7 @@ class FileZilla(SecureFtplib):
         ftplib.FTP.login(ftp, self.server.user, self.server.password)
         ftp.sendcmd("SYST")
         features = ftp.sendcmd("FEAT")
-        for feature in ("UTF8", "MLST", "MFMT", "PBSZ", "PROT"):
+        for feature in ("UTF8", "MLST", "PBSZ", "PROT"):
             expect(f" {feature}" in features, f"FEAT names no {feature}: {features!r}")
         for line in ("CLNT FileZilla", "OPTS UTF8 ON", "PBSZ 0", "PROT P", "OPTS MLST type;size;modify;"):
             expect(ftp.sendcmd(line).startswith("200"), f"{line} is not answered with 200")

@@ -91,6 +91,52 @@ async fn nobody_but_the_client_itself_is_connected_to() {
     gateway.stop().await;
 }
 
+/// Names the gateway's own ports in every way, from the address `local`, and expects no connection to any of them.
+async fn refuses_own_ports(gateway: &TestGateway, ftp: &mut Ftp, local: std::net::IpAddr) {
+    let store = gateway.gateway.embedded().expect("it is the store");
+    let passive = gateway.gateway.passive_ports();
+    let own = [
+        gateway.gateway.addresses()[0].port(),
+        gateway.gateway.admin_address().expect("it is on").port(),
+        store.address().port(),
+        *passive.start(),
+        *passive.end(),
+    ];
+    for port in own {
+        let lines = match local {
+            std::net::IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                vec![
+                    format!("PORT {a},{b},{c},{d},{},{}", port >> 8, port & 255),
+                    format!("EPRT |1|{v4}|{port}|"),
+                    format!("EPRT |2|::ffff:{v4}|{port}|"),
+                ]
+            }
+            std::net::IpAddr::V6(v6) => vec![format!("EPRT |2|{v6}|{port}|")],
+        };
+        for line in lines {
+            assert_eq!(ftp.command(&line).await.code, 504, "{line}");
+            assert_eq!(ftp.command("LIST").await.code, 425, "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_gateways_own_ports_are_never_connected_to() {
+    let admin = "ADMIN__LISTEN=127.0.0.1:0";
+    let gateway = TestGateway::with(&[ACTIVE, admin]).await;
+    for last in [1, 9] {
+        let mut ftp = Ftp::connect_from([127, 0, 0, last], gateway.address()).await;
+        ftp.login("demo", &gateway.password).await;
+        refuses_own_ports(&gateway, &mut ftp, [127, 0, 0, last].into()).await;
+    }
+    gateway.stop().await;
+    let gateway = TestGateway::with(&[ACTIVE, admin, "LISTEN=[::1]:0"]).await;
+    let mut ftp = gateway.login().await;
+    refuses_own_ports(&gateway, &mut ftp, std::net::Ipv6Addr::LOCALHOST.into()).await;
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_accept_gets_425_and_its_object_stays() {
     let gateway = TestGateway::with(&[ACTIVE, "ACTIVE__CONNECT_TIMEOUT=300ms"]).await;

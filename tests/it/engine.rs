@@ -32,6 +32,7 @@ async fn backend(config: &Config) -> Backend {
         max_file_size: config.upload.max_file_size,
         ascii: config.ascii,
         charset: Charset::UTF_8,
+        require_close_notify: true,
     };
     let nowhere = ([127, 0, 0, 1], 0).into();
     let session = Session::new(1, nowhere, nowhere, SecretString::from("unused"));

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::tls::{Authority, TlsClient, Wire};
 use crate::support::{Ftp, TestGateway, eventually, pattern, users};
 
-async fn secured(gateway: &TestGateway, client: &TlsClient) -> Ftp {
+/// A session of the only user whose data are protected.
+pub async fn secured(gateway: &TestGateway, client: &TlsClient) -> Ftp {
     let ftp = Ftp::connect(gateway.address()).await;
     let mut ftp = ftp.secure(client).await.expect("a handshake");
     ftp.login("demo", &gateway.password).await;
@@ -156,6 +157,53 @@ async fn an_end_without_close_notify_is_an_interruption() {
         let expected: &[u8] = if kept { b"arrived" } else { b"old" };
         assert_eq!(gateway.object("f").await.as_deref(), Some(expected));
         assert_eq!(ftp.store("STOR f", b"next").await.code, 226);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn without_close_notify_a_file_is_whole_only_where_the_configuration_says_so() {
+    let authority = Authority::new();
+    let users = users(&[
+        "name: as_all",
+        "name: strict, require_close_notify: true",
+        "name: lenient, require_close_notify: false",
+    ]);
+    let users = format!("USERS={users}");
+    for (setting, as_all) in [("true", 426), ("false", 226)] {
+        let gateway = TestGateway::with_tls(
+            &authority,
+            &[
+                &users,
+                &format!("TLS__REQUIRE_CLOSE_NOTIFY={setting}"),
+                "UPLOAD__ON_INTERRUPT=discard",
+            ],
+        )
+        .await;
+        for client in [authority.client(), authority.client_12()] {
+            for (user, code) in [("as_all", as_all), ("strict", 426), ("lenient", 226)] {
+                gateway.put_object("f", b"old".to_vec()).await;
+                let mut ftp = secured_as(&gateway, user, &client).await;
+                let data = half_an_upload(&mut ftp, b"arrived").await;
+                drop(data.into_tcp());
+                assert_eq!(ftp.reply().await.code, code, "{user}, {setting}");
+                let whole: &[u8] = if code == 226 { b"arrived" } else { b"old" };
+                assert_eq!(gateway.object("f").await.as_deref(), Some(whole), "{user}");
+                // a reset is an interruption everywhere, and so is a killed client
+                let data = half_an_upload(&mut ftp, b"cut").await.into_tcp();
+                data.set_zero_linger().expect("a socket");
+                drop(data);
+                assert_eq!(ftp.reply().await.code, 426, "{user}, {setting}");
+                let data = half_an_upload(&mut ftp, b"cut").await;
+                drop(ftp);
+                drop(data.into_tcp());
+                eventually("the session has ended", || async {
+                    gateway.gateway.sessions() == 0
+                })
+                .await;
+                assert_eq!(gateway.object("f").await.as_deref(), Some(whole), "{user}");
+            }
+        }
         gateway.stop().await;
     }
 }
@@ -347,61 +395,6 @@ async fn a_client_resumes_its_control_session_on_data_connections() {
     );
     drop(data);
     ftp.reply().await;
-    gateway.stop().await;
-}
-
-#[tokio::test]
-async fn client_certificates_are_asked_for_and_must_stay_the_same() {
-    let authority = Authority::new();
-    let ca = format!("TLS__CLIENT_CA={}", authority.file("ca.crt").display());
-    let gateway = TestGateway::with_tls(&authority, &[&ca]).await;
-    // in TLS 1.3 the client learns of the refusal with its first read
-    let nobody = gateway.connect().await.secure(&authority.client()).await;
-    if let Ok(mut ftp) = nobody {
-        assert!(ftp.is_closed().await);
-    }
-    let stranger = Authority::new().client_named("alice");
-    assert!(gateway.connect().await.secure(&stranger).await.is_err());
-
-    let alice = authority.client_named("alice");
-    let mut ftp = secured(&gateway, &alice).await;
-    assert_eq!(ftp.store("STOR f", b"alice's").await.code, 226);
-    ftp.protect(&authority.client_named("bob")).await;
-    assert_eq!(ftp.store("STOR f", b"bob's").await.code, 425);
-    assert_eq!(gateway.object("f").await.as_deref(), Some(&b"alice's"[..]));
-    gateway.stop().await;
-}
-
-/// Whether a client gets as far as the answer to a command; in TLS 1.3 it learns of a refusal with its first read.
-async fn is_served(gateway: &TestGateway, client: &TlsClient) -> Option<bool> {
-    let mut ftp = gateway.connect().await.secure(client).await.ok()?;
-    let resumed = ftp.tls().handshake_kind() == Some(HandshakeKind::Resumed);
-    ftp.try_send("NOOP").await.ok()?;
-    ftp.try_reply().await.map(|_| resumed)
-}
-
-#[tokio::test]
-async fn authorities_that_were_replaced_let_nobody_in_by_an_old_session() {
-    let (authority, next) = (Authority::new(), Authority::new());
-    let file = authority.file("clients.pem");
-    std::fs::copy(authority.file("ca.crt"), &file).expect("copies");
-    let ca = format!("TLS__CLIENT_CA={}", file.display());
-    let gateway = TestGateway::with_tls(&authority, &[&ca]).await;
-    let clients: [TlsClient; 2] = [&rustls::version::TLS13, &rustls::version::TLS12]
-        .map(|version| authority.client_named_by("alice", &[version]));
-    for client in &clients {
-        assert_eq!(is_served(&gateway, client).await, Some(false));
-        assert_eq!(is_served(&gateway, client).await, Some(true), "it resumes");
-    }
-    std::fs::copy(next.file("ca.crt"), &file).expect("copies");
-    let before = gateway.gateway.certificates().expect("FTPS is on").since;
-    eventually("the new authorities are in force", || async {
-        gateway.gateway.certificates().expect("FTPS is on").since != before
-    })
-    .await;
-    for client in &clients {
-        assert_eq!(is_served(&gateway, client).await, None);
-    }
     gateway.stop().await;
 }
 

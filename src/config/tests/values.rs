@@ -234,3 +234,25 @@ fn the_memory_budget_holds_two_parts() {
     );
     good(with_env(&["UPLOAD__MEMORY_BUDGET=102MiB", env[1]]));
 }
+
+#[test]
+fn few_addresses_that_can_hold_all_sessions_are_warned_of() {
+    let without_login = "SESSIONS__MAX_UNAUTHENTICATED_PER_IP";
+    for (settings, is_warned) in [
+        (vec!["SESSIONS__MAX=1000".to_owned()], false),
+        (vec!["SESSIONS__MAX=400".to_owned()], true),
+        (
+            vec![
+                "SESSIONS__MAX=400".to_owned(),
+                format!("{without_login}=99"),
+            ],
+            false,
+        ),
+        (vec!["SESSIONS__MAX=4".to_owned()], false),
+    ] {
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let warnings = good(with_env(&settings)).warnings;
+        let said = warnings.iter().any(|text| text.contains("never log in"));
+        assert_eq!(said, is_warned, "{settings:?}: {warnings:?}");
+    }
+}

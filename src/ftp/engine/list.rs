@@ -47,6 +47,7 @@ impl Backend {
             pattern,
             directory,
             charset,
+            set_times,
             offer,
         } = request;
         let mut outlet = Outlet::new(format, pattern, directory, charset);
@@ -64,6 +65,9 @@ impl Backend {
             None => &path,
         };
         let mut listing = self.store.list(home.directory(path)?);
+        if set_times {
+            listing = listing.with_set_times();
+        }
         let mut page = match self.or_interrupted(listing.next_page()).await {
             Err(StoreError::NotFound) if path.is_root() => Some(Vec::new()),
             // not a directory: a file lists itself, under the name that the client gave

@@ -69,6 +69,8 @@ pub struct ListRequest {
     pub directory: String,
     /// What the lines are sent in.
     pub charset: Charset,
+    /// The times that clients set stand for the store's own.
+    pub set_times: bool,
     /// Where the lines go; none collects a bounded number for a reply.
     pub offer: Option<DataConnectionOffer>,
 }

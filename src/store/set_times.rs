@@ -1,0 +1,168 @@
+//! The times that clients set (`MFMT`), for the lines of a listing.
+//!
+//! A listing of the store has its own times only; those that were set are in each object's metadata. Where `listing.times` is `metadata`
+//! each file of a page is asked for with a HEAD, a few at once, so that MLSD and LIST give the time that MDTM gives. Clients that
+//! compare times (`rclone sync`, `lftp mirror`) look at the same directory again and again, so the answers are kept for as long as the
+//! listing names the same ETag and the same time of the store: setting a time is a copy of the object onto itself, which leaves the
+//! ETag as it is.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::Object;
+use futures::stream::{self, TryStreamExt as _};
+use lru::LruCache;
+
+use crate::store::client::Store;
+use crate::store::error::StoreError;
+use crate::store::key::{KeyPrefix, ObjectKey};
+use crate::store::metadata::system_time;
+
+/// HEADs that one listing has under way at a time.
+const PARALLEL: usize = 16;
+
+/// Files whose times are remembered, of all stores of the process; some 100 bytes each.
+const MAX_FILES: usize = 64 * 1024;
+
+/// A store's times have whole seconds: what was stored just now may get another time, with the same ETag, in the same second, so its
+/// time isn't remembered yet.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// What is remembered of all stores of one process. Only hashes of names and versions are kept.
+#[derive(Debug)]
+pub(super) struct SetTimes {
+    hasher: RandomState,
+    files: Mutex<LruCache<u64, Remembered>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    /// Of ETag and time of the store.
+    version: u64,
+    /// The time that MDTM gives.
+    modified: Option<SystemTime>,
+}
+
+impl Default for SetTimes {
+    fn default() -> Self {
+        SetTimes {
+            hasher: RandomState::new(),
+            // bounded by hand: with a capacity it would take all its memory at the start
+            files: Mutex::new(LruCache::unbounded()),
+        }
+    }
+}
+
+impl SetTimes {
+    fn lock(&self) -> MutexGuard<'_, LruCache<u64, Remembered>> {
+        // values are replaced whole: a panic leaves nothing half-way
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of this version of a file.
+    fn of(&self, file: u64, version: u64) -> Option<Remembered> {
+        let mut files = self.lock();
+        files
+            .get(&file)
+            .filter(|known| known.version == version)
+            .copied()
+    }
+
+    fn remember(&self, file: u64, known: Remembered) {
+        let mut files = self.lock();
+        if files.put(file, known).is_none() && files.len() > MAX_FILES {
+            files.pop_lru();
+        }
+    }
+}
+
+impl Store {
+    /// Gives each file of a page the time that MDTM gives. A file that is gone meanwhile keeps the store's.
+    pub(super) async fn put_set_times(
+        &self,
+        prefix: &KeyPrefix,
+        objects: &mut [Object],
+    ) -> Result<(), StoreError> {
+        let files = objects.iter_mut().filter_map(|object| {
+            let key = object.key()?;
+            let name = key.strip_prefix(prefix.as_str())?;
+            // no path leads to them, so no line shows them; see `entry` in the listing
+            let is_shown = !matches!(name, "" | "." | "..");
+            let key = prefix.below(key).filter(|_| is_shown)?;
+            Some((key, object))
+        });
+        stream::iter(files.map(Ok))
+            .try_for_each_concurrent(PARALLEL, |(key, object)| async move {
+                if let Some(modified) = self.set_time(&key, object).await? {
+                    object.last_modified = Some(DateTime::from(modified));
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// The time that MDTM gives of a file that was listed; none if it is gone.
+    async fn set_time(
+        &self,
+        key: &ObjectKey,
+        listed: &Object,
+    ) -> Result<Option<SystemTime>, StoreError> {
+        let times = self.set_times();
+        let etag = listed.e_tag().map(unquoted);
+        let stored = listed.last_modified();
+        let version = stored.map(|time| (etag, time.secs(), time.subsec_nanos()));
+        let version = times.hasher.hash_one(version);
+        let file = self.id(key.as_str());
+        if let Some(known) = times.of(file, version) {
+            return Ok(known.modified);
+        }
+        let head = match self.head(key).await {
+            Ok(head) => head,
+            Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_settled = stored.and_then(system_time).is_some_and(|time| {
+            let age = SystemTime::now().duration_since(time);
+            age.is_ok_and(|age| age >= SETTLED_AFTER)
+        });
+        if is_settled && etag == Some(unquoted(&head.etag)) {
+            let modified = head.modified;
+            times.remember(file, Remembered { version, modified });
+        }
+        Ok(head.modified)
+    }
+
+    /// Notes that a file's time is another one now.
+    pub(super) fn forget_set_time(&self, key: &ObjectKey) {
+        self.set_times().lock().pop(&self.id(key.as_str()));
+    }
+}
+
+fn unquoted(etag: &str) -> &str {
+    etag.trim_matches('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_of_one_version_and_bounded() {
+        let times = SetTimes::default();
+        let known = |version| Remembered {
+            version,
+            modified: Some(SystemTime::UNIX_EPOCH),
+        };
+        times.remember(1, known(7));
+        assert!(times.of(1, 7).is_some());
+        assert!(times.of(1, 8).is_none(), "another version");
+        assert!(times.of(2, 7).is_none(), "another file");
+        for file in 0..=MAX_FILES as u64 {
+            times.remember(file, known(9));
+        }
+        assert_eq!(times.lock().len(), MAX_FILES);
+        assert!(times.of(MAX_FILES as u64, 9).is_some());
+    }
+}
