@@ -2,6 +2,8 @@
 
 mod doctor;
 mod first_steps;
+mod init;
+mod pages;
 mod terminal;
 
 use std::io;
@@ -59,14 +61,31 @@ enum Command {
     Doctor(Box<doctor::Doctor>),
     /// Reads a password from standard input and prints its hash for users[].password_hash
     HashPassword,
-    /// Turns conf/vsftpd.conf of Tencent's COS FTP Server into a configuration on standard output
+    /// Writes a first configuration, with a comment for each thing that is likely to be changed
+    Init(Box<init::Init>),
+    /// Turns the configuration of another FTP server into one for cosgate, on standard output: conf/vsftpd.conf of Tencent's COS
+    /// FTP Server, vsftpd.conf, proftpd.conf or pure-ftpd.conf
     Import(Import),
+    /// Prints completions for a shell, such as: cosgate completions bash > /etc/bash_completion.d/cosgate
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints a manual page, such as: cosgate man | man -l -
+    Man {
+        /// The command whose page it is (default: cosgate itself)
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
 struct Import {
-    /// The configuration of COS FTP Server
+    /// The other server's configuration; which server's is seen by its keys
     file: PathBuf,
+    /// Its users in the form of /etc/shadow, passwd or htpasswd, where they are not in the configuration (vsftpd, ProFTPD,
+    /// Pure-FTPd); passwords stay as they are
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
     /// What to write
     #[arg(long, value_enum, default_value = "yaml")]
     format: ImportFormat,
@@ -112,6 +131,12 @@ enum Failure {
     NoPassword,
     #[error(transparent)]
     Import(#[from] ImportError),
+    #[error("{0}")]
+    Init(String),
+    #[error("{0}")]
+    Written(String),
+    #[error("there is no command {0}; cosgate --help lists them")]
+    NoCommand(String),
     #[error("system")]
     Io(#[from] io::Error),
 }
@@ -138,7 +163,10 @@ pub fn run() -> ExitCode {
             Err(failure) => Err(failure),
         },
         Some(Command::HashPassword) => print_hash(),
+        Some(Command::Init(wanted)) => init::run(*wanted),
         Some(Command::Import(import)) => run_import(&import),
+        Some(Command::Completions { shell }) => pages::completions(shell),
+        Some(Command::Man { command }) => pages::manual(command.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -146,13 +174,16 @@ pub fn run() -> ExitCode {
             eprintln!("cosgate: {}", Chain(&failure));
             ExitCode::from(match failure {
                 Failure::Config(_) | Failure::NoPassword | Failure::Doctor(_) => EXIT_USAGE,
+                Failure::Init(_) | Failure::NoCommand(_) => EXIT_USAGE,
                 Failure::Import(ImportError::File { .. } | ImportError::Mistakes(_)) => EXIT_USAGE,
                 Failure::Health(HealthError::Off) => EXIT_USAGE,
                 Failure::Health(_) => EXIT_UNWELL,
                 Failure::Start(ref error) if error.is_configuration() => EXIT_USAGE,
-                Failure::Start(_) | Failure::Hash(_) | Failure::Import(_) | Failure::Io(_) => {
-                    EXIT_UNAVAILABLE
-                }
+                Failure::Start(_)
+                | Failure::Hash(_)
+                | Failure::Import(_)
+                | Failure::Written(_)
+                | Failure::Io(_) => EXIT_UNAVAILABLE,
             })
         }
     }
@@ -212,8 +243,9 @@ fn run_import(wanted: &Import) -> Result<(), Failure> {
         ImportFormat::HelmValues => import::Format::HelmValues,
     };
     let text = import::read(&wanted.file)?;
+    let users = wanted.users.as_deref().map(import::read).transpose()?;
     let hash = |password: &_| hash_password(password).map_err(Into::into);
-    let imported = import::convert(&text, format, &wanted.secret_name, &hash)?;
+    let imported = import::convert(&text, users.as_ref(), format, &wanted.secret_name, &hash)?;
     import::write_secrets(&wanted.secrets_out, &imported.secrets, wanted.force)?;
     print!("{}", imported.values);
     for warning in &imported.warnings {

@@ -18,6 +18,7 @@
 //!    │
 //! print.rs    what `cosgate check-config` prints
 //! import.rs   the configuration of COS FTP Server, turned into one for cosgate
+//! init.rs     a first configuration
 //! ```
 //!
 //! Invariants:
@@ -40,6 +41,7 @@ mod error;
 mod events;
 mod files;
 pub mod import;
+pub mod init;
 mod keys;
 mod links;
 mod memory;
@@ -67,6 +69,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub(crate) use credentials::is_role_name;
+pub(crate) use error::printable;
 pub use error::{ConfigError, Problem};
 pub use events::{EventSink, EventType, Events};
 pub use files::{Ascii, Times};

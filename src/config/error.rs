@@ -94,7 +94,7 @@ pub(super) fn shown(path: &str, text: &str) -> String {
 }
 
 /// `text` on one line and of bounded length, whatever it contains.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     // The longest texts worth reading in full are URLs and bucket names.
     const MAX_CHARS: usize = 120;
     let mut line = String::new();

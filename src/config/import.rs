@@ -1,9 +1,11 @@
-//! `cosgate import`: the configuration of Tencent's COS FTP Server, turned into one for cosgate.
+//! `cosgate import`: the configuration of another FTP server, turned into one for cosgate: of Tencent's COS FTP Server, and as
+//! far as they go of vsftpd, ProFTPD and Pure-FTPd.
 //!
 //! ```text
 //! text.rs      bytes ──> text, in whatever encoding it was written
 //! ini.rs       ──> sections, keys, values with their line numbers
 //! accounts.rs  ──> accounts and options, each value checked; every mistake with its line (earlier.rs: of old releases)
+//! servers.rs   ──> the same for the other servers, each in its own module; passwd.rs: their users
 //! plan.rs      ──> keys of cosgate, users, secrets, and a note for all that has no counterpart
 //! render.rs    ──> YAML, environment or Helm values; and the secrets, apart
 //! ```
@@ -16,9 +18,12 @@ mod earlier;
 mod fields;
 mod ini;
 mod options;
+mod passwd;
 mod placeholders;
 mod plan;
 mod render;
+mod server_plan;
+mod servers;
 mod text;
 
 #[cfg(test)]
@@ -32,8 +37,10 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use self::plan::Plan;
 use super::error::printable;
 
+pub(super) use render::scalar;
 pub use text::{Text, read};
 
 /// What the result is written as.
@@ -100,33 +107,75 @@ pub struct Mistake {
 pub type Hasher<'a> =
     &'a dyn Fn(&SecretString) -> Result<SecretString, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Turns `text`, a `vsftpd.conf`, into a configuration; `secret_name` is the Kubernetes Secret that Helm values name.
+/// Turns `text`, the configuration of another FTP server, into one for cosgate. `users` is its file of users, where it has
+/// one; `secret_name` is the Kubernetes Secret that Helm values name.
 pub fn convert(
     text: &Text,
+    users: Option<&Text>,
     format: Format,
     secret_name: &str,
     hash: Hasher<'_>,
 ) -> Result<Imported, ImportError> {
-    let mut mistakes = Vec::new();
-    let file = ini::parse(&text.content, &mut mistakes);
-    let mut source = accounts::read(&file, &mut mistakes);
-    if !text.is_utf8() {
-        source.notes.push(format!(
-            "the file is not UTF-8; it was read as {}: check the names of users, and that clients send names and passwords \
-             in UTF-8",
+    let mut plan = match servers::recognise(&text.content) {
+        Some(server) => of_server(server, text, users)?,
+        None => of_cos(text, users, hash)?,
+    };
+    let others = [Some(text), users].into_iter().flatten();
+    for text in others.filter(|text| !text.is_utf8()) {
+        let note = format!(
+            "a file is not UTF-8; it was read as {}: check the names of users; for clients that send names and passwords in GBK set charset",
             text.encoding
-        ));
+        );
+        let note = plan.warn(note);
+        plan.note(note);
     }
-    if !mistakes.is_empty() {
-        mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
-        return Err(ImportError::Mistakes(mistakes));
-    }
-    let plan = plan::make(source, hash)?;
     Ok(Imported {
         values: render::values(&plan, format, secret_name),
         secrets: render::secrets(&plan, format, secret_name).into(),
         warnings: plan.warnings,
     })
+}
+
+/// The plan of COS FTP Server's file, which has its users in it.
+fn of_cos(text: &Text, users: Option<&Text>, hash: Hasher<'_>) -> Result<Plan, ImportError> {
+    let mut mistakes = Vec::new();
+    let file = ini::parse(&text.content, &mut mistakes);
+    let source = accounts::read(&file, &mut mistakes);
+    if users.is_some() && mistakes.is_empty() {
+        mistakes.push(Mistake {
+            line: None,
+            key: "--users".to_owned(),
+            advice: "the users of COS FTP Server stand in its file; leave this out".to_owned(),
+        });
+    }
+    none_of(mistakes)?;
+    plan::make(source, hash)
+}
+
+fn of_server(
+    server: servers::Server,
+    text: &Text,
+    users: Option<&Text>,
+) -> Result<Plan, ImportError> {
+    let mut mistakes = Vec::new();
+    let mut found = servers::read(server, &text.content, &mut mistakes);
+    none_of(mistakes)?;
+    let mut mistakes = Vec::new();
+    let users = users.map(|users| passwd::read(&users.content, &mut mistakes, &mut found.warnings));
+    // lines of the other file
+    for mistake in &mut mistakes {
+        mistake.key = format!("--users: {}", mistake.key);
+    }
+    none_of(mistakes)?;
+    Ok(server_plan::make(found, users))
+}
+
+fn none_of(mut mistakes: Vec<Mistake>) -> Result<(), ImportError> {
+    if mistakes.is_empty() {
+        return Ok(());
+    }
+    mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
+    Err(ImportError::Mistakes(mistakes))
 }
 
 /// Writes the secrets to `path`, which nobody but its owner may read. A file that is there stays, unless `force`.

@@ -158,6 +158,60 @@ fn assignments(text: &str) -> Vec<(String, String)> {
     lines.map(pair).collect()
 }
 
+/// The gateway with the result of an import.
+fn started(secrets: &Path, config: &Path, more: &[(&str, &str)]) -> Program {
+    let secrets = std::fs::read_to_string(secrets).expect("UTF-8");
+    let secrets = assignments(&secrets);
+    let mut env: Vec<(&str, &str)> = secrets
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    env.push(("COSGATE_CONFIG", text(config)));
+    env.extend(more);
+    Program::start(&env)
+}
+
+#[tokio::test]
+async fn users_of_vsftpd_log_in_with_their_passwords_and_keep_to_their_rights() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let (old, shadow) = (path("vsftpd.conf"), path("shadow"));
+    let (secrets, config) = (path("secrets"), path("cosgate.yaml"));
+    let (_, hash, _) = run(&["hash-password"], &[], "hunter2");
+    let users = format!(
+        "root:!:19000:0:99999:7:::\nalice:{}:19000:0:99999:7:::\n",
+        hash.trim()
+    );
+    std::fs::write(&shadow, users).expect("writes");
+    for (write, code) in [("YES", 226), ("NO", 550)] {
+        let conf = format!(
+            "listen=YES\nlocal_enable=YES\nwrite_enable={write}\nchroot_local_user=YES\nidle_session_timeout=77\nsyslog_enable=YES\n"
+        );
+        std::fs::write(&old, conf).expect("writes");
+        let arguments = [
+            "import",
+            text(&old),
+            "--users",
+            text(&shadow),
+            "--secrets-out",
+            text(&secrets),
+            "--force",
+        ];
+        let (exit, output, errors) = run(&arguments, &[], "");
+        assert_eq!(exit, Some(0), "{errors}");
+        for said in ["left out: root", "syslog_enable (line 6)", "names no store"] {
+            assert!(errors.contains(said), "no {said:?} in {errors}");
+        }
+        std::fs::write(&config, &output).expect("writes");
+        assert!(output.contains("idle_timeout: \"77s\""), "{output}");
+        let program = started(&secrets, &config, &[]);
+        let mut ftp = Ftp::connect(program.address).await;
+        ftp.login("alice", "hunter2").await;
+        assert_eq!(ftp.store("STOR f", b"hello").await.code, code);
+        assert_eq!(program.terminate(), Some(0));
+    }
+}
+
 #[tokio::test]
 async fn users_of_a_file_in_gbk_log_in_with_the_names_and_passwords_that_they_had() {
     let present = VSFTPD_CONF
@@ -191,18 +245,12 @@ listen_port = 2121
         assert!(errors.contains("it was read as gb18030"), "{errors}");
         std::fs::write(&config, output).expect("writes");
 
-        let secrets = std::fs::read_to_string(&secrets).expect("UTF-8");
-        let secrets = assignments(&secrets);
-        let mut env: Vec<(&str, &str)> = secrets
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
         // everything but the store, which is Tencent's there
-        env.extend([
-            ("COSGATE_CONFIG", text(&config)),
-            ("COSGATE_STORAGE__PROVIDER", "embedded"),
-        ]);
-        let program = Program::start(&env);
+        let program = started(
+            &secrets,
+            &config,
+            &[("COSGATE_STORAGE__PROVIDER", "embedded")],
+        );
         let mut ftp = Ftp::connect(program.address).await;
         ftp.login("\u{5f20}\u{4e09}", "\u{53e3}\u{4ee4}'99").await;
         assert_eq!(ftp.store("STOR f", b"hello").await.code, 226);

@@ -29,6 +29,7 @@ mod health;
 mod histories;
 mod hostile;
 mod import;
+mod init;
 mod integrity;
 mod interruptions;
 mod late;

@@ -139,3 +139,28 @@ async fn whatever_ends_the_question_the_terminal_shows_what_is_typed_again() {
         assert!(terminal.echoes(), "{arguments:?} and Ctrl-C");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_asks_a_person_for_the_store_and_its_bucket() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("cosgate.yaml");
+    let mut terminal = Terminal::start(&["init", "--out", file.to_str().expect("UTF-8")]);
+    for (question, answer) in [
+        ("Store: cos, s3 or embedded", "bucket\n"),
+        ("Write one of the three words", "cos\n"),
+        ("Bucket: ", "files-1250000000\n"),
+        ("Region: ", "ap-shanghai\n"),
+    ] {
+        eventually(question, || async { terminal.shown().contains(question) }).await;
+        terminal.keys.write_all(answer.as_bytes()).expect("typed");
+    }
+    assert_eq!(terminal.has_ended().await, Some(0));
+    let text = std::fs::read_to_string(&file).expect("UTF-8");
+    for line in [
+        "  provider: cos",
+        "  bucket: files-1250000000",
+        "  region: ap-shanghai",
+    ] {
+        assert!(text.lines().any(|it| it == line), "no {line:?} in\n{text}");
+    }
+}

@@ -14,17 +14,20 @@ use crate::store::parts::PartPlan;
 
 /// What is to be written, before it has a form.
 pub(super) struct Plan {
+    /// Whose configuration it was.
+    pub program: &'static str,
     /// In the order of the table of keys; keys of one section stand together.
     pub settings: Vec<Setting>,
     pub users: Vec<User>,
-    pub access_key_id: SecretString,
-    pub secret_access_key: SecretString,
+    /// Access key and secret key of the store, where the file has them.
+    pub keys: Option<(SecretString, SecretString)>,
     /// What has no place at a key.
     pub notes: Vec<String>,
     pub warnings: Vec<String>,
 }
 
 /// One key; no secret.
+#[derive(Debug)]
 pub(super) struct Setting {
     pub path: &'static str,
     pub value: String,
@@ -35,6 +38,8 @@ pub(super) struct Setting {
 pub(super) struct User {
     pub name: String,
     pub password_hash: SecretString,
+    /// Prefix in the bucket.
+    pub home: String,
     pub permissions: &'static str,
     /// False takes deleting, renaming and overwriting away.
     pub delete: bool,
@@ -56,10 +61,13 @@ pub(super) fn make(source: Source, hash: Hasher<'_>) -> Result<Plan, ImportError
         return Err(ImportError::Mistakes(Vec::new()));
     };
     let mut plan = Plan {
+        program: "COS FTP Server",
         settings: Vec::new(),
         users: Vec::new(),
-        access_key_id: first.store.access_key_id.clone(),
-        secret_access_key: first.store.secret_access_key.clone(),
+        keys: Some((
+            first.store.access_key_id.clone(),
+            first.store.secret_access_key.clone(),
+        )),
         notes,
         warnings,
     };
@@ -75,7 +83,7 @@ pub(super) fn make(source: Source, hash: Hasher<'_>) -> Result<Plan, ImportError
 }
 
 impl Plan {
-    fn set(&mut self, path: &'static str, value: impl Into<String>, comments: &[String]) {
+    pub fn set(&mut self, path: &'static str, value: impl Into<String>, comments: &[String]) {
         self.settings.push(Setting {
             path,
             value: value.into(),
@@ -83,12 +91,12 @@ impl Plan {
         });
     }
 
-    fn note(&mut self, note: impl Into<String>) {
+    pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
     /// A note that is to be seen even by who does not read the result.
-    fn warn(&mut self, note: String) -> String {
+    pub fn warn(&mut self, note: String) -> String {
         self.warnings.push(note.clone());
         note
     }
@@ -105,7 +113,13 @@ fn network(plan: &mut Plan, options: &Options) {
     } else {
         ADMIN_PORT
     };
-    let (ports, comments) = passive_ports(plan, options.passive_ports, listen, admin);
+    let (ports, comments) = passive_ports(
+        plan,
+        "passive_port",
+        options.passive_ports.unwrap_or((60000, 65535)),
+        options.passive_ports.is_some(),
+        &[listen, admin],
+    );
     plan.set("passive.ports", ports, &comments);
     if let Some(connections) = options.max_connections {
         let comment = format!(
@@ -128,15 +142,15 @@ fn network(plan: &mut Plan, options: &Options) {
 }
 
 /// The ports as they were, if a balancer can publish them and nothing else has them; else a range that fits.
-fn passive_ports(
+pub(super) fn passive_ports(
     plan: &mut Plan,
-    ports: Option<(u16, u16)>,
-    listen: u16,
-    admin: u16,
+    key: &str,
+    (from, to): (u16, u16),
+    is_set: bool,
+    others: &[u16],
 ) -> (String, Vec<String>) {
-    let (from, to) = ports.unwrap_or((60000, 65535));
     let range = from..=to;
-    let is_taken = range.contains(&listen) || range.contains(&admin);
+    let is_taken = others.iter().any(|port| range.contains(port));
     if to - from < MOST_PORTS && !is_taken {
         let comments = match to >= 32768 && from <= 60999 {
             true => vec!["these lie among the ports that Linux gives to outgoing connections (net.ipv4.ip_local_port_range): reserve them, or choose ports below 32768".to_owned()],
@@ -147,11 +161,11 @@ fn passive_ports(
     let proposal = [30000_u16, 31000, 29000]
         .into_iter()
         .map(|from| from..=from + 47)
-        .find(|range| !range.contains(&listen) && !range.contains(&admin));
+        .find(|range| !others.iter().any(|port| range.contains(port)));
     let proposal = proposal.unwrap_or(28000..=28047);
-    let was = match ports {
-        Some(_) => format!("passive_port was {from},{to}"),
-        None => format!("passive_port was not set, which meant {from},{to}"),
+    let was = match is_set {
+        true => format!("{key} was {from},{to}"),
+        false => format!("{key} was not set, which meant {from},{to}"),
     };
     let reason = match is_taken {
         true => "which holds another port of the gateway",
@@ -293,6 +307,7 @@ fn user(
     Ok(User {
         name: account.user.clone(),
         password_hash,
+        home: "/".to_owned(),
         permissions,
         delete,
         own: own(account, first),
@@ -355,7 +370,7 @@ fn exact_size(bytes: u64) -> String {
 }
 
 /// Cosgate's own.
-const ADMIN_PORT: u16 = 8080;
+pub(super) const ADMIN_PORT: u16 = 8080;
 const DEFAULT_PART: u64 = 8 << 20;
 
 /// Load balancers take 50 listeners by default (Tencent's CLB, AWS's NLB), one of which is the control port.

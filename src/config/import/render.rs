@@ -12,7 +12,10 @@ use crate::config::keys;
 pub(super) fn values(plan: &Plan, format: Format, secret_name: &str) -> String {
     let mut text = comment(
         0,
-        "Made by `cosgate import` from the configuration of COS FTP Server.",
+        &format!(
+            "Made by `cosgate import` from the configuration of {}.",
+            plan.program
+        ),
     );
     text += &comment(
         0,
@@ -56,16 +59,12 @@ pub(super) fn values(plan: &Plan, format: Format, secret_name: &str) -> String {
 
 /// What must not be seen.
 pub(super) fn secrets(plan: &Plan, format: Format, secret_name: &str) -> String {
-    let pair = [
-        (
-            "COSGATE_STORAGE__ACCESS_KEY_ID",
-            plan.access_key_id.expose_secret(),
-        ),
-        (
-            "COSGATE_STORAGE__SECRET_ACCESS_KEY",
-            plan.secret_access_key.expose_secret(),
-        ),
-    ];
+    let pair = plan.keys.iter().flat_map(|(id, key)| {
+        [
+            ("COSGATE_STORAGE__ACCESS_KEY_ID", id.expose_secret()),
+            ("COSGATE_STORAGE__SECRET_ACCESS_KEY", key.expose_secret()),
+        ]
+    });
     let mut text = comment(0, "Secrets: keep this file to yourself.");
     match format {
         Format::Yaml | Format::Env => {
@@ -73,6 +72,9 @@ pub(super) fn secrets(plan: &Plan, format: Format, secret_name: &str) -> String 
                 text += &assignment(name, value);
             }
             let users: Vec<String> = plan.users.iter().map(user_inline).collect();
+            if users.is_empty() {
+                return text;
+            }
             text += &assignment("COSGATE_USERS", &format!("[{}]", users.join(", ")));
         }
         Format::HelmValues => {
@@ -83,6 +85,9 @@ pub(super) fn secrets(plan: &Plan, format: Format, secret_name: &str) -> String 
             );
             for (name, value) in pair {
                 text += &format!("  {name}: {}\n", quoted(value));
+            }
+            if plan.users.is_empty() {
+                return text;
             }
             text += "  users.yaml: |\n    users:\n";
             for user in &plan.users {
@@ -98,7 +103,7 @@ fn user_inline(user: &User) -> String {
     let mut fields = vec![
         ("name", quoted(&user.name)),
         ("password_hash", quoted(user.password_hash.expose_secret())),
-        ("home", quoted("/")),
+        ("home", quoted(&user.home)),
     ];
     fields.push(("permissions", quoted(user.permissions)));
     if !user.delete {
@@ -167,7 +172,7 @@ fn comment(indent: usize, words: &str) -> String {
 }
 
 /// A value of YAML, with quotes where it might be read as something else.
-fn scalar(text: &str) -> String {
+pub(in crate::config) fn scalar(text: &str) -> String {
     let starts_plain = text.starts_with(|c: char| c.is_ascii_alphabetic());
     let is_plain = text
         .bytes()

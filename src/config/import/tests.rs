@@ -9,6 +9,7 @@ use crate::config::{Config, Provider, load_from};
 
 mod properties;
 mod releases;
+mod servers;
 
 /// As the file comes with the old program: tabs, and comments behind values.
 const SAMPLE: &str = "\
@@ -58,7 +59,7 @@ fn fake_hash(_: &SecretString) -> Result<SecretString, Box<dyn std::error::Error
 }
 
 fn convert_as(text: &str, format: Format) -> Result<Imported, ImportError> {
-    convert(&Text::utf8(text), format, "cosgate", &fake_hash)
+    convert(&Text::utf8(text), None, format, "cosgate", &fake_hash)
 }
 
 #[track_caller]

@@ -37,7 +37,7 @@ fn passwords(text: &str) -> Vec<String> {
         seen.borrow_mut().push(password.expose_secret().to_owned());
         fake_hash(password)
     };
-    convert(&Text::utf8(text), Format::Yaml, "cosgate", &hash).expect("sound");
+    convert(&Text::utf8(text), None, Format::Yaml, "cosgate", &hash).expect("sound");
     seen.into_inner()
 }
 
@@ -221,7 +221,7 @@ fn one_passive_port_is_the_first_of_all_that_follow() {
 fn an_encoding_that_is_not_utf_8_is_named() {
     let mut text = Text::utf8(SAMPLE);
     text.encoding = "gb18030";
-    let imported = convert(&text, Format::Yaml, "cosgate", &fake_hash).expect("sound");
+    let imported = convert(&text, None, Format::Yaml, "cosgate", &fake_hash).expect("sound");
     assert!(
         imported
             .warnings
