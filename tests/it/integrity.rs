@@ -60,9 +60,10 @@ async fn at_the_buckets_own_domain_no_request_names_the_bucket() {
     let (gateway, mut ftp) = in_front_of(&cos, &custom).await;
     for (name, bytes) in [("small.apk", pattern(10)), ("d/large", pattern(5 * MIB))] {
         assert_eq!(ftp.store(&format!("STOR {name}"), &bytes).await.code, 226);
-        let stored = cos.state.objects.lock().expect("not poisoned");
-        assert!(stored.get(&format!("/{name}")) == Some(&bytes), "{name}");
-        drop(stored);
+        {
+            let stored = cos.state.objects.lock().expect("not poisoned");
+            assert!(stored.get(&format!("/{name}")) == Some(&bytes), "{name}");
+        }
         let (got, reply) = ftp.fetch(&format!("RETR {name}")).await;
         assert_eq!((got, reply.code), (bytes, 226));
     }
