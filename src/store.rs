@@ -15,6 +15,7 @@ mod describe;
 mod directories;
 mod document;
 pub mod download;
+mod early;
 pub mod embedded;
 pub mod error;
 pub mod escape;

@@ -44,7 +44,7 @@ use crate::store::verify::Verification;
 const HTTP_BUFFERS: u64 = 5 * 256 * 1024;
 
 /// Bytes of a range that is asked for when memory is short.
-const SMALL_RANGE: u64 = 128 * 1024;
+const SMALL_RANGE: u64 = 64 * 1024;
 
 /// A client that takes a piece no faster than this is slow.
 const SLOW: Duration = Duration::from_secs(3);

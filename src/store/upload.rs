@@ -20,12 +20,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::config::OnInterrupt;
-use crate::store::budget::{Ask, Holder};
+use crate::store::budget::Holder;
 use crate::store::buffer::PartBuffer;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
@@ -34,7 +33,7 @@ use crate::store::key::ObjectKey;
 use crate::store::locks::NameGuard;
 use crate::store::metadata::Head;
 use crate::store::multipart::{Acknowledged, Multipart};
-use crate::store::{Source, parts, resume};
+use crate::store::{Source, resume};
 
 /// Where an upload begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +70,7 @@ pub struct Stored {
 }
 
 /// The first memory for a part; it doubles as bytes arrive, so that a small file or a slow client holds little.
-const FIRST_ROOM: u64 = 64 * 1024;
+pub(super) const FIRST_ROOM: u64 = 64 * 1024;
 
 /// How long a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
 const KEPT_WITHIN: Duration = Duration::from_secs(10);
@@ -85,9 +84,6 @@ const SETTLES: Duration = Duration::from_millis(250);
 
 /// Room that a client keeps while others lack memory, whether it fills it or not.
 const SPARE: u64 = 64 * 1024;
-
-/// What an upload is marked with whose first part is sent early, see [`Upload::mark`].
-static MARK: [u8; parts::MARK_BYTES as usize] = [0; parts::MARK_BYTES as usize];
 
 impl Store {
     /// Stores all bytes of `source` under `key`.
@@ -142,20 +138,20 @@ pub(super) struct Upload {
     /// Some parts are copies.
     pub(super) has_copies: bool,
     /// Parts begun so far, copied ones included: the number of the last one.
-    parts: u64,
-    acknowledged: Vec<Acknowledged>,
-    running: JoinSet<Result<Acknowledged, StoreError>>,
+    pub(super) parts: u64,
+    pub(super) acknowledged: Vec<Acknowledged>,
+    pub(super) running: JoinSet<Result<Acknowledged, StoreError>>,
     /// The part that is being filled.
     pub(super) filling: PartBuffer,
     /// How long this part has waited for its client; what counts is its pace, not the wait for memory.
-    reading: Duration,
+    pub(super) reading: Duration,
     /// Since when this part could be sent early.
     enough_since: Option<Instant>,
     /// The client filled the last part swiftly.
-    swift: bool,
+    pub(super) swift: bool,
     /// The store has a part that marks the upload and is none of the object's.
-    is_marked: bool,
-    holder: Holder,
+    pub(super) is_marked: bool,
+    pub(super) holder: Holder,
     received: u64,
     /// Bytes of the object so far.
     pub(super) size: u64,
@@ -260,51 +256,6 @@ impl Upload {
         }
     }
 
-    /// The fewest bytes with which the part that is being filled can be sent, without being the last one.
-    fn least(&self) -> u64 {
-        let settings = self.store.settings();
-        let sent = self.size - self.filling.len();
-        let least = settings.plan.least_bytes(self.parts, sent);
-        least.max(settings.min_part_bytes)
-    }
-
-    /// True if the part that is being filled can be sent early, and something remains.
-    fn is_enough(&self) -> bool {
-        !self.store.settings().parts_alike && self.filling.len() > self.least()
-    }
-
-    /// What to ask for next.
-    fn ask(&self, part_bytes: u64) -> Ask {
-        let (capacity, filled) = (self.filling.capacity() as u64, self.filling.len());
-        let least = if self.store.settings().parts_alike {
-            part_bytes
-        } else {
-            parts::next_marked(self.least()).min(part_bytes)
-        };
-        let bytes = match capacity {
-            0 if self.swift => part_bytes,
-            _ => (capacity * 2).clamp(FIRST_ROOM.min(part_bytes), part_bytes),
-        };
-        // under pressure the part ends there
-        let bytes = if capacity > 0 && capacity < least {
-            bytes.min(least)
-        } else {
-            bytes
-        };
-        let enough = if self.swift {
-            part_bytes
-        } else {
-            least.max(bytes)
-        };
-        let missing = enough.saturating_sub(filled) as f64;
-        let within = self.reading.as_secs_f64() * missing / (filled.max(1)) as f64;
-        Ask {
-            bytes,
-            enough,
-            within: Duration::try_from_secs_f64(within).unwrap_or(Duration::MAX),
-        }
-    }
-
     /// Gives the buffer that is being filled more room, within the budget and never beyond the part. Cancel safe.
     ///
     /// Parts that the store acknowledges meanwhile are collected: the memory that is waited for may be theirs.
@@ -338,43 +289,8 @@ impl Upload {
         Ok(())
     }
 
-    /// Sends off the part that is being filled before it is full. Cancel safe.
-    async fn ship_early(&mut self, part_bytes: u64) -> Result<(), StoreError> {
-        self.begin().await?;
-        self.free_place().await?;
-        let mut next = self.store.buffers().part(self.holder);
-        if !parts::is_marked(self.filling.len()) && !self.is_marked {
-            if self.running.is_empty() && self.acknowledged.is_empty() {
-                let first = Ask {
-                    bytes: FIRST_ROOM.min(part_bytes),
-                    enough: FIRST_ROOM.min(part_bytes),
-                    within: Duration::ZERO,
-                };
-                next.widen(first, part_bytes).await?;
-                self.mark().await?;
-                // the part that takes the mark's place is not empty
-                self.filling.hand_last_byte_to(&mut next);
-            } else {
-                self.one_acknowledged().await?;
-            }
-        }
-        self.swift = false;
-        self.send_off(next).await
-    }
-
-    /// Marks the upload for the janitor, which knows this program's uploads by the size of a part: where the first part has
-    /// another size, the place of the second one is taken by bytes that only have the right number, until it comes.
-    async fn mark(&mut self) -> Result<(), StoreError> {
-        let number = i32::try_from(self.parts + 2);
-        let number = number.map_err(|_| StoreError::TooLarge { limit: self.size })?;
-        let request = self.begin().await?.part(number);
-        request.send(Bytes::from_static(&MARK)).await?;
-        self.is_marked = true;
-        Ok(())
-    }
-
     /// Waits until the store has a part whose size marks the upload as this program's.
-    async fn one_acknowledged(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn one_acknowledged(&mut self) -> Result<(), StoreError> {
         while self.acknowledged.is_empty() && !self.is_marked {
             match self.running.join_next().await {
                 Some(done) => self.collect(done)?,
@@ -385,7 +301,7 @@ impl Upload {
     }
 
     /// Waits until there is a free place among the parts in flight.
-    async fn free_place(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn free_place(&mut self) -> Result<(), StoreError> {
         while self.running.len() >= self.store.settings().concurrency {
             if let Some(done) = self.running.join_next().await {
                 self.collect(done)?;
@@ -403,7 +319,7 @@ impl Upload {
     }
 
     /// Sends what was filled, whose place is taken by `next`. There is a free place.
-    async fn send_off(&mut self, next: PartBuffer) -> Result<(), StoreError> {
+    pub(super) async fn send_off(&mut self, next: PartBuffer) -> Result<(), StoreError> {
         let number = self.next_number()?;
         let part = std::mem::replace(&mut self.filling, next);
         self.reading = Duration::ZERO;
