@@ -119,6 +119,10 @@ fn describe(error: &StoreError) -> String {
         StoreError::Unverified { remains, .. } => {
             format!("The data could not be verified; {remains}")
         }
+        StoreError::Unknown { source, .. } if source.is_of_integrity() => {
+            "The outcome is not known, the object store's answers contradict each other; look before you try again"
+                .to_owned()
+        }
         StoreError::Unknown { .. } => {
             "The outcome is not known, the object store stopped answering; look before you try again"
                 .to_owned()

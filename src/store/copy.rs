@@ -17,7 +17,8 @@ use crate::store::conditions::{
 use crate::store::describe::describe;
 use crate::store::error::{HttpStatus, StoreError};
 use crate::store::key::ObjectKey;
-use crate::store::metadata::Head;
+use crate::store::metadata::{Head, MTIME};
+use crate::store::outcome::ID_METADATA;
 use crate::store::put::without_body;
 
 /// `x-amz-copy-source` is a URL path: everything but the unreserved characters and `/` is encoded.
@@ -33,7 +34,7 @@ const COPY_SOURCE: &AsciiSet = &NON_ALPHANUMERIC
 pub(super) struct Original {
     pub key: ObjectKey,
     pub size: u64,
-    /// Empty if the store gave none.
+    /// Pins the version.
     pub etag: String,
     /// `None` is the store's standard class.
     pub storage_class: Option<StorageClass>,
@@ -92,7 +93,9 @@ impl Store {
             self.learn_copy_condition(from, to, replaces).await;
             etag
         };
-        self.verify(from, to, etag).await
+        let verified = self.within_look(self.verify(from, to, etag)).await;
+        // the store said that it is done, so what was there may be gone
+        verified.map_err(|failure| unknown("CopyObject", failure))
     }
 
     /// Gives an object other metadata, which S3 can only do by copying it onto itself.
@@ -108,10 +111,18 @@ impl Store {
             Some(self.copy_in_parts(&original, key, &head, replaces).await?)
         } else {
             // the source is pinned, and it is the target
-            self.copy_whole(&original, key, Some(&head), &Replaces::Any)
-                .await?
+            let etag = self
+                .copy_whole(&original, key, Some(&head), &Replaces::Any)
+                .await?;
+            match etag {
+                None => self.find_described(key, &head).await?,
+                etag => etag,
+            }
         };
-        self.verify(&original, key, etag).await.map(drop)
+        let verified = self.within_look(self.verify(&original, key, etag)).await;
+        verified
+            .map(drop)
+            .map_err(|failure| unknown("CopyObject", failure))
     }
 
     /// One CopyObject; `replaced` is what takes the place of the source's metadata. Returns the ETag, if the store said
@@ -137,7 +148,7 @@ impl Store {
                 .set_server_side_encryption(self.encryption())
                 .set_ssekms_key_id(self.object_options().kms_key.clone())
                 .set_if_none_match(guard.map(str::to_owned))
-                .set_copy_source_if_match((!from.etag.is_empty()).then(|| quoted(&from.etag)));
+                .copy_source_if_match(quoted(&from.etag));
             request = match replaced {
                 // the store copies the tags, unless it is told others
                 Some(head) => {
@@ -167,8 +178,11 @@ impl Store {
             );
             let error = StoreError::from_sdk("CopyObject", error);
             // what was done is not known after a lost answer: look
-            if attempts.may_be_done() && !is_onto_itself {
-                let found = self.within_look(self.find_copy(from, to)).await;
+            if attempts.may_be_done() {
+                let found = match replaced {
+                    Some(head) => self.within_look(self.find_described(to, head)).await,
+                    None => self.within_look(self.find_copy(from, to)).await,
+                };
                 let found = found.map_err(|failure| unknown("CopyObject", failure))?;
                 if found.is_some() {
                     return Ok(found);
@@ -209,7 +223,7 @@ impl Store {
             .set_storage_class(from.storage_class.clone())
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.object_options().kms_key.clone())
-            .set_copy_source_if_match((!from.etag.is_empty()).then(|| quoted(&from.etag)))
+            .copy_source_if_match(quoted(&from.etag))
             .if_none_match("*")
             .customize()
             .mutate_request(without_body)
@@ -218,7 +232,7 @@ impl Store {
         match again {
             Ok(_) => condition.learn(false),
             Err(error) if error.raw_response().map(HttpStatus::status) == Some(412) => {
-                // or somebody has just replaced the source: then the next one shows it
+                // or somebody has just replaced the source, or can't be asked: then the next one shows it
                 if self.is_there(from).await.unwrap_or(false) {
                     condition.learn(true);
                 }
@@ -322,7 +336,7 @@ impl Store {
             Err(StoreError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if target.size != Some(from.size) {
+        if target.size != from.size {
             return Ok(None);
         }
         if is_md5(&from.etag) && is_same_etag(&target.etag, &from.etag) {
@@ -335,6 +349,26 @@ impl Store {
         };
         let is_copy = is_same_etag(&source.etag, &from.etag) && source.has_checksum_of(&target);
         Ok(is_copy.then_some(target.etag))
+    }
+
+    /// The ETag of what is at `key`, if it has the size, the upload's mark and the time of `wanted`: the object that
+    /// was to get this time, which has it now.
+    async fn find_described(
+        &self,
+        key: &ObjectKey,
+        wanted: &Head,
+    ) -> Result<Option<String>, StoreError> {
+        let found = match self.head(key).await {
+            Ok(found) => found,
+            Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_same = |name: &str| {
+            let value = |head: &Head| head.metadata.as_ref()?.get(name).cloned();
+            value(&found) == value(wanted)
+        };
+        let is_found = found.size == wanted.size && is_same(MTIME) && is_same(ID_METADATA);
+        Ok(is_found.then_some(found.etag))
     }
 
     pub(super) fn copy_source(&self, key: &ObjectKey) -> String {

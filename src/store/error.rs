@@ -189,7 +189,9 @@ impl StoreError {
     pub fn is_of_integrity(&self) -> bool {
         match self {
             StoreError::Integrity { .. } | StoreError::Unverified { .. } => true,
-            StoreError::Rename { source, .. } => source.is_of_integrity(),
+            StoreError::Rename { source, .. } | StoreError::Unknown { source, .. } => {
+                source.is_of_integrity()
+            }
             _ => false,
         }
     }

@@ -8,12 +8,12 @@ use crate::store::error::StoreError;
 use crate::store::integrity::{CosChecksum, Method};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
+use crate::store::outcome::{content_length, etag};
 
 /// Size, ETag and checksums of an object.
 #[derive(Debug, Clone)]
 pub(super) struct Fingerprint {
-    /// `None` if the store left it out.
-    pub size: Option<u64>,
+    pub size: u64,
     pub etag: String,
     /// CRC-64/NVME of the whole object, in Base64.
     pub crc64_nvme: Option<String>,
@@ -71,10 +71,8 @@ impl Store {
         // a checksum of the parts' checksums is none of the object
         let is_whole = head.checksum_type() != Some(&ChecksumType::Composite);
         let fingerprint = Fingerprint {
-            size: head
-                .content_length()
-                .and_then(|bytes| u64::try_from(bytes).ok()),
-            etag: head.e_tag.clone().unwrap_or_default(),
+            size: content_length("HeadObject", head.content_length())?,
+            etag: etag("HeadObject", head.e_tag())?.to_owned(),
             crc64_nvme: head.checksum_crc64_nvme.clone().filter(|_| is_whole),
             cos_crc64: cos.get(),
             encrypted: head.server_side_encryption.is_some(),

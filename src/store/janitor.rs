@@ -75,7 +75,7 @@ async fn sweep_once(
     let stale_before = SystemTime::now()
         .checked_sub(stale_after)
         .unwrap_or(SystemTime::UNIX_EPOCH);
-    let (mut key_marker, mut id_marker) = (None, None);
+    let mut marker = (None, None);
     let mut aborted = 0;
     for _ in 0..MAX_PAGES {
         let request = store
@@ -85,8 +85,8 @@ async fn sweep_once(
             .prefix(prefix)
             .encoding_type(EncodingType::Url);
         let request = request
-            .set_key_marker(key_marker)
-            .set_upload_id_marker(id_marker);
+            .set_key_marker(marker.0.clone())
+            .set_upload_id_marker(marker.1.clone());
         let mut page = request
             .send()
             .await
@@ -102,16 +102,24 @@ async fn sweep_once(
                 }
             }
         }
-        if !page.is_truncated().unwrap_or_default() {
+        let next = (
+            page.next_key_marker.filter(|marker| !marker.is_empty()),
+            page.next_upload_id_marker
+                .filter(|marker| !marker.is_empty()),
+        );
+        // a store that leaves out whether there is more names the next page if there is one; the same page again and
+        // again would be none
+        if page.is_truncated == Some(false) || next.0.is_none() || next == marker {
             break;
         }
-        (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+        marker = next;
     }
     Ok(aborted)
 }
 
 /// Keys come in URL encoding, since one with a control character would make the page unreadable.
 fn decode(page: &mut ListMultipartUploadsOutput) {
+    // a list without elements is absent in XML
     let uploads = page.uploads.as_deref().unwrap_or_default();
     let keys = uploads.iter().filter_map(|upload| upload.key());
     let decoder = Decoder::of(page.encoding_type.as_ref(), keys);

@@ -175,6 +175,7 @@ impl Store {
     ) -> Result<Keys, StoreError> {
         let max_keys = max_keys.or(self.settings().page_keys);
         let (delimiter, client) = (delimiter.map(str::to_owned), self.client());
+        // a list without elements is absent in XML: that is no page that lacks something, and the count says so, too
         let (mut keys, truncated) = match self.settings().list_version {
             ListVersion::V2 => {
                 let request = client.list_objects_v2().bucket(self.bucket());

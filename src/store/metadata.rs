@@ -98,6 +98,7 @@ impl TryFrom<HeadObjectOutput> for Head {
             content_language: head.content_language,
             expires: parse_expires(head.expires_string.as_deref()),
             metadata: head.metadata,
+            // the header is there only if there are tags, and if they may be read
             tag_count: head.tag_count.unwrap_or_default(),
             tagging: None,
         })

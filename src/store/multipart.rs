@@ -292,10 +292,14 @@ impl Multipart {
         };
         let is_proved = parts.iter().all(|part| part.is_proved);
         let etag = answer.e_tag.clone();
-        match whole.compare(Some(self.method), &told) {
-            Comparison::Same if is_proved => Ok(etag.unwrap_or_default()),
-            Comparison::Same | Comparison::Unproved => Err(Refusal::InDoubt(Doubt::Unproved(etag))),
-            Comparison::Differs(kind) => Err(Refusal::InDoubt(Doubt::Differs { kind, etag })),
+        match (whole.compare(Some(self.method), &told), etag) {
+            (Comparison::Same, Some(etag)) if is_proved => Ok(etag),
+            (Comparison::Same | Comparison::Unproved, etag) => {
+                Err(Refusal::InDoubt(Doubt::Unproved(etag)))
+            }
+            (Comparison::Differs(kind), etag) => {
+                Err(Refusal::InDoubt(Doubt::Differs { kind, etag }))
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::{CosChecksum, Method};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
+use crate::store::outcome::etag as etag_of;
 use crate::store::verify::{Checksum, ask_for_checksums};
 
 /// The pause before a second attempt that follows one without a byte; it doubles from there on.
@@ -187,11 +188,6 @@ impl RangeReader {
     /// What is still to come, asked for as a part of the pinned version.
     async fn open(&self) -> Result<ByteStream, StoreError> {
         let version = &self.version;
-        if version.etag.is_empty() {
-            return Err(integrity(
-                "the store gave no ETag, so the object can't be continued",
-            ));
-        }
         let etag = version.etag.clone();
         let get = get(&version.store, &version.key, &self.range, Some(etag));
         let limit = version.store.settings().retry_time;
@@ -254,10 +250,12 @@ async fn get(
             .and_then(|bytes| u64::try_from(bytes).ok())
             .map(|bytes| (0..bytes, bytes)),
     };
+    // without one the next chunk, or the rest after a broken body, could be of another version
+    let etag = etag_of("GetObject", answer.e_tag())?.to_owned();
     match told {
         Some((told, size)) if told.start == range.start && told.end <= size => Ok(Some(Answer {
             checksum: Checksum::of_answer(&answer, &cos, method, (&told, size)),
-            etag: answer.e_tag.unwrap_or_default(),
+            etag,
             range: told,
             size,
             body: answer.body,

@@ -4,7 +4,7 @@
 //! stores under the old name meanwhile is another one. A failure before the delete leaves the source; one after the copy
 //! leaves the target complete. See `rename_directory` for directories.
 
-use aws_sdk_s3::types::StorageClass;
+use aws_sdk_s3::types::{Object, StorageClass};
 use futures::stream::{self, Stream, TryStreamExt};
 
 use crate::store::client::Store;
@@ -14,7 +14,7 @@ use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::locks::{NameGuard, Scope};
 use crate::store::metadata::{EntryKind, Head};
-use crate::store::outcome::content_length;
+use crate::store::outcome::{content_length, etag};
 use crate::store::path::VirtualPath;
 use crate::store::rename_directory::Move;
 
@@ -159,25 +159,38 @@ impl Store {
             Ok(Some((page.objects, page.next.map(Some))))
         });
         pages
-            .map_ok(move |objects| {
-                let originals = objects.into_iter().map(move |object| {
-                    let key = object.key().and_then(|key| prefix.below(key));
-                    let size = content_length("a listing", object.size())?;
-                    let class = object.storage_class().map(|class| class.as_str());
-                    Ok(Original {
-                        key: key.ok_or(StoreError::Integrity {
-                            detail: "the listing left its prefix".to_owned(),
-                        })?,
-                        size,
-                        storage_class: class
-                            .filter(|class| *class != "STANDARD")
-                            .map(StorageClass::from),
-                        etag: object.e_tag.unwrap_or_default(),
-                    })
-                });
-                stream::iter(originals)
-            })
+            .map_ok(|objects| stream::iter(objects.into_iter().map(Ok)))
             .try_flatten()
+            .try_filter_map(|object| self.original(prefix, object))
+    }
+
+    /// An object of a listing. What the listing leaves out is asked for: a copy or a delete that pins no version could be
+    /// of another one. `None` if it is gone by then.
+    async fn original(
+        &self,
+        prefix: &KeyPrefix,
+        object: Object,
+    ) -> Result<Option<Original>, StoreError> {
+        let key = object.key().and_then(|key| prefix.below(key));
+        let key = key.ok_or(StoreError::Integrity {
+            detail: "the listing left its prefix".to_owned(),
+        })?;
+        let Ok(etag) = etag("a listing", object.e_tag()) else {
+            return match self.head(&key).await {
+                Ok(head) => Ok(Some(head.original(&key))),
+                Err(StoreError::NotFound) => Ok(None),
+                Err(error) => Err(error),
+            };
+        };
+        let class = object.storage_class().map(|class| class.as_str());
+        Ok(Some(Original {
+            size: content_length("a listing", object.size())?,
+            etag: etag.to_owned(),
+            storage_class: class
+                .filter(|class| *class != "STANDARD")
+                .map(StorageClass::from),
+            key,
+        }))
     }
 }
 

@@ -4,8 +4,8 @@
 //! part of its own unless it is the last, so it is read into the first part's buffer. The old object stays as it is until
 //! the new one is complete: a copy reads, it doesn't move.
 //!
-//! What is kept is proved. All of an object has the object's checksum, where the store has one; of copied ranges the store
-//! is asked how long they are, before the new object becomes visible (see `copied_parts`).
+//! What is kept is proved. All of an object has the object's checksum, where the store has one; a range that has none is
+//! read twice; of copied ranges the store is asked how long they are, before the new object becomes visible (see `copied_parts`).
 
 use std::time::Duration;
 
@@ -101,9 +101,19 @@ async fn keep(
         };
     }
     upload.size = bytes;
-    if bytes != head.size {
-        return Ok(());
+    let is_proved = bytes == head.size && prove_whole(upload, (head, content), &digest)?;
+    if copied < bytes && !is_proved {
+        heeding(source, read_again(upload, head, copied..bytes)).await?;
     }
+    Ok(())
+}
+
+/// Compares all of an object that is kept with what the store says of it; false if there is nothing to compare.
+fn prove_whole(
+    upload: &mut Upload,
+    (head, content): (&Head, &Fingerprint),
+    digest: &Digest,
+) -> Result<bool, StoreError> {
     let told = Answer {
         crc64_nvme: content.crc64_nvme.as_deref(),
         cos_crc64: content.cos_crc64,
@@ -111,19 +121,45 @@ async fn keep(
         encrypted: content.encrypted,
     };
     let method = upload.store.integrity().method();
-    if method != Some(Method::Off)
-        && let Comparison::Differs(kind) = digest.content_is(method, &told)
-    {
-        return Err(StoreError::Integrity {
-            detail: format!(
-                "the store's {kind} of what is kept of the file is not that of what came"
-            ),
-        });
-    }
+    let is_proved = match digest.content_is(method, &told) {
+        _ if method == Some(Method::Off) => false,
+        Comparison::Same => true,
+        Comparison::Unproved => false,
+        Comparison::Differs(kind) => {
+            return Err(StoreError::Integrity {
+                detail: format!(
+                    "the store's {kind} of what is kept of the file is not that of what came"
+                ),
+            });
+        }
+    };
     // combined of what the store said of each part; then no part can be longer or shorter than it should be
     let crc = digest.crc64_nvme(method);
     if method == Some(Method::Crc64Nvme) && crc.is_some() && crc == content.crc64_nvme {
         upload.copies_proved = true;
+    }
+    Ok(is_proved)
+}
+
+/// Reads a range that was read before once more, and compares: no store has a checksum of a range, and what is damaged on
+/// its way once is not damaged in the same way again.
+async fn read_again(
+    upload: &Upload,
+    head: &Head,
+    range: std::ops::Range<u64>,
+) -> Result<(), StoreError> {
+    if upload.store.integrity().method() == Some(Method::Off) {
+        return Ok(());
+    }
+    let version = Version::of(&upload.store, &upload.key, head);
+    let mut again = RangeReader::new(version, range);
+    let mut left = upload.filling.as_ref();
+    while let Some(bytes) = again.next().await? {
+        left = left
+            .strip_prefix(bytes.as_ref())
+            .ok_or_else(|| StoreError::Integrity {
+                detail: "what is kept of the file came in two different ways".to_owned(),
+            })?;
     }
     Ok(())
 }

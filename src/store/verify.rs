@@ -129,6 +129,7 @@ impl Verification {
         }
         let expected = match &mut self.expected {
             Expected::Known(checksum) => Some(*checksum),
+            // a task that could not end has no checksum: the download is as proved as on stores without
             Expected::Asked(asked) => asked.await.unwrap_or_default(),
         };
         match expected {

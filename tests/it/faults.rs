@@ -1,5 +1,9 @@
 //! Faults of the store that one upload meets once: the retries and the proofs get it through.
 
+mod campaign;
+mod dice;
+mod model;
+
 use crate::support::faults::{Answer, Fault};
 use crate::support::{TestGateway, pattern};
 

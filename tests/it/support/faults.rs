@@ -9,6 +9,7 @@
 //! order in which they were given.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What happens to a request instead of what should.
 #[derive(Clone)]
@@ -23,7 +24,19 @@ pub enum Fault {
     LoseRequest,
     /// The store's own answer, changed.
     Edit(Edit),
+    /// A bit of the body flips on its way to the store.
+    CorruptRequest,
+    /// The connection is reset in the middle of the body; the store doesn't get it.
+    CutRequest,
+    /// The store doesn't get it, and nothing comes for so long; then the connection ends.
+    StallRequest(Duration),
+    /// The store does the work, and nothing comes for so long; then the connection ends.
+    StallAnswer(Duration),
+    /// The connection breaks in the middle of the store's own answer.
+    CutAnswer,
 }
+
+type Choice = Box<dyn FnMut(&'static str, &str) -> Option<Fault> + Send>;
 
 type Edit = Arc<dyn Fn(&mut Answer) + Send + Sync>;
 
@@ -39,6 +52,7 @@ pub struct Answer {
 #[derive(Default)]
 pub struct Script {
     rules: Mutex<Vec<Rule>>,
+    choice: Mutex<Option<Choice>>,
 }
 
 struct Rule {
@@ -166,9 +180,15 @@ impl Script {
         Given { script: self, id }
     }
 
+    /// Chooses for each request that meets no rule, by its operation and key.
+    pub fn choose(&self, choose: impl FnMut(&'static str, &str) -> Option<Fault> + Send + 'static) {
+        *self.choice.lock().expect("no panic") = Some(Box::new(choose));
+    }
+
     /// Forgets what has not happened yet.
     pub fn clear(&self) {
         self.rules.lock().expect("no panic").clear();
+        *self.choice.lock().expect("no panic") = None;
     }
 
     /// The fault that a request meets, by its head.
@@ -188,7 +208,9 @@ impl Script {
             rule.left = rule.left.saturating_sub(1);
             return Some(rule.fault.clone());
         }
-        None
+        drop(rules);
+        let mut choice = self.choice.lock().expect("no panic");
+        choice.as_mut().and_then(|choose| choose(operation, &key))
     }
 
     fn change(&self, id: u64, change: impl FnOnce(&mut Rule)) {

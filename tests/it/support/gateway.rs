@@ -154,24 +154,8 @@ impl TestStore {
                 .expect("an address"),
         )
         .await;
-        let hash = cosgate::auth::hash_password(&SecretString::from("secret")).expect("hashes");
-        let own = [
-            "STORAGE__PROVIDER=s3".to_owned(),
-            // its requests would be among those that a scenario counts
-            "UPLOAD__SWEEP=off".to_owned(),
-            format!("STORAGE__BUCKET={BUCKET}"),
-            format!("STORAGE__ENDPOINT=http://{}", proxy.address()),
-            format!("STORAGE__ACCESS_KEY_ID={}", store.access_key_id()),
-            format!(
-                "STORAGE__SECRET_ACCESS_KEY={}",
-                store.secret_access_key().expose_secret()
-            ),
-            format!(
-                "USERS=[{{name: demo, password_hash: '{}'}}]",
-                hash.expose_secret()
-            ),
-        ];
-        let s3 = client(
+        let (own, s3) = settings(
+            &proxy,
             &store.endpoint(),
             store.access_key_id(),
             store.secret_access_key(),
@@ -181,7 +165,26 @@ impl TestStore {
             outside: Some(store),
             _data: data,
         };
-        (store, proxy, own.to_vec())
+        (store, proxy, own)
+    }
+
+    /// As [`Self::behind_proxy`], of a store that runs already, such as SeaweedFS, on an address `http://IP:PORT`. It has
+    /// the bucket.
+    pub async fn elsewhere_behind_proxy(
+        endpoint: &str,
+        access_key_id: &str,
+        secret: &str,
+    ) -> (Self, Proxy, Vec<String>) {
+        let address = endpoint.trim_start_matches("http://").parse();
+        let proxy = Proxy::start(address.expect("an address")).await;
+        let secret = SecretString::from(secret);
+        let (own, s3) = settings(&proxy, endpoint, access_key_id, &secret);
+        let store = TestStore {
+            s3,
+            outside: None,
+            _data: tempfile::tempdir().expect("a temporary directory"),
+        };
+        (store, proxy, own)
     }
 
     /// What the store's keys are, to look for where they must not be.
@@ -391,6 +394,30 @@ pub fn users(entries: &[&str]) -> String {
         .map(|entry| format!("{{{entry}, password_hash: '{hash}'}}"))
         .collect();
     format!("[{}]", entries.join(", "))
+}
+
+/// What makes a gateway use the store at `endpoint` through `proxy`, and a client that looks past both.
+fn settings(
+    proxy: &Proxy,
+    endpoint: &str,
+    access_key_id: &str,
+    secret: &SecretString,
+) -> (Vec<String>, Client) {
+    let hash = cosgate::auth::hash_password(&SecretString::from("secret")).expect("hashes");
+    let own = [
+        "STORAGE__PROVIDER=s3".to_owned(),
+        // its requests would be among those that a scenario counts
+        "UPLOAD__SWEEP=off".to_owned(),
+        format!("STORAGE__BUCKET={BUCKET}"),
+        format!("STORAGE__ENDPOINT=http://{}", proxy.address()),
+        format!("STORAGE__ACCESS_KEY_ID={access_key_id}"),
+        format!("STORAGE__SECRET_ACCESS_KEY={}", secret.expose_secret()),
+        format!(
+            "USERS=[{{name: demo, password_hash: '{}'}}]",
+            hash.expose_secret()
+        ),
+    ];
+    (own.to_vec(), client(endpoint, access_key_id, secret))
 }
 
 fn client(endpoint: &str, access_key_id: &str, secret: &SecretString) -> Client {

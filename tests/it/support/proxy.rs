@@ -27,6 +27,8 @@ struct State {
     /// As many bytes later a bit is flipped on its way from the store; `u64::MAX` for none.
     flip: AtomicU64,
     connections: AtomicU64,
+    /// Each connection of this number is closed as soon as it is made; 0 for none.
+    refused: AtomicU64,
     /// Bodies in each of which a bit is to be flipped on its way to the store.
     corrupt: AtomicU64,
     /// The answer to the next request whose first line has both is lost.
@@ -90,8 +92,10 @@ impl Proxy {
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                shared.connections.fetch_add(1, Ordering::SeqCst);
-                if shared.down.load(Ordering::SeqCst) {
+                let made = shared.connections.fetch_add(1, Ordering::SeqCst);
+                let refused = shared.refused.load(Ordering::SeqCst);
+                let is_refused = refused > 0 && made % refused == 0;
+                if is_refused || shared.down.load(Ordering::SeqCst) {
                     continue;
                 }
                 let state = Arc::clone(&shared);
@@ -191,6 +195,19 @@ impl Proxy {
     /// otherwise.
     pub fn fault(&self, operation: &'static str, fault: Fault) -> Given<'_> {
         self.state.script.add(operation, fault)
+    }
+
+    /// Chooses the fault of each request that no other one is for; see [`Script::choose`].
+    pub fn choose_faults(
+        &self,
+        choose: impl FnMut(&'static str, &str) -> Option<Fault> + Send + 'static,
+    ) {
+        self.state.script.choose(choose);
+    }
+
+    /// One connection in so many is closed as soon as it is made; 0: none.
+    pub fn refuse_one_in(&self, connections: u64) {
+        self.state.refused.store(connections, Ordering::SeqCst);
     }
 
     /// Forgets the faults that have not happened.
@@ -335,9 +352,19 @@ async fn pass_answers(
                 return;
             };
             match fault {
-                Fault::LoseAnswer | Fault::LoseRequest => return,
                 Fault::Answer(other) | Fault::AnswerAfter(other) => answer = other,
                 Fault::Edit(edit) => edit(&mut answer),
+                Fault::StallAnswer(time) => {
+                    tokio::time::sleep(time).await;
+                    return;
+                }
+                Fault::CutAnswer => {
+                    let bytes = answer.to_bytes(is_of_head);
+                    let _ = to_client.write_all(&bytes[..bytes.len() / 2]).await;
+                    return;
+                }
+                // the others end before the store answers
+                _ => return,
             }
             if to_client
                 .write_all(&answer.to_bytes(is_of_head))
@@ -463,9 +490,25 @@ async fn pass_requests(
         if fault.is_some() {
             state.faults.fetch_add(1, Ordering::SeqCst);
         }
+        let mut corrupts = false;
         let refused = match fault {
             None => None,
             Some(Fault::LoseRequest) => Some(End::Closed),
+            Some(Fault::StallRequest(time)) => {
+                let body = &mut (&mut from_client).take(length);
+                let _ = tokio::io::copy_buf(body, &mut tokio::io::sink()).await;
+                tokio::time::sleep(time).await;
+                return End::Closed;
+            }
+            Some(Fault::CutRequest) => {
+                let body = &mut (&mut from_client).take(length / 2);
+                let _ = tokio::io::copy_buf(body, &mut tokio::io::sink()).await;
+                return End::Closed;
+            }
+            Some(Fault::CorruptRequest) => {
+                corrupts = true;
+                None
+            }
             // the connection ends with it, so that nobody waits for what the store never got
             Some(Fault::Answer(mut answer)) => {
                 answer.set("connection", "close");
@@ -496,7 +539,7 @@ async fn pass_requests(
             };
         }
         let body = &mut (&mut from_client).take(length);
-        if length > 0 && length != u64::MAX && state.is_corrupted() {
+        if length > 0 && length != u64::MAX && (corrupts || state.is_corrupted()) {
             let Ok(byte) = body.read_u8().await else {
                 return End::Closed;
             };
