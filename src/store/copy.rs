@@ -115,7 +115,10 @@ impl Store {
                 .copy_whole(&original, key, Some(&head), &Replaces::Any)
                 .await?;
             match etag {
-                None => self.find_described(key, &head).await?,
+                None => {
+                    let found = self.within_look(self.find_described(key, &head)).await;
+                    found.map_err(|failure| unknown("CopyObject", failure))?
+                }
                 etag => etag,
             }
         };

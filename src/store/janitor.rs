@@ -4,8 +4,10 @@
 //! carry the mark: the parts of this program are a few bytes larger than a round number (see [`is_marked`]), and
 //! the janitor touches only uploads that have such a part, unless it is told to sweep all. Every upload's first part that
 //! the store acknowledges has the mark: a last part waits for another one, and of a file that is continued a range of a
-//! marked size is copied first. An upload without any part costs nothing; it is aborted if it was begun as this program
-//! begins them (CRC-64/NVME of the full object), and left alone on stores without that checksum.
+//! marked size is copied first. An upload without any part is aborted if it was begun as this program begins them (CRC-64/NVME
+//! of the full object). Some stores don't list how uploads were begun (SeaweedFS): there all that have no part after so long
+//! are aborted, as nothing but an id is lost. Which kind of store it is, the janitor finds out with an upload of its own,
+//! when there is one in question.
 //!
 //! Any number of replicas may sweep: what matters is when the last part arrived, so no upload that still moves is stale,
 //! and to abort what another replica has just aborted is no error.
@@ -19,9 +21,12 @@ use tracing::{debug, info, warn};
 
 use crate::config::Sweep;
 use crate::store::client::Store;
+use crate::store::conditions::Replaces;
 use crate::store::error::{Chain, StoreError};
+use crate::store::key::Home;
 use crate::store::metadata::system_time;
 use crate::store::parts::is_marked;
+use crate::store::path::VirtualPath;
 use crate::store::url_encoding::Decoder;
 
 /// Pages of uploads that one sweep reads at most (1,000 uploads each); the next sweep reads on from the beginning, when
@@ -76,7 +81,7 @@ async fn sweep_once(
         .checked_sub(stale_after)
         .unwrap_or(SystemTime::UNIX_EPOCH);
     let mut marker = (None, None);
-    let mut aborted = 0;
+    let (mut aborted, mut lists) = (0, None);
     for _ in 0..MAX_PAGES {
         let request = store
             .client()
@@ -93,7 +98,7 @@ async fn sweep_once(
             .map_err(|error| StoreError::from_sdk("ListMultipartUploads", error))?;
         decode(&mut page);
         for upload in page.uploads() {
-            match abort_if_stale(store, upload, sweep, stale_before).await {
+            match abort_if_stale(store, prefix, upload, sweep, stale_before, &mut lists).await {
                 Ok(true) => aborted += 1,
                 // completed or aborted meanwhile by somebody else
                 Ok(false) | Err(StoreError::NotFound) => {}
@@ -129,11 +134,14 @@ fn decode(page: &mut ListMultipartUploadsOutput) {
     }
 }
 
+/// `lists`: whether the store lists how uploads were begun, once that is known.
 async fn abort_if_stale(
     store: &Store,
+    prefix: &str,
     upload: &MultipartUpload,
     sweep: Sweep,
     stale_before: SystemTime,
+    lists: &mut Option<bool>,
 ) -> Result<bool, StoreError> {
     let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else {
         return Ok(false);
@@ -172,7 +180,16 @@ async fn abort_if_stale(
         }
     }
     if sweep == Sweep::Own && !marked && !(parts == 0 && is_like_ours) {
-        return Ok(false);
+        if parts > 0 || upload.checksum_algorithm().is_some() {
+            return Ok(false);
+        }
+        let known = match *lists {
+            Some(known) => known,
+            None => lists_checksums(store, prefix, key).await?,
+        };
+        if *lists.insert(known) {
+            return Ok(false);
+        }
     }
     let request = store
         .client()
@@ -187,4 +204,23 @@ async fn abort_if_stale(
     store.requests().swept();
     info!(key, upload_id = id, "stale multipart upload aborted");
     Ok(true)
+}
+
+/// Begins an upload, looks how it is listed, and aborts it. True unless the store has shown that it lists nothing of it.
+async fn lists_checksums(store: &Store, prefix: &str, key: &str) -> Result<bool, StoreError> {
+    let home = Home::new(prefix, &VirtualPath::root(), usize::MAX);
+    let Some(key) = home.root().below(key) else {
+        return Ok(true);
+    };
+    let mut probe = store.begin_multipart(&key, Replaces::Any, None).await?;
+    let list = store.client().list_multipart_uploads();
+    let list = list.bucket(store.bucket()).prefix(key.as_str());
+    let page = list.encoding_type(EncodingType::Url).send().await;
+    let listed = page.map(|page| {
+        let mut uploads = page.uploads().iter();
+        let found = uploads.find(|upload| upload.upload_id() == Some(probe.id()));
+        found.is_none_or(|found| found.checksum_algorithm().is_some())
+    });
+    probe.try_abort().await?;
+    listed.map_err(|error| StoreError::from_sdk("ListMultipartUploads", error))
 }

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::integrity::in_front_of;
 use crate::support::cos::CosDouble;
+use crate::support::faults::Fault;
 use crate::support::gateway::BUCKET;
 use crate::support::{TestGateway, TestStore, eventually, pattern};
 
@@ -202,6 +203,34 @@ async fn the_first_part_that_the_store_has_marks_the_upload() {
         drop(hold);
     });
     assert_eq!(reply.code, 226);
+}
+
+#[tokio::test]
+async fn where_uploads_are_listed_without_checksums_all_that_have_no_part_are_swept() {
+    let settings = ["UPLOAD__SWEEP=own", "UPLOAD__STALE_AFTER=1s"];
+    let (gateway, proxy) = TestGateway::behind_proxy(&settings).await;
+    let without = Fault::edit(|answer| {
+        let mut text = String::from_utf8_lossy(&answer.body).into_owned();
+        for name in ["ChecksumAlgorithm", "ChecksumType"] {
+            while let Some((before, rest)) = text.split_once(&format!("<{name}>")) {
+                let (_, after) = rest.split_once(&format!("</{name}>")).expect("its end");
+                text = format!("{before}{after}");
+            }
+        }
+        answer.body = text.into_bytes();
+    });
+    proxy.fault("ListMultipartUploads", without).always();
+    let begin = gateway.s3().create_multipart_upload().bucket(BUCKET);
+    let begun = begin
+        .key("died")
+        .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        .checksum_type(ChecksumType::FullObject);
+    begun.send().await.expect("begun");
+    gateway.begin_multipart("theirs", 1000).await;
+    eventually("what has no part is swept", || async {
+        gateway.unfinished_keys().await == ["theirs"]
+    })
+    .await;
 }
 
 #[tokio::test]
