@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::admin::readiness::Readiness;
 use crate::auth::{HashError, Users, UsersError, hash_password, random_password};
-use crate::config::{Config, MasqueradeAddress, Provider, StaticCredentials, User};
+use crate::config::{Config, MasqueradeAddress, MemoryLimit, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
 use crate::ftp::connections::ControlConnections;
@@ -31,6 +31,7 @@ use crate::reload::{Reload, Watched};
 use crate::store::Store;
 use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
+use crate::store::follow::{Followed, follow_memory_limit};
 use crate::store::janitor;
 use crate::{admin, kubernetes, store};
 
@@ -169,6 +170,15 @@ impl Gateway {
             config.sessions.max,
         )
         .await?;
+        tokio::spawn(follow_memory_limit(
+            store.clone(),
+            Followed {
+                limit: MemoryLimit::default(),
+                upload: config.upload.follows_memory_limit,
+                download: config.download.follows_memory_limit,
+            },
+            stop.clone(),
+        ));
         let users = Arc::new(Users::new(&config, store.clone())?);
         let (swept, base) = (Arc::clone(&users), store.clone());
         tokio::spawn(janitor::run(

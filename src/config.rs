@@ -75,6 +75,7 @@ pub use events::{EventSink, EventType, Events};
 pub use files::{Ascii, Times};
 pub use keys::{Fallback, Key, Kind, markdown_rows, table};
 pub use links::DOCTOR_PASSWORD;
+pub use memory::{MemoryLimit, default_budget};
 pub use print::Loaded;
 pub use schema::*;
 pub use site::Common;
@@ -116,7 +117,7 @@ pub fn parse_masquerade_address(text: &str) -> Result<MasqueradeAddress, String>
 
 /// The memory that this process's container may use, in bytes, if it is limited.
 pub fn memory_limit() -> Option<u64> {
-    memory::limit()
+    MemoryLimit::default().read()
 }
 
 /// A port or a range `FROM-TO`, never 0, or what is wrong with it.

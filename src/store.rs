@@ -21,6 +21,7 @@ pub mod error;
 pub mod escape;
 pub mod examine;
 mod fingerprint;
+pub mod follow;
 pub mod hashes;
 pub mod integrity;
 pub mod janitor;

@@ -369,7 +369,7 @@ const TABLE: &[Key] = &[
         "Size of the first parts of an upload; 5 MiB to 5 GiB, with `cos` from 1 MiB."),
     key("upload.concurrency", Count(1, 64), Is("4"),
         "Parts sent at a time, per upload."),
-    key("upload.memory_budget", Size, Derived("a quarter of the container's memory limit, at least 64 MiB; 256 MiB without a limit"),
+    key("upload.memory_budget", Size, Derived("a quarter of the container's memory limit, also as that changes, at least 64 MiB; 256 MiB without a limit"),
         "Memory for the parts of all uploads together; at least two parts."),
     key("upload.stall_timeout", Duration, Is("2m"),
         "An upload whose client sends nothing for this time is given up."),

@@ -1,10 +1,10 @@
 //! How much memory this container may use.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Budget for upload parts, and again for what downloads read ahead, where none is configured; `limit` is the container's
 /// memory.
-pub(super) fn default_budget(limit: Option<u64>) -> u64 {
+pub fn default_budget(limit: Option<u64>) -> u64 {
     match limit {
         // A quarter for uploads, one for downloads; half stays for connections, TLS and the allocator.
         Some(bytes) => (bytes / 4).max(64 * MIB),
@@ -12,13 +12,36 @@ pub(super) fn default_budget(limit: Option<u64>) -> u64 {
     }
 }
 
-/// The memory limit of this process's control group, in bytes.
-pub(super) fn limit() -> Option<u64> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    limit_under(Path::new("/sys/fs/cgroup"), &own)
+/// Where the memory limit of a control group is read.
+#[derive(Debug, Clone)]
+pub struct MemoryLimit {
+    /// The mounted control groups.
+    pub root: PathBuf,
+    /// The file that names the process's own group, as `/proc/self/cgroup` does (cgroups(7)).
+    pub own: PathBuf,
 }
 
-/// As [`limit`], with `root` as the mounted control groups and `own` as `/proc/self/cgroup`.
+impl Default for MemoryLimit {
+    /// That of this process.
+    fn default() -> Self {
+        MemoryLimit {
+            root: PathBuf::from("/sys/fs/cgroup"),
+            own: PathBuf::from("/proc/self/cgroup"),
+        }
+    }
+}
+
+impl MemoryLimit {
+    /// The limit as it is now, in bytes; none without one. It changes while the process runs where a pod is resized in place
+    /// (Kubernetes 1.35). Files of the kernel's own, so this does not wait.
+    pub fn read(&self) -> Option<u64> {
+        // without the file the process's group is taken to be the root of what is mounted
+        let own = std::fs::read_to_string(&self.own).unwrap_or_default();
+        limit_under(&self.root, &own)
+    }
+}
+
+/// As [`MemoryLimit::read`], with `root` as the mounted control groups and `own` as the text of `/proc/self/cgroup`.
 fn limit_under(root: &Path, own: &str) -> Option<u64> {
     // Lines are `ID:CONTROLLERS:PATH`; in version 2 there is one, and it names no controller.
     let group = |wanted: fn(&str) -> bool| {

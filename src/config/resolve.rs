@@ -13,8 +13,8 @@ use super::reader::Reader;
 use super::sources::Sources;
 use super::storage::{self, Limits};
 use super::{
-    Active, Admin, Config, Download, Drain, Log, LogFormat, Sessions, StoreOutage, Upload, auth,
-    cluster, events, files, memory, passive, tls, users,
+    Active, Admin, Config, Download, Drain, Log, LogFormat, MemoryLimit, Sessions, StoreOutage,
+    Upload, auth, cluster, events, files, memory, passive, tls, users,
 };
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
@@ -218,6 +218,7 @@ fn upload(read: &mut Reader, limits: &Limits) -> Upload {
         min_part_size,
         concurrency: as_usize(read.count("upload.concurrency")),
         memory_budget: memory_budget(read, min_part_size),
+        follows_memory_limit: !read.is_set("upload.memory_budget"),
         stall_timeout: read.duration("upload.stall_timeout"),
         overwrite: read.value("upload.overwrite", parse::switch),
         storage_class: read.optional("upload.storage_class", parse::storage_class),
@@ -263,6 +264,7 @@ fn download(read: &mut Reader) -> Download {
         chunk_size,
         read_ahead: read.size("download.read_ahead"),
         memory_budget: budget(read, "download.memory_budget"),
+        follows_memory_limit: !read.is_set("download.memory_budget"),
         stall_timeout: read.duration("download.stall_timeout"),
     }
 }
@@ -270,7 +272,7 @@ fn download(read: &mut Reader) -> Download {
 /// What is configured, or a part of the memory there is.
 fn budget(read: &mut Reader, key: &'static str) -> u64 {
     read.optional(key, parse::size).unwrap_or_else(|| {
-        let budget = memory::default_budget(memory::limit());
+        let budget = memory::default_budget(MemoryLimit::default().read());
         if read.is_sound(key) {
             read.settle(key, &size_text(budget));
         }

@@ -409,6 +409,8 @@ pub struct Upload {
     pub concurrency: usize,
     /// Memory for the parts of all uploads, in bytes; at least two parts.
     pub memory_budget: u64,
+    /// Nobody set that: it follows the container's memory limit.
+    pub follows_memory_limit: bool,
     /// A client that sends nothing for this long has stalled; 1 ms to 7 days.
     pub stall_timeout: Duration,
     /// What becomes of an upload that breaks off after its first byte.
@@ -458,6 +460,8 @@ pub struct Download {
     pub read_ahead: u64,
     /// The same for all downloads together, in bytes.
     pub memory_budget: u64,
+    /// Nobody set that: it follows the container's memory limit.
+    pub follows_memory_limit: bool,
     /// A client that takes nothing for this long has stalled; 1 ms to 7 days.
     pub stall_timeout: Duration,
 }

@@ -68,7 +68,7 @@ pub struct Budget {
     /// How many have waited for longer than [`LACK`].
     lacking: watch::Sender<usize>,
     wait: Duration,
-    total: u64,
+    largest_part: u64,
     waits: AtomicU64,
     waited_micros: AtomicU64,
 }
@@ -81,6 +81,10 @@ struct State {
     reserve: u64,
     /// Bytes of the reserve, free or not.
     whole_reserve: u64,
+    /// The most bytes that can be granted.
+    total: u64,
+    /// Bytes of small, shared area and reserve that are still held, and are gone when they come back: the budget was lowered.
+    owed: [u64; 3],
     /// Bytes of each user in the shared area and the reserve.
     held: HashMap<Holder, u64>,
     places: HashMap<u64, Place>,
@@ -193,14 +197,15 @@ impl Drop for Waiting<'_> {
 impl Budget {
     /// `total` bytes at most; `largest_part` bytes must fit the reserve; `wait` bounds each wait for memory.
     pub fn new(total: u64, largest_part: u64, wait: Duration) -> Arc<Self> {
-        let reserve = largest_part.max(total / 2).min(total);
-        let small = (total / 8).min(total - reserve);
+        let [small, shared, reserve] = areas(total, largest_part);
         Arc::new(Budget {
             state: Mutex::new(State {
                 small,
-                shared: total - reserve - small,
+                shared,
                 reserve,
                 whole_reserve: reserve,
+                total,
+                owed: [0; 3],
                 held: HashMap::new(),
                 places: HashMap::new(),
                 line: VecDeque::new(),
@@ -208,7 +213,7 @@ impl Budget {
             }),
             lacking: watch::Sender::new(0),
             wait,
-            total,
+            largest_part,
             waits: AtomicU64::new(0),
             waited_micros: AtomicU64::new(0),
         })
@@ -216,13 +221,41 @@ impl Budget {
 
     /// The most bytes that can be granted.
     pub fn total(&self) -> u64 {
-        self.total
+        self.state().total
+    }
+
+    /// Makes it `total` bytes, at least the two parts that [`Budget::new`] wants. More are there at once; less as what is held
+    /// beyond comes back: until then nothing of it is granted again.
+    pub fn set_total(self: &Arc<Self>, total: u64) {
+        let mut state = self.state();
+        let before = areas(state.total, self.largest_part);
+        let after = areas(total, self.largest_part);
+        let State {
+            small,
+            shared,
+            reserve,
+            owed,
+            ..
+        } = &mut *state;
+        let free = [small, shared, reserve].into_iter().zip(owed);
+        for ((free, owed), (before, after)) in free.zip(before.into_iter().zip(after)) {
+            if after >= before {
+                receive(free, owed, after - before);
+            } else {
+                let now = (before - after).min(*free);
+                *free -= now;
+                *owed += before - after - now;
+            }
+        }
+        (state.total, state.whole_reserve) = (total, after[2]);
+        self.serve(state);
     }
 
     /// Bytes granted at this moment.
     pub fn used(&self) -> u64 {
         let state = self.state();
-        self.total - state.small - state.shared - state.reserve
+        let free = state.small + state.shared + state.reserve;
+        state.total + state.owed.iter().sum::<u64>() - free
     }
 
     /// How often somebody had to wait, and how long in all; waits that are over.
@@ -309,6 +342,20 @@ impl Budget {
         // to give back takes the lock
         drop(unwanted);
     }
+}
+
+/// How many bytes of a budget are small, shared area and reserve.
+fn areas(total: u64, largest_part: u64) -> [u64; 3] {
+    let reserve = largest_part.max(total / 2).min(total);
+    let small = (total / 8).min(total - reserve);
+    [small, total - reserve - small, reserve]
+}
+
+/// Adds bytes to what is free, after what is owed.
+fn receive(free: &mut u64, owed: &mut u64, bytes: u64) {
+    let paid = bytes.min(*owed);
+    *owed -= paid;
+    *free += bytes - paid;
 }
 
 impl State {
@@ -419,12 +466,12 @@ impl State {
     fn give_back(&mut self, holder: Holder, area: Area, bytes: u64) {
         match area {
             Area::Small => {
-                self.small += bytes;
+                receive(&mut self.small, &mut self.owed[0], bytes);
                 return;
             }
-            Area::Shared => self.shared += bytes,
+            Area::Shared => receive(&mut self.shared, &mut self.owed[1], bytes),
             Area::Reserve(id) => {
-                self.reserve += bytes;
+                receive(&mut self.reserve, &mut self.owed[2], bytes);
                 self.places.remove(&id);
             }
         }

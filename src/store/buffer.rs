@@ -69,7 +69,7 @@ impl Buffers {
     }
 
     /// What bounds them.
-    pub fn budget(&self) -> &Budget {
+    pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 

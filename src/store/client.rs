@@ -312,6 +312,15 @@ impl Store {
         (self.0.buffers.budget().total(), self.0.read_ahead.total())
     }
 
+    /// Sets the most bytes of part buffers, raised to what the largest part needs, and of chunks read ahead; returns what holds.
+    pub fn set_memory_limits(&self, upload: u64, download: u64) -> (u64, u64) {
+        let plan = &self.0.settings.plan;
+        let upload = upload.max(plan.largest() + plan.smallest());
+        self.0.buffers.budget().set_total(upload);
+        self.0.read_ahead.set_total(download);
+        (upload, download)
+    }
+
     /// How often uploads have waited for buffer memory, and how long in all.
     pub fn memory_waits(&self) -> (u64, Duration) {
         self.0.buffers.budget().waits()

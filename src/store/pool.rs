@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes that are shared by all downloads of the process.
 #[derive(Debug)]
 pub struct Pool {
-    total: u64,
+    total: AtomicU64,
     used: AtomicU64,
 }
 
@@ -23,14 +23,19 @@ impl Pool {
     /// `total` bytes at most.
     pub fn new(total: u64) -> Arc<Self> {
         Arc::new(Pool {
-            total,
+            total: AtomicU64::new(total),
             used: AtomicU64::new(0),
         })
     }
 
     /// The most bytes that can be taken.
     pub fn total(&self) -> u64 {
-        self.total
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Makes it `total` bytes. What is held beyond stays until it comes back.
+    pub fn set_total(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
     }
 
     /// Bytes taken at this moment.
@@ -40,12 +45,12 @@ impl Pool {
 
     /// Leave to hold `bytes`, if that much is free at this moment.
     pub fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Share> {
-        self.take_up_to(bytes, self.total)
+        self.take_up_to(bytes, self.total())
     }
 
     /// The same for what only makes a transfer faster: it leaves a quarter of the pool to those who begin.
     pub fn try_take_ahead(self: &Arc<Self>, bytes: u64) -> Option<Share> {
-        self.take_up_to(bytes, self.total - self.total / 4)
+        self.take_up_to(bytes, self.total() - self.total() / 4)
     }
 
     fn take_up_to(self: &Arc<Self>, bytes: u64, most: u64) -> Option<Share> {

@@ -41,6 +41,7 @@ mod outcomes;
 mod protection;
 mod races;
 mod readiness;
+mod resized;
 mod restart;
 mod retries;
 mod sessions;

@@ -176,3 +176,31 @@ fn what_is_not_filled_can_be_given_back_but_for_a_place() {
     others[place].shrink(MIB);
     assert_eq!(others[place].bytes(), bytes);
 }
+
+#[test]
+fn a_lowered_budget_takes_nothing_that_is_held_and_grants_no_more_until_it_is_back() {
+    let budget = Budget::new(64 * MIB, PART, SWIFT);
+    let held: Vec<Grant> = (0..6)
+        .map(|number| filled(&budget, user(number), PART, swift))
+        .collect();
+    let used = budget.used();
+    assert!(used > 24 * MIB, "{used}");
+    budget.set_total(16 * MIB);
+    assert_eq!((budget.total(), budget.used()), (16 * MIB, used));
+    let mut more = budget.grant(user(9));
+    assert!(!more.try_grow(swift(MIB)) || more.bytes() < MIB);
+    drop((held, more));
+    assert_eq!(budget.used(), 0);
+    // and so much is there now, and no more
+    let held: Vec<Grant> = (0..20)
+        .map(|number| filled(&budget, user(number), PART, swift))
+        .collect();
+    assert!(budget.used() > PART && budget.used() <= 16 * MIB);
+    budget.set_total(64 * MIB);
+    let more: Vec<Grant> = (20..40)
+        .map(|number| filled(&budget, user(number), PART, swift))
+        .collect();
+    assert!(budget.used() > 16 * MIB && budget.used() <= 64 * MIB);
+    drop((held, more));
+    assert_eq!((budget.total(), budget.used()), (64 * MIB, 0));
+}
