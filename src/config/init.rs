@@ -281,7 +281,8 @@ mod tests {
 
     #[test]
     fn what_check_config_would_refuse_is_refused_with_its_option() {
-        let cases: [(&str, fn(&mut Wishes)); 6] = [
+        type Change = fn(&mut Wishes);
+        let cases: [(&str, Change); 6] = [
             ("--bucket", |it| it.bucket = Some("files".to_owned())),
             ("--region", |it| it.region = Some("a b".to_owned())),
             ("--endpoint", |it| it.endpoint = Some("nowhere".to_owned())),
