@@ -177,7 +177,10 @@ impl Store {
             .try_delete_version(key, etag, looked, &mut may_be_done)
             .await;
         match deleted {
-            Err(error @ StoreError::Unavailable { .. }) if may_be_done => {
+            // also after an answer to a HEAD between two attempts that says too little
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Integrity { .. }))
+                if may_be_done =>
+            {
                 let found = self.within_look(self.head(key)).await;
                 match (found, error) {
                     (Err(StoreError::NotFound), _) => Ok(Removal::Done),
