@@ -23,6 +23,8 @@ pub(super) struct Visitor<'a> {
     pub trust: Option<&'a Trust>,
     /// What data connections have been found to work; EPSV first, as most clients do it.
     pub ways: Vec<Way>,
+    /// Passive ports that were tried, and what came of it.
+    pub ports: BTreeMap<u16, Result<(), Unreachable>>,
     /// STOR was sent, and nothing has said how it ended: the gateway may still be storing.
     pub storing: bool,
     /// The certificate of the control connection.
@@ -105,6 +107,7 @@ impl Visitor<'_> {
             (_, Some(Ok(()))) => self.ways.push(Way::PassiveAtControl),
             _ => {}
         }
+        self.ports.insert(told.1, at_control.unwrap_or(there));
         let verdict = judge(&Tried {
             told,
             control,
@@ -125,8 +128,10 @@ impl Visitor<'_> {
             return (Some(()), Verdict::failed(finding, NO_PORT));
         };
         let address = (self.control.peer.ip(), port);
-        let verdict = match connect_data(address, CONNECT_WITHIN).await {
-            Ok(_) => {
+        let connected = connect_data(address, CONNECT_WITHIN).await.map(drop);
+        self.ports.insert(port, connected);
+        let verdict = match connected {
+            Ok(()) => {
                 self.ways.insert(0, Way::Extended);
                 Verdict::ok(format!("told port {port}, and it connects"))
             }
@@ -141,7 +146,8 @@ impl Visitor<'_> {
     /// As many passive ports as the gateway gives in a row, for `within` at most.
     pub async fn ports(&mut self, within: Duration) -> Found<()> {
         let ends = Instant::now() + within;
-        let mut tried: BTreeMap<u16, Result<(), Unreachable>> = BTreeMap::new();
+        // those of PASV and EPSV count, too: the gateway does not give a port again whose connection did not come
+        let mut tried = std::mem::take(&mut self.ports);
         let mut nothing_new = 0;
         let way = self.ways.first().copied().unwrap_or(Way::Extended);
         for _ in 0..PORTS_ASKED {

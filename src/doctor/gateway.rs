@@ -1,5 +1,6 @@
 //! A running gateway, examined from where clients stand.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::data::{Upload, Visitor, judge_handshake};
@@ -112,6 +113,7 @@ async fn visit_all(
         control,
         trust: private.then_some(trust),
         ways: Vec::new(),
+        ports: BTreeMap::new(),
         storing: false,
         shown,
         insecure: target.insecure,

@@ -72,11 +72,17 @@ impl Consumer {
 }
 
 async fn take(State(consumer): State<Consumer>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let mut inner = consumer.inner();
-    inner.asked += 1;
-    if !inner.answers.is_empty() {
-        return inner.answers.remove(0);
+    let refusal = {
+        let mut inner = consumer.inner();
+        inner.asked += 1;
+        (!inner.answers.is_empty()).then(|| inner.answers.remove(0))
+    };
+    if let Some(refusal) = refusal {
+        // longer than the shortest time that a scenario gives an event
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        return refusal;
     }
+    let mut inner = consumer.inner();
     inner
         .taken
         .push(serde_json::from_slice(&body).expect("JSON"));
