@@ -368,7 +368,7 @@ impl Session<'_> {
         let reply = self.ftp.command(&line).await;
         self.note(&line, &reply);
         self.model
-            .settle(&name, &[old.clone()], &self.context)
+            .settle(&name, std::slice::from_ref(&old), &self.context)
             .await;
         if old.is_none() {
             assert!(reply.code >= 400, "{}", self.context);

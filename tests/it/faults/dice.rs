@@ -76,7 +76,7 @@ fn fault(dice: &mut Dice) -> Fault {
         24 => Fault::refuse_after(200, "InternalError"),
         25 => Fault::refuse(200, "InternalError"),
         26 => Fault::AnswerAfter(Answer::empty(200)),
-        27..29 => Fault::edit(|answer| another_tag(answer)),
+        27..29 => Fault::edit(another_tag),
         29..31 => Fault::edit(|answer| answer.set("x-amz-checksum-crc64nvme", "AAAAAAAAAAE=")),
         // half of an XML document, or of an object; with a fitting length
         31 => Fault::edit(|answer| answer.body.truncate(answer.body.len() / 2)),

@@ -94,7 +94,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let made = shared.connections.fetch_add(1, Ordering::SeqCst);
                 let refused = shared.refused.load(Ordering::SeqCst);
-                let is_refused = refused > 0 && made % refused == 0;
+                let is_refused = refused > 0 && made.is_multiple_of(refused);
                 if is_refused || shared.down.load(Ordering::SeqCst) {
                     continue;
                 }
