@@ -1,6 +1,5 @@
 //! The command line.
 
-mod allocator;
 mod doctor;
 mod first_steps;
 mod init;
@@ -191,7 +190,6 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(source: Source) -> Result<(), Failure> {
-    allocator::settle();
     let loaded = config::load(source.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
