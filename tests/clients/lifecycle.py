@@ -10,8 +10,7 @@ from drivers import Ftplib
 from gateway import PASSWORD, expect_no_panic
 from support import environment, expect, expect_equal, free_ports, indented, make_file, run, scratch, sha256, wait_until
 
-# An idle gateway has nothing to wait for, but
-# a session that was active lately goes on for drain.idle, 5 s
+# An idle gateway has nothing to wait for, but a session that was active lately goes on for drain.idle, 5 s.
 STOP_SECONDS = 15
 
 
