@@ -305,7 +305,7 @@ const TABLE: &[Key] = &[
         "Control connections in all; one more is answered with 421. Fewer where the limit of file descriptors is too low for so many."),
     key("sessions.max_per_ip", Count(1, 1_000_000), Is("250"),
         "Control connections from one client address (IPv6: from one /64 network)."),
-    key("sessions.max_unauthenticated_per_ip", Count(1, 1_000_000), Is("100"),
+    key("sessions.max_unauthenticated_per_ip", Count(1, 1_000_000), Derived("a fifth of `sessions.max`, at most 100"),
         "Those of them that have not logged in yet; one more is answered with 421."),
     key("sessions.idle_timeout", Duration, Is("10m"),
         "A session without a command or a transfer is closed after this time."),

@@ -323,11 +323,14 @@ impl Reader {
 
     /// A whole number, with the bounds that the table states.
     pub fn count(&mut self, path: &'static str) -> u64 {
-        let (min, max) = match keys::find(path).map(|key| key.kind) {
-            Some(Kind::Count(min, max)) => (min, max),
-            _ => (0, u64::MAX),
-        };
+        let (min, max) = count_range(path);
         self.value(path, |text| parse::count(text, min, max))
+    }
+
+    /// The number at `path`, within the range of the table; none where it is not set or was refused.
+    pub fn optional_count(&mut self, path: &'static str) -> Option<u64> {
+        let (min, max) = count_range(path);
+        self.optional(path, |text| parse::count(text, min, max))
     }
 
     /// Reports the value that `path` has as refused.
@@ -464,6 +467,14 @@ impl std::fmt::Display for Origin {
             Self::Default => DEFAULT,
             Self::File(name) | Self::Variable(name) => name,
         })
+    }
+}
+
+/// The range that the table gives the number at `path`.
+fn count_range(path: &str) -> (u64, u64) {
+    match keys::find(path).map(|key| key.kind) {
+        Some(Kind::Count(min, max)) => (min, max),
+        _ => (0, u64::MAX),
     }
 }
 

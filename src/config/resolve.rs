@@ -172,12 +172,24 @@ fn implicit_conflicts(
 /// Addresses that nearly anybody has at hand.
 const FEW_ADDRESSES: usize = 4;
 
+/// The default of `sessions.max_unauthenticated_per_ip` where `sessions.max` is large.
+const MOST_UNAUTHENTICATED: usize = 100;
+
 fn sessions(read: &mut Reader) -> Sessions {
     const WITHOUT_LOGIN: &str = "sessions.max_unauthenticated_per_ip";
+    let max = as_usize(read.count("sessions.max"));
+    let max_unauthenticated_per_ip = match read.optional_count(WITHOUT_LOGIN) {
+        Some(count) => as_usize(count),
+        None => {
+            let share = Sessions::unauthenticated_share(max).min(MOST_UNAUTHENTICATED);
+            read.settle(WITHOUT_LOGIN, &share.to_string());
+            share
+        }
+    };
     let sessions = Sessions {
-        max: as_usize(read.count("sessions.max")),
+        max,
         max_per_ip: as_usize(read.count("sessions.max_per_ip")),
-        max_unauthenticated_per_ip: as_usize(read.count(WITHOUT_LOGIN)),
+        max_unauthenticated_per_ip,
         idle_timeout: read.duration("sessions.idle_timeout"),
         login_timeout: read.duration("sessions.login_timeout"),
     };

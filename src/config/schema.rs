@@ -230,6 +230,14 @@ pub struct Sessions {
     pub login_timeout: Duration,
 }
 
+impl Sessions {
+    /// The share of `max` sessions that one network may hold without a login, at least 1: a fifth, so that four addresses
+    /// that never log in leave a place for somebody else.
+    pub fn unauthenticated_share(max: usize) -> usize {
+        (max / 5).max(1)
+    }
+}
+
 /// Which kind of store holds the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {

@@ -91,10 +91,18 @@ impl Refusal {
 impl ControlConnections {
     /// None yet, within the limits of `sessions` and of `descriptors`.
     pub fn new(sessions: &Sessions, descriptors: &Descriptors) -> Arc<Self> {
+        let max = sessions.max.min(descriptors.sessions);
+        let max_unauthenticated = if max < sessions.max {
+            // chosen for more sessions than the descriptors are enough for
+            let share = Sessions::unauthenticated_share(max);
+            sessions.max_unauthenticated_per_ip.min(share)
+        } else {
+            sessions.max_unauthenticated_per_ip
+        };
         Arc::new(ControlConnections {
-            max: sessions.max.min(descriptors.sessions),
+            max,
             max_per_network: sessions.max_per_ip,
-            max_unauthenticated: sessions.max_unauthenticated_per_ip,
+            max_unauthenticated,
             refused_from: descriptors.refused_from(),
             counts: Mutex::default(),
             serial: AtomicU64::new(0),
@@ -218,6 +226,24 @@ mod tests {
         assert_eq!(connections.lock().by_network[&from].unauthenticated, 1);
         drop(third);
         assert_eq!(connections.count(), 0);
+    }
+
+    #[test]
+    fn four_addresses_that_never_log_in_leave_a_place_by_default() {
+        for (max, descriptors) in [(1000, 100_000), (400, 100_000), (10, 100_000), (1000, 1024)] {
+            let max_set = "COSGATE_SESSIONS__MAX".to_owned();
+            let env = std::iter::once((max_set, max.to_string()));
+            let config = crate::config::load_from(None, env).expect("valid").config;
+            let limits = Descriptors::of(&config, descriptors);
+            let connections = ControlConnections::new(&config.sessions, &limits);
+            let mut held = Vec::new();
+            for host in 1..=4 {
+                let from = IpAddr::from([192, 0, 2, host]);
+                held.extend(std::iter::from_fn(|| connections.admit(from, 10).ok()));
+            }
+            let other = connections.admit(address("198.51.100.1"), 10);
+            assert!(other.is_ok(), "{max}, {descriptors}: {} held", held.len());
+        }
     }
 
     #[test]

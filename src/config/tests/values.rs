@@ -240,7 +240,14 @@ fn few_addresses_that_can_hold_all_sessions_are_warned_of() {
     let without_login = "SESSIONS__MAX_UNAUTHENTICATED_PER_IP";
     for (settings, is_warned) in [
         (vec!["SESSIONS__MAX=1000".to_owned()], false),
-        (vec!["SESSIONS__MAX=400".to_owned()], true),
+        (vec!["SESSIONS__MAX=400".to_owned()], false),
+        (
+            vec![
+                "SESSIONS__MAX=400".to_owned(),
+                format!("{without_login}=100"),
+            ],
+            true,
+        ),
         (
             vec![
                 "SESSIONS__MAX=400".to_owned(),
