@@ -17,7 +17,6 @@
 //!    │        users.rs, events.rs, memory.rs) ──> Config (schema.rs)
 //!    │
 //! print.rs    what `cosgate check-config` prints
-//! import.rs   the configuration of COS FTP Server, turned into one for cosgate
 //! init.rs     a first configuration
 //! ```
 //!
@@ -40,13 +39,12 @@ mod endpoint;
 mod error;
 mod events;
 mod files;
-pub mod import;
 pub mod init;
-mod keys;
+pub(crate) mod keys;
 mod links;
 mod memory;
-mod names;
-mod parse;
+pub(crate) mod names;
+pub(crate) mod parse;
 mod passive;
 mod print;
 mod reader;
@@ -58,7 +56,8 @@ mod sources;
 mod storage;
 mod tls;
 mod users;
-mod yaml;
+pub(crate) mod yaml;
+pub(crate) mod yaml_text;
 
 #[cfg(test)]
 mod tests;
@@ -69,6 +68,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub(crate) use credentials::is_role_name;
+pub(crate) use endpoint::Endpoint;
 pub(crate) use error::printable;
 pub use error::{ConfigError, Problem};
 pub use events::{EventSink, EventType, Events};
@@ -79,7 +79,8 @@ pub use memory::{MemoryLimit, default_budget};
 pub use print::Loaded;
 pub use schema::*;
 pub use site::Common;
-pub(crate) use storage::is_reached_in_private;
+pub(crate) use site::may_share_credentials;
+pub(crate) use storage::{cos_endpoint_of, is_reached_in_private};
 pub use users::{answered_user, users_of_file};
 
 /// Reads the configuration from `file`, if any, and this process's environment.

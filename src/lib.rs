@@ -41,6 +41,7 @@ pub mod ftp;
 pub mod guide;
 pub mod health;
 pub mod http_client;
+pub mod import;
 pub mod kubernetes;
 pub mod masquerade;
 pub mod metrics;

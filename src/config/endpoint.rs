@@ -6,7 +6,7 @@ use super::parse::Parsed;
 
 /// A URL of a store, without bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// The whole URL, without a slash at the end.
     pub url: String,
     /// Host in lower case; an IPv6 address without brackets.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::import::scalar;
+use super::yaml_text::scalar;
 use super::{Provider, names, parse};
 
 /// What the configuration is for.

@@ -144,7 +144,7 @@ pub(super) fn find_indexed(path: &str) -> Option<&'static Key> {
 }
 
 /// `COSGATE_UPLOAD__MIN_PART_SIZE` for `upload.min_part_size`.
-pub(super) fn variable(path: &str) -> String {
+pub(crate) fn variable(path: &str) -> String {
     PREFIX.to_string() + &path.replace('.', "__").to_uppercase()
 }
 

@@ -6,7 +6,7 @@ use super::parse::Parsed;
 use super::{MasqueradeAddress, Provider};
 
 /// What clients connect to: an IPv4 address or a DNS name.
-pub(super) fn masquerade_address(text: &str) -> Parsed<MasqueradeAddress> {
+pub(crate) fn masquerade_address(text: &str) -> Parsed<MasqueradeAddress> {
     const WANTED: &str = "write the IPv4 address or DNS name that clients use";
     if text.contains("//") {
         return Err(format!("this is a URL; {WANTED}, without scheme and path"));
@@ -58,7 +58,7 @@ fn is_dns_name(text: &str) -> bool {
 }
 
 /// A bucket, by the rules of its store; none: the store is not known.
-pub(super) fn bucket(text: &str, provider: Option<Provider>) -> Parsed<String> {
+pub(crate) fn bucket(text: &str, provider: Option<Provider>) -> Parsed<String> {
     let is_plain = |text: &str| {
         let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
         let bytes = text.as_bytes();
@@ -106,7 +106,7 @@ pub(super) fn bucket(text: &str, provider: Option<Provider>) -> Parsed<String> {
 }
 
 /// A region, of whatever vendor.
-pub(super) fn region(text: &str) -> Parsed<String> {
+pub(crate) fn region(text: &str) -> Parsed<String> {
     let is_name = text.len() <= 64
         && text
             .bytes()

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// What a parser returns.
-pub(super) type Parsed<T> = Result<T, String>;
+pub(crate) type Parsed<T> = Result<T, String>;
 
 /// A number of bytes: `200GiB`, `8 MiB`, `5GB`, `1048576`. Never 0.
 pub(super) fn size(text: &str) -> Parsed<u64> {
@@ -48,7 +48,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
 }
 
 /// A whole number from `min` to `max`.
-pub(super) fn count(text: &str, min: u64, max: u64) -> Parsed<u64> {
+pub(crate) fn count(text: &str, min: u64, max: u64) -> Parsed<u64> {
     match text.trim().parse::<u64>() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => Err(format!("write a whole number from {min} to {max}")),
@@ -147,7 +147,7 @@ pub(super) fn admin_token(text: &str) -> Parsed<String> {
 }
 
 /// One line for the 220 reply.
-pub(super) fn greeting(text: &str) -> Parsed<String> {
+pub(crate) fn greeting(text: &str) -> Parsed<String> {
     if text.chars().any(char::is_control) {
         // A line break would end the reply, and what follows would be read as the next one.
         Err("the greeting is one line; remove line breaks and other control characters".into())
@@ -314,7 +314,7 @@ pub(super) fn segments(text: &str) -> Parsed<Vec<&str>> {
 }
 
 /// A part of a key pair, as it goes into request headers.
-pub(super) fn credential(text: &str) -> Parsed<String> {
+pub(crate) fn credential(text: &str) -> Parsed<String> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         // A stray line break is the usual slip; the store would only say "wrong signature".
         Err("it contains a space or a line break; copy it again without".into())
@@ -324,7 +324,7 @@ pub(super) fn credential(text: &str) -> Parsed<String> {
 }
 
 /// `8 MiB`, as people write it.
-pub(super) fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     ByteSize(bytes).to_string().replace(".0 ", " ")
 }
 

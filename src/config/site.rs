@@ -178,7 +178,7 @@ impl Place {
 
 /// Whether credentials for `common` may sign for `own` as well: at the same host and port, or in another region of the same
 /// vendor, and never with less protection. None is Amazon's.
-pub(super) fn may_share_credentials(common: Option<&Endpoint>, own: Option<&Endpoint>) -> bool {
+pub(crate) fn may_share_credentials(common: Option<&Endpoint>, own: Option<&Endpoint>) -> bool {
     let is_tls = |endpoint: Option<&Endpoint>| endpoint.is_none_or(|endpoint| endpoint.is_tls);
     if is_tls(common) && !is_tls(own) {
         return false;

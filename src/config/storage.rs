@@ -217,7 +217,7 @@ fn embedded_endpoint(endpoint: Endpoint) -> Parsed<Endpoint> {
     }
 }
 
-pub(super) fn cos_endpoint(endpoint: Endpoint) -> Parsed<Endpoint> {
+pub(crate) fn cos_endpoint(endpoint: Endpoint) -> Parsed<Endpoint> {
     if let Some(host) = endpoint.without_tencent_bucket() {
         Err(format!(
             "the bucket does not belong here (see storage.bucket); write https://{host}"
@@ -329,7 +329,7 @@ pub(super) fn checksums_when_required(provider: Provider, endpoint: Option<&Endp
 }
 
 /// Where the buckets of a region of COS are.
-pub(super) fn cos_endpoint_of(region: &str) -> String {
+pub(crate) fn cos_endpoint_of(region: &str) -> String {
     format!("https://cos.{region}.myqcloud.com")
 }
 

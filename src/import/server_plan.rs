@@ -3,7 +3,7 @@
 use super::passwd::{self, Entry};
 use super::plan::{ADMIN_PORT, Plan, Setting, User, passive_ports};
 use super::servers::{Certificate, Found};
-use crate::config::error::printable;
+use crate::config::printable;
 
 /// Makes the plan of another server's file and of its users, if they were given.
 pub(super) fn make(found: Found, users: Option<Vec<Entry>>) -> Plan {

@@ -5,8 +5,8 @@
 
 use super::lines::{Line, Lines, contents, directive};
 use super::{Certificate, Found, absolute, greeting, ip, masquerade, number, port, switch};
-use crate::config::error::printable;
-use crate::config::import::Mistake;
+use crate::config::printable;
+use crate::import::Mistake;
 
 /// Lines with keys of this server.
 pub(super) fn known(text: &str) -> usize {

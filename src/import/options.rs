@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::fields::Fields;
-use crate::config::error::printable;
+use crate::config::printable;
 use crate::config::{names, parse};
 
 /// What holds for all accounts; none where the file says nothing.

@@ -10,8 +10,8 @@ use super::earlier::Earlier;
 use super::fields::{Fields, notes_on_entries};
 use super::ini::Section;
 use super::options::{self, Options, switch};
-use crate::config::endpoint::Endpoint;
-use crate::config::error::printable;
+use crate::config::Endpoint;
+use crate::config::printable;
 use crate::config::{Provider, names, parse};
 
 /// The whole file.

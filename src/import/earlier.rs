@@ -3,7 +3,7 @@
 use super::Mistake;
 use super::accounts::{Account, Authority, Source, Store, store, user_name};
 use super::fields::Fields;
-use crate::config::error::printable;
+use crate::config::printable;
 
 /// What was read of the two sections.
 #[derive(Debug, Default)]

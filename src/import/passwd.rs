@@ -5,7 +5,7 @@
 use secrecy::SecretString;
 
 use super::Mistake;
-use crate::config::error::printable;
+use crate::config::printable;
 use crate::password::PasswordHash;
 
 /// A user who can go on with the same password.
@@ -116,7 +116,7 @@ pub(super) fn base<'a>(homes: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::HASH;
+    use crate::config::HASH_FOR_TESTS as HASH;
 
     #[test]
     fn users_of_each_form_are_read_and_the_rest_is_named() {

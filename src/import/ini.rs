@@ -1,7 +1,7 @@
 //! The form of the file: what Python's ConfigParser reads, with the comments that real files carry behind values.
 
 use super::Mistake;
-use crate::config::error::printable;
+use crate::config::printable;
 
 /// One section, as often as its header stands in the file.
 pub(super) struct Section {

@@ -5,11 +5,11 @@ use secrecy::SecretString;
 use super::accounts::{Account, Authority, Place, Source};
 use super::options::Options;
 use super::{Hasher, ImportError};
-use crate::config::endpoint::Endpoint;
-use crate::config::error::printable;
+use crate::config::Endpoint;
+use crate::config::cos_endpoint_of;
+use crate::config::may_share_credentials;
 use crate::config::parse::size_text;
-use crate::config::site::may_share_credentials;
-use crate::config::storage::cos_endpoint_of;
+use crate::config::printable;
 use crate::store::parts::PartPlan;
 
 /// What is to be written, before it has a form.

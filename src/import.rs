@@ -38,9 +38,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::plan::Plan;
-use super::error::printable;
+use crate::config::printable;
 
-pub(super) use render::scalar;
 pub use text::{Text, read};
 
 /// What the result is written as.

@@ -10,7 +10,7 @@ use std::path::Path;
 use encoding_rs::{Encoding, GB18030, UTF_8, UTF_16BE, UTF_16LE};
 
 use super::ImportError;
-use crate::config::error::printable;
+use crate::config::printable;
 
 /// The text of a file, and what it was written in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::Mistake;
 use super::ini::{Entry, Section};
 use super::placeholders;
-use crate::config::error::printable;
+use crate::config::printable;
 
 /// The entries of one section, by key; the last of several counts, as ConfigParser has it.
 pub(super) struct Fields<'a, 'm> {

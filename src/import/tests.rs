@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::*;
-use crate::config::tests::HASH;
+use crate::config::HASH_FOR_TESTS as HASH;
 use crate::config::yaml::{self, Node};
 use crate::config::{Config, Provider, load_from};
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::config::error::printable;
-use crate::config::import::Mistake;
+use crate::config::printable;
+use crate::import::Mistake;
 
 /// A key with its words.
 pub(super) struct Line {

@@ -2,7 +2,7 @@
 
 use super::lines::{Lines, contents, directive};
 use super::{Certificate, Found, absolute, ip, masquerade, number, port, switch};
-use crate::config::import::Mistake;
+use crate::import::Mistake;
 
 /// Lines with keys of this server.
 pub(super) fn known(text: &str) -> usize {
