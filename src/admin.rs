@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::config::{self, StoreOutage};
-use crate::ftp::listener::Frontend;
+use crate::ftp::frontend::Frontend;
 use crate::metrics::{Exposition, Format};
 use crate::store::{Chain, Store};
 use access::{Access, Refused};

@@ -19,7 +19,8 @@ use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
-use crate::ftp::listener::{Drained, Frontend, ListenError, Listeners};
+use crate::ftp::frontend::{Drained, Frontend};
+use crate::ftp::listener::{ListenError, Listeners};
 use crate::ftp::own::OwnPorts;
 use crate::ftp::roster::Roster;
 use crate::ftp::tls::{Tls, TlsError};
@@ -240,7 +241,7 @@ impl Gateway {
             tasks: TaskTracker::new(),
             connections,
             roster: Roster::default(),
-            doors: listeners.doors(),
+            control_ports: listeners.control_ports(),
             started: Instant::now(),
             pools: listeners.pools(),
             metrics: Front::default(),

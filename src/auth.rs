@@ -13,7 +13,6 @@
 pub mod guard;
 pub mod http;
 pub mod pool;
-mod seats;
 pub mod user;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +30,7 @@ use crate::config::{self, Config};
 use crate::ftp::failures::{Failure, Failures};
 use crate::password::PasswordHash;
 pub use crate::password::{HashError, hash_password, random_password};
+use crate::permits::{Permit, Permits};
 use crate::reload::{Reload, Watched};
 use crate::store::Store;
 use crate::store::client::Tenant;
@@ -39,8 +39,6 @@ use crate::telemetry::LineLimit;
 use guard::{Guard, Scope, Turned};
 use http::{Denied, Endpoint, EndpointError};
 use pool::{Hashes, Pool};
-pub use seats::Seat;
-use seats::Sessions;
 use user::Ground;
 pub use user::{Peer, Right, User};
 
@@ -54,7 +52,8 @@ pub struct Users {
     guard: Arc<Guard>,
     pool: Pool,
     tenants: Tenants,
-    sessions: Arc<Sessions>,
+    /// By name of the user, for `max_sessions`.
+    sessions: Arc<Permits<String>>,
     ground: Ground,
     common: config::Common,
     reload: watch::Sender<Reload>,
@@ -79,7 +78,7 @@ pub struct Login {
     /// Where the user's files go.
     pub store: Store,
     /// To be kept for as long as the session lasts.
-    pub seat: Seat,
+    pub permit: Permit<String>,
 }
 
 /// A login failed, and the pause for it is over.
@@ -194,7 +193,8 @@ impl Users {
         tokio::time::sleep(attempt.wait).await;
         let reason = match self.check(name, password, peer).await {
             Ok(user) => {
-                let Some(seat) = self.sessions.take(&user) else {
+                let most = user.max_sessions.unwrap_or(usize::MAX);
+                let Some(permit) = self.sessions.try_acquire(user.name.clone(), most) else {
                     attempt.succeed();
                     warn!(event = "login_refused", session, user = name, %client, "the user has too many sessions");
                     let error = LoginError::TooManySessions;
@@ -204,7 +204,11 @@ impl Users {
                 };
                 attempt.succeed();
                 let store = self.tenants.store(&user.tenant);
-                return Ok(Login { user, store, seat });
+                return Ok(Login {
+                    user,
+                    store,
+                    permit,
+                });
             }
             Err(Refusal::Busy) => {
                 debug!(session, %client, "too many logins at once");

@@ -1,8 +1,8 @@
 //! cosgate: an FTP and FTPS gateway in front of object storage, Tencent COS and any S3-compatible store.
 //!
 //! ```text
-//! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::edge)
-//!      │  AUTH, PROT: ftp::protection, ftp::tls    USER, PASS: auth
+//! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::session)
+//!      │  AUTH, PROT: ftp::session::protection, ftp::tls    USER, PASS: auth
 //!      │  PASV: ftp::passive, masquerade <── kubernetes (watches one Service)
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
 //!              └─> storage backend, handlers of transfers ── the data connection comes in the session's request
@@ -46,6 +46,7 @@ pub mod kubernetes;
 pub mod masquerade;
 pub mod metrics;
 pub mod password;
+pub mod permits;
 pub mod reload;
 pub mod store;
 pub mod telemetry;

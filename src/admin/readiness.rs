@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::admin::probe::Verdict;
 use crate::config::StoreOutage;
-use crate::ftp::listener::Frontend;
+use crate::ftp::frontend::Frontend;
 
 /// What `/readyz` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Readiness {
         if frontend.drain.is_cancelled() {
             reasons.push("the gateway is stopping".to_owned());
         } else {
-            reasons.extend(frontend.doors.not_ready());
+            reasons.extend(frontend.control_ports.not_ready());
         }
         match frontend.masquerade.not_ready() {
             Some(reason) => reasons.push(reason),

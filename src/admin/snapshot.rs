@@ -10,8 +10,8 @@ use crate::admin::readiness::Readiness;
 use crate::certificates::Validity;
 use crate::config::StoreOutage;
 use crate::ftp::failures::{Failure, KEPT};
-use crate::ftp::listener::Frontend;
-use crate::ftp::session::Session;
+use crate::ftp::frontend::Frontend;
+use crate::ftp::session::state::Session;
 use crate::masquerade::{Decision, Ports};
 
 /// Sessions, and transfers, that are shown; of more only the number is.

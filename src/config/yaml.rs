@@ -12,7 +12,7 @@ use super::keys::{self, Kind, Place};
 
 /// A piece of YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Null,
     Text(String),
     List(Vec<Node>),
@@ -22,7 +22,7 @@ pub(super) enum Node {
 /// Reads `text` as the value of the key or section `root`; `""` is the whole configuration.
 ///
 /// An error names line and column and repeats no value.
-pub(super) fn parse(text: &str, root: &str) -> Result<Node, String> {
+pub(crate) fn parse(text: &str, root: &str) -> Result<Node, String> {
     // Where one text is wanted and a list stands, serde gives up on the whole document. Reading
     // by YAML's types finds the same tree, so that the caller can report this with all the rest.
     run(text, Seed::new(root, Scalars::Verbatim))

@@ -17,10 +17,6 @@
 //!   what they send are pictures and documents, so that without a word bytes stay as they are. curl, lftp, ncftp, tnftp,
 //!   rclone and WinSCP say `TYPE I`.
 
-use crate::config::Ascii;
-use crate::ftp::command::TransferType;
-use crate::ftp::edge::{Edge, Step};
-use crate::ftp::reply::Reply;
 use crate::store::{Interruption, Sink, Source};
 
 /// Bytes that are read or written at a time.
@@ -71,40 +67,6 @@ impl Encoder {
             self.after_cr = byte == CR;
             out.push(byte);
         }
-    }
-}
-
-impl Edge {
-    /// `TYPE`
-    pub(super) async fn set_type(&mut self, kind: TransferType) -> Step {
-        self.ascii = kind == TransferType::Ascii;
-        let text = match (kind, self.session.user()) {
-            (TransferType::Image, _) => "Type is image",
-            (TransferType::Ascii, None) => "Type is ASCII",
-            (TransferType::Ascii, Some(_)) if self.converts() => {
-                "Type is ASCII, line ends are converted"
-            }
-            (TransferType::Ascii, Some(_)) => "Type is ASCII, files are sent unchanged",
-        };
-        self.say(200, text).await
-    }
-
-    /// True if files are converted.
-    pub(super) fn converts(&self) -> bool {
-        let user = self.session.user();
-        self.ascii && user.is_some_and(|user| user.ascii == Ascii::Convert)
-    }
-
-    /// The refusal of SIZE and REST: a size in the store is none on the wire, and neither is a place in the file. Proftpd
-    /// refuses both too.
-    pub(super) async fn no_ascii(&mut self, verb: &'static str, code: u16) -> Step {
-        // the place is of no use any more
-        self.restart = 0;
-        self.send(Reply::new(
-            code,
-            format!("{verb} is not possible in TYPE A, send TYPE I first"),
-        ))
-        .await
     }
 }
 

@@ -3,14 +3,14 @@
 //! The last is lower than the others, so that a stranger who connects and says nothing can't take the places of users for
 //! as long as `sessions.login_timeout`.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Sessions;
 use crate::descriptors::Descriptors;
 use crate::ftp::net::network;
+use crate::permits::{self, Permits};
 
 /// The control connections that are open, and their limits.
 #[derive(Debug)]
@@ -19,29 +19,18 @@ pub struct ControlConnections {
     max_per_network: usize,
     max_unauthenticated: usize,
     refused_from: u64,
-    counts: Mutex<Counts>,
+    all: Arc<Permits<()>>,
+    by_network: Arc<Permits<IpAddr>>,
+    unauthenticated: Arc<Permits<IpAddr>>,
     serial: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    all: usize,
-    by_network: HashMap<IpAddr, Count>,
-}
-
-/// The connections of one network.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    open: usize,
-    unauthenticated: usize,
-}
-
-/// Leave for one connection, given back on drop.
+/// Permission for one connection, given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    connections: Arc<ControlConnections>,
-    network: IpAddr,
-    authenticated: bool,
+    _all: permits::Permit<()>,
+    _network: permits::Permit<IpAddr>,
+    unauthenticated: Option<permits::Permit<IpAddr>>,
 }
 
 /// Why a connection is refused.
@@ -104,77 +93,50 @@ impl ControlConnections {
             max_per_network: sessions.max_per_ip,
             max_unauthenticated,
             refused_from: descriptors.refused_from(),
-            counts: Mutex::default(),
+            all: Arc::default(),
+            by_network: Arc::default(),
+            unauthenticated: Arc::default(),
             serial: AtomicU64::new(0),
         })
     }
 
-    /// Leave for a connection from `address` whose socket has this `descriptor`.
-    pub fn admit(self: &Arc<Self>, address: IpAddr, descriptor: u64) -> Result<Permit, Refusal> {
+    /// Permission for a connection from `address` whose socket has this `descriptor`.
+    pub fn admit(&self, address: IpAddr, descriptor: u64) -> Result<Permit, Refusal> {
         if descriptor >= self.refused_from {
             return Err(Refusal::Descriptors);
         }
         let network = network(address);
-        let mut counts = self.lock();
-        if counts.all >= self.max {
-            return Err(Refusal::Sessions);
-        }
-        let own = counts.by_network.get(&network).copied().unwrap_or_default();
-        if own.open >= self.max_per_network {
-            return Err(Refusal::Network);
-        }
-        if own.unauthenticated >= self.max_unauthenticated {
-            return Err(Refusal::Unauthenticated);
-        }
-        counts.all += 1;
-        let own = counts.by_network.entry(network).or_default();
-        own.open += 1;
-        own.unauthenticated += 1;
+        let all = self
+            .all
+            .try_acquire((), self.max)
+            .ok_or(Refusal::Sessions)?;
+        let by_network = self.by_network.try_acquire(network, self.max_per_network);
+        let by_network = by_network.ok_or(Refusal::Network)?;
+        let unauthenticated = self
+            .unauthenticated
+            .try_acquire(network, self.max_unauthenticated);
         Ok(Permit {
-            connections: Arc::clone(self),
-            network,
-            authenticated: false,
+            _all: all,
+            _network: by_network,
+            unauthenticated: Some(unauthenticated.ok_or(Refusal::Unauthenticated)?),
         })
     }
 
     /// Connections at this moment.
     pub fn count(&self) -> usize {
-        self.lock().all
+        self.all.held(&())
     }
 
     /// A number that no other session of this process has.
     pub fn next_id(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed) + 1
     }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        // numbers only: a panic leaves none half-way
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Permit {
     /// The client has logged in.
     pub fn authenticated(&mut self) {
-        if !std::mem::replace(&mut self.authenticated, true)
-            && let Some(own) = self.connections.lock().by_network.get_mut(&self.network)
-        {
-            own.unauthenticated -= 1;
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut counts = self.connections.lock();
-        counts.all -= 1;
-        if let Some(own) = counts.by_network.get_mut(&self.network) {
-            own.open -= 1;
-            own.unauthenticated -= usize::from(!self.authenticated);
-            if own.open == 0 {
-                counts.by_network.remove(&self.network);
-            }
-        }
+        self.unauthenticated = None;
     }
 }
 
@@ -208,7 +170,6 @@ mod tests {
         assert_eq!(connections.count(), 5);
         drop(held);
         assert_eq!(connections.count(), 0);
-        assert!(connections.lock().by_network.is_empty());
     }
 
     #[test]
@@ -223,7 +184,7 @@ mod tests {
         first.authenticated();
         let third = connections.admit(from, 10).expect("room again");
         drop((first, second));
-        assert_eq!(connections.lock().by_network[&from].unauthenticated, 1);
+        assert_eq!(connections.unauthenticated.held(&from), 1);
         drop(third);
         assert_eq!(connections.count(), 0);
     }

@@ -12,14 +12,9 @@
 //! | none of that | UTF-8, unless it can hardly be text: 图片 would be ͼƬ, 学校 ѧУ |
 
 use std::collections::HashSet;
-use std::time::Duration;
-
-use tracing::warn;
 
 use crate::charset::Charset;
-use crate::ftp::edge::Edge;
 use crate::ftp::reply::Reply;
-use crate::telemetry::LineLimit;
 
 /// Bytes of names that a session remembers to have shown; see [`Shown`].
 const MAX_SHOWN: usize = 64 * 1024;
@@ -146,39 +141,6 @@ impl Shown {
                 .chain(starts)
                 .any(|start| self.names.contains(&part[start..]))
         })
-    }
-}
-
-/// One line in a while names a client that needs a charset, or another one.
-static NOT_READ: LineLimit = LineLimit::per(Duration::from_secs(60));
-
-impl Edge {
-    /// A line that isn't UTF-8 as text, or the reply that refuses it. Whoever runs the gateway learns what the client of a
-    /// user needs; strangers write nothing to the log.
-    pub(super) fn legacy(&mut self, line: &[u8]) -> Result<String, Reply> {
-        let text = self.encoding.legacy(line);
-        match (&text, self.session.user()) {
-            (Ok(_), _) => self.control.encode_in(self.encoding.outgoing()),
-            (Err(_), Some(user)) => {
-                if let Some(left_out) = NOT_READ.pass() {
-                    let (id, user, client) = (self.session.id, &user.name, self.session.peer);
-                    warn!(session = id, user, %client, left_out, "a line was refused since it is not in UTF-8; set `charset` to what the client's names are in");
-                }
-            }
-            (Err(_), None) => {}
-        }
-        text
-    }
-
-    /// `OPTS UTF8`, which clients send before or after they log in.
-    pub(super) fn announce_utf8(&mut self, is_utf8: bool) -> Reply {
-        let is_possible = self.encoding.announce(is_utf8);
-        let charset = self.encoding.outgoing();
-        self.control.encode_in(charset);
-        match is_possible {
-            true => Reply::new(200, format!("Names are in {charset}")),
-            false => Reply::new(504, "Names are always UTF-8"),
-        }
     }
 }
 

@@ -52,7 +52,7 @@ use crate::ftp::engine::list::ListHandler;
 use crate::ftp::engine::request::StorageRequest;
 use crate::ftp::engine::retrieve::RetrieveHandler;
 use crate::ftp::engine::store::StoreHandler;
-use crate::ftp::session::Session;
+use crate::ftp::session::state::Session;
 
 /// How long the engine may take for a reply while no storage call is running.
 const REPLY_WITHIN: Duration = Duration::from_secs(20);

@@ -1,16 +1,16 @@
 //! The client's connections: what the edge reads from and writes to, and small facts about sockets.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::server::TlsStream;
 
 /// A control or data connection of a client: the one place that knows how bytes are protected on the way.
@@ -46,6 +46,40 @@ pub fn network(address: IpAddr) -> IpAddr {
         }
         v4 => v4,
     }
+}
+
+/// Connections that the kernel holds while the accept loop is busy.
+pub(super) const BACKLOG: i32 = 1024;
+
+/// Binds a listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side and no
+/// client's IPv4 address appears in IPv6 clothes.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A data connection to where the client listens, from the address to which it connected: firewalls on the way expect
+/// nothing else.
+pub(super) async fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(from.ip(), 0))?;
+    let socket = socket.connect(to).await?;
+    tune(&socket);
+    Ok(socket)
 }
 
 /// Hands a call on to whichever connection it is.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::ftp::listener::bind;
+use crate::ftp::net::bind;
 use crate::ftp::net::{reset_on_close, tune};
 
 /// The passive ports on one local address.

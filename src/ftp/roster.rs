@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ftp::failures::Failures;
-use crate::ftp::session::Session;
+use crate::ftp::session::state::Session;
 
 /// The sessions that are open, and what failed lately.
 #[derive(Debug, Default)]

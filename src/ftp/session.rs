@@ -1,216 +1,342 @@
-//! What is known of one control connection, and where the edge and the engine's storage meet: a slot for the
-//! [request](crate::ftp::engine::request) in hand and one for what came of it.
+//! One control connection from its greeting to its end.
+//!
+//! The [`Edge`] owns everything a stranger can touch: the line codec, the command table, the order of commands, timers, limits
+//! and the final reply. The engine behind it is asked one thing at a time, for a user who has logged in.
+//!
+//! | file | part of the edge |
+//! |---|---|
+//! | this one | the state, the loop and the end of a connection |
+//! | `dispatch.rs` | from a line to the method of its command |
+//! | `login.rs`, `protection.rs`, `passive_commands.rs`, `options.rs` | USER and PASS; AUTH, PBSZ, PROT and PORT; PASV and EPSV; TYPE, FEAT and OPTS |
+//! | `file_commands.rs`, `hash.rs`, `listings.rs` | commands on names; MFMT and HASH; STAT and the lists |
+//! | `transfers.rs`, `arrival.rs`, `during_transfer.rs` | one data transfer; the wait for its data connection; commands during it |
+//! | `outcome.rs`, `diagnosis.rs`, `commits.rs`, `trace.rs` | what came of a request: as a reply, as a cause, as an event, as a span |
+//! | [`state`] | what the edge shares with the storage behind the engine |
 
+mod arrival;
+mod commits;
+mod diagnosis;
+mod dispatch;
+mod during_transfer;
+mod file_commands;
+mod hash;
+mod listings;
+mod login;
+mod options;
+mod outcome;
+mod passive_commands;
+mod protection;
+pub mod state;
+mod trace;
+mod transfers;
+
+use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
-use secrecy::SecretString;
-use tracing::Span;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
 
-use crate::auth::User;
-use crate::ftp::encoding::Shown;
-use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
-use crate::ftp::transfer::Transfer;
-use crate::store::{Interruption, StoreError};
+use crate::auth::random_password;
+use crate::ftp::codec::{Control, Line};
+use crate::ftp::connections::Permit;
+use crate::ftp::encoding::NameEncoding;
+use crate::ftp::engine::{Engine, EngineError};
+use crate::ftp::frontend::Frontend;
+use crate::ftp::listformat::Facts;
+use crate::ftp::net::Stream;
+use crate::ftp::passive::{PassivePool, Reservation};
+use crate::ftp::reply::Reply;
+use crate::ftp::session::during_transfer::is_quit;
+use crate::ftp::session::protection::handshake;
+use crate::ftp::session::state::Session;
+use crate::ftp::tls::Secured;
+use crate::permits;
+use crate::store::{Chain, Store, VirtualPath};
 
-/// One control connection.
+/// The reason in a 421 of a gateway that ends.
+pub(super) const STOPPING: &str = "The server is stopping, try again later";
+
+/// The reply to QUIT.
+const GOODBYE: &str = "Goodbye";
+
+/// How long a QUIT may take to cross a last reply.
+const QUIT_WITHIN: Duration = Duration::from_secs(1);
+
+/// The control connection ends.
 #[derive(Debug)]
-pub struct Session {
-    /// Counts the connections of this process; stands in every log line.
-    pub id: u64,
-    /// The client.
-    pub peer: SocketAddr,
-    /// Where the client connected to.
-    pub local: SocketAddr,
-    /// What the edge logs in to the engine with, made anew for each session.
-    pub engine_password: SecretString,
-    /// When the client connected.
-    pub since: SystemTime,
-    user: OnceLock<Arc<User>>,
-    request: Mutex<Option<StorageRequest>>,
-    transfer: Mutex<Option<Arc<Transfer>>>,
-    outcome: Mutex<Option<Result<StorageOutcome, StoreError>>>,
-    span: Mutex<Span>,
-    at_work: AtomicBool,
-    secured: AtomicBool,
-    doing: Mutex<Doing>,
-    shown: Mutex<Shown>,
+pub(super) enum Close {
+    /// Without another word: the client is gone, or there is nothing safe to say.
+    Silently,
+    /// With a last reply.
+    With(Reply),
+    /// With a last reply that the client may not expect; a QUIT that crosses it is answered.
+    Farewell(Reply),
+    /// Not at all: it goes on under TLS, after the handshake that the client has been told to begin.
+    StartTls,
 }
 
-/// What the client does; for whoever looks on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Doing {
-    /// The last command's verb; empty before the first.
-    pub verb: &'static str,
-    /// Whether it is still running.
-    pub is_running: bool,
-    /// When it came; or when it was answered.
-    pub since: Instant,
+/// What a step of the session comes to.
+pub(super) type Step<T = ()> = Result<T, Close>;
+
+impl From<io::Error> for Close {
+    fn from(_: io::Error) -> Self {
+        Close::Silently
+    }
 }
 
-impl Session {
-    /// A session of a client that hasn't logged in.
-    pub fn new(
-        id: u64,
-        peer: SocketAddr,
-        local: SocketAddr,
-        engine_password: SecretString,
-    ) -> Self {
-        Session {
-            id,
-            peer,
-            local,
-            engine_password,
-            since: SystemTime::now(),
-            user: OnceLock::new(),
-            request: Mutex::new(None),
-            transfer: Mutex::new(None),
-            outcome: Mutex::new(None),
-            span: Mutex::new(Span::none()),
-            at_work: AtomicBool::new(false),
-            secured: AtomicBool::new(false),
-            doing: Mutex::new(Doing {
-                verb: "",
-                is_running: false,
-                since: Instant::now(),
-            }),
-            shown: Mutex::new(Shown::default()),
-        }
+impl Close {
+    pub(super) fn with(code: u16, text: &'static str) -> Self {
+        Close::With(Reply::new(code, text))
     }
 
-    /// The names that the client has been shown in a charset, of those that could be UTF-8 as well.
-    pub fn shown(&self) -> MutexGuard<'_, Shown> {
-        lock(&self.shown)
+    pub(super) fn farewell(code: u16, text: &'static str) -> Self {
+        Close::Farewell(Reply::new(code, text))
     }
 
-    /// Notes that the control connection is protected.
-    pub fn secure(&self) {
-        self.secured.store(true, Ordering::Relaxed);
+    /// The engine can't be trusted any more.
+    pub(super) fn engine(session: &Session, failure: &EngineError) -> Self {
+        error!(session = session.id, error = %Chain(failure), "the engine failed, the session is closed");
+        Close::with(421, "Internal error, closing the connection")
     }
+}
 
-    /// True under TLS.
-    pub fn is_secured(&self) -> bool {
-        self.secured.load(Ordering::Relaxed)
-    }
+/// The state of one control connection.
+pub(super) struct Edge {
+    pub(super) frontend: Arc<Frontend>,
+    pub(super) session: Arc<Session>,
+    pub(super) control: Control,
+    /// Lines that arrived during a transfer, to be answered after it.
+    pub(super) queue: VecDeque<Line>,
+    pub(super) engine: Option<Engine>,
+    /// How the next transfer's data connection comes about.
+    pub(super) data: Option<DataChannel>,
+    /// TLS on the control connection.
+    pub(super) secured: Option<Secured>,
+    /// Whether data connections are protected (`PROT P`).
+    pub(super) private: bool,
+    /// The offset of the last `REST`, for the transfer that follows.
+    pub(super) restart: u64,
+    /// The size that the last `ALLO` announced for it.
+    pub(super) announced: Option<u64>,
+    pub(super) working_directory: VirtualPath,
+    pub(super) pool: Arc<PassivePool>,
+    /// `PBSZ` was said, as RFC 2228 wants it before `PROT`.
+    pub(super) buffer_size_set: bool,
+    greeted: bool,
+    log_in_by: Instant,
+    pub(super) user_name: Option<String>,
+    pub(super) failed_logins: u32,
+    pub(super) epsv_only: bool,
+    /// The client has said `TYPE A`. Without a TYPE files are bytes, whatever the RFC's default; see [`crate::ftp::ascii`].
+    pub(super) ascii: bool,
+    /// Which encoding the client's names are in.
+    pub(super) encoding: NameEncoding,
+    /// Where the user's files are, once logged in.
+    pub(super) store: Option<Store>,
+    /// The facts that `OPTS MLST` has chosen.
+    pub(super) facts: Facts,
+    /// Counts the session among those of its user.
+    pub(super) user_permit: Option<permits::Permit<String>>,
+    /// What the last command named, if it was an `RNFR` that the engine accepted.
+    pub(super) renaming: Option<VirtualPath>,
+    /// Whether that is a directory.
+    pub(super) renames_directory: bool,
+    /// The user's bucket, once somebody has logged in.
+    pub(super) bucket: Option<String>,
+    /// Counts the connection among those that are open.
+    pub(super) permit: Permit,
+}
 
-    /// Notes a command that begins.
-    pub fn begin(&self, verb: &'static str) {
-        *lock(&self.doing) = Doing {
-            verb,
-            is_running: true,
-            since: Instant::now(),
+/// How a data connection comes about.
+pub(super) enum DataChannel {
+    /// The client connects to a port of ours.
+    Passive(Reservation),
+    /// We connect to a port of the client's.
+    Active(SocketAddr),
+}
+
+/// Serves one client until it leaves. On an `implicit` listener TLS begins with the first byte.
+pub async fn run(
+    frontend: Arc<Frontend>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    id: u64,
+    pool: Arc<PassivePool>,
+    implicit: bool,
+    permit: Permit,
+) {
+    // clients send the last byte of an ABOR as urgent data; in line it is read like the rest
+    let _ = SockRef::from(&socket).set_out_of_band_inline(true);
+    let (Ok(local), Ok(engine_password)) = (socket.local_addr(), random_password()) else {
+        return;
+    };
+    debug!(session = id, client = %peer, "connected");
+    let (mut stream, mut secured) = (Stream::Plain(socket), None);
+    if implicit {
+        (stream, secured) = match handshake(&frontend, stream, id).await {
+            Some((stream, secured)) => (stream, Some(secured)),
+            None => return,
         };
     }
-
-    /// Notes that the last command has been answered.
-    pub fn rest(&self) {
-        let mut doing = lock(&self.doing);
-        doing.is_running = false;
-        doing.since = Instant::now();
+    let session = Arc::new(Session::new(id, peer, local, engine_password));
+    if secured.is_some() {
+        session.secure();
     }
-
-    /// What the client does.
-    pub fn doing(&self) -> Doing {
-        *lock(&self.doing)
+    let _present = frontend.roster.enter(&session);
+    let encoding = NameEncoding::new(frontend.charset);
+    let log_in_by = Instant::now() + frontend.sessions.login_timeout;
+    let mut edge = Edge {
+        frontend,
+        session,
+        control: Control::new(stream),
+        queue: VecDeque::new(),
+        engine: None,
+        data: None,
+        // a client that knows nothing but implicit TLS expects it on data connections, too
+        private: secured.is_some(),
+        secured,
+        restart: 0,
+        announced: None,
+        working_directory: VirtualPath::root(),
+        pool,
+        buffer_size_set: false,
+        greeted: false,
+        log_in_by,
+        user_name: None,
+        failed_logins: 0,
+        user_permit: None,
+        epsv_only: false,
+        ascii: false,
+        encoding,
+        store: None,
+        facts: Facts::ALL,
+        renaming: None,
+        renames_directory: false,
+        bucket: None,
+        permit,
+    };
+    let end = loop {
+        edge.control.encode_in(edge.encoding.outgoing());
+        match edge.serve().await {
+            Close::StartTls => {}
+            end => break end,
+        }
+        let Some(socket) = edge.control.into_plain() else {
+            warn!(session = id, client = %peer, "commands were sent in clear behind AUTH, as an attacker on the way would do");
+            return;
+        };
+        let Some((stream, secured)) = handshake(&edge.frontend, Stream::Plain(socket), id).await
+        else {
+            return;
+        };
+        edge.control = Control::new(stream);
+        edge.secured = Some(secured);
+        edge.session.secure();
+    };
+    match end {
+        Close::With(reply) => {
+            let _ = edge.control.send(&reply).await;
+        }
+        Close::Farewell(reply) => {
+            let _ = edge.bid_farewell(&reply).await;
+        }
+        Close::Silently | Close::StartTls => {}
     }
+    edge.control.close().await;
+    debug!(session = id, "disconnected");
+}
 
-    /// The user, once logged in.
-    pub fn user(&self) -> Option<&Arc<User>> {
-        self.user.get()
-    }
-
-    /// Notes who has logged in; the first one stays.
-    pub fn log_in(&self, user: Arc<User>) {
-        let _ = self.user.set(user);
-    }
-
-    /// Leaves a request for the engine's handler. One that nobody took is dropped.
-    pub fn submit(&self, request: StorageRequest) {
-        *lock(&self.request) = Some(request);
-        lock(&self.outcome).take();
-    }
-
-    /// The request, for the handler; or back again, for the edge, if none took it.
-    pub fn take_request(&self) -> Option<StorageRequest> {
-        lock(&self.request).take()
-    }
-
-    /// Notes the transfer that the next request belongs to, or that there is none.
-    pub fn set_transfer(&self, transfer: Option<Arc<Transfer>>) {
-        *lock(&self.transfer) = transfer;
-    }
-
-    /// The transfer in hand.
-    pub fn transfer(&self) -> Option<Arc<Transfer>> {
-        lock(&self.transfer).clone()
-    }
-
-    /// Notes the span of the command in hand, or [`Span::none`] after it.
-    pub fn set_span(&self, span: Span) {
-        *lock(&self.span) = span;
-    }
-
-    /// The span of the command in hand: the storage works in a task of the engine's, which knows nothing of it.
-    pub fn span(&self) -> Span {
-        lock(&self.span).clone()
-    }
-
-    /// Resolves when the transfer in hand is interrupted; never without one.
-    pub async fn interrupted(&self) -> Interruption {
-        let transfer = lock(&self.transfer).clone();
-        match transfer {
-            Some(transfer) => {
-                transfer.interrupted().await;
-                transfer.interruption().unwrap_or(Interruption::Abort)
+impl Edge {
+    /// Greets, unless it was done before AUTH, and answers lines until there is a reason to stop.
+    async fn serve(&mut self) -> Close {
+        if !std::mem::replace(&mut self.greeted, true) {
+            let greeting = Reply::new(220, self.frontend.greeting.clone());
+            if let Err(error) = self.control.send(&greeting).await {
+                return error.into();
             }
-            None => std::future::pending().await,
+        }
+        loop {
+            let line = match self.queue.pop_front() {
+                Some(line) => line,
+                None => match self.next_line().await {
+                    Ok(line) => line,
+                    Err(close) => return close,
+                },
+            };
+            // boxed, so that an idle session doesn't hold the room that a transfer needs
+            let step = Box::pin(self.answer(line)).await;
+            self.session.rest();
+            if let Err(close) = step {
+                return close;
+            }
         }
     }
 
-    /// Why the transfer in hand was interrupted. Without a transfer, or an interruption, it is the edge that has gone.
-    pub fn interruption(&self) -> Interruption {
-        let transfer = lock(&self.transfer);
-        transfer
-            .as_ref()
-            .and_then(|transfer| transfer.interruption())
-            .unwrap_or(Interruption::ControlLost)
+    async fn next_line(&mut self) -> Step<Line> {
+        let logged_in = self.session.user().is_some();
+        let until = if logged_in {
+            Instant::now() + self.frontend.sessions.idle_timeout
+        } else {
+            self.log_in_by
+        };
+        let (frontend, since) = (&self.frontend, self.session.doing().since);
+        let quiet_in_drain = async {
+            frontend.drain.cancelled().await;
+            tokio::time::sleep_until(Instant::from_std(since) + frontend.drain_idle).await;
+        };
+        tokio::select! {
+            // what the client has said counts, until the time of all sessions is over
+            biased;
+            () = frontend.last_call.cancelled() => Err(Close::farewell(421, STOPPING)),
+            line = self.control.next() => Ok(line?),
+            () = tokio::time::sleep_until(until) => Err(Close::farewell(421, "Timeout, closing the connection")),
+            () = quiet_in_drain => Err(Close::farewell(421, STOPPING)),
+        }
     }
 
-    /// Leaves what came of a storage call.
-    pub fn report(&self, outcome: Result<StorageOutcome, StoreError>) {
-        *lock(&self.outcome) = Some(outcome);
+    /// Sends the last reply, and then 221 if the client has said QUIT or says it now: it may have been sent before `reply`
+    /// arrived, and a client counts a QUIT without its answer as an error.
+    async fn bid_farewell(&mut self, reply: &Reply) -> io::Result<()> {
+        self.control.send(reply).await?;
+        let (control, queue) = (&mut self.control, &self.queue);
+        let quits = async {
+            if queue.iter().any(is_quit) {
+                return true;
+            }
+            loop {
+                match control.next().await {
+                    Ok(Line::End | Line::Flood) | Err(_) => return false,
+                    Ok(line) if is_quit(&line) => return true,
+                    Ok(_) => {}
+                }
+            }
+        };
+        if let Ok(true) = tokio::time::timeout(QUIT_WITHIN, quits).await {
+            self.control.send(&Reply::new(221, GOODBYE)).await?;
+        }
+        Ok(())
     }
 
-    /// What the last storage call came to; `None` if there was none.
-    pub fn take_outcome(&self) -> Option<Result<StorageOutcome, StoreError>> {
-        lock(&self.outcome).take()
+    pub(super) async fn say(&mut self, code: u16, text: &'static str) -> Step {
+        self.send(Reply::new(code, text)).await
     }
 
-    /// Marks the storage as at work until the guard is dropped.
-    pub fn begin_work(self: &Arc<Self>) -> AtWork {
-        self.at_work.store(true, Ordering::SeqCst);
-        AtWork(Arc::clone(self))
+    pub(super) async fn send(&mut self, reply: Reply) -> Step {
+        debug!(session = self.session.id, code = reply.code, "reply");
+        Ok(self.control.send(&reply).await?)
     }
 
-    /// True while a storage call runs: its own bounds apply, and the engine's silence is no fault.
-    pub fn is_at_work(&self) -> bool {
-        self.at_work.load(Ordering::SeqCst)
+    /// What was said before AUTH doesn't count (RFC 4217, section 4.1).
+    pub(super) fn forget_user(&mut self) {
+        self.user_name = None;
     }
-}
 
-/// See [`Session::begin_work`].
-#[derive(Debug)]
-pub struct AtWork(Arc<Session>);
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.0.at_work.store(false, Ordering::SeqCst);
+    pub(super) fn user_name(&self) -> &str {
+        self.session.user().map_or("", |user| user.name.as_str())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // the values are replaced whole, so a panic can't leave half of one
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

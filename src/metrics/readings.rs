@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::events::{OUTCOMES, SinkState};
-use crate::ftp::listener::Frontend;
+use crate::ftp::frontend::Frontend;
 use crate::telemetry;
 
 /// A metric as it is now.

@@ -7,7 +7,7 @@ use cosgate::auth::user::Ground;
 use cosgate::charset::Charset;
 use cosgate::config::{Config, load_from};
 use cosgate::ftp::engine::backend::Backend;
-use cosgate::ftp::session::Session;
+use cosgate::ftp::session::state::Session;
 use cosgate::store::Store;
 use libunftp::ServerBuilder;
 use secrecy::SecretString;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use unftp_core::auth::{AuthenticationError, Authenticator, Credentials, Principal};
 
-use crate::ftp::session::Session;
+use crate::ftp::session::state::Session;
 
 /// Accepts the session's own password.
 #[derive(Debug)]

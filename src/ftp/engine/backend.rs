@@ -23,7 +23,7 @@ use crate::auth::{Right, User};
 use crate::ftp::engine::bridge::{ReaderSource, download_reader};
 use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::reply;
-use crate::ftp::session::Session;
+use crate::ftp::session::state::Session;
 use crate::store::{Entry, EntryKind, Holder, Home, Intent, Start, Store, StoreError, VirtualPath};
 
 /// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.

@@ -12,7 +12,7 @@ use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{ListRequest, StorageOutcome, StorageRequest};
 use crate::ftp::glob::matches;
 use crate::ftp::listformat::Format;
-use crate::ftp::session::Session;
+use crate::ftp::session::state::Session;
 use crate::ftp::transfer::DataConnection;
 use crate::store::{Entry, Home, Sink, StoreError, VirtualPath};
 

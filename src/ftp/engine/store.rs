@@ -12,7 +12,7 @@ use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{
     DataConnectionOffer, StorageOutcome, StorageRequest, StoreRequest,
 };
-use crate::ftp::session::Session;
+use crate::ftp::session::state::Session;
 use crate::ftp::transfer::DataConnection;
 use crate::store::{Holder, Intent, Interruption, Source, StoreError};
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
-use crate::ftp::edge::{DataChannel, Edge};
-use crate::ftp::session::Session;
+use crate::ftp::session::state::Session;
+use crate::ftp::session::{DataChannel, Edge};
 use crate::store::{Chain, StoreError, VirtualPath};
 use crate::telemetry::{TRACE, trace_id};
 

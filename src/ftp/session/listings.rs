@@ -1,14 +1,14 @@
 //! LIST, NLST, MLSD and STAT of a name: what is listed, and how.
 
 use crate::config::Times;
-use crate::ftp::edge::{Edge, Step};
 use crate::ftp::engine::request::{
     DataConnectionOffer, ListRequest, StorageOutcome, StorageRequest,
 };
-use crate::ftp::exchange::Exchange;
 use crate::ftp::glob::is_pattern;
 use crate::ftp::listformat::Format;
 use crate::ftp::reply::Reply;
+use crate::ftp::session::transfers::Exchange;
+use crate::ftp::session::{Edge, Step};
 
 impl Edge {
     pub(super) async fn list(&mut self, format: Format, argument: &str) -> Step {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tracing::{Span, warn};
 
 use crate::events::{Event, EventData, EventType, new_id};
-use crate::ftp::edge::Edge;
+use crate::ftp::session::Edge;
 use crate::store::{Interruption, Stored, VirtualPath};
 use crate::telemetry::trace_parent;
 

@@ -14,19 +14,19 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use crate::ftp::arrival::{Arrival, First, Missed};
-use crate::ftp::commits::{Change, Commit};
-use crate::ftp::diagnosis::ending;
-use crate::ftp::during_transfer::attend;
-use crate::ftp::edge::{Close, Edge, Step};
 use crate::ftp::engine::EngineError;
 use crate::ftp::engine::request::{
     DataConnectionOffer, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest, StoreRequest,
 };
 use crate::ftp::net::PeerWatch;
-use crate::ftp::protection::protect;
 use crate::ftp::reply::Reply;
-use crate::ftp::trace::Trace;
+use crate::ftp::session::arrival::{Arrival, First, Missed};
+use crate::ftp::session::commits::{Change, Commit};
+use crate::ftp::session::diagnosis::ending;
+use crate::ftp::session::during_transfer::attend;
+use crate::ftp::session::protection::protect;
+use crate::ftp::session::trace::Trace;
+use crate::ftp::session::{Close, Edge, Step};
 use crate::ftp::transfer::{DataConnection, Subject, TlsEnd, Transfer};
 use crate::metrics::Direction;
 use crate::store::{Chain, Interruption, Start, StoreError, VirtualPath};

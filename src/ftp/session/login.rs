@@ -7,9 +7,9 @@ use tracing::info;
 
 use crate::auth::{LoginError, Peer};
 use crate::config::TlsRequired;
-use crate::ftp::edge::{Close, Edge, STOPPING, Step};
 use crate::ftp::engine::Engine;
 use crate::ftp::engine::backend::Backend;
+use crate::ftp::session::{Close, Edge, STOPPING, Step};
 
 /// Failed logins that a connection may have; then it is closed.
 const LOGIN_ATTEMPTS: u32 = 3;
@@ -60,7 +60,7 @@ impl Edge {
         self.encoding.set_charset(login.user.charset);
         self.control.encode_in(self.encoding.outgoing());
         self.session.log_in(login.user);
-        self.seat = Some(login.seat);
+        self.user_permit = Some(login.permit);
         self.bucket = Some(login.store.bucket().to_owned());
         self.store = Some(login.store.clone());
         self.permit.authenticated();

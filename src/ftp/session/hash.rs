@@ -9,12 +9,12 @@ use std::time::SystemTime;
 
 use tracing::info;
 
-use crate::ftp::edge::{Edge, Step};
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
-use crate::ftp::file_commands::time_reply;
-use crate::ftp::listformat::{Facts, timestamp};
+use crate::ftp::listformat::timestamp;
 use crate::ftp::reply::Reply;
-use crate::ftp::trace::Trace;
+use crate::ftp::session::file_commands::time_reply;
+use crate::ftp::session::trace::Trace;
+use crate::ftp::session::{Edge, Step};
 use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};
 
 /// What the storage said about one name.
@@ -150,38 +150,6 @@ impl Edge {
             outcome,
             trace,
         }))
-    }
-
-    /// `OPTS` (RFC 2389).
-    pub(super) async fn option(&mut self, option: &str) -> Step {
-        let (name, value) = option.split_once(' ').unwrap_or((option, ""));
-        let reply = match (name, value) {
-            ("UTF8", value) => self.announce_utf8(value != "OFF"),
-            // RFC 3659, section 7.9: the reply has the facts that were chosen, and nothing behind OPTS if there are none
-            ("MLST", names) => {
-                self.facts = Facts::chosen(names);
-                let text = format!("MLST OPTS {}", self.facts);
-                Reply::new(200, text.trim_end().to_owned())
-            }
-            ("HASH", name) => match (self.dependable_algorithm(), name) {
-                (Some(only), "") => Reply::new(200, only.to_string()),
-                (Some(only), name) if Algorithm::named(name) == Some(only) => {
-                    Reply::new(200, only.to_string())
-                }
-                (Some(only), _) => {
-                    Reply::new(504, format!("The store has only {only} of every file"))
-                }
-                (None, _) => Reply::new(504, "There is no hash of every file"),
-            },
-            _ => Reply::new(501, "Unknown option"),
-        };
-        self.send(reply).await
-    }
-
-    /// That of the user's own store.
-    fn dependable_algorithm(&self) -> Option<Algorithm> {
-        let store = self.store.as_ref().unwrap_or(&self.frontend.store);
-        store.dependable_algorithm()
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::ftp::command::Epsv;
-use crate::ftp::edge::{DataChannel, Edge, Step};
 use crate::ftp::passive::NoPort;
 use crate::ftp::reply::Reply;
+use crate::ftp::session::{DataChannel, Edge, Step};
 use crate::masquerade::{Ports, Told};
 
 /// How long PASV waits for a port that is free for this client.

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use tracing::info;
 
-use crate::ftp::commits::{Change, Commit};
-use crate::ftp::edge::{Edge, Step};
 use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::listformat::{Facts, facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
-use crate::ftp::trace::Trace;
+use crate::ftp::session::commits::{Change, Commit};
+use crate::ftp::session::trace::Trace;
+use crate::ftp::session::{Edge, Step};
 use crate::store::{EntryKind, Renamed, StoreError, VirtualPath};
 
 impl Edge {

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tracing::warn;
 
-use crate::ftp::diagnosis::{nobody_connected, other_address, unreachable};
-use crate::ftp::edge::{Close, DataChannel, Edge, STOPPING, Step};
-use crate::ftp::exchange::Exchange;
-use crate::ftp::protection::connect;
-use crate::ftp::trace::{DataConnection, Trace};
+use crate::ftp::net::connect;
+use crate::ftp::session::diagnosis::{nobody_connected, other_address, unreachable};
+use crate::ftp::session::trace::{DataConnection, Trace};
+use crate::ftp::session::transfers::Exchange;
+use crate::ftp::session::{Close, DataChannel, Edge, STOPPING, Step};
 use crate::store::Interruption;
 
 /// How long a client may take to come before it is taken for one that waits for the 150.

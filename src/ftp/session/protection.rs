@@ -4,17 +4,16 @@
 //! order of commands: USER needs a protected control connection, and PASV, EPSV, PORT, EPRT and every transfer need
 //! `PROT P`.
 
-use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
-use crate::config::{Times, TlsRequired};
-use crate::ftp::edge::{Close, DataChannel, Edge, Step};
-use crate::ftp::listener::Frontend;
-use crate::ftp::net::{Stream, tune};
+use crate::config::TlsRequired;
+use crate::ftp::frontend::Frontend;
+use crate::ftp::net::Stream;
 use crate::ftp::reply::Reply;
+use crate::ftp::session::{Close, DataChannel, Edge, Step};
 use crate::ftp::tls::{DataRefused, Secured};
 use crate::store::{Chain, Interruption};
 
@@ -152,42 +151,6 @@ impl Edge {
         self.data = Some(DataChannel::Active(address));
         self.say(200, "The data connection will go there").await
     }
-
-    /// `FEAT` (RFC 2389): what there is beyond RFC 959, one per line.
-    pub(super) fn features(&self) -> Reply {
-        let (mut auth, mut protection) = ("", "");
-        if self.frontend.tls.is_some() {
-            (auth, protection) = ("AUTH TLS\n", "PBSZ\nPROT\n");
-        }
-        let eprt = if self.frontend.active.enabled {
-            "EPRT\n"
-        } else {
-            ""
-        };
-        let facts = self.facts.features();
-        // a client that may set times compares those of the next listing with them, and copies again what differs
-        let mfmt = match self.frontend.listing_times {
-            Times::Store => "",
-            Times::Metadata => "MFMT\n",
-        };
-        let text = format!(
-            "Features\n{auth}{eprt}EPSV\nMDTM\n{mfmt}MLST {facts}\nPASV\n{protection}REST STREAM\nSIZE\nTVFS\nUTF8\nEnd"
-        );
-        Reply::new(211, text)
-    }
-}
-
-/// A data connection to where the client listens, from the address to which it connected: firewalls on the way expect
-/// nothing else.
-pub(super) async fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match to {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.bind(SocketAddr::new(from.ip(), 0))?;
-    let socket = socket.connect(to).await?;
-    tune(&socket);
-    Ok(socket)
 }
 
 /// Protects a data connection if the session asks for that; else it stays as it is.

@@ -1,0 +1,117 @@
+//! One request or command to the storage, and the reply to what came of it.
+
+use std::sync::Arc;
+
+use tracing::{debug, error, warn};
+
+use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
+use crate::ftp::failures::Failure;
+use crate::ftp::reply::Reply;
+use crate::ftp::session::diagnosis::{cause, ending};
+use crate::ftp::session::trace::Trace;
+use crate::ftp::session::{Close, Edge, Step};
+use crate::store::{Chain, StoreError, VirtualPath};
+
+impl Edge {
+    /// Brings a request to the storage, and what came of it back.
+    pub(super) async fn execute(
+        &mut self,
+        request: StorageRequest,
+    ) -> Step<Result<StorageOutcome, StoreError>> {
+        let session = Arc::clone(&self.session);
+        let verb = request.subcommand();
+        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let ended = engine.execute(request).await;
+        session.take_request();
+        let code = ended.map_err(|failure| Close::engine(&session, &failure))?;
+        self.outcome(verb, code)
+    }
+
+    /// Keeps a failure for the status page.
+    pub(super) fn note_failure(
+        &self,
+        verb: &'static str,
+        path: &VirtualPath,
+        code: u16,
+        cause: String,
+    ) {
+        self.frontend.roster.failures.note(Failure::new(
+            self.user_name(),
+            self.session.peer.ip(),
+            (verb, path.as_str()),
+            code,
+            cause,
+        ));
+    }
+
+    /// One command to the engine, and what the storage made of it.
+    pub(super) async fn ask(&mut self, line: &str) -> Step<Result<StorageOutcome, StoreError>> {
+        let session = Arc::clone(&self.session);
+        session.take_outcome();
+        let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let code = engine
+            .command(line)
+            .await
+            .map_err(|failure| Close::engine(&session, &failure))?;
+        self.outcome(line, code)
+    }
+
+    /// The storage's word. An engine that answered without having asked the storage is out of step.
+    pub(super) fn outcome(
+        &self,
+        line: &str,
+        code: u16,
+    ) -> Step<Result<StorageOutcome, StoreError>> {
+        match self.session.take_outcome() {
+            Some(outcome) if outcome.is_ok() == (code < 400) => Ok(outcome),
+            _ => {
+                let verb = line.split(' ').next().unwrap_or_default();
+                Err(self.out_of_step(verb, code))
+            }
+        }
+    }
+
+    /// The reply to a storage error. What the store failed at is logged here once and kept for the status page; what
+    /// has a trace ends it, and is kept for the page even if it is the client's own mistake.
+    pub(super) fn refusal(
+        &self,
+        verb: &'static str,
+        path: &VirtualPath,
+        error: &StoreError,
+        trace: Option<&mut Trace>,
+    ) -> Reply {
+        let reply = Reply::from(error);
+        let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
+        let is_noted = match error {
+            StoreError::Denied { .. }
+            | StoreError::NoSpace { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Integrity { .. }
+            | StoreError::Rename { .. } => {
+                error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+                true
+            }
+            StoreError::Unavailable { .. }
+            | StoreError::Changed { .. }
+            | StoreError::Busy { .. }
+            | StoreError::NoMemory => {
+                warn!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+                true
+            }
+            _ => {
+                debug!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "refused");
+                trace.is_some()
+            }
+        };
+        if error.is_of_integrity() {
+            self.frontend.metrics.differing();
+        }
+        if is_noted {
+            self.note_failure(verb, path, reply.code, cause(error));
+        }
+        if let Some(trace) = trace {
+            trace.failed(ending(error), reply.code, error);
+        }
+        reply
+    }
+}

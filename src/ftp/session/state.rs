@@ -1,0 +1,216 @@
+//! What is known of one control connection, and where the edge and the engine's storage meet: a slot for the
+//! [request](crate::ftp::engine::request) in hand and one for what came of it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use secrecy::SecretString;
+use tracing::Span;
+
+use crate::auth::User;
+use crate::ftp::encoding::Shown;
+use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
+use crate::ftp::transfer::Transfer;
+use crate::store::{Interruption, StoreError};
+
+/// One control connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Counts the connections of this process; stands in every log line.
+    pub id: u64,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Where the client connected to.
+    pub local: SocketAddr,
+    /// What the edge logs in to the engine with, made anew for each session.
+    pub engine_password: SecretString,
+    /// When the client connected.
+    pub since: SystemTime,
+    user: OnceLock<Arc<User>>,
+    request: Mutex<Option<StorageRequest>>,
+    transfer: Mutex<Option<Arc<Transfer>>>,
+    outcome: Mutex<Option<Result<StorageOutcome, StoreError>>>,
+    span: Mutex<Span>,
+    at_work: AtomicBool,
+    secured: AtomicBool,
+    doing: Mutex<Doing>,
+    shown: Mutex<Shown>,
+}
+
+/// What the client does; for whoever looks on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doing {
+    /// The last command's verb; empty before the first.
+    pub verb: &'static str,
+    /// Whether it is still running.
+    pub is_running: bool,
+    /// When it came; or when it was answered.
+    pub since: Instant,
+}
+
+impl Session {
+    /// A session of a client that hasn't logged in.
+    pub fn new(
+        id: u64,
+        peer: SocketAddr,
+        local: SocketAddr,
+        engine_password: SecretString,
+    ) -> Self {
+        Session {
+            id,
+            peer,
+            local,
+            engine_password,
+            since: SystemTime::now(),
+            user: OnceLock::new(),
+            request: Mutex::new(None),
+            transfer: Mutex::new(None),
+            outcome: Mutex::new(None),
+            span: Mutex::new(Span::none()),
+            at_work: AtomicBool::new(false),
+            secured: AtomicBool::new(false),
+            doing: Mutex::new(Doing {
+                verb: "",
+                is_running: false,
+                since: Instant::now(),
+            }),
+            shown: Mutex::new(Shown::default()),
+        }
+    }
+
+    /// The names that the client has been shown in a charset, of those that could be UTF-8 as well.
+    pub fn shown(&self) -> MutexGuard<'_, Shown> {
+        lock(&self.shown)
+    }
+
+    /// Notes that the control connection is protected.
+    pub fn secure(&self) {
+        self.secured.store(true, Ordering::Relaxed);
+    }
+
+    /// True under TLS.
+    pub fn is_secured(&self) -> bool {
+        self.secured.load(Ordering::Relaxed)
+    }
+
+    /// Notes a command that begins.
+    pub fn begin(&self, verb: &'static str) {
+        *lock(&self.doing) = Doing {
+            verb,
+            is_running: true,
+            since: Instant::now(),
+        };
+    }
+
+    /// Notes that the last command has been answered.
+    pub fn rest(&self) {
+        let mut doing = lock(&self.doing);
+        doing.is_running = false;
+        doing.since = Instant::now();
+    }
+
+    /// What the client does.
+    pub fn doing(&self) -> Doing {
+        *lock(&self.doing)
+    }
+
+    /// The user, once logged in.
+    pub fn user(&self) -> Option<&Arc<User>> {
+        self.user.get()
+    }
+
+    /// Notes who has logged in; the first one stays.
+    pub fn log_in(&self, user: Arc<User>) {
+        let _ = self.user.set(user);
+    }
+
+    /// Leaves a request for the engine's handler. One that nobody took is dropped.
+    pub fn submit(&self, request: StorageRequest) {
+        *lock(&self.request) = Some(request);
+        lock(&self.outcome).take();
+    }
+
+    /// The request, for the handler; or back again, for the edge, if none took it.
+    pub fn take_request(&self) -> Option<StorageRequest> {
+        lock(&self.request).take()
+    }
+
+    /// Notes the transfer that the next request belongs to, or that there is none.
+    pub fn set_transfer(&self, transfer: Option<Arc<Transfer>>) {
+        *lock(&self.transfer) = transfer;
+    }
+
+    /// The transfer in hand.
+    pub fn transfer(&self) -> Option<Arc<Transfer>> {
+        lock(&self.transfer).clone()
+    }
+
+    /// Notes the span of the command in hand, or [`Span::none`] after it.
+    pub fn set_span(&self, span: Span) {
+        *lock(&self.span) = span;
+    }
+
+    /// The span of the command in hand: the storage works in a task of the engine's, which knows nothing of it.
+    pub fn span(&self) -> Span {
+        lock(&self.span).clone()
+    }
+
+    /// Resolves when the transfer in hand is interrupted; never without one.
+    pub async fn interrupted(&self) -> Interruption {
+        let transfer = lock(&self.transfer).clone();
+        match transfer {
+            Some(transfer) => {
+                transfer.interrupted().await;
+                transfer.interruption().unwrap_or(Interruption::Abort)
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Why the transfer in hand was interrupted. Without a transfer, or an interruption, it is the edge that has gone.
+    pub fn interruption(&self) -> Interruption {
+        let transfer = lock(&self.transfer);
+        transfer
+            .as_ref()
+            .and_then(|transfer| transfer.interruption())
+            .unwrap_or(Interruption::ControlLost)
+    }
+
+    /// Leaves what came of a storage call.
+    pub fn report(&self, outcome: Result<StorageOutcome, StoreError>) {
+        *lock(&self.outcome) = Some(outcome);
+    }
+
+    /// What the last storage call came to; `None` if there was none.
+    pub fn take_outcome(&self) -> Option<Result<StorageOutcome, StoreError>> {
+        lock(&self.outcome).take()
+    }
+
+    /// Marks the storage as at work until the guard is dropped.
+    pub fn begin_work(self: &Arc<Self>) -> AtWork {
+        self.at_work.store(true, Ordering::SeqCst);
+        AtWork(Arc::clone(self))
+    }
+
+    /// True while a storage call runs: its own bounds apply, and the engine's silence is no fault.
+    pub fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::SeqCst)
+    }
+}
+
+/// See [`Session::begin_work`].
+#[derive(Debug)]
+pub struct AtWork(Arc<Session>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.store(false, Ordering::SeqCst);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // the values are replaced whole, so a panic can't leave half of one
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
