@@ -37,6 +37,7 @@ pub mod parts;
 pub mod path;
 mod pool;
 mod progress;
+mod provenance;
 pub mod put;
 mod range;
 pub mod rename;
@@ -61,6 +62,7 @@ pub use hashes::{Algorithm, Hashes};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};
+pub use provenance::StoredBy;
 pub use rename::Renamed;
 pub use upload::{Intent, Start, Stored};
 

@@ -385,6 +385,8 @@ const TABLE: &[Key] = &[
         "Key for server-side encryption with a key management service."),
     key("upload.trace_metadata", Choice(&["true", "false"]), Is("false"),
         "Whether a new object's metadata `trace-id` names the trace of its upload."),
+    key("upload.provenance", Choice(&["true", "false"]), Is("false"),
+        "Whether a new object's metadata `cosgate-user` and `cosgate-client` name who stored it."),
     key("upload.stale_after", Duration, Is("24h"),
         "A multipart upload that a dead gateway left behind is aborted when nothing has arrived for this time."),
     key("upload.sweep", Choice(&["own", "all", "off"]), Is("own"),

@@ -237,6 +237,7 @@ fn upload(read: &mut Reader, limits: &Limits) -> Upload {
         server_side_encryption: read.optional("upload.server_side_encryption", parse::encryption),
         kms_key_id: read.optional("upload.kms_key_id", parse::kms_key),
         trace_metadata: read.value("upload.trace_metadata", parse::switch),
+        provenance: read.value("upload.provenance", parse::switch),
         stale_after: read.duration("upload.stale_after"),
         sweep: read.value("upload.sweep", parse::sweep),
         on_interrupt: read.value("upload.on_interrupt", parse::on_interrupt),

@@ -433,6 +433,8 @@ pub struct Upload {
     pub kms_key_id: Option<String>,
     /// Whether new objects name the trace of their upload in their metadata.
     pub trace_metadata: bool,
+    /// Whether new objects name their user and client in their metadata.
+    pub provenance: bool,
     /// When an unfinished multipart upload is given up for dead; 1 ms to 7 days.
     pub stale_after: Duration,
     /// Which of those are aborted.

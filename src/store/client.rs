@@ -22,6 +22,7 @@ use crate::store::locks::NameLocks;
 use crate::store::observe::Observer;
 use crate::store::parts::{DoesNotFit, PartPlan};
 use crate::store::pool::Pool;
+use crate::store::provenance::TagSupport;
 use crate::store::retry::{Quota, Retries};
 use crate::store::sdk;
 use crate::store::set_times::SetTimes;
@@ -39,6 +40,7 @@ pub(super) struct Inner {
     options: ObjectOptions,
     integrity: Arc<Integrity>,
     conditions: Arc<Conditions>,
+    tag_support: Arc<TagSupport>,
     /// Amazon's own S3, as far as the configuration says it.
     is_amazon: bool,
     /// Of all stores of the process; a bucket's name is a part of each name.
@@ -127,6 +129,8 @@ pub(super) struct ObjectOptions {
     pub kms_key: Option<String>,
     /// New objects carry the id of the trace that made them.
     pub trace_metadata: bool,
+    /// New objects carry who stored them.
+    pub provenance: bool,
 }
 
 /// What uploads and copies may do, resolved from the configuration.
@@ -257,6 +261,7 @@ impl Store {
                 encryption: upload.server_side_encryption.clone(),
                 kms_key: upload.kms_key_id.clone(),
                 trace_metadata: upload.trace_metadata,
+                provenance: upload.provenance,
             },
             integrity: Arc::new(Integrity::new(sdk::integrity_method(
                 storage.provider,
@@ -267,6 +272,7 @@ impl Store {
                 storage.provider,
                 !storage.checksums_when_required,
             )),
+            tag_support: Arc::default(),
             is_amazon: !storage.checksums_when_required,
             name_locks: Arc::default(),
             known: Arc::default(),
@@ -372,6 +378,10 @@ impl Store {
         &self.0.conditions
     }
 
+    pub(super) fn tag_support(&self) -> &TagSupport {
+        &self.0.tag_support
+    }
+
     pub(super) fn set_times(&self) -> &SetTimes {
         &self.0.set_times
     }
@@ -450,6 +460,10 @@ impl Store {
             options,
             integrity,
             conditions,
+            tag_support: match (&tenant.site, &tenant.bucket) {
+                (None, None) => Arc::clone(&inner.tag_support),
+                _ => Arc::default(),
+            },
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
             known: Arc::clone(&inner.known),
@@ -488,6 +502,7 @@ impl Store {
                 crate::store::integrity::Method::Crc64Nvme,
             ))),
             conditions: Arc::clone(&inner.conditions),
+            tag_support: Arc::clone(&inner.tag_support),
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
             known: Arc::clone(&inner.known),

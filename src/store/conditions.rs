@@ -410,6 +410,7 @@ impl Intercept for Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::describe::Description;
     use crate::store::{Home, VirtualPath, testing};
 
     #[test]
@@ -443,7 +444,8 @@ mod tests {
             if let Some(has) = known {
                 store.conditions().delete.learn(has);
             }
-            let put = |text: &'static str| store.put(&key, text.into(), &Replaces::Any, None);
+            let nothing = Description::nothing();
+            let put = |text: &'static str| store.put(&key, text.into(), &Replaces::Any, &nothing);
             put("old").await.expect("stored");
             let etag = store.head(&key).await.expect("there").etag;
             put("new").await.expect("stored");

@@ -415,6 +415,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::describe::Description;
     use crate::store::{Home, VirtualPath, testing};
 
     const MIB: u64 = 1 << 20;
@@ -471,7 +472,7 @@ mod tests {
         };
         let bytes = bytes::Bytes::from(vec![b'x'; 6 << 20]);
         store
-            .put(&key("/a"), bytes, &Replaces::Any, None)
+            .put(&key("/a"), bytes, &Replaces::Any, &Description::nothing())
             .await
             .expect("stored");
         let head = store.head(&key("/a")).await.expect("it is there");

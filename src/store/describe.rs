@@ -1,6 +1,8 @@
 //! What belongs to an object besides its bytes, and is kept when the object is written anew: by APPE, `REST` and `STOR`,
 //! MFMT, and copies in parts.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::warn;
@@ -9,6 +11,7 @@ use crate::store::client::Store;
 use crate::store::error::{Chain, StoreError};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::{Head, MTIME};
+use crate::store::provenance::{CLIENT_METADATA, USER_METADATA};
 use crate::store::put::TRACE_METADATA;
 
 /// Gives a request that makes an object what belongs to another one.
@@ -22,7 +25,7 @@ macro_rules! describe {
             .set_content_encoding($head.content_encoding.clone())
             .set_content_language($head.content_language.clone())
             .set_expires($head.expires)
-            .set_tagging($head.tagging.clone())
+            .set_tagging($head.tagging())
             .set_metadata($head.metadata.clone())
     };
 }
@@ -31,6 +34,34 @@ pub(super) use describe;
 /// `Expires` of an answer; what is no date can't be sent again.
 pub(super) fn parse_expires(text: Option<&str>) -> Option<DateTime> {
     DateTime::from_str(text?, DateTimeFormat::HttpDate).ok()
+}
+
+/// What belongs to a new object besides its bytes.
+#[derive(Debug, Clone)]
+pub(super) enum Description {
+    /// What is configured, and this metadata.
+    New(HashMap<String, String>),
+    /// What another object has.
+    Of(Box<Head>),
+}
+
+impl Description {
+    /// Of an object that is not there to stay.
+    pub(super) fn nothing() -> Self {
+        Description::New(HashMap::new())
+    }
+}
+
+impl Head {
+    /// `x-amz-tagging`
+    pub(super) fn tagging(&self) -> Option<String> {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let pairs = self.tags.iter();
+        let pairs: Vec<_> = pairs
+            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+            .collect();
+        (!pairs.is_empty()).then(|| pairs.join("&"))
+    }
 }
 
 impl Store {
@@ -49,12 +80,8 @@ impl Store {
             .await;
         match asked {
             Ok(answer) => {
-                let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-                let pairs = answer
-                    .tag_set
-                    .iter()
-                    .map(|tag| format!("{}={}", encoded(&tag.key), encoded(&tag.value)));
-                head.tagging = Some(pairs.collect::<Vec<_>>().join("&"));
+                let pairs = answer.tag_set.into_iter().map(|tag| (tag.key, tag.value));
+                head.tags = pairs.collect();
             }
             Err(error) => {
                 let error = StoreError::from_sdk("GetObjectTagging", error);
@@ -64,17 +91,22 @@ impl Store {
         head
     }
 
-    /// What an object keeps when its content changes: all but the time that was set for the old content, and with the
-    /// trace of this upload.
-    pub(super) async fn kept(&self, key: &ObjectKey, head: Head) -> Head {
+    /// What an object keeps when its content changes: all but the time that was set for the old content and the tag of a
+    /// fragment, and with the trace of this upload and who does it.
+    pub(super) async fn kept(
+        &self,
+        key: &ObjectKey,
+        head: Head,
+        provenance: &HashMap<String, String>,
+    ) -> Head {
         let mut head = self.with_tags(key, head).await;
-        if let Some(metadata) = &mut head.metadata {
-            metadata.remove(MTIME);
-            metadata.remove(TRACE_METADATA);
+        head.keep_tags();
+        let metadata = head.metadata.get_or_insert_default();
+        for name in [MTIME, TRACE_METADATA, USER_METADATA, CLIENT_METADATA] {
+            metadata.remove(name);
         }
-        if let Some(trace) = self.trace_metadata() {
-            head.metadata.get_or_insert_default().extend(trace);
-        }
+        metadata.extend(self.trace_metadata().unwrap_or_default());
+        metadata.extend(provenance.clone());
         head
     }
 }

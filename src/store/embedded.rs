@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The answers are meant to be those of AWS S3: checksums, conditions, ranges, listings and
-//! multipart uploads. Versions, ACLs, tags, encryption and lifecycle rules are answered with
+//! multipart uploads, tags. Versions, ACLs, encryption and lifecycle rules are answered with
 //! `NotImplemented`. Path-style addresses only; requests may be signed for any region.
 //!
 //! # What survives
@@ -68,6 +68,7 @@ mod records;
 mod server;
 mod space;
 mod tables;
+mod tags;
 
 /// How to start an [`EmbeddedStore`].
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use crate::config;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
 use crate::store::credentials;
+use crate::store::describe::Description;
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
@@ -86,7 +87,9 @@ impl Store {
         match right {
             Right::Put => {
                 let bytes = Bytes::from_static(PROBE);
-                self.put(key, bytes, &Replaces::Any, None).await
+                self.put(key, bytes, &Replaces::Any, &Description::nothing())
+                    .await
+                    .map(drop)
             }
             Right::Head => self.head(key).await.and_then(|head| {
                 same(
@@ -116,7 +119,9 @@ impl Store {
                 )
             }
             Right::Multipart => {
-                let mut upload = self.begin_multipart(key, Replaces::Any, None).await?;
+                let mut upload = self
+                    .begin_multipart(key, Replaces::Any, &Description::nothing())
+                    .await?;
                 let part = upload.part(1).send(Bytes::from_static(PROBE)).await;
                 let aborted = upload.try_abort().await;
                 part.and(aborted)

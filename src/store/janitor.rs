@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 use crate::config::Sweep;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
+use crate::store::describe::Description;
 use crate::store::error::{Chain, StoreError};
 use crate::store::key::Home;
 use crate::store::metadata::system_time;
@@ -212,7 +213,9 @@ async fn lists_checksums(store: &Store, prefix: &str, key: &str) -> Result<bool,
     let Some(key) = home.root().below(key) else {
         return Ok(true);
     };
-    let mut probe = store.begin_multipart(&key, Replaces::Any, None).await?;
+    let mut probe = store
+        .begin_multipart(&key, Replaces::Any, &Description::nothing())
+        .await?;
     let list = store.client().list_multipart_uploads();
     let list = list.bucket(store.bucket()).prefix(key.as_str());
     let page = list.encoding_type(EncodingType::Url).send().await;

@@ -58,8 +58,8 @@ pub(super) struct Head {
     pub metadata: Option<HashMap<String, String>>,
     /// How many tags it has; HEAD doesn't say which.
     pub tag_count: i32,
-    /// The tags as a request carries them, once they were asked for.
-    pub tagging: Option<String>,
+    /// The tags, once they were asked for.
+    pub tags: Vec<(String, String)>,
 }
 
 /// `x-amz-meta-mtime`: the modification time that a client set, in seconds since 1970, with a fraction or without, as
@@ -100,7 +100,7 @@ impl TryFrom<HeadObjectOutput> for Head {
             metadata: head.metadata,
             // the header is there only if there are tags, and if they may be read
             tag_count: head.tag_count.unwrap_or_default(),
-            tagging: None,
+            tags: Vec::new(),
         })
     }
 }

@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, warn};
 
 use crate::store::client::Store;
 use crate::store::conditions::{Attempts, Replaces, is_not_implemented, quoted};
-use crate::store::describe::describe;
+use crate::store::describe::{Description, describe};
 use crate::store::error::{Chain, StoreError};
 use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method, composite_etag};
 use crate::store::key::ObjectKey;
@@ -50,19 +50,21 @@ pub(super) struct Acknowledged {
 }
 
 impl Store {
-    /// Begins a multipart upload. `kept` is the object that it continues.
+    /// Begins a multipart upload.
     pub(super) async fn begin_multipart(
         &self,
         key: &ObjectKey,
         replaces: Replaces,
-        kept: Option<&Head>,
+        description: &Description,
     ) -> Result<Multipart, StoreError> {
         let known = self.integrity().method();
         let mark = new_id();
-        let (answer, method) = match self.create_multipart(key, known, &mark, kept).await {
+        let (answer, method) = match self.create_multipart(key, known, &mark, description).await {
             Err(StoreError::Refused { .. }) if known.is_none() => {
                 let md5 = Method::Md5;
-                let answer = self.create_multipart(key, Some(md5), &mark, kept).await?;
+                let answer = self
+                    .create_multipart(key, Some(md5), &mark, description)
+                    .await?;
                 self.integrity().note_refusal();
                 (answer, md5)
             }
@@ -90,8 +92,9 @@ impl Store {
             Some(Method::CosCrc64 | Method::Md5 | Method::Off) | None => Method::Off,
         };
         let mark = new_id();
+        let description = Description::Of(Box::new(head.clone()));
         let answer = self
-            .create_multipart(key, Some(method), &mark, Some(head))
+            .create_multipart(key, Some(method), &mark, &description)
             .await?;
         self.begun(key, answer, method, mark, replaces)
     }
@@ -124,7 +127,7 @@ impl Store {
         key: &ObjectKey,
         method: Option<Method>,
         mark: &str,
-        described: Option<&Head>,
+        description: &Description,
     ) -> Result<CreateMultipartUploadOutput, StoreError> {
         let options = self.object_options();
         let nvme = matches!(method, None | Some(Method::Crc64Nvme));
@@ -138,11 +141,11 @@ impl Store {
             .set_checksum_type(nvme.then_some(ChecksumType::FullObject))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(options.kms_key.clone());
-        let request = match described {
-            Some(head) => describe!(request, head).metadata(ID_METADATA, mark),
-            None => request
+        let request = match description {
+            Description::Of(head) => describe!(request, head).metadata(ID_METADATA, mark),
+            Description::New(more) => request
                 .content_type(content_type(key))
-                .set_metadata(Some(self.new_metadata(mark)))
+                .set_metadata(Some(self.new_metadata(mark, more)))
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
         };
         request

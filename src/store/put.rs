@@ -13,11 +13,10 @@ use crate::store::client::Store;
 use crate::store::conditions::{
     Attempts, Replaces, is_failed_condition, is_not_implemented, overtaken,
 };
-use crate::store::describe::describe;
+use crate::store::describe::{Description, describe};
 use crate::store::error::StoreError;
 use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method};
 use crate::store::key::ObjectKey;
-use crate::store::metadata::Head;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, new_id};
 use crate::telemetry::trace_id;
 
@@ -31,7 +30,7 @@ struct NewObject<'a> {
     /// The mark of the upload.
     id: String,
     replaces: &'a Replaces,
-    kept: Option<&'a Head>,
+    description: &'a Description,
 }
 
 impl Store {
@@ -44,28 +43,33 @@ impl Store {
         Some(HashMap::from([(TRACE_METADATA.to_owned(), id)]))
     }
 
-    /// What a new object says of itself: the mark of its upload, and its trace.
-    pub(super) fn new_metadata(&self, id: &str) -> HashMap<String, String> {
+    /// What a new object says of itself: the mark of its upload, its trace, and `more`.
+    pub(super) fn new_metadata(
+        &self,
+        id: &str,
+        more: &HashMap<String, String>,
+    ) -> HashMap<String, String> {
         let mut metadata = self.trace_metadata().unwrap_or_default();
+        metadata.extend(more.clone());
         metadata.insert(ID_METADATA.to_owned(), id.to_owned());
         metadata
     }
 
-    /// Stores `bytes` as one object with one request. `kept` is the object that it continues.
+    /// Stores `bytes` as one object with one request; returns its ETag.
     pub(super) async fn put(
         &self,
         key: &ObjectKey,
         bytes: Bytes,
         replaces: &Replaces,
-        kept: Option<&Head>,
-    ) -> Result<(), StoreError> {
+        description: &Description,
+    ) -> Result<String, StoreError> {
         let known = self.integrity().method();
         let put = NewObject {
             key,
             bytes,
             id: new_id(),
             replaces,
-            kept,
+            description,
         };
         match self.put_with(&put, known).await {
             // a store of which nothing was known may not understand the checksum: once more with what all understand
@@ -84,7 +88,7 @@ impl Store {
         &self,
         put: &NewObject<'_>,
         method: Option<Method>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<String, StoreError> {
         let NewObject { key, replaces, .. } = put;
         let mut digest = Digest::of(&put.bytes, method);
         if method == Some(Method::CosCrc64) {
@@ -114,11 +118,11 @@ impl Store {
             .set_if_match(if_match.clone())
             .set_if_none_match(self.if_none_match(replaces))
             .body(ByteStream::from(put.bytes.clone()));
-        let request = match put.kept {
-            Some(head) => describe!(request, head).metadata(ID_METADATA, &put.id),
-            None => request
+        let request = match put.description {
+            Description::Of(head) => describe!(request, head).metadata(ID_METADATA, &put.id),
+            Description::New(more) => request
                 .content_type(content_type(key))
-                .set_metadata(Some(self.new_metadata(&put.id)))
+                .set_metadata(Some(self.new_metadata(&put.id, more)))
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
         };
         let (cos, attempts) = (CosChecksum::default(), Attempts::default());
@@ -144,7 +148,7 @@ impl Store {
                 let error = self.refused_write("PutObject", error, replaces);
                 return if attempts.may_be_done() {
                     let doubt = Doubt::Failed(error);
-                    self.resolve(key, &expected, doubt).await.map(drop)
+                    self.resolve(key, &expected, doubt).await
                 } else {
                     Err(error)
                 };
@@ -156,14 +160,15 @@ impl Store {
             Comparison::Unproved => Some(Doubt::Unproved(etag)),
             Comparison::Differs(kind) => Some(Doubt::Differs { kind, etag }),
         };
-        if let Some(doubt) = doubt {
-            self.resolve(key, &expected, doubt).await?;
-        }
+        let etag = match doubt {
+            Some(doubt) => self.resolve(key, &expected, doubt).await?,
+            None => answer.e_tag.clone().unwrap_or_default(),
+        };
         if method.is_none() {
             self.integrity()
                 .learn(answer.checksum_crc64_nvme().is_some());
         }
-        Ok(())
+        Ok(etag)
     }
 
     /// With `upload.overwrite: false` a taken name is refused before anything is sent or copied. The store refuses it

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::store::budget::Ask;
 use crate::store::conditions::{Replaces, overtaken};
+use crate::store::describe::Description;
 use crate::store::error::StoreError;
 use crate::store::fingerprint::Fingerprint;
 use crate::store::integrity::{Answer, Comparison, Digest, Method};
@@ -60,8 +61,11 @@ pub(super) async fn begin(
     }
     let (head, content, bytes) = kept;
     upload.replaces = Replaces::Version(head.etag.clone());
-    let described = async { Ok(store.kept(&upload.key, head.clone()).await) };
-    upload.kept = Some(heeding(source, described).await?);
+    let described = async {
+        let kept = store.kept(&upload.key, head.clone(), &upload.provenance);
+        Ok(Description::Of(Box::new(kept.await)))
+    };
+    upload.description = heeding(source, described).await?;
     match keep(upload, (&head, &content), bytes, source).await {
         // gone or replaced since the look
         Err(StoreError::NotFound | StoreError::Changed { .. }) => Err(overtaken()),

@@ -18,6 +18,7 @@
 //! A part is read straight from the socket into the buffer that the SDK sends. When the store has acknowledged it, the
 //! buffer is there for another part, of this upload or of any other; see [`buffer`](super::buffer).
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -28,11 +29,12 @@ use crate::store::budget::Holder;
 use crate::store::buffer::PartBuffer;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
+use crate::store::describe::Description;
 use crate::store::error::{Interruption, StoreError};
 use crate::store::key::ObjectKey;
 use crate::store::locks::NameGuard;
-use crate::store::metadata::Head;
 use crate::store::multipart::{Acknowledged, Multipart};
+use crate::store::provenance::StoredBy;
 use crate::store::{Source, resume};
 
 /// Where an upload begins.
@@ -47,7 +49,7 @@ pub enum Start {
 }
 
 /// What is known of an upload before its first byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// Where it begins.
     pub start: Start,
@@ -58,6 +60,8 @@ pub struct Intent {
     pub max_bytes: u64,
     /// Whose share of the memory it takes from.
     pub holder: Holder,
+    /// Who stores it, for the object's metadata.
+    pub stored_by: Option<StoredBy>,
 }
 
 /// What an upload came to.
@@ -100,8 +104,9 @@ impl Store {
         if intent.announced.is_some_and(|bytes| bytes > limit) {
             return Err(StoreError::TooLarge { limit });
         }
+        let start = intent.start;
         let mut upload = Upload::new(self.clone(), key.clone(), intent);
-        let mut outcome = resume::begin(&mut upload, intent.start, source).await;
+        let mut outcome = resume::begin(&mut upload, start, source).await;
         if outcome.is_ok() {
             outcome = upload.receive(source).await;
         }
@@ -131,8 +136,10 @@ pub(super) struct Upload {
     multipart: Option<Multipart>,
     /// What the object may take the place of.
     pub(super) replaces: Replaces,
-    /// What the object keeps of the one that it continues, its bytes apart.
-    pub(super) kept: Option<Head>,
+    /// What belongs to the object besides its bytes.
+    pub(super) description: Description,
+    /// Who stores it, as metadata.
+    pub(super) provenance: HashMap<String, String>,
     /// The copied parts are proved to be what they should be.
     pub(super) copies_proved: bool,
     /// Some parts are copies.
@@ -164,12 +171,14 @@ impl Upload {
     fn new(store: Store, key: ObjectKey, intent: Intent) -> Self {
         let least_part = store.settings().plan.for_announced(intent.announced);
         let filling = store.buffers().part(intent.holder);
+        let provenance = store.provenance(intent.stored_by.as_ref());
         Upload {
             store,
             key,
             multipart: None,
             replaces: Replaces::Any,
-            kept: None,
+            description: Description::New(provenance.clone()),
+            provenance,
             copies_proved: false,
             has_copies: false,
             parts: 0,
@@ -334,9 +343,9 @@ impl Upload {
     pub(super) async fn begin(&mut self) -> Result<&Multipart, StoreError> {
         if self.multipart.is_none() {
             let (store, key) = (self.store.clone(), self.key.clone());
-            let (replaces, kept) = (self.replaces.clone(), self.kept.clone());
+            let (replaces, description) = (self.replaces.clone(), self.description.clone());
             // by a task: the answer to a request that was sent must come to somebody who aborts the upload
-            let begun = async move { store.begin_multipart(&key, replaces, kept.as_ref()).await };
+            let begun = async move { store.begin_multipart(&key, replaces, &description).await };
             let begun = tokio::spawn(begun.in_current_span()).await;
             self.multipart = Some(begun.map_err(failed_task)??);
         }
@@ -385,23 +394,23 @@ impl Upload {
             Err(StoreError::Interrupted(reason)) => return self.interrupted(reason).await,
             Err(error) => return Err(error),
         };
-        self.publish().await
+        self.publish().await.map(drop)
     }
 
-    /// Sends the request that makes the object visible.
-    async fn publish(&mut self) -> Result<(), StoreError> {
+    /// Sends the request that makes the object visible; returns its ETag.
+    async fn publish(&mut self) -> Result<String, StoreError> {
         match self.multipart.take() {
             Some(multipart) => {
                 let parts = std::mem::take(&mut self.acknowledged);
-                multipart.complete(parts).await.map(drop)
+                multipart.complete(parts).await
             }
             None => {
                 let empty = self.store.buffers().part(self.holder);
                 let whole = std::mem::replace(&mut self.filling, empty);
-                let kept = self.kept.as_ref();
-                self.store
-                    .put(&self.key, whole.freeze(), &self.replaces, kept)
-                    .await
+                let put =
+                    self.store
+                        .put(&self.key, whole.freeze(), &self.replaces, &self.description);
+                put.await
             }
         }
     }
@@ -448,7 +457,12 @@ impl Upload {
         } else {
             ready.await?
         };
-        self.publish().await?;
+        let etag = self.publish().await?;
+        let tags = match &self.description {
+            Description::Of(head) => &head.tags[..],
+            Description::New(_) => &[],
+        };
+        self.store.tag_kept(&self.key, &etag, tags).await;
         // stored, and yet an error: the client has to learn that the file is not whole
         Err(StoreError::UploadInterrupted {
             reason,

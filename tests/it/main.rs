@@ -39,6 +39,7 @@ mod memory;
 mod names;
 mod outcomes;
 mod protection;
+mod provenance;
 mod races;
 mod readiness;
 mod resized;

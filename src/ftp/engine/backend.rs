@@ -24,7 +24,9 @@ use crate::ftp::engine::bridge::{ReaderSource, download_reader};
 use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::reply;
 use crate::ftp::session::state::Session;
-use crate::store::{Entry, EntryKind, Holder, Home, Intent, Start, Store, StoreError, VirtualPath};
+use crate::store::{
+    Entry, EntryKind, Holder, Home, Intent, Start, Store, StoreError, StoredBy, VirtualPath,
+};
 
 /// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.
 const MAX_LISTED: usize = 100_000;
@@ -76,6 +78,14 @@ impl Backend {
             .user()
             .map(Arc::as_ref)
             .ok_or(StoreError::Forbidden)
+    }
+
+    /// Who stores an object.
+    pub(super) fn stored_by(&self) -> Result<StoredBy, StoreError> {
+        Ok(StoredBy {
+            user: self.user()?.name.clone(),
+            client: self.session.peer.ip().to_canonical(),
+        })
     }
 
     /// The home of a user who has this right.
@@ -290,6 +300,7 @@ impl StorageBackend<DefaultUser> for Backend {
                 announced: None,
                 max_bytes: self.max_file_size,
                 holder: Holder::of(&self.user()?.name),
+                stored_by: Some(self.stored_by()?),
             };
             self.store.check_collision(home, &path).await?;
             let key = home.key(&path)?;

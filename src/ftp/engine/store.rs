@@ -45,6 +45,7 @@ impl Backend {
             announced: request.announced,
             max_bytes: self.max_file_size,
             holder: Holder::of(&self.user()?.name),
+            stored_by: Some(self.stored_by()?),
         };
         let mut source = OfferedSource {
             session: Arc::clone(&self.session),

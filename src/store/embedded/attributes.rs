@@ -18,6 +18,7 @@ macro_rules! attributes_of {
                 content_encoding: $input.content_encoding.take(),
                 content_language: $input.content_language.take(),
                 content_type: $input.content_type.take(),
+                tags: $crate::store::embedded::tags::parse($input.tagging.take().as_deref())?,
                 ..Default::default()
             },
             $input.expires.take(),
@@ -150,7 +151,7 @@ fn without_aws_chunked(encoding: String) -> Option<String> {
 pub(super) fn refuse_unsupported(headers: &HeaderMap) -> Result<(), Fault> {
     let unsupported = |name: &str, value: &[u8]| match name {
         "x-amz-acl" => value != b"private" && value != b"bucket-owner-full-control",
-        "x-amz-tagging" | "x-amz-website-redirect-location" | "x-amz-write-offset-bytes" => true,
+        "x-amz-website-redirect-location" | "x-amz-write-offset-bytes" => true,
         _ => UNSUPPORTED_PREFIXES
             .iter()
             .any(|prefix| name.starts_with(prefix)),

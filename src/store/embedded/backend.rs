@@ -11,12 +11,29 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::blobs::Blobs;
 use super::index::Index;
-use super::{buckets, copy, list, list_uploads, multipart, objects};
+use super::{buckets, copy, list, list_uploads, multipart, objects, tags};
 
 /// The store behind the protocol.
 pub(super) struct Backend {
     pub(super) index: Index,
     pub(super) blobs: Arc<Blobs>,
+}
+
+/// What an operation returns: the output, or with headers of its own.
+trait IntoResponse<T> {
+    fn into_response(self) -> S3Response<T>;
+}
+
+impl<T> IntoResponse<T> for T {
+    fn into_response(self) -> S3Response<T> {
+        S3Response::new(self)
+    }
+}
+
+impl<T> IntoResponse<T> for S3Response<T> {
+    fn into_response(self) -> S3Response<T> {
+        self
+    }
 }
 
 /// Each operation is one function, which gets the backend and the request.
@@ -28,7 +45,7 @@ macro_rules! operations {
                 &self,
                 request: S3Request<$input>,
             ) -> S3Result<S3Response<$output>> {
-                Ok(S3Response::new($function(self, request).await?))
+                Ok($function(self, request).await?.into_response())
             })*
         }
     };
@@ -51,6 +68,9 @@ operations! {
     delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = objects::delete_many;
     copy_object(CopyObjectInput) -> CopyObjectOutput = copy::object;
     upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::part;
+    get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = tags::get;
+    put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = tags::put;
+    delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = tags::delete;
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput
         = multipart::create;
     upload_part(UploadPartInput) -> UploadPartOutput = multipart::upload_part;

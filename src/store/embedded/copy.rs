@@ -55,6 +55,17 @@ pub(super) async fn object(
             return Err(s3_error!(InvalidArgument, "Unknown metadata directive.").into());
         }
     };
+    let replace_tags = match input
+        .tagging_directive
+        .as_ref()
+        .map(TaggingDirective::as_str)
+    {
+        None | Some(TaggingDirective::COPY) => false,
+        Some(TaggingDirective::REPLACE) => true,
+        Some(_) => {
+            return Err(s3_error!(InvalidArgument, "Unknown tagging directive.").into());
+        }
+    };
     let target = Target {
         path: ObjectPath::new(&input.bucket, &input.key),
         algorithm: input
@@ -63,6 +74,7 @@ pub(super) async fn object(
             .map(|name| name.as_str().parse())
             .transpose()?,
         replace,
+        replace_tags,
         attributes: attributes_of!(input)?,
         bucket: input.bucket,
         conditions: write_conditions(&headers)?,
@@ -111,7 +123,8 @@ struct Target {
     path: ObjectPath,
     conditions: WriteConditions,
     replace: bool,
-    /// From the request; without `replace` only the storage class counts.
+    replace_tags: bool,
+    /// From the request; without `replace` only the storage class counts, and the tags with `replace_tags`.
     attributes: Attributes,
     algorithm: Option<Algorithm>,
 }
@@ -138,7 +151,7 @@ impl Target {
         } else {
             (source.etag.clone(), source.checksum.clone())
         };
-        let attributes = if self.replace {
+        let mut attributes = if self.replace {
             self.attributes.clone()
         } else {
             let storage_class = self.attributes.storage_class.clone();
@@ -147,6 +160,12 @@ impl Target {
                 ..source.attributes.clone()
             }
         };
+        let tagged = if self.replace_tags {
+            &self.attributes
+        } else {
+            &source.attributes
+        };
+        attributes.tags.clone_from(&tagged.tags);
         Ok(ObjectRecord {
             length: source.length,
             etag,

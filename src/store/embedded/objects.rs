@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use s3s::dto::*;
-use s3s::{S3Error, S3Request, s3_error};
+use s3s::{S3Error, S3Request, S3Response, s3_error};
 
 use super::announced::Announced;
 use super::attributes::{attributes_of, refuse_unsupported, set_attributes, set_checksum};
@@ -19,6 +19,7 @@ use super::index::spawn_blocking;
 use super::read::BodyStream;
 use super::receive::{or_drain, receive};
 use super::records::{Layout, ObjectPath, ObjectRecord, Segment};
+use super::tags::with_count;
 
 pub(super) async fn put(
     backend: &Backend,
@@ -115,7 +116,7 @@ pub(super) async fn get(
 pub(super) async fn head(
     backend: &Backend,
     request: S3Request<HeadObjectInput>,
-) -> Result<HeadObjectOutput, Fault> {
+) -> Result<S3Response<HeadObjectOutput>, Fault> {
     let input = request.input;
     refuse_version(input.version_id.as_deref())?;
     let conditions = ReadConditions {
@@ -153,7 +154,7 @@ pub(super) async fn head(
         set_checksum!(output, &object.checksum);
         output.checksum_type = checksum_type(&object);
     }
-    Ok(output)
+    Ok(with_count(output, &object))
 }
 
 /// `204` also when there is no such object; `412` for an `If-Match` that fails.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checksum::{Algorithm, Checksum, Kind};
 use super::fault::Fault;
+use super::tags::Tags;
 
 /// Random name of one immutable file.
 pub(super) type BlobId = u128;
@@ -54,6 +55,7 @@ pub(super) struct Attributes {
     pub(super) expires: Option<String>,
     pub(super) storage_class: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
+    pub(super) tags: Tags,
 }
 
 /// What HEAD and LIST say about an object.

@@ -199,6 +199,17 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
+    /// Changes what is known of an object whose body stays.
+    pub(super) fn replace_record(
+        &mut self,
+        path: &ObjectPath,
+        record: &ObjectRecord,
+    ) -> Result<(), Fault> {
+        self.objects
+            .insert(path.as_bytes(), encode(record).as_slice())?;
+        Ok(())
+    }
+
     pub(super) fn remove_object(&mut self, path: &ObjectPath) -> Result<(), Fault> {
         let removed = self
             .bodies
