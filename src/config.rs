@@ -6,15 +6,15 @@
 //! file that holds the secret (its last newline is dropped).
 //!
 //! ```text
+//! sections/   one file per section: its type, its rows of the table, its parsing
+//! sections.rs all of them ──> Config, and what holds between them
+//!    │
 //! keys.rs     the table of keys: names, defaults, meaning
 //!    │
-//! sources.rs  defaults, YAML (yaml.rs), environment (links.rs: not ours), held against
+//! sources.rs  defaults, YAML (yaml.rs), environment (links.rs: not ours), compared with
 //!    │        the table (check.rs) ──> figment: path -> text and origin
 //!    │
-//! reader.rs   one key at a time: text -> value (parse.rs, names.rs), or a Problem (error.rs)
-//!    │
-//! resolve.rs  all keys and what holds between them (storage.rs, credentials.rs, endpoint.rs,
-//!    │        users.rs, events.rs, memory.rs) ──> Config (schema.rs)
+//! reader.rs   one key at a time: text -> value (parse.rs), or a Problem (error.rs)
 //!    │
 //! print.rs    what `cosgate check-config` prints
 //! init.rs     a first configuration
@@ -27,35 +27,21 @@
 //! - Every problem is reported, not only the first, and no report shows a secret.
 //! - An empty value, in YAML or in the environment, means the key is not set.
 //!
-//! To add a key: one row in `keys.rs`, one field in `schema.rs`, one line in `resolve.rs`. The
-//! unknown-key check, the environment name, the guide's table and the printing follow from the
-//! row; a test fails when a row is never read.
+//! To add a key: its row, its field and the line that reads it, all in the file of its section. The unknown-key check, the
+//! environment name, the guide's table and the printing follow from the row; a test fails when a row is never read.
 
-mod auth;
 mod check;
-mod cluster;
-mod credentials;
 mod endpoint;
 mod error;
-mod events;
-mod files;
 pub mod init;
 pub(crate) mod keys;
 mod links;
 mod memory;
-pub(crate) mod names;
 pub(crate) mod parse;
-mod passive;
 mod print;
 mod reader;
-mod resolve;
-mod rights;
-mod schema;
-mod site;
+mod sections;
 mod sources;
-mod storage;
-mod tls;
-mod users;
 pub(crate) mod yaml;
 pub(crate) mod yaml_text;
 
@@ -67,28 +53,25 @@ pub(crate) use tests::HASH as HASH_FOR_TESTS;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-pub(crate) use credentials::is_role_name;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use error::printable;
 pub use error::{ConfigError, Problem};
-pub use events::{EventSink, EventType, Events};
-pub use files::{Ascii, Times};
-pub use keys::{Fallback, Key, Kind, markdown_rows, table};
+pub use keys::{DefaultValue, Key, Kind, markdown_rows, table};
 pub use links::DOCTOR_PASSWORD;
 pub use memory::{MemoryLimit, default_budget};
 pub use print::Loaded;
-pub use schema::*;
-pub use site::Common;
-pub(crate) use site::may_share_credentials;
-pub(crate) use storage::{cos_endpoint_of, is_reached_in_private};
-pub use users::{answered_user, users_of_file};
+pub use sections::*;
+pub(crate) use sections::{
+    bucket_name, cos_endpoint_of, greeting, is_reached_in_private, is_role_name,
+    masquerade_address, may_share_credentials, region_name,
+};
 
 /// Reads the configuration from `file`, if any, and this process's environment.
 ///
 /// Without `file`, the variable `COSGATE_CONFIG` names it.
 pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
     let (env, problems) = sources::process_environment();
-    resolve::resolve(sources::collect(file, env, problems))
+    sections::resolve(sources::collect(file, env, problems))
 }
 
 /// The file that `COSGATE_CONFIG` names, if it names one.
@@ -104,7 +87,7 @@ pub fn load_from(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    resolve::resolve(sources::collect(
+    sections::resolve(sources::collect(
         file,
         env.into_iter().collect(),
         Vec::new(),
@@ -113,7 +96,7 @@ pub fn load_from(
 
 /// An IPv4 address or a DNS name that clients can connect to, or what is wrong with it.
 pub fn parse_masquerade_address(text: &str) -> Result<MasqueradeAddress, String> {
-    names::masquerade_address(text)
+    sections::masquerade_address(text)
 }
 
 /// The memory that this process's container may use, in bytes, if it is limited.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::yaml_text::scalar;
-use super::{Provider, names, parse};
+use super::{Provider, bucket_name, masquerade_address, parse, region_name};
 
 /// What the configuration is for.
 #[derive(Debug)]
@@ -43,11 +43,11 @@ pub fn check(wishes: &Wishes) -> Result<(), String> {
     if let Some(bucket) = &wishes.bucket {
         of(
             "bucket",
-            names::bucket(bucket, Some(wishes.provider)).map(drop),
+            bucket_name(bucket, Some(wishes.provider)).map(drop),
         )?;
     }
     if let Some(region) = &wishes.region {
-        of("region", names::region(region).map(drop))?;
+        of("region", region_name(region).map(drop))?;
     }
     if let Some(endpoint) = &wishes.endpoint {
         of(
@@ -56,10 +56,7 @@ pub fn check(wishes: &Wishes) -> Result<(), String> {
         )?;
     }
     if let Some(address) = &wishes.masquerade_address {
-        of(
-            "masquerade-address",
-            names::masquerade_address(address).map(drop),
-        )?;
+        of("masquerade-address", masquerade_address(address).map(drop))?;
     }
     for (index, (name, _)) in wishes.users.iter().enumerate() {
         let is_again = wishes.users[..index].iter().any(|(other, _)| other == name);

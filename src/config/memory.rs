@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::parse::{self, size_text};
+use super::reader::Reader;
+
 /// Budget for upload parts, and again for what downloads read ahead, where none is configured; `limit` is the container's
 /// memory.
 pub fn default_budget(limit: Option<u64>) -> u64 {
@@ -10,6 +13,17 @@ pub fn default_budget(limit: Option<u64>) -> u64 {
         Some(bytes) => (bytes / 4).max(64 * MIB),
         None => 256 * MIB,
     }
+}
+
+/// What is configured, or a part of the memory there is.
+pub(super) fn budget(read: &mut Reader, key: &'static str) -> u64 {
+    read.optional(key, parse::size).unwrap_or_else(|| {
+        let budget = default_budget(MemoryLimit::default().read());
+        if read.is_valid(key) {
+            read.record_effective(key, &size_text(budget));
+        }
+        budget
+    })
 }
 
 /// Where the memory limit of a control group is read.

@@ -5,18 +5,48 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-
-use super::{
-    Integrity, LogFormat, OnInterrupt, Provider, SessionReuse, SignPayload, Sweep, TlsRequired,
-    TlsVersion,
-};
+use ipnet::IpNet;
+use strum::VariantNames;
 
 /// What a parser returns.
 pub(crate) type Parsed<T> = Result<T, String>;
+
+/// One of the words of `T`.
+pub(super) fn choice<T: FromStr + VariantNames>(text: &str) -> Parsed<T> {
+    choice_or(text, &format!("write {}", listed(T::VARIANTS)))
+}
+
+/// One of the words of `T`; `advice` says more about them than [`choice`] does.
+pub(super) fn choice_or<T: FromStr>(text: &str, advice: &str) -> Parsed<T> {
+    text.parse().map_err(|_| advice.to_owned())
+}
+
+/// One of `words`, for values that are passed on as they are.
+pub(super) fn word(text: &str, words: &[&str]) -> Parsed<String> {
+    if words.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("write {}", listed(words)))
+    }
+}
+
+/// Yes or no.
+pub(super) fn switch(text: &str) -> Parsed<bool> {
+    choice_or(text, "write true or false")
+}
+
+/// `a, b or c`.
+fn listed(words: &[&str]) -> String {
+    match words {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
 
 /// A number of bytes: `200GiB`, `8 MiB`, `5GB`, `1048576`. Never 0.
 pub(super) fn size(text: &str) -> Parsed<u64> {
@@ -70,97 +100,6 @@ pub(super) fn socket_address(text: &str) -> Parsed<SocketAddr> {
     })
 }
 
-/// What clients must protect.
-pub(super) fn tls_required(text: &str) -> Parsed<TlsRequired> {
-    match text {
-        "none" => Ok(TlsRequired::None),
-        "control" => Ok(TlsRequired::Control),
-        "all" => Ok(TlsRequired::All),
-        _ => Err("write none, control (the password is protected) or all (files, too)".into()),
-    }
-}
-
-/// The oldest version of TLS.
-pub(super) fn tls_version(text: &str) -> Parsed<TlsVersion> {
-    match text {
-        "1.2" => Ok(TlsVersion::Tls12),
-        "1.3" => Ok(TlsVersion::Tls13),
-        _ => Err("write 1.2 or 1.3; older versions are broken (RFC 8996)".into()),
-    }
-}
-
-/// What is asked of data connections.
-pub(super) fn session_reuse(text: &str) -> Parsed<SessionReuse> {
-    match text {
-        // YAML 1.1 writers turn `off` into `false`.
-        "off" | "false" => Ok(SessionReuse::Off),
-        "required" => Ok(SessionReuse::Required),
-        _ => Err("write off or required".into()),
-    }
-}
-
-/// Whether a client certificate is required.
-pub(super) fn client_auth(text: &str) -> Parsed<bool> {
-    match text {
-        "required" => Ok(true),
-        "optional" => Ok(false),
-        _ => Err("write required or optional".into()),
-    }
-}
-
-/// An address to listen on, or `off`.
-pub(super) fn admin_address(text: &str) -> Parsed<Option<SocketAddr>> {
-    match text {
-        // YAML 1.1 writers turn `off` into `false`.
-        "off" | "false" => Ok(None),
-        address => socket_address(address)
-            .map(Some)
-            .map_err(|advice| advice + "; or off"),
-    }
-}
-
-/// `on` or `off`.
-pub(super) fn on_off(text: &str) -> Parsed<bool> {
-    match text {
-        // YAML 1.1 writers turn `on` and `off` into `true` and `false`.
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => Err("write on or off".into()),
-    }
-}
-
-/// A token that can't be guessed, and that fits into a header and a browser's password field.
-pub(super) fn admin_token(text: &str) -> Parsed<String> {
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Err(
-            "a token has no spaces, line breaks or letters beyond ASCII; copy it again without"
-                .into(),
-        )
-    } else if !TOKEN_BYTES.contains(&text.len()) {
-        let (min, max) = (TOKEN_BYTES.start(), TOKEN_BYTES.end());
-        Err(format!(
-            "a token has {min} to {max} letters; `openssl rand -hex 16` makes one"
-        ))
-    } else {
-        Ok(text.to_string())
-    }
-}
-
-/// One line for the 220 reply.
-pub(crate) fn greeting(text: &str) -> Parsed<String> {
-    if text.chars().any(char::is_control) {
-        // A line break would end the reply, and what follows would be read as the next one.
-        Err("the greeting is one line; remove line breaks and other control characters".into())
-    } else if text.len() > MAX_GREETING_BYTES {
-        Err(format!(
-            "the greeting has {} bytes; shorten it to {MAX_GREETING_BYTES}",
-            text.len()
-        ))
-    } else {
-        Ok(text.to_string())
-    }
-}
-
 /// A port, or a range `FROM-TO`.
 pub(super) fn ports(text: &str) -> Parsed<RangeInclusive<u16>> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
@@ -180,121 +119,37 @@ pub(super) fn ports(text: &str) -> Parsed<RangeInclusive<u16>> {
     }
 }
 
-/// Which kind of store.
-pub(super) fn provider(text: &str) -> Parsed<Provider> {
-    match text {
-        "embedded" => Ok(Provider::Embedded),
-        "s3" => Ok(Provider::S3),
-        "cos" => Ok(Provider::Cos),
-        _ => Err("write embedded (built in, for trials), \
-                  s3 (Amazon S3 and compatible) or cos (Tencent COS)"
-            .into()),
+/// A network such as `10.0.0.0/8`, or an address alone.
+pub(super) fn network(text: &str) -> Parsed<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    match text.parse::<IpNet>() {
+        // as it stands there, 10.1.2.3/8 means one address or sixteen million
+        Ok(network) if network.trunc() != network => Err(format!(
+            "bits are set behind the prefix; write {}",
+            network.trunc()
+        )),
+        Ok(network) => Ok(network),
+        Err(_) => Err("this is no network; write one such as 10.0.0.0/8 or fd00::/8".into()),
     }
 }
 
-/// Form of a log line.
-pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
-    match text {
-        "json" => Ok(LogFormat::Json),
-        "text" => Ok(LogFormat::Text),
-        _ => Err("write json or text".into()),
-    }
-}
-
-/// What becomes of an interrupted upload.
-pub(super) fn on_interrupt(text: &str) -> Parsed<OnInterrupt> {
-    match text {
-        "keep" => Ok(OnInterrupt::Keep),
-        "discard" => Ok(OnInterrupt::Discard),
-        _ => Err("write keep or discard".into()),
-    }
-}
-
-/// Yes or no.
-pub(super) fn switch(text: &str) -> Parsed<bool> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("write true or false".into()),
-    }
-}
-
-/// Whether uploads are compared with what the store has.
-pub(super) fn integrity(text: &str) -> Parsed<Integrity> {
-    match text {
-        "auto" => Ok(Integrity::Auto),
-        "off" => Ok(Integrity::Off),
-        _ => Err("write auto or off".into()),
-    }
-}
-
-/// Whether bodies are hashed for the signature.
-pub(super) fn sign_payload(text: &str) -> Parsed<SignPayload> {
-    match text {
-        "auto" => Ok(SignPayload::Auto),
-        "always" => Ok(SignPayload::Always),
-        "never" => Ok(SignPayload::Never),
-        _ => Err("write auto, always or never".into()),
-    }
-}
-
-/// Which stale multipart uploads are aborted.
-pub(super) fn sweep(text: &str) -> Parsed<Sweep> {
-    match text {
-        "own" => Ok(Sweep::Own),
-        "all" => Ok(Sweep::All),
-        "off" => Ok(Sweep::Off),
-        _ => Err("write own, all or off".into()),
-    }
-}
-
-/// The name of a storage class.
-pub(super) fn storage_class(text: &str) -> Parsed<String> {
-    let sound = text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if sound {
-        Ok(text.to_owned())
+/// A path in the file system; nothing need be there.
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.contains('\0') {
+        Err("a path has no NUL; remove it".into())
     } else {
-        Err("write a name such as STANDARD_IA".into())
+        Ok(PathBuf::from(text))
     }
 }
 
-/// The algorithm of server-side encryption.
-pub(super) fn encryption(text: &str) -> Parsed<String> {
-    match text {
-        "AES256" | "aws:kms" | "cos/kms" => Ok(text.to_owned()),
-        _ => Err("write AES256, aws:kms or cos/kms".into()),
-    }
-}
-
-/// The name of a key, which goes into a header.
-pub(super) fn kms_key(text: &str) -> Parsed<String> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(text.to_owned())
+/// As [`path`], of a file.
+pub(super) fn file(text: &str) -> Parsed<PathBuf> {
+    if text.contains('\0') || text.ends_with('/') {
+        Err("this is no path of a file; write one such as /etc/podinfo/mapping".into())
     } else {
-        Err("write the key's id or ARN".into())
-    }
-}
-
-/// A filter that `EnvFilter` takes.
-pub(super) fn log_level(text: &str) -> Parsed<String> {
-    const WANTED: &str =
-        "write error, warn, info, debug, trace or off, also per module as in info,cosgate=debug";
-    let words: Vec<&str> = text.split(',').map(str::trim).collect();
-    // EnvFilter takes the slip `inof` for the name of a module, and then logs nothing at all.
-    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    let is_directive = |word: &str| word.contains(['=', '[', ']', '{', '}']);
-    // EnvFilter does not expect the spaces that people put after commas.
-    let filter = words.join(",");
-    if words
-        .iter()
-        .all(|word| is_level(word) || is_directive(word))
-        && EnvFilter::try_new(&filter).is_ok()
-    {
-        Ok(filter)
-    } else {
-        Err(format!("this is no log filter; {WANTED}"))
+        Ok(PathBuf::from(text))
     }
 }
 
@@ -331,11 +186,6 @@ pub(crate) fn size_text(bytes: u64) -> String {
 // Timers count milliseconds; and a bound of more than a week bounds nothing.
 const MIN_DURATION: Duration = Duration::from_millis(1);
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Nobody guesses 16 letters by trying; the end is far below what a header may have.
-const TOKEN_BYTES: RangeInclusive<usize> = 16..=256;
-
-/// Some clients read replies into small fixed buffers.
-const MAX_GREETING_BYTES: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -407,8 +257,6 @@ mod tests {
         assert!(advice(socket_address("10.0.0.1")).contains("10.0.0.1:2121"));
         assert!(advice(socket_address("::1")).contains("[::1]:2121"));
         assert!(socket_address("localhost:2121").is_err());
-        assert_eq!(admin_address("off"), Ok(None));
-        assert!(advice(admin_address("on")).ends_with("or off"));
     }
 
     #[test]
@@ -419,30 +267,6 @@ mod tests {
         assert!(advice(ports("9-7")).contains("7-9"));
         for text in ["0", "0-5", "65536", "1-65536", "", "-", "a", "1-2-3", "-5"] {
             assert!(ports(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_greeting_is_one_short_line() {
-        assert!(greeting("Willkommen – 欢迎").is_ok());
-        assert!(greeting("a\r\n230 in").is_err());
-        assert!(greeting(&"x".repeat(201)).is_err());
-    }
-
-    #[test]
-    fn a_log_filter_with_a_slip_is_refused() {
-        for text in [
-            "info",
-            "DEBUG",
-            "off",
-            "info,cosgate=debug",
-            "cosgate::store=trace",
-            "warn, cosgate[upload]=debug",
-        ] {
-            assert!(log_level(text).is_ok(), "{text}");
-        }
-        for text in ["inof", "cosgate=loud", "", "info,", "info,cosgate", "[["] {
-            assert!(log_level(text).is_err(), "{text}");
         }
     }
 
@@ -459,5 +283,29 @@ mod tests {
     fn sizes_are_shown_as_people_write_them() {
         assert_eq!(size_text(5 << 30), "5 GiB");
         assert_eq!(size_text(3 << 29), "1.5 GiB");
+    }
+
+    #[test]
+    fn a_network_says_what_it_means() {
+        for text in [
+            "10.0.0.0/8",
+            "192.0.2.1",
+            "2001:db8::/32",
+            "::1",
+            "0.0.0.0/0",
+        ] {
+            assert!(network(text).is_ok(), "{text}");
+        }
+        let advice = network("10.1.2.3/8").expect_err("one address or a network?");
+        assert!(advice.contains("10.0.0.0/8"), "{advice}");
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0",
+            "localhost",
+            "10.0.0.0-10.0.0.9",
+        ] {
+            assert!(network(text).is_err(), "{text}");
+        }
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::error::{REDACTED, printable};
+use super::Config;
 use super::keys::table;
-use super::parse::size_text;
 use super::reader::Setting;
-use super::{Ascii, Config, EventSink, User};
+use super::sections::{sink_lines, user_lines};
 
 /// A configuration that is fit for use, and what is to be said about it.
 #[derive(Debug, Clone)]
@@ -65,97 +64,6 @@ impl Loaded {
         }
         text
     }
-}
-
-/// The lines of one sink of events.
-fn sink_lines(list: &str, index: usize, sink: &EventSink) -> Vec<String> {
-    let types: Vec<&str> = sink.types.iter().map(|kind| kind.word()).collect();
-    let mut keys = vec![
-        ("name", printable(&sink.name)),
-        ("url", printable(&sink.url)),
-        ("types", types.join(", ")),
-    ];
-    if sink.is_nats() {
-        keys.push(("subject", printable(&sink.subject)));
-    }
-    if sink.token.is_some() {
-        keys.push(("token", REDACTED.to_string()));
-    }
-    if let Some(file) = &sink.ca_file {
-        keys.push(("ca_file", printable(&file.display().to_string())));
-    }
-    if !sink.keys.is_empty() {
-        let patterns: Vec<String> = sink
-            .keys
-            .iter()
-            .map(|one| printable(&one.to_string()))
-            .collect();
-        keys.push(("keys", patterns.join(", ")));
-    }
-    keys.into_iter()
-        .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
-        .collect()
-}
-
-/// The lines of one user, with what is set; where they come from stands beside `users` or `users_file`.
-fn user_lines(list: &str, index: usize, user: &User) -> Vec<String> {
-    let mut keys = vec![("name", printable(&user.name))];
-    if user.password_hash.is_some() {
-        keys.push(("password_hash", REDACTED.to_string()));
-    }
-    keys.push(("home", printable(&user.home)));
-    keys.push(("permissions", user.permissions.to_string()));
-    keys.extend(user.bucket.iter().map(|name| ("bucket", printable(name))));
-    if let Some(site) = &user.site {
-        keys.push(("region", printable(&site.region)));
-        keys.extend(site.endpoint.iter().map(|url| ("endpoint", printable(url))));
-    }
-    if let Some(credentials) = &user.credentials {
-        keys.push(("access_key_id", REDACTED.to_string()));
-        keys.push(("secret_access_key", REDACTED.to_string()));
-        if credentials.session_token.is_some() {
-            keys.push(("session_token", REDACTED.to_string()));
-        }
-    }
-    if !user.allow_from.is_empty() {
-        let networks: Vec<String> = user.allow_from.iter().map(ToString::to_string).collect();
-        keys.push(("allow_from", networks.join(", ")));
-    }
-    keys.extend(
-        user.max_sessions
-            .map(|count| ("max_sessions", count.to_string())),
-    );
-    keys.extend(
-        user.max_file_size
-            .map(|bytes| ("max_file_size", size_text(bytes))),
-    );
-    keys.extend(user.ascii.map(|ascii| {
-        let text = match ascii {
-            Ascii::Convert => "convert",
-            Ascii::AsIs => "as_is",
-        };
-        ("ascii", text.to_string())
-    }));
-    keys.extend(
-        user.charset
-            .map(|charset| ("charset", charset.name().to_lowercase())),
-    );
-    if user.require_tls {
-        keys.push(("require_tls", "true".to_string()));
-    }
-    keys.extend(
-        user.require_close_notify
-            .map(|required| ("require_close_notify", required.to_string())),
-    );
-    keys.extend(
-        user.client_cert_cn
-            .iter()
-            .map(|name| ("client_cert_cn", printable(name))),
-    );
-    let lines = keys.into_iter();
-    lines
-        .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
-        .collect()
 }
 
 const MAX_COLUMN: usize = 60;

@@ -4,10 +4,12 @@
 //! default, so that one run finds everything that is wrong.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use figment::Figment;
 use figment::value::Value;
+use strum::VariantNames;
 
 use super::check::YamlFile;
 use super::error::{ConfigError, DEFAULT, Problem, shown};
@@ -24,7 +26,7 @@ pub(super) struct Setting {
 
 /// What a source says about a key.
 #[derive(Debug, Clone)]
-pub(super) struct Given {
+pub(super) struct RawSetting {
     pub texts: Vec<String>,
     pub origin: Origin,
 }
@@ -50,7 +52,7 @@ pub(super) struct Reader {
     problems: Vec<Problem>,
     warnings: Vec<String>,
     settings: BTreeMap<&'static str, Setting>,
-    surroundings: BTreeMap<String, String>,
+    platform_env: BTreeMap<String, String>,
 }
 
 impl Reader {
@@ -60,7 +62,7 @@ impl Reader {
             file,
             mut problems,
             in_pod: _,
-            surroundings,
+            platform_env,
         } = sources;
         let root = figment.find_value("").unwrap_or_else(|error| {
             // Our layers give no errors; if figment has one of its own, it must not be lost.
@@ -75,13 +77,13 @@ impl Reader {
             problems,
             warnings,
             settings,
-            surroundings,
+            platform_env,
         }
     }
 
     /// What the platform set as the variable `name`, which is no key; never empty.
-    pub fn surrounding(&self, name: &str) -> Option<String> {
-        self.surroundings.get(name).cloned()
+    pub fn platform_env(&self, name: &str) -> Option<String> {
+        self.platform_env.get(name).cloned()
     }
 
     /// The value of `path`; the default where it is not set or was refused.
@@ -96,7 +98,7 @@ impl Reader {
         path: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let given = self.given(path);
+        let given = self.raw(path);
         let text = given
             .as_ref()
             .and_then(|given| given.texts.first().cloned());
@@ -119,7 +121,7 @@ impl Reader {
         path: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        let given = self.given(path);
+        let given = self.raw(path);
         let origin = given
             .as_ref()
             .map_or(Origin::Default, |given| given.origin.clone());
@@ -164,7 +166,7 @@ impl Reader {
         path: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        if self.given(path).is_some() {
+        if self.raw(path).is_some() {
             return self.list(path, parse);
         }
         let setting = Setting {
@@ -321,6 +323,21 @@ impl Reader {
         self.value(path, parse::size)
     }
 
+    /// One of the words of `T`.
+    pub fn choice<T: FromStr + VariantNames>(&mut self, path: &'static str) -> T {
+        self.value(path, parse::choice)
+    }
+
+    /// Yes or no.
+    pub fn switch(&mut self, path: &'static str) -> bool {
+        self.value(path, parse::switch)
+    }
+
+    /// As [`Reader::count`]; the table bounds them far below what any usize holds.
+    pub fn number(&mut self, path: &'static str) -> usize {
+        usize::try_from(self.count(path)).unwrap_or(usize::MAX)
+    }
+
     /// A whole number, with the bounds that the table states.
     pub fn count(&mut self, path: &'static str) -> u64 {
         let (min, max) = count_range(path);
@@ -335,9 +352,7 @@ impl Reader {
 
     /// Reports the value that `path` has as refused.
     pub fn refuse(&mut self, path: &'static str, advice: impl Into<String>) {
-        let origin = self
-            .given(path)
-            .map_or(Origin::Default, |given| given.origin);
+        let origin = self.raw(path).map_or(Origin::Default, |given| given.origin);
         let value = self
             .settings
             .get(path)
@@ -399,7 +414,7 @@ impl Reader {
     }
 
     /// States the value that holds for `path` after all was considered.
-    pub fn settle(&mut self, path: &'static str, value: &str) {
+    pub fn record_effective(&mut self, path: &'static str, value: &str) {
         let value = Some(shown(path, value));
         match self.settings.get_mut(path) {
             Some(setting) => setting.value = value,
@@ -417,12 +432,12 @@ impl Reader {
 
     /// Whether somebody set `path`.
     pub fn is_set(&self, path: &str) -> bool {
-        self.given(path)
+        self.raw(path)
             .is_some_and(|given| given.origin != Origin::Default)
     }
 
     /// Whether nothing has been said against `path` yet.
-    pub fn is_sound(&self, path: &str) -> bool {
+    pub fn is_valid(&self, path: &str) -> bool {
         self.problems.iter().all(|problem| problem.key != path)
     }
 
@@ -435,7 +450,7 @@ impl Reader {
         }
     }
 
-    fn given(&self, path: &str) -> Option<Given> {
+    fn raw(&self, path: &str) -> Option<RawSetting> {
         let value = self.root.find_ref(path)?;
         let texts = match value {
             Value::Array(_, items) => items
@@ -445,7 +460,7 @@ impl Reader {
                 .collect(),
             other => vec![other.as_str()?.to_string()],
         };
-        Some(Given {
+        Some(RawSetting {
             texts,
             origin: self.origin(value),
         })

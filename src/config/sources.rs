@@ -24,7 +24,7 @@ pub(super) struct Sources {
     /// Whether Kubernetes started this process.
     pub in_pod: bool,
     /// Variables that are no keys, but tell where this process runs.
-    pub surroundings: BTreeMap<String, String>,
+    pub platform_env: BTreeMap<String, String>,
 }
 
 /// Variables that the platform sets: TKE's pod identity, and the name of the pod.
@@ -50,7 +50,7 @@ pub(super) fn collect(
     let (env, others): (BTreeMap<_, _>, BTreeMap<_, _>) = env
         .into_iter()
         .partition(|(name, _)| name.starts_with(PREFIX));
-    let surroundings = others
+    let platform_env = others
         .into_iter()
         .filter(|(name, value)| SURROUNDINGS.contains(&name.as_str()) && !value.is_empty())
         .collect();
@@ -59,7 +59,7 @@ pub(super) fn collect(
         file: None,
         problems,
         in_pod,
-        surroundings,
+        platform_env,
     };
     sources.add_file(
         file,

@@ -12,7 +12,7 @@ use super::ini::Section;
 use super::options::{self, Options, switch};
 use crate::config::Endpoint;
 use crate::config::printable;
-use crate::config::{Provider, names, parse};
+use crate::config::{self, Provider, parse};
 
 /// The whole file.
 #[derive(Debug, Default)]
@@ -193,7 +193,7 @@ pub(super) fn store(fields: &mut Fields<'_, '_>, notes: &mut Vec<String>) -> Opt
         }
     });
     let region = fields.optional("cos_region", |text| {
-        names::region(full_region(text).unwrap_or(text))
+        config::region_name(full_region(text).unwrap_or(text))
     });
     let has_region = fields.entry("cos_region").is_some();
     let endpoint = endpoint(fields, is_tls.unwrap_or(true), notes);
@@ -233,7 +233,7 @@ fn bucket(fields: &mut Fields<'_, '_>) -> Option<String> {
                 Some(appid) if !text.ends_with(&format!("-{appid}")) => format!("{text}-{appid}"),
                 _ => text.to_owned(),
             };
-            names::bucket(&whole, Some(Provider::Cos))
+            config::bucket_name(&whole, Some(Provider::Cos))
         },
     )
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::fields::Fields;
 use crate::config::printable;
-use crate::config::{names, parse};
+use crate::config::{self, parse};
 
 /// What holds for all accounts; none where the file says nothing.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ fn network(fields: &mut Fields<'_, '_>, options: &mut Options) {
     // the earlier releases' names for it, and the present one's, which counts
     for key in ["pasv_address", "passive_address", "masquerade_address"] {
         let given = fields.optional(key, |text| match text.parse::<Ipv4Addr>() {
-            Ok(_) => names::masquerade_address(text).map(|address| address.to_string()),
+            Ok(_) => config::masquerade_address(text).map(|address| address.to_string()),
             Err(_) => {
                 Err("write the IPv4 address that clients connect to, or remove the key".to_owned())
             }

@@ -11,7 +11,7 @@ mod vsftpd;
 
 use super::Mistake;
 use super::plan::Setting;
-use crate::config::{names, parse};
+use crate::config;
 
 /// A program whose configuration is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,11 +124,11 @@ fn ip(text: &str) -> Result<String, String> {
 }
 
 fn masquerade(text: &str) -> Result<String, String> {
-    names::masquerade_address(text).map(|_| text.to_owned())
+    config::masquerade_address(text).map(|_| text.to_owned())
 }
 
 fn greeting(text: &str) -> Result<String, String> {
-    parse::greeting(text.trim_matches('"'))
+    config::greeting(text.trim_matches('"'))
 }
 
 fn absolute(text: &str) -> Result<String, String> {

@@ -1,24 +1,147 @@
-//! Which of the sources of credentials serves the store.
+//! Keys for the store, and which of the sources of credentials serves it.
 //!
 //! Nothing is probed here: what `auto` means follows from what is set, so that a start never waits for a metadata service
 //! that isn't there, and two starts of one configuration never differ.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use super::endpoint::Endpoint;
-use super::parse::Parsed;
-use super::reader::Reader;
-use super::storage::{ID, SECRET, TOKEN, require};
-use super::{CredentialSource, CvmRole, Provider, TkeIdentity};
+use secrecy::SecretString;
+use strum::{Display, EnumString, VariantNames};
+
+use super::{Provider, require};
+use crate::config::endpoint::Endpoint;
+use crate::config::keys::{self, row::*};
+use crate::config::parse::{self, Parsed};
+use crate::config::reader::Reader;
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("storage.credentials", Choice(Wanted::VARIANTS), Is("auto"),
+        "Where the keys come from: set below (`static`), AWS's chain of environment, profile, web identity, container and instance role (`aws`), Tencent's pod identity (`tke`) or instance role (`cvm`); `auto` takes keys that are set, else with `cos` a pod identity or `storage.cvm_role`, with `s3` AWS's chain."),
+    key("storage.access_key_id", Secret, Unset,
+        "Access key (Tencent: SecretId)."),
+    key("storage.secret_access_key", Secret, Unset,
+        "Secret key (Tencent: SecretKey); goes with `storage.access_key_id`."),
+    key("storage.session_token", Secret, Unset,
+        "Session token of temporary credentials, which are not renewed."),
+    key("storage.cvm_role", Text, Derived("asked of the metadata service"),
+        "The CAM role that is bound to this CVM (`cvm`)."),
+    key("storage.sts_endpoint", Text, Derived("`https://sts.tencentcloudapi.com`"),
+        "URL of Tencent's security token service (`tke`), for private clouds; plain http on loopback only."),
+    key("storage.metadata_endpoint", Text, Derived("`http://metadata.tencentyun.com`"),
+        "URL of the CVM's metadata service (`cvm`)."),
+];
+
+/// A fixed key pair.
+#[derive(Clone)]
+pub struct StaticCredentials {
+    /// Tencent calls it SecretId.
+    pub access_key_id: String,
+    /// Tencent calls it SecretKey.
+    pub secret_access_key: SecretString,
+    /// Comes with temporary credentials only.
+    pub session_token: Option<SecretString>,
+}
+
+impl fmt::Debug for StaticCredentials {
+    // The key id authenticates nobody by itself, but it names an account: it stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaticCredentials").finish_non_exhaustive()
+    }
+}
+
+/// Who hands out credentials for the store.
+#[derive(Debug, Clone, PartialEq, Eq, Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum CredentialSource {
+    /// Nobody: they are set, or the built-in store makes its own.
+    Static,
+    /// AWS's chain: environment, profile, web identity, container, instance role.
+    Aws,
+    /// Tencent's security token service, for the identity of this pod.
+    Tke(TkeIdentity),
+    /// The metadata service of this CVM, for the role that is bound to it.
+    Cvm(CvmRole),
+}
+
+/// What TKE put into this pod's environment, and where it is exchanged for credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TkeIdentity {
+    /// Region that the token service is asked for.
+    pub region: String,
+    /// The cluster's OIDC provider in CAM.
+    pub provider_id: String,
+    /// The role to assume.
+    pub role_arn: String,
+    /// File with the pod's token; replaced by the kubelet before the token expires.
+    pub token_file: PathBuf,
+    /// How the session is named in CAM's audit log; 2 to 128 bytes of `[A-Za-z0-9_=,.@-]`.
+    pub session_name: String,
+    /// URL of the token service, without a slash at the end; https, or loopback.
+    pub sts_endpoint: String,
+}
+
+/// The role of this CVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CvmRole {
+    /// The role's name; none: the metadata service knows it.
+    pub name: Option<String>,
+    /// URL of the metadata service, without a slash at the end.
+    pub metadata_endpoint: String,
+}
+
+/// Reads the key pair; none: none is set.
+pub(super) fn pair(read: &mut Reader) -> Option<StaticCredentials> {
+    let access_key_id = read.optional(ID, parse::credential);
+    let secret_access_key = read
+        .optional(SECRET, parse::credential)
+        .map(SecretString::from);
+    let session_token = read
+        .optional(TOKEN, parse::credential)
+        .map(SecretString::from);
+    let is_sound = [ID, SECRET, TOKEN].iter().all(|key| read.is_valid(key));
+    match (access_key_id, secret_access_key) {
+        (Some(access_key_id), Some(secret_access_key)) => {
+            return Some(StaticCredentials {
+                access_key_id,
+                secret_access_key,
+                session_token,
+            });
+        }
+        // One of them may be absent only because it was refused.
+        _ if !is_sound => {}
+        (Some(_), None) => missing_half(read, SECRET, ID),
+        (None, Some(_)) => missing_half(read, ID, SECRET),
+        (None, None) if session_token.is_some() => {
+            let advice =
+                format!("a session token goes with {ID} and {SECRET}; set them too, or remove it");
+            read.refuse(TOKEN, advice);
+        }
+        (None, None) => {}
+    }
+    None
+}
+
+fn missing_half(read: &mut Reader, missing: &'static str, given: &str) {
+    let variable = keys::variable(missing);
+    read.refuse(
+        missing,
+        format!(
+            "{given} is set without it; set {variable} (or {variable}_FILE), or remove {given}"
+        ),
+    );
+}
 
 /// Reads `storage.credentials` and what belongs to it; `has_keys` tells that a key pair is set.
-pub(super) fn resolve(
+pub(super) fn source(
     read: &mut Reader,
     provider: Option<Provider>,
     has_keys: bool,
     region: &str,
 ) -> CredentialSource {
-    let wanted = read.value(SOURCE, wanted);
+    let wanted = read.value(SOURCE, |text| parse::choice_or(text, WANTED));
     let cvm = CvmRole {
         name: read.optional(CVM_ROLE, role),
         metadata_endpoint: url(read, METADATA_ENDPOINT, METADATA_URL, false),
@@ -38,7 +161,7 @@ pub(super) fn resolve(
     // A key that was refused is not one that is missing.
     let are_sound = [SOURCE, ID, SECRET, TOKEN]
         .iter()
-        .all(|key| read.is_sound(key));
+        .all(|key| read.is_valid(key));
     if has_keys && source != Wanted::Static && are_sound {
         let advice = format!("{ID} and {SECRET} are set too; remove them, or write static");
         read.refuse(SOURCE, advice);
@@ -56,15 +179,16 @@ pub(super) fn resolve(
             CredentialSource::Static
         }
     };
-    if wanted == Wanted::Auto && read.is_sound(SOURCE) && provider.is_some() {
-        read.settle(SOURCE, &source.to_string());
+    if wanted == Wanted::Auto && read.is_valid(SOURCE) && provider.is_some() {
+        read.record_effective(SOURCE, &source.to_string());
     }
     unused(read, &source);
     source
 }
 
 /// Values of `storage.credentials`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 enum Wanted {
     Auto,
     Static,
@@ -73,21 +197,11 @@ enum Wanted {
     Cvm,
 }
 
-fn wanted(text: &str) -> Parsed<Wanted> {
-    match text {
-        "auto" => Ok(Wanted::Auto),
-        "static" => Ok(Wanted::Static),
-        "aws" => Ok(Wanted::Aws),
-        "tke" => Ok(Wanted::Tke),
-        "cvm" => Ok(Wanted::Cvm),
-        _ => Err(
-            "write auto, static (keys that are set), aws (AWS's chain), \
-                  tke (Tencent's pod identity) or cvm (the role of a CVM)"
-                .into(),
-        ),
-    }
-}
+const ID: &str = "storage.access_key_id";
 
+const SECRET: &str = "storage.secret_access_key";
+
+const TOKEN: &str = "storage.session_token";
 fn auto(read: &Reader, provider: Option<Provider>, has_keys: bool) -> Wanted {
     match provider {
         _ if has_keys => Wanted::Static,
@@ -99,7 +213,7 @@ fn auto(read: &Reader, provider: Option<Provider>, has_keys: bool) -> Wanted {
 }
 
 fn has_tke(read: &Reader) -> bool {
-    read.surrounding(TKE_ROLE_ARN).is_some() && read.surrounding(TKE_TOKEN_FILE).is_some()
+    read.platform_env(TKE_ROLE_ARN).is_some() && read.platform_env(TKE_TOKEN_FILE).is_some()
 }
 
 fn missing_keys(read: &mut Reader, provider: Option<Provider>, wanted: Wanted) {
@@ -124,9 +238,9 @@ fn missing_keys(read: &mut Reader, provider: Option<Provider>, wanted: Wanted) {
 fn tke(read: &mut Reader, region: &str, sts_endpoint: String) -> Option<TkeIdentity> {
     let missing: Vec<&str> = [TKE_PROVIDER_ID, TKE_ROLE_ARN, TKE_TOKEN_FILE]
         .into_iter()
-        .filter(|name| read.surrounding(name).is_none())
+        .filter(|name| read.platform_env(name).is_none())
         .collect();
-    if !missing.is_empty() && read.is_sound(SOURCE) {
+    if !missing.is_empty() && read.is_valid(SOURCE) {
         let advice = format!(
             "{} not set: TKE puts that into pods whose service account has a CAM role \
              (annotation tke.cloud.tencent.com/role-arn); see \"Credentials\" in the guide",
@@ -136,12 +250,12 @@ fn tke(read: &mut Reader, region: &str, sts_endpoint: String) -> Option<TkeIdent
     }
     Some(TkeIdentity {
         region: read
-            .surrounding(TKE_REGION)
+            .platform_env(TKE_REGION)
             .unwrap_or_else(|| region.to_owned()),
-        provider_id: read.surrounding(TKE_PROVIDER_ID)?,
-        role_arn: read.surrounding(TKE_ROLE_ARN)?,
-        token_file: PathBuf::from(read.surrounding(TKE_TOKEN_FILE)?),
-        session_name: session_name(read.surrounding("HOSTNAME").as_deref()),
+        provider_id: read.platform_env(TKE_PROVIDER_ID)?,
+        role_arn: read.platform_env(TKE_ROLE_ARN)?,
+        token_file: PathBuf::from(read.platform_env(TKE_TOKEN_FILE)?),
+        session_name: session_name(read.platform_env("HOSTNAME").as_deref()),
         sts_endpoint,
     })
 }
@@ -213,16 +327,28 @@ fn unused(read: &mut Reader, source: &CredentialSource) {
     }
 }
 
+const WANTED: &str = "write auto, static (keys that are set), aws (AWS's chain), tke (Tencent's pod identity) or cvm (the \
+    role of a CVM)";
 const SOURCE: &str = "storage.credentials";
+
 const CVM_ROLE: &str = "storage.cvm_role";
+
 const STS_ENDPOINT: &str = "storage.sts_endpoint";
+
 const METADATA_ENDPOINT: &str = "storage.metadata_endpoint";
+
 const STS_URL: &str = "https://sts.tencentcloudapi.com";
+
 const METADATA_URL: &str = "http://metadata.tencentyun.com";
+
 const TKE_PROVIDER_ID: &str = "TKE_PROVIDER_ID";
+
 const TKE_REGION: &str = "TKE_REGION";
+
 const TKE_ROLE_ARN: &str = "TKE_ROLE_ARN";
+
 const TKE_TOKEN_FILE: &str = "TKE_WEB_IDENTITY_TOKEN_FILE";
+
 /// CAM takes 2 to 128 letters.
 const MAX_SESSION_NAME: usize = 128;
 

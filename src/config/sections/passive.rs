@@ -1,13 +1,38 @@
-//! Passive ports, and the slice of them that one replica of several binds.
+//! `passive.*`: the ports for passive data connections, and the slice of them that one replica of several binds.
 //!
 //! Replicas behind one public address share one range of ports. Each binds a slice of its own, so that a data connection
 //! reaches the replica that holds its control connection by its port alone, without any affinity in the balancer.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use super::reader::Reader;
-use super::{Passive, parse};
+use crate::config::keys::row::*;
+use crate::config::parse;
+use crate::config::reader::Reader;
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("passive.ports", Text, Is("30000-30015"),
+        "Ports for passive data connections, one port or a range `FROM-TO`, 1 to 65535; every one must be reachable for clients."),
+    key("passive.accept_timeout", Time, Is("10s"),
+        "How long a client may take to connect to its passive port; then the transfer is answered with 425."),
+    key("passive.slice_size", Count(1, 65_535), Unset,
+        "Ports per replica, when several replicas share `passive.ports` behind one address: replica n binds only the n-th slice, counted from 0."),
+    key("passive.ordinal", Count(0, 65_534), Derived("from the end of `kubernetes.pod_name`, `cosgate-2`"),
+        "The replica's number; with the downward API from the label `apps.kubernetes.io/pod-index`."),
+];
+
+/// Passive data connections.
+#[derive(Debug, Clone)]
+pub struct Passive {
+    /// Ports to listen on: all of `passive.ports`, or this replica's slice; never a port of [`Config::listen`] or
+    /// [`Admin::listen`].
+    pub ports: RangeInclusive<u16>,
+    /// How long a client may take to connect to its passive port; 1 ms to 7 days.
+    pub accept_timeout: Duration,
+}
 
 /// Reads `passive.*`; `pod_name` tells the ordinal where `passive.ordinal` doesn't.
 pub(super) fn resolve(
@@ -78,7 +103,7 @@ fn own_ports(
         read.refuse("passive.slice_size", advice);
         return range.clone();
     }
-    if !read.is_sound("passive.ordinal") {
+    if !read.is_valid("passive.ordinal") {
         return range.clone();
     }
     let Some(number) = ordinal.or_else(|| pod_name.and_then(ordinal_of)) else {
@@ -97,7 +122,7 @@ fn own_ports(
         return range.clone();
     };
     if ordinal.is_none() {
-        read.settle("passive.ordinal", &number.to_string());
+        read.record_effective("passive.ordinal", &number.to_string());
     }
     let slices = ports / size;
     if number >= slices {

@@ -1,27 +1,150 @@
 //! The `tls` section. The files are read here already, so that what is wrong with them is told with its key.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::parse::{self, Parsed};
-use super::reader::Reader;
-use super::{
-    CertificateSource, ClientCertificates, SessionReuse, Tls, TlsRequired, TlsVersion, User,
-};
+use strum::{EnumString, VariantNames};
+
+use super::User;
 use crate::certificates::{self, Pair, Part};
+use crate::config::keys::row::*;
+use crate::config::parse;
+use crate::config::reader::Reader;
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("tls.cert", Text, Unset,
+        "PEM file with the certificate chain, the server's own first; with `tls.key` it turns FTPS on. Read again when it changes."),
+    key("tls.key", Text, Unset,
+        "PEM file with the private key of the first certificate in `tls.cert`."),
+    key("tls.self_signed", Choice(SWITCH), Is("false"),
+        "FTPS with a certificate that is made at each start, for trials: clients can't verify it."),
+    key("tls.required", Choice(TlsRequired::VARIANTS), Is("none"),
+        "What clients must protect: nothing, the control connection (before USER), or data connections, too."),
+    key("tls.implicit_listen", List, Unset,
+        "Addresses and ports on which TLS begins with the first byte (implicit FTPS, usually port 990)."),
+    key("tls.min_version", Choice(TlsVersion::VARIANTS), Is("1.2"),
+        "The oldest version of TLS that is spoken."),
+    key("tls.client_ca", Text, Unset,
+        "PEM file with the authorities of client certificates; clients are then asked for one."),
+    key("tls.client_auth", Choice(ClientAuth::VARIANTS), Is("required"),
+        "With `tls.client_ca`: whether a client without a certificate is refused."),
+    key("tls.session_reuse", Choice(SessionReuse::VARIANTS), Is("off"),
+        "`required` takes a data connection only if it resumes the TLS session of its control connection, which proves that it is the same client's."),
+    key("tls.handshake_timeout", Time, Is("10s"),
+        "Time for one TLS handshake."),
+    key("tls.require_close_notify", Choice(SWITCH), Is("true"),
+        "Whether an upload over TLS must end with close_notify. `false` is for clients that never send it: then a file that was cut on its way, also by an attacker, is stored as if it were whole, with 226."),
+];
+
+/// FTPS (RFC 4217).
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Where the certificate comes from.
+    pub source: CertificateSource,
+    /// What must be protected.
+    pub required: TlsRequired,
+    /// Addresses on which TLS begins with the first byte; may be empty.
+    pub implicit_listen: Vec<SocketAddr>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Whose client certificates are asked for; none: clients show none.
+    pub clients: Option<ClientCertificates>,
+    /// Whether data connections must resume the TLS session of their control connection.
+    pub session_reuse: SessionReuse,
+    /// Time for one handshake; 1 ms to 7 days.
+    pub handshake_timeout: Duration,
+    /// An upload whose data end without close_notify is interrupted (RFC 8446, section 6.1).
+    pub require_close_notify: bool,
+}
+
+/// Where the server's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// PEM files.
+    Files {
+        /// The chain, the server's own certificate first.
+        cert: PathBuf,
+        /// The key of that certificate.
+        key: PathBuf,
+    },
+    /// Made at start, for trials.
+    SelfSigned,
+}
+
+/// Client certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM file with the authorities that sign them.
+    pub authorities: PathBuf,
+    /// Whether a client without one is refused.
+    pub required: bool,
+}
+
+/// Words of `tls.client_auth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+enum ClientAuth {
+    Required,
+    Optional,
+}
+
+/// What clients must protect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum TlsRequired {
+    /// Nothing: FTPS is offered.
+    None,
+    /// The control connection, and with it the password.
+    Control,
+    /// Data connections, too.
+    All,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+pub enum TlsVersion {
+    /// TLS 1.2 and later.
+    #[strum(serialize = "1.2")]
+    Tls12,
+    /// TLS 1.3 only.
+    #[strum(serialize = "1.3")]
+    Tls13,
+}
+
+/// What is asked of data connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum SessionReuse {
+    /// A new session will do.
+    // YAML 1.1 writers turn `off` into `false`.
+    #[strum(to_string = "off", serialize = "false")]
+    Off,
+    /// They must resume the session of their control connection.
+    Required,
+}
 
 /// Reads the section; none: no certificate is given, and nothing asks for one.
 pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
-    let cert = read.optional("tls.cert", path);
-    let key = read.optional("tls.key", path);
-    let self_signed = read.value("tls.self_signed", parse::switch);
-    let authorities = read.optional("tls.client_ca", path);
-    let client_required = read.value("tls.client_auth", parse::client_auth);
-    let required = read.value("tls.required", parse::tls_required);
-    let min_version = read.value("tls.min_version", parse::tls_version);
-    let session_reuse = read.value("tls.session_reuse", parse::session_reuse);
+    let cert = read.optional("tls.cert", parse::path);
+    let key = read.optional("tls.key", parse::path);
+    let self_signed = read.switch("tls.self_signed");
+    let authorities = read.optional("tls.client_ca", parse::path);
+    let client_auth: ClientAuth = read.choice("tls.client_auth");
+    let required = read.value("tls.required", |text| {
+        let advice = "write none, control (the password is protected) or all (files, too)";
+        parse::choice_or(text, advice)
+    });
+    let min_version = read.value("tls.min_version", |text| {
+        let advice = "write 1.2 or 1.3; older versions are broken (RFC 8996)";
+        parse::choice_or(text, advice)
+    });
+    let session_reuse = read.choice("tls.session_reuse");
     let implicit_listen = read.optional_list("tls.implicit_listen", parse::socket_address);
     let handshake_timeout = read.duration("tls.handshake_timeout");
-    let require_close_notify = read.value(CLOSE_NOTIFY, parse::switch);
+    let require_close_notify = read.switch(CLOSE_NOTIFY);
 
     if let Some(file) = &authorities
         && let Err(error) = certificates::client_authorities(file)
@@ -39,7 +162,7 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
             (CLOSE_NOTIFY, !require_close_notify),
         ];
         for (key, asks) in asked {
-            if asks && read.is_sound("tls.cert") && read.is_sound("tls.key") {
+            if asks && read.is_valid("tls.cert") && read.is_valid("tls.key") {
                 read.refuse(key, NEEDS_CERTIFICATE);
             }
         }
@@ -55,7 +178,7 @@ pub(super) fn resolve(read: &mut Reader) -> Option<Tls> {
         min_version,
         clients: authorities.map(|authorities| ClientCertificates {
             authorities,
-            required: client_required,
+            required: client_auth == ClientAuth::Required,
         }),
         session_reuse,
         handshake_timeout,
@@ -121,7 +244,7 @@ fn source(
         }
         (None, None) => self_signed.then_some(CertificateSource::SelfSigned),
         (Some(_), None) => {
-            if read.is_sound("tls.key") {
+            if read.is_valid("tls.key") {
                 read.refuse(
                     "tls.cert",
                     "tls.key is missing; write the file with its private key there",
@@ -130,7 +253,7 @@ fn source(
             None
         }
         (None, Some(_)) => {
-            if read.is_sound("tls.cert") {
+            if read.is_valid("tls.cert") {
                 read.refuse(
                     "tls.key",
                     "tls.cert is missing; write the file with its certificate there",
@@ -139,13 +262,6 @@ fn source(
             None
         }
     }
-}
-
-fn path(text: &str) -> Parsed<PathBuf> {
-    if text.contains('\0') {
-        return Err("a path has no NUL; remove it".into());
-    }
-    Ok(Path::new(text).to_owned())
 }
 
 const CLOSE_NOTIFY: &str = "tls.require_close_notify";

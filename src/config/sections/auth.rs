@@ -7,11 +7,81 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use secrecy::SecretString;
 
-use super::endpoint::Endpoint;
-use super::parse::{self, Parsed};
-use super::reader::Reader;
-use super::{Auth, HttpAuth, Lockout};
+use crate::config::endpoint::Endpoint;
+use crate::config::keys::row::*;
+use crate::config::parse::{self, Parsed};
+use crate::config::reader::Reader;
 use crate::reload;
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("auth.http.url", Text, Unset,
+        "URL that is asked, by POST with JSON, about users that are not configured here."),
+    key("auth.http.token", Secret, Unset,
+        "Bearer token for the Authorization header of these requests."),
+    key("auth.http.ca_file", Text, Unset,
+        "PEM file with the only certificate authorities that `auth.http.url` may be signed by; the system's if not set."),
+    key("auth.http.timeout", Time, Is("5s"),
+        "Time for a whole request to `auth.http.url`; without an answer the login is refused."),
+    key("auth.http.cache", Text, Is("30s"),
+        "How long a success is good for further logins with the same password from the same address, or `off`; failures are never kept."),
+    key("auth.http.allow_plain", Choice(SWITCH), Is("false"),
+        "Whether `auth.http.url` may be http:// to another machine, which sends passwords in the clear."),
+    key("auth.lockout.per_address", Count(0, 1_000_000), Is("30"),
+        "Failed logins after which an address (IPv6: a /64 network) is locked out; 0: never."),
+    key("auth.lockout.per_user", Count(0, 1_000_000), Is("5"),
+        "Failed logins for one user from one address after which that address is locked out for that user; 0: never."),
+    key("auth.lockout.window", Time, Is("15m"),
+        "Failed logins are forgotten when none has come for this time."),
+    key("auth.lockout.duration", Time, Is("15m"),
+        "How long a lockout holds."),
+    key("auth.lockout.delay", Time, Is("1s"),
+        "Pause before the first failed login is answered; it doubles with each further one."),
+    key("auth.lockout.max_delay", Time, Is("10s"),
+        "Longest of these pauses."),
+];
+
+/// How logins are checked, besides the users' own password hashes.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The endpoint that is asked for users that are not configured.
+    pub http: Option<HttpAuth>,
+    /// The guard against guessing.
+    pub lockout: Lockout,
+}
+
+/// An HTTP endpoint that checks passwords and tells what a user may do.
+#[derive(Debug, Clone)]
+pub struct HttpAuth {
+    /// `https://...`, or `http://` to a loopback address or where that was allowed explicitly.
+    pub url: String,
+    /// Goes into the Authorization header as a bearer token.
+    pub token: Option<SecretString>,
+    /// PEM file with the only certificate authorities to trust; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time for a whole request; 1 ms to 7 days.
+    pub timeout: Duration,
+    /// How long a success holds; none: each login asks.
+    pub cache: Option<Duration>,
+}
+
+/// The guard against guessing.
+#[derive(Debug, Clone)]
+pub struct Lockout {
+    /// Failed logins after which an address is locked out; 0: never.
+    pub per_address: u32,
+    /// Failed logins for one user after which an address is locked out for that user; 0: never.
+    pub per_user: u32,
+    /// Failures are forgotten when none has come for this time; 1 ms to 7 days.
+    pub window: Duration,
+    /// How long a lockout holds; 1 ms to 7 days.
+    pub duration: Duration,
+    /// Pause before the first failure is answered; doubles with each further one. 1 ms to 7 days.
+    pub delay: Duration,
+    /// Longest pause; at least [`Lockout::delay`].
+    pub max_delay: Duration,
+}
 
 /// Reads the section.
 pub(super) fn resolve(read: &mut Reader) -> Auth {
@@ -22,13 +92,13 @@ pub(super) fn resolve(read: &mut Reader) -> Auth {
 }
 
 fn http(read: &mut Reader) -> Option<HttpAuth> {
-    let allow_plain = read.value("auth.http.allow_plain", parse::switch);
+    let allow_plain = read.switch("auth.http.allow_plain");
     let url = read.optional(URL, |text| url(text, allow_plain));
     let token = read.optional(TOKEN, token).map(SecretString::from);
     let ca_file = read.optional(CA_FILE, ca_file);
     let timeout = read.duration("auth.http.timeout");
     let cache = read.value("auth.http.cache", cache);
-    if url.is_none() && read.is_sound(URL) {
+    if url.is_none() && read.is_valid(URL) {
         for key in [TOKEN, CA_FILE] {
             if read.is_set(key) {
                 read.refuse(
@@ -118,7 +188,7 @@ fn cache(text: &str) -> Parsed<Option<Duration>> {
 fn lockout(read: &mut Reader) -> Lockout {
     let delay = read.duration("auth.lockout.delay");
     let max_delay = read.duration(MAX_DELAY);
-    if max_delay < delay && read.is_sound("auth.lockout.delay") {
+    if max_delay < delay && read.is_valid("auth.lockout.delay") {
         read.refuse(
             MAX_DELAY,
             "this is less than auth.lockout.delay; raise it to that at least",
@@ -142,10 +212,15 @@ fn lockout(read: &mut Reader) -> Lockout {
 }
 
 const URL: &str = "auth.http.url";
+
 const TOKEN: &str = "auth.http.token";
+
 const CA_FILE: &str = "auth.http.ca_file";
+
 const MAX_DELAY: &str = "auth.lockout.max_delay";
+
 const MAX_CACHE: Duration = Duration::from_secs(3600);
+
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

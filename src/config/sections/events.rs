@@ -8,8 +8,43 @@ use secrecy::SecretString;
 use wildmatch::WildMatch;
 
 use super::auth::ca_file;
-use super::parse::{self, Parsed};
-use super::reader::{Reader, Refused};
+use crate::config::error::{REDACTED, printable};
+use crate::config::keys::row::*;
+use crate::config::parse::{self, Parsed};
+use crate::config::reader::{Reader, Refused};
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("events.sinks", Sections, Unset,
+        "Who is told of files that were stored, kept, renamed and deleted, as CloudEvents; in the environment as JSON or YAML list."),
+    key("events.sinks[].name", Text, Unset,
+        "What logs and metrics call the sink, 1 to 40 letters, digits, `-` and `_`; required."),
+    key("events.sinks[].url", Text, Unset,
+        "`https://...`: each event is a POST, and any 2xx takes it. `tls://host:4222`: NATS, a stream of JetStream takes it. `http://` and `nats://` to this machine; required."),
+    key("events.sinks[].token", Secret, Unset,
+        "Bearer token for the Authorization header, or NATS's token."),
+    key("events.sinks[].ca_file", Text, Unset,
+        "PEM file with the only certificate authorities that the sink may be signed by; the system's if not set."),
+    key("events.sinks[].allow_plain", Choice(SWITCH), Is("false"),
+        "Whether `http://` and `nats://` may lead to another machine, which sends names of files and users in the clear."),
+    key("events.sinks[].subject", Text, Is("cosgate.object"),
+        "Where NATS gets the events: this, a dot, and `stored`, `kept`, `renamed` or `deleted`."),
+    key("events.sinks[].types", List, Is("stored, kept, renamed, deleted"),
+        "The events that the sink gets, with commas or as a list."),
+    key("events.sinks[].keys", List, Unset,
+        "Patterns of `*` (also across `/`) and `?`, one of which the object's key must fit; all keys if not set."),
+    key("events.source", Text, Derived("in a pod with POD_NAMESPACE `/cosgate/<namespace>/<release>`, else `/cosgate/<host name>`"),
+        "The attribute `source` of the events, a URI reference."),
+    key("events.queue", Count(1, 1_000_000), Is("10000"),
+        "Events that wait for each sink; more are lost and counted. They take some hundred bytes each."),
+    key("events.timeout", Time, Is("10s"),
+        "Time for one attempt to bring an event to a sink."),
+    key("events.give_up_after", Time, Is("1h"),
+        "How long an event is offered again to a sink that refuses it (4xx other than 408, 425 and 429); one that can't be reached is tried for as long as the process lives."),
+    key("events.flush_timeout", Time, Is("10s"),
+        "How long the end of the process waits for events that no sink has taken yet."),
+];
 
 /// Events about committed objects.
 #[derive(Debug, Clone)]
@@ -93,25 +128,55 @@ impl EventSink {
     }
 }
 
+/// The lines of one sink of events.
+pub(in crate::config) fn sink_lines(list: &str, index: usize, sink: &EventSink) -> Vec<String> {
+    let types: Vec<&str> = sink.types.iter().map(|kind| kind.word()).collect();
+    let mut keys = vec![
+        ("name", printable(&sink.name)),
+        ("url", printable(&sink.url)),
+        ("types", types.join(", ")),
+    ];
+    if sink.is_nats() {
+        keys.push(("subject", printable(&sink.subject)));
+    }
+    if sink.token.is_some() {
+        keys.push(("token", REDACTED.to_string()));
+    }
+    if let Some(file) = &sink.ca_file {
+        keys.push(("ca_file", printable(&file.display().to_string())));
+    }
+    if !sink.keys.is_empty() {
+        let patterns: Vec<String> = sink
+            .keys
+            .iter()
+            .map(|one| printable(&one.to_string()))
+            .collect();
+        keys.push(("keys", patterns.join(", ")));
+    }
+    keys.into_iter()
+        .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
+        .collect()
+}
+
 /// Reads the section.
 pub(super) fn resolve(read: &mut Reader) -> Events {
     let source = read.optional("events.source", source);
     let derived = || match (
-        read.surrounding("POD_NAMESPACE"),
-        read.surrounding("HOSTNAME"),
+        read.platform_env("POD_NAMESPACE"),
+        read.platform_env("HOSTNAME"),
     ) {
         (Some(namespace), Some(host)) => format!("/cosgate/{namespace}/{}", release(&host)),
         (None, Some(host)) => format!("/cosgate/{host}"),
         (_, None) => "/cosgate".to_owned(),
     };
     let source = source.unwrap_or_else(derived);
-    if read.is_sound("events.source") {
-        read.settle("events.source", &source);
+    if read.is_valid("events.source") {
+        read.record_effective("events.source", &source);
     }
     Events {
         sinks: sinks(read),
         source,
-        queue: usize::try_from(read.count("events.queue")).unwrap_or(usize::MAX),
+        queue: read.number("events.queue"),
         timeout: read.duration("events.timeout"),
         give_up_after: read.duration("events.give_up_after"),
         flush_timeout: read.duration("events.flush_timeout"),

@@ -1,17 +1,52 @@
-//! `users[].region` and `users[].endpoint`: a user's bucket in another region, or at another store of the same kind.
+//! A user's own bucket and keys, in another region, or at another store of the same kind.
 //!
 //! Invariant: the credentials of `storage` sign requests to the places of their own vendor only. Whoever may write a users
 //! file, or answers for `auth.http.url`, can't have them sent elsewhere.
 
-use super::endpoint::Endpoint;
-use super::reader::{Reader, Refused};
-use super::{Provider, Site, Storage, names, storage};
+use super::USERS;
+use crate::config::endpoint::Endpoint;
+use crate::config::keys::row::*;
+use crate::config::parse;
+use crate::config::reader::{Reader, Refused};
+use crate::config::sections::storage::credentials::StaticCredentials;
+use crate::config::sections::storage::location::{self, Addressing, region_name};
+use crate::config::sections::storage::{Provider, Storage};
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("users[].bucket", Text, Unset,
+        "Bucket of the user's own; `storage.bucket` if not set."),
+    key("users[].region", Text, Derived("as the endpoint tells; else `storage.region`"),
+        "Region of the user's bucket; with `cos` it implies the endpoint."),
+    key("users[].endpoint", Text, Derived("`storage.endpoint`; cos: as `users[].region` tells"),
+        "URL of the user's store, of the same kind as `storage`; another one than `storage.endpoint` takes the user's own keys, except in another region of COS or Amazon over https."),
+    key("users[].access_key_id", Secret, Unset,
+        "Access key of the user's own; the gateway's credentials if not set."),
+    key("users[].secret_access_key", Secret, Unset,
+        "Secret key; goes with `users[].access_key_id`."),
+    key("users[].session_token", Secret, Unset,
+        "Session token of the user's temporary credentials."),
+];
+
+/// A place of the same kind as [`Storage`], in another region or at another endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Region to sign requests for.
+    pub region: String,
+    /// URL without bucket and without trailing `/`; none: the SDK's own choice.
+    pub endpoint: Option<String>,
+    /// How a request names the bucket.
+    pub addressing: Addressing,
+    /// As [`Storage::checksums_when_required`].
+    pub checksums_when_required: bool,
+}
 
 /// What users' stores are measured against: `storage`, as far as it is sound.
 #[derive(Debug, Clone)]
 pub struct Common {
     /// None: any store's rules.
-    pub(super) provider: Option<Provider>,
+    pub(crate) provider: Option<Provider>,
     place: Option<Place>,
 }
 
@@ -22,7 +57,7 @@ struct Place {
     endpoint: Option<Endpoint>,
     bucket: String,
     /// `storage.addressing`, where it says something else than the endpoint does.
-    addressing: Option<super::Addressing>,
+    addressing: Option<Addressing>,
 }
 
 impl Common {
@@ -32,7 +67,7 @@ impl Common {
             .endpoint
             .as_deref()
             .and_then(|url| Endpoint::parse(url).ok());
-        let fitting = storage::fitting_addressing(storage.provider, endpoint.as_ref());
+        let fitting = location::fitting_addressing(storage.provider, endpoint.as_ref());
         Common {
             provider: Some(storage.provider),
             place: Some(Place {
@@ -49,7 +84,7 @@ impl Common {
         let place = self.place.as_ref()?;
         let common = place.endpoint.as_ref().map(|endpoint| &endpoint.url);
         let is_common = site.is_none_or(|site| site.endpoint.as_ref() == common);
-        let is_custom = place.addressing == Some(super::Addressing::Custom);
+        let is_custom = place.addressing == Some(Addressing::Custom);
         (is_custom && is_common && bucket != place.bucket).then_some(
             "storage.endpoint is the domain of one bucket (storage.addressing: custom); set the user's endpoint, too",
         )
@@ -57,7 +92,7 @@ impl Common {
 
     /// Of one that is being read: what was refused there is not held against users.
     pub(super) fn read(read: &Reader, storage: &Storage) -> Self {
-        let sound = |keys: &[&str]| keys.iter().all(|key| read.is_sound(key));
+        let sound = |keys: &[&str]| keys.iter().all(|key| read.is_valid(key));
         let common = Self::of(storage);
         if sound(&["storage.provider", REGION, ENDPOINT, "storage.addressing"]) {
             common
@@ -78,12 +113,12 @@ pub(super) fn resolve(
     common: &Common,
     has_credentials: bool,
 ) -> Result<Option<Site>, Refused> {
-    let region = read.entry_optional(list, index, "region", names::region);
+    let region = read.entry_optional(list, index, "region", region_name);
     let endpoint = read.entry_optional(list, index, "endpoint", |text| {
         let endpoint =
             Endpoint::parse(text).map_err(|advice| advice.replace("storage.", "users[]."))?;
         match common.provider {
-            Some(Provider::Cos) => storage::cos_endpoint(endpoint)
+            Some(Provider::Cos) => location::cos_endpoint(endpoint)
                 .map_err(|advice| advice.replace("storage.bucket", "users[].bucket")),
             _ => Ok(endpoint),
         }
@@ -142,7 +177,7 @@ impl Place {
         let endpoint = match (provider, endpoint, &self.endpoint) {
             (_, Some(own), _) => Some(own.clone()),
             (_, None, common) if region == self.region => common.clone(),
-            (Provider::Cos, None, _) => Endpoint::parse(&storage::cos_endpoint_of(&region)).ok(),
+            (Provider::Cos, None, _) => Endpoint::parse(&location::cos_endpoint_of(&region)).ok(),
             // these have one endpoint for each region
             (_, None, Some(common)) if common.is_amazon() || common.is_tencent() => {
                 return Err(
@@ -159,7 +194,7 @@ impl Place {
         if is_here && region == self.region {
             return Ok(None);
         }
-        let fitting = storage::fitting_addressing(provider, endpoint.as_ref());
+        let fitting = location::fitting_addressing(provider, endpoint.as_ref());
         let is_known = endpoint
             .as_ref()
             .is_none_or(|endpoint| endpoint.wants_virtual_addressing() || endpoint.ip().is_some());
@@ -169,7 +204,7 @@ impl Place {
                 Some(chosen) if !is_known => chosen,
                 _ => fitting,
             },
-            checksums_when_required: storage::checksums_when_required(provider, endpoint.as_ref()),
+            checksums_when_required: location::checksums_when_required(provider, endpoint.as_ref()),
             endpoint: endpoint.as_ref().map(|endpoint| endpoint.url.clone()),
         };
         Ok(Some((site, endpoint)))
@@ -204,4 +239,38 @@ pub(crate) fn may_share_credentials(common: Option<&Endpoint>, own: Option<&Endp
 }
 
 const REGION: &str = "storage.region";
+
 const ENDPOINT: &str = "storage.endpoint";
+/// Reads the key pair of entry `index`; none: the gateway's own.
+pub(super) fn credentials(
+    read: &mut Reader,
+    index: usize,
+) -> Result<Option<StaticCredentials>, Refused> {
+    let id = read.entry_optional(USERS, index, ID, parse::credential)?;
+    let secret = read.entry_optional(USERS, index, SECRET, parse::credential)?;
+    let token = read.entry_optional(USERS, index, TOKEN, parse::credential)?;
+    let missing = match (&id, &secret) {
+        (Some(_), Some(_)) => None,
+        (None, None) if token.is_none() => return Ok(None),
+        (None, _) => Some(ID),
+        (Some(_), None) => Some(SECRET),
+    };
+    if let Some(missing) = missing {
+        let advice = "the user's other credentials are set without it; add it, or remove them";
+        read.refuse_entry(USERS, index, missing, None, advice);
+    }
+    let (Some(access_key_id), Some(secret)) = (id, secret) else {
+        return Err(Refused);
+    };
+    Ok(Some(StaticCredentials {
+        access_key_id,
+        secret_access_key: secret.into(),
+        session_token: token.map(Into::into),
+    }))
+}
+
+const ID: &str = "access_key_id";
+
+const SECRET: &str = "secret_access_key";
+
+const TOKEN: &str = "session_token";

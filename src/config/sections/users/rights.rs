@@ -2,9 +2,47 @@
 
 use std::fmt;
 
-use super::Permissions;
-use super::parse::Parsed;
-use super::reader::{Reader, Refused};
+use crate::config::keys::row::*;
+use crate::config::parse::{self, Parsed};
+use crate::config::reader::{Reader, Refused};
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("users[].permissions", List, Is("RW"),
+        "`R`, `W`, `RW`, or any of `read`, `write`, `delete`, `list`, `rename`, `overwrite`, with commas or as a list."),
+    key("users[].delete", Choice(SWITCH), Is("true"),
+        "`false` takes deleting, renaming and overwriting away, whatever `permissions` says."),
+];
+
+/// What a user may do; never nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Permissions {
+    /// Download.
+    pub read: bool,
+    /// Store new files, make directories, set times.
+    pub write: bool,
+    /// Delete files and directories.
+    pub delete: bool,
+    /// List directories.
+    pub list: bool,
+    /// Rename files and directories.
+    pub rename: bool,
+    /// Replace or continue a file that is there.
+    pub overwrite: bool,
+}
+
+impl Permissions {
+    /// Everything: `RW`.
+    pub const ALL: Self = Self {
+        read: true,
+        write: true,
+        delete: true,
+        list: true,
+        rename: true,
+        overwrite: true,
+    };
+}
 
 /// Reads the rights of entry `index`.
 pub(super) fn permissions(
@@ -14,7 +52,7 @@ pub(super) fn permissions(
 ) -> Result<Permissions, Refused> {
     const KEY: &str = "permissions";
     let granted = read.entry_list(list, index, KEY, word);
-    let delete = read.entry_optional(list, index, "delete", super::parse::switch);
+    let delete = read.entry_optional(list, index, "delete", parse::switch);
     let mut permissions = granted?.into_iter().fold(Permissions::default(), union);
     if delete? == Some(false) {
         // renaming and overwriting are ways to make a file disappear, too

@@ -1,0 +1,194 @@
+//! The sections of the configuration: one file each, with the section's type, its rows of the table and its parsing. What
+//! must hold between sections stands here.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::keys::Key;
+use super::print::Loaded;
+use super::reader::Reader;
+use super::sources::Sources;
+use crate::charset::Charset;
+
+mod active;
+mod admin;
+mod auth;
+mod download;
+mod drain;
+mod events;
+mod files;
+mod kubernetes;
+mod listen;
+mod log;
+mod masquerade;
+mod passive;
+mod reload;
+mod sessions;
+mod storage;
+mod tls;
+mod upload;
+mod users;
+
+pub use active::Active;
+pub use admin::{Admin, StoreOutage};
+pub use auth::{Auth, HttpAuth, Lockout};
+pub use download::Download;
+pub use drain::Drain;
+pub(super) use events::sink_lines;
+pub use events::{EventSink, EventType, Events};
+pub use files::{Ascii, Times};
+pub use kubernetes::Kubernetes;
+pub(crate) use listen::greeting;
+pub use log::{Log, LogFormat};
+pub(crate) use masquerade::masquerade_address;
+pub use masquerade::{AfterGrace, Masquerade, MasqueradeAddress, Multiple};
+pub use passive::Passive;
+pub use sessions::Sessions;
+pub(crate) use storage::bucket_name;
+pub(crate) use storage::credentials::is_role_name;
+pub use storage::credentials::{CredentialSource, CvmRole, StaticCredentials, TkeIdentity};
+pub use storage::location::{Addressing, ListVersion};
+pub(crate) use storage::location::{cos_endpoint_of, is_reached_in_private, region_name};
+pub use storage::{Integrity, Provider, Retry, SignPayload, Storage};
+pub use tls::{CertificateSource, ClientCertificates, SessionReuse, Tls, TlsRequired, TlsVersion};
+pub use upload::{OnInterrupt, Sweep, Upload};
+pub use users::documents::{UsersFile, answered_user, users_of_file};
+pub use users::entry::User;
+pub(super) use users::entry::user_lines;
+pub use users::rights::Permissions;
+pub(crate) use users::site::may_share_credentials;
+pub use users::site::{Common, Site};
+
+/// The rows of all sections, in the order in which they are documented and printed.
+pub(super) const KEYS: &[&[Key]] = &[
+    listen::KEYS,
+    masquerade::KEYS,
+    passive::KEYS,
+    active::KEYS,
+    tls::KEYS,
+    kubernetes::KEYS,
+    sessions::KEYS,
+    storage::KEYS,
+    storage::location::KEYS,
+    storage::credentials::KEYS,
+    storage::REQUESTS,
+    files::KEYS,
+    upload::KEYS,
+    download::KEYS,
+    drain::KEYS,
+    users::KEYS,
+    users::entry::KEYS,
+    users::rights::KEYS,
+    users::site::KEYS,
+    users::entry::LIMITS,
+    users::documents::KEYS,
+    auth::KEYS,
+    reload::KEYS,
+    events::KEYS,
+    admin::KEYS,
+    log::KEYS,
+];
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses of the FTP control port; at least one, no two alike (port 0 excepted).
+    pub listen: Vec<SocketAddr>,
+    /// Text of the 220 greeting; one line of at most 200 bytes.
+    pub greeting: String,
+    /// What PASV replies tell the client to connect to.
+    pub masquerade: Masquerade,
+    /// Passive data connections.
+    pub passive: Passive,
+    /// Active data connections.
+    pub active: Active,
+    /// FTPS; none: connections are in clear.
+    pub tls: Option<Tls>,
+    /// Limits on control connections.
+    pub sessions: Sessions,
+    /// The object store.
+    pub storage: Storage,
+    /// What `TYPE A` does to files.
+    pub ascii: Ascii,
+    /// What a client's names are in that are not UTF-8.
+    pub charset: Charset,
+    /// Which times listings give.
+    pub listing_times: Times,
+    /// Client to store.
+    pub upload: Upload,
+    /// Store to client.
+    pub download: Download,
+    /// The end of the process.
+    pub drain: Drain,
+    /// Who may log in. No name occurs twice, here and in [`Config::users_file`] together.
+    pub users: Vec<User>,
+    /// More users, in a file of their own.
+    pub users_file: Option<UsersFile>,
+    /// How logins are checked besides.
+    pub auth: Auth,
+    /// How often files are looked at that may change at run time; 1 ms to 7 days.
+    pub reload_interval: Duration,
+    /// The cluster around this process, if any.
+    pub kubernetes: Kubernetes,
+    /// Who is told of committed objects.
+    pub events: Events,
+    /// The HTTP probes.
+    pub admin: Admin,
+    /// Log output.
+    pub log: Log,
+}
+
+/// Turns what the sources say into a configuration, or reports all that is wrong.
+pub(super) fn resolve(sources: Sources) -> Result<Loaded, ConfigError> {
+    let in_pod = sources.in_pod;
+    let mut read = Reader::new(sources);
+    let config = config(&mut read, in_pod);
+    let (warnings, settings) = read.finish()?;
+    Ok(Loaded {
+        config,
+        warnings,
+        settings,
+    })
+}
+
+/// Of use only if the reader has found no problem: then no default stands for a refused value.
+fn config(read: &mut Reader, in_pod: bool) -> Config {
+    let listen = listen::listen(read);
+    let admin = admin::resolve(read);
+    let kubernetes = kubernetes::resolve(read, in_pod);
+    let (passive, range) = passive::resolve(read, &listen, kubernetes.pod_name.as_deref());
+    listen::admin_conflicts(read, &admin, &listen, &range);
+    let tls = tls::resolve(read);
+    if let Some(tls) = &tls {
+        listen::implicit_conflicts(read, &tls.implicit_listen, &listen, &range, &admin);
+    }
+    let storage = storage::resolve(read);
+    let auth = auth::resolve(read);
+    let (users, users_file) = users::resolve(read, &storage, auth.http.is_some());
+    tls::check_users(read, tls.as_ref(), &users);
+    Config {
+        greeting: read.value("greeting", listen::greeting),
+        masquerade: masquerade::resolve(read),
+        sessions: sessions::resolve(read),
+        ascii: read.choice("ascii"),
+        charset: read.value("charset", files::charset),
+        listing_times: read.choice("listing.times"),
+        upload: upload::resolve(read, &storage::Limits::of(storage.provider)),
+        download: download::resolve(read),
+        drain: drain::resolve(read),
+        users,
+        users_file,
+        auth,
+        reload_interval: read.duration("reload.interval"),
+        log: log::resolve(read),
+        events: events::resolve(read),
+        active: active::resolve(read),
+        listen,
+        passive,
+        tls,
+        kubernetes,
+        storage,
+        admin,
+    }
+}

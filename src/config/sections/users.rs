@@ -1,0 +1,74 @@
+//! Users: the `users` list, the users file, and what an authentication endpoint answers. All are made of the same keys.
+
+use std::collections::HashSet;
+
+use crate::config::error::printable;
+use crate::config::keys::row::*;
+use crate::config::reader::Reader;
+use crate::config::sections::storage::{Provider, Storage};
+
+pub(super) mod documents;
+pub(super) mod entry;
+pub(super) mod rights;
+pub(super) mod site;
+
+use documents::{FILE, UsersFile, users_file};
+use entry::{User, entries};
+use site::Common;
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("users", Sections, Derived("none; embedded: a demo user is made at start"),
+        "Who may log in; in the environment as JSON or YAML list."),
+];
+
+/// Who checks a user's password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Authority {
+    /// The gateway, against the user's `password_hash`.
+    Hash,
+    /// Somebody else, who then tells home and permissions as well: no default stands for what is missing.
+    Endpoint,
+}
+
+/// Reads the users of the configuration and of the users file; entries with a problem are left out.
+pub(super) fn resolve(
+    read: &mut Reader,
+    storage: &Storage,
+    has_endpoint: bool,
+) -> (Vec<User>, Option<UsersFile>) {
+    let common = Common::read(read, storage);
+    let users = entries(read, &common, Authority::Hash);
+    let file = users_file(read, &common);
+    if let Some(file) = &file {
+        let names: HashSet<&str> = users.iter().map(|user| user.name.as_str()).collect();
+        let twice = file
+            .users
+            .iter()
+            .find(|user| names.contains(user.name.as_str()));
+        if let Some(user) = twice {
+            let advice = format!(
+                "the user {} stands in it and in `users` too; remove one of the two",
+                printable(&user.name)
+            );
+            read.refuse(FILE, advice);
+        }
+    }
+    // The built-in store is for trials: there the program makes a user and tells its password.
+    let nobody = read.sections(USERS) == 0 && !read.is_set(FILE) && !has_endpoint;
+    let asked = ["auth.http.url", USERS, FILE];
+    if nobody
+        && storage.provider != Provider::Embedded
+        && asked.iter().all(|key| read.is_valid(key))
+    {
+        read.refuse(
+            USERS,
+            "without users nobody can log in; run `cosgate hash-password` and add \
+             users: [{name: alice, password_hash: '<its output>'}], or set users_file or auth.http.url",
+        );
+    }
+    (users, file)
+}
+
+const USERS: &str = "users";

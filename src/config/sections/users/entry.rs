@@ -1,0 +1,305 @@
+//! One entry of a list of users.
+
+use std::collections::HashSet;
+
+use ipnet::IpNet;
+
+use super::rights::{self, Permissions};
+use super::site::{self, Common, Site};
+use super::{Authority, USERS};
+use crate::charset::Charset;
+use crate::config::error::{REDACTED, printable};
+use crate::config::keys::row::*;
+use crate::config::parse::{self, Parsed, size_text};
+use crate::config::reader::{Reader, Refused};
+use crate::config::sections::files::{self, Ascii};
+use crate::config::sections::storage::bucket_name;
+use crate::config::sections::storage::credentials::StaticCredentials;
+use crate::password::PasswordHash;
+
+/// The rows of the table.
+#[rustfmt::skip]
+pub(in crate::config) const KEYS: &[Key] = &[
+    key("users[].name", Text, Unset,
+        "Login name, 1 to 128 bytes; required."),
+    key("users[].password_hash", Secret, Unset,
+        "The password's hash: argon2id as `cosgate hash-password` prints it, bcrypt (`$2b$`) or SHA-512 crypt (`$6$`); required."),
+    key("users[].home", Text, Is("/"),
+        "Path below `storage.prefix` that the user sees as `/`."),
+];
+
+/// The rows of what holds for one user alone.
+#[rustfmt::skip]
+pub(in crate::config) const LIMITS: &[Key] = &[
+    key("users[].allow_from", List, Unset,
+        "Networks and addresses that the user may log in from, such as `10.0.0.0/8`; any if not set."),
+    key("users[].max_sessions", Count(1, 1_000_000), Unset,
+        "Sessions of the user at a time; one more login is answered with 421."),
+    key("users[].max_file_size", Size, Unset,
+        "Largest file the user may store; `upload.max_file_size` holds besides."),
+    key("users[].ascii", Choice(&["convert", "as_is"]), Derived("`ascii`"),
+        "What `TYPE A` does to the user's files."),
+    key("users[].charset", Text, Derived("`charset`"),
+        "The same for the user's clients, from the login on."),
+    key("users[].require_tls", Choice(SWITCH), Is("false"),
+        "Whether the user is refused on a connection without TLS."),
+    key("users[].require_close_notify", Choice(SWITCH), Derived("`tls.require_close_notify`"),
+        "Whether the user's uploads over TLS must end with close_notify, with the same risk if not."),
+    key("users[].client_cert_cn", Text, Unset,
+        "Common name that the client's certificate must have, 1 to 64 characters."),
+];
+
+/// Somebody who may log in.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Login name, 1 to 128 bytes without control characters.
+    pub name: String,
+    /// What the password is checked against; none: somebody else has checked it ([`HttpAuth`](crate::config::HttpAuth)).
+    pub password_hash: Option<PasswordHash>,
+    /// What the user sees as `/`: absolute, no `.`, `..`, `//` or trailing `/` (but `/` itself).
+    pub home: String,
+    /// What the user may do.
+    pub permissions: Permissions,
+    /// Bucket of the user's own; none: [`Storage::bucket`](crate::config::Storage::bucket).
+    pub bucket: Option<String>,
+    /// Where that bucket is; none: where [`Storage`](crate::config::Storage) says.
+    pub site: Option<Site>,
+    /// Credentials of the user's own; none: the gateway's.
+    pub credentials: Option<StaticCredentials>,
+    /// Networks that the user may come from; empty: any.
+    pub allow_from: Vec<IpNet>,
+    /// Sessions at a time; at least 1. None: no limit but [`Sessions`](crate::config::Sessions).
+    pub max_sessions: Option<usize>,
+    /// Largest file in bytes; [`Upload::max_file_size`](crate::config::Upload::max_file_size) holds besides.
+    pub max_file_size: Option<u64>,
+    /// What `TYPE A` does to the user's files; none: as [`Config::ascii`](crate::config::Config::ascii) says.
+    pub ascii: Option<Ascii>,
+    /// What the names of the user's clients are in that are not UTF-8; none: as [`Config::charset`](crate::config::Config::charset) says.
+    pub charset: Option<Charset>,
+    /// Logins on a connection without TLS are refused.
+    pub require_tls: bool,
+    /// Whether the user's uploads must end with close_notify; none: as [`Tls::require_close_notify`](crate::config::Tls::require_close_notify) says.
+    pub require_close_notify: Option<bool>,
+    /// Common name that the client's certificate must have.
+    pub client_cert_cn: Option<String>,
+}
+
+impl User {
+    /// Somebody with all rights and no conditions or places of the own.
+    pub fn unconditional(name: &str, home: &str, password_hash: Option<PasswordHash>) -> Self {
+        User {
+            name: name.to_owned(),
+            password_hash,
+            home: home.to_owned(),
+            permissions: Permissions::ALL,
+            bucket: None,
+            site: None,
+            credentials: None,
+            allow_from: Vec::new(),
+            max_sessions: None,
+            max_file_size: None,
+            ascii: None,
+            charset: None,
+            require_tls: false,
+            require_close_notify: None,
+            client_cert_cn: None,
+        }
+    }
+}
+
+/// Reads the list `users`; entries with a problem are left out.
+pub(super) fn entries(read: &mut Reader, common: &Common, authority: Authority) -> Vec<User> {
+    let mut names = HashSet::new();
+    let mut users = Vec::new();
+    for index in 0..read.sections(USERS) {
+        let user = entry(read, index, common, authority);
+        if let Some(name) = user.name
+            && !names.insert(name.clone())
+        {
+            let advice = "another user has this name already; rename or remove one";
+            read.refuse_entry(USERS, index, "name", Some(&name), advice);
+        }
+        users.extend(user.whole.ok());
+    }
+    users
+}
+
+/// One entry: its name even where the rest is refused, so that a second one of the same name is found.
+struct Entry {
+    name: Option<String>,
+    whole: Result<User, Refused>,
+}
+
+fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority) -> Entry {
+    let name = read.entry(USERS, index, "name", name);
+    // every key is read, so that one run finds everything that is wrong
+    let password_hash = match authority {
+        Authority::Hash => read
+            .entry(USERS, index, "password_hash", PasswordHash::parse)
+            .map(Some)
+            .ok_or(Refused),
+        Authority::Endpoint => Ok(None),
+    };
+    if authority == Authority::Endpoint {
+        for key in ["home", "permissions"] {
+            if !read.entry_is_set(USERS, index, key) {
+                read.refuse_entry(USERS, index, key, None, "this is required; add it");
+            }
+        }
+    }
+    let home = read.entry(USERS, index, "home", home);
+    let permissions = rights::permissions(read, USERS, index);
+    let bucket = read.entry_optional(USERS, index, "bucket", |text| {
+        bucket_name(text, common.provider)
+    });
+    let credentials = site::credentials(read, index);
+    // refused ones are there, too
+    let has_credentials = !matches!(credentials, Ok(None));
+    let site = site::resolve(read, USERS, index, common, has_credentials);
+    let bucket = match (bucket, &site) {
+        (Ok(Some(own)), Ok(site)) => match common.refuses_bucket(&own, site.as_ref()) {
+            Some(advice) => {
+                read.refuse_entry(USERS, index, "bucket", Some(own.as_str()), advice);
+                Err(Refused)
+            }
+            None => Ok(Some(own)),
+        },
+        (bucket, _) => bucket,
+    };
+    let allow_from = read.entry_list(USERS, index, "allow_from", parse::network);
+    let max_sessions = read.entry_optional(USERS, index, "max_sessions", |text| {
+        parse::count(text, 1, 1_000_000).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
+    });
+    let max_file_size = read.entry_optional(USERS, index, "max_file_size", parse::size);
+    let ascii = read.entry_optional(USERS, index, "ascii", parse::choice);
+    let charset = read.entry_optional(USERS, index, "charset", files::charset);
+    let require_tls = read.entry_optional(USERS, index, "require_tls", parse::switch);
+    let require_close_notify =
+        read.entry_optional(USERS, index, "require_close_notify", parse::switch);
+    let client_cert_cn = read.entry_optional(USERS, index, "client_cert_cn", common_name);
+    let whole = || {
+        Ok(User {
+            name: name.clone().ok_or(Refused)?,
+            password_hash: password_hash?,
+            home: home.ok_or(Refused)?,
+            permissions: permissions?,
+            bucket: bucket?,
+            site: site?,
+            credentials: credentials?,
+            allow_from: allow_from?,
+            max_sessions: max_sessions?,
+            max_file_size: max_file_size?,
+            ascii: ascii?,
+            charset: charset?,
+            require_tls: require_tls?.unwrap_or_default(),
+            require_close_notify: require_close_notify?,
+            client_cert_cn: client_cert_cn?,
+        })
+    };
+    let whole = whole();
+    Entry { name, whole }
+}
+
+fn name(text: &str) -> Parsed<String> {
+    if text.chars().any(char::is_control) {
+        Err("a name has no control characters; remove them".into())
+    } else if text.len() > MAX_NAME_BYTES {
+        Err(format!(
+            "a name has at most {MAX_NAME_BYTES} bytes; shorten it"
+        ))
+    } else {
+        Ok(text.to_string())
+    }
+}
+
+fn home(text: &str) -> Parsed<String> {
+    Ok(format!("/{}", parse::segments(text)?.join("/")))
+}
+
+/// The common name of a certificate, at most 64 characters (RFC 5280, appendix A.1, ub-common-name).
+fn common_name(text: &str) -> Parsed<String> {
+    if text.chars().count() > 64 || text.chars().any(char::is_control) {
+        Err("a common name has 1 to 64 characters, none of them a control character".into())
+    } else {
+        Ok(text.to_string())
+    }
+}
+
+/// As long as the longest names of common directories; a name goes into every log line.
+const MAX_NAME_BYTES: usize = 128;
+
+/// The lines of one user, with what is set; where they come from stands beside `users` or `users_file`.
+pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Vec<String> {
+    let mut keys = vec![("name", printable(&user.name))];
+    if user.password_hash.is_some() {
+        keys.push(("password_hash", REDACTED.to_string()));
+    }
+    keys.push(("home", printable(&user.home)));
+    keys.push(("permissions", user.permissions.to_string()));
+    keys.extend(user.bucket.iter().map(|name| ("bucket", printable(name))));
+    if let Some(site) = &user.site {
+        keys.push(("region", printable(&site.region)));
+        keys.extend(site.endpoint.iter().map(|url| ("endpoint", printable(url))));
+    }
+    if let Some(credentials) = &user.credentials {
+        keys.push(("access_key_id", REDACTED.to_string()));
+        keys.push(("secret_access_key", REDACTED.to_string()));
+        if credentials.session_token.is_some() {
+            keys.push(("session_token", REDACTED.to_string()));
+        }
+    }
+    if !user.allow_from.is_empty() {
+        let networks: Vec<String> = user.allow_from.iter().map(ToString::to_string).collect();
+        keys.push(("allow_from", networks.join(", ")));
+    }
+    keys.extend(
+        user.max_sessions
+            .map(|count| ("max_sessions", count.to_string())),
+    );
+    keys.extend(
+        user.max_file_size
+            .map(|bytes| ("max_file_size", size_text(bytes))),
+    );
+    keys.extend(user.ascii.map(|ascii| ("ascii", ascii.to_string())));
+    keys.extend(
+        user.charset
+            .map(|charset| ("charset", charset.name().to_lowercase())),
+    );
+    if user.require_tls {
+        keys.push(("require_tls", "true".to_string()));
+    }
+    keys.extend(
+        user.require_close_notify
+            .map(|required| ("require_close_notify", required.to_string())),
+    );
+    keys.extend(
+        user.client_cert_cn
+            .iter()
+            .map(|name| ("client_cert_cn", printable(name))),
+    );
+    let lines = keys.into_iter();
+    lines
+        .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_absolute_and_plain() {
+        for (text, want) in [("/", "/"), ("in", "/in"), ("/a//b/./", "/a/b")] {
+            assert_eq!(home(text).as_deref(), Ok(want), "{text}");
+        }
+        assert!(home("/a/../b").is_err());
+    }
+
+    #[test]
+    fn a_name_is_short_and_printable() {
+        assert!(name("ålice@example.com").is_ok());
+        assert!(name(&"x".repeat(128)).is_ok());
+        assert!(name(&"x".repeat(129)).is_err());
+        assert!(name("a\tb").is_err());
+    }
+}
