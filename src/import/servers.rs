@@ -9,6 +9,7 @@ mod proftpd;
 mod pureftpd;
 mod vsftpd;
 
+use self::lines::Lines;
 use super::Mistake;
 use super::plan::Setting;
 use crate::config;
@@ -64,6 +65,23 @@ impl Found {
             value: value.into(),
             comments: Vec::new(),
         });
+    }
+
+    /// Says something to the reader of the result.
+    fn remark(&mut self, text: impl Into<String>) {
+        self.remarks.push(text.into());
+    }
+
+    /// Says something to the reader of the terminal, too.
+    fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// Names the keys that nobody asked for.
+    fn leave_out(&mut self, lines: &Lines<'_>) {
+        if let Some(left) = lines.left_out() {
+            self.warn(format!("without counterpart, and left out: {left}"));
+        }
     }
 
     fn set_seconds(&mut self, path: &'static str, seconds: Option<u64>) {

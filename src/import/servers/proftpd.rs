@@ -28,11 +28,7 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Found {
     network(&mut lines, &mut found);
     tls(&mut lines, &mut found);
     users(&mut lines, &mut found);
-    if let Some(left) = lines.left_out() {
-        found
-            .warnings
-            .push(format!("without counterpart, and left out: {left}"));
-    }
+    found.leave_out(&lines);
     found
 }
 
@@ -62,7 +58,7 @@ fn of_the_server(text: &str, mistakes: &mut Vec<Mistake>, found: &mut Found) -> 
         } else if let Some(block) = content.strip_prefix('<') {
             let name = block.split([' ', '\t', '>']).next().unwrap_or(block);
             if is_part(name) && inside == 0 {
-                found.warnings.push(format!(
+                found.warn(format!(
                     "the block {} in line {number} is about a part of the server; nothing of it was taken",
                     printable(content)
                 ));
@@ -161,7 +157,7 @@ fn tls(lines: &mut Lines<'_>, found: &mut Found) {
     };
     let Some((key, chain)) = pair else {
         let warning = "TLSEngine on without a certificate's file: set tls.cert and tls.key";
-        return found.warnings.push(warning.to_owned());
+        return found.warn(warning);
     };
     found.certificate = Some(Certificate {
         chain,
@@ -169,9 +165,7 @@ fn tls(lines: &mut Lines<'_>, found: &mut Found) {
         required: required.unwrap_or("none"),
     });
     if !has("nosessionreuserequired") {
-        found.remarks.push(
-            "Data connections had to resume the TLS session there (TLSOptions); tls.session_reuse: required does the same.".to_owned(),
-        );
+        found.remark("Data connections had to resume the TLS session there (TLSOptions); tls.session_reuse: required does the same.");
     }
 }
 
@@ -183,22 +177,20 @@ fn users(lines: &mut Lines<'_>, found: &mut Found) {
     }
     let root = lines.get("defaultroot", |text| Ok(text.to_owned()));
     match root.as_deref() {
-        None => found.warnings.push(
-            "DefaultRoot is not set: users could leave their home there; here nobody can".to_owned(),
-        ),
+        None => found.warn("DefaultRoot is not set: users could leave their home there; here nobody can"),
         Some("~") => {}
-        Some(root) => found.warnings.push(format!(
+        Some(root) => found.warn(format!(
             "DefaultRoot {}: here users see their own home alone; set users[].home to another prefix where that is wanted",
             printable(root)
         )),
     }
     if let Some(file) = lines.get("authuserfile", absolute) {
-        found.remarks.push(format!(
+        found.remark(format!(
             "AuthUserFile {file} has the users: give it with --users."
         ));
     }
     if let Some(files) = lines.get("include", |text| Ok(printable(text))) {
-        found.warnings.push(format!(
+        found.warn(format!(
             "Include {files}: these files were not read; import each that matters"
         ));
     }

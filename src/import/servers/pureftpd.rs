@@ -23,11 +23,7 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Found {
     network(&mut lines, &mut found);
     tls(&mut lines, &mut found);
     users(&mut lines, &mut found);
-    if let Some(left) = lines.left_out() {
-        found
-            .warnings
-            .push(format!("without counterpart, and left out: {left}"));
-    }
+    found.leave_out(&lines);
     found
 }
 
@@ -91,7 +87,7 @@ fn tls(lines: &mut Lines<'_>, found: &mut Found) {
                 required,
             });
         }
-        None => found.warnings.push(format!(
+        None => found.warn(format!(
             "TLS {mode} without CertFile: set tls.cert and tls.key, and tls.required: {required}"
         )),
     }
@@ -100,25 +96,19 @@ fn tls(lines: &mut Lines<'_>, found: &mut Found) {
 fn users(lines: &mut Lines<'_>, found: &mut Found) {
     if lines.get("keepallfiles", switch) == Some(true) {
         found.permissions = "read, list, write";
-        found.remarks.push(
-            "KeepAllFiles: users may store new files and read; they may not replace, rename or delete any.".to_owned(),
-        );
+        found.remark("KeepAllFiles: users may store new files and read; they may not replace, rename or delete any.");
     } else if lines.get("norename", switch) == Some(true) {
         found.permissions = "read, list, write, overwrite, delete";
     }
     if lines.get("noanonymous", switch) != Some(true) {
-        found
-            .warnings
-            .push("NoAnonymous is not set: there are no anonymous users here".to_owned());
+        found.warn("NoAnonymous is not set: there are no anonymous users here");
     }
     if lines.get("chrooteveryone", switch) != Some(true) {
-        found.warnings.push(
-            "ChrootEveryone is not set: users could leave their home there; here nobody can"
-                .to_owned(),
-        );
+        found
+            .warn("ChrootEveryone is not set: users could leave their home there; here nobody can");
     }
     if let Some(file) = lines.get("puredb", absolute) {
-        found.remarks.push(format!(
+        found.remark(format!(
             "PureDB {file} is made from a text file, pureftpd.passwd: give that with --users."
         ));
     }

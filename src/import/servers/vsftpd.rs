@@ -38,11 +38,7 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Found {
     network(&mut lines, &mut found);
     tls(&mut lines, &mut found);
     users(&mut lines, &mut found);
-    if let Some(left) = lines.left_out() {
-        found
-            .warnings
-            .push(format!("without counterpart, and left out: {left}"));
-    }
+    found.leave_out(&lines);
     found
 }
 
@@ -60,9 +56,7 @@ fn network(lines: &mut Lines<'_>, found: &mut Found) {
         (true, false) => vec!["0.0.0.0".to_owned()],
     };
     if !v4 && !v6 {
-        found
-            .remarks
-            .push("vsftpd was started by inetd; cosgate listens by itself.".to_owned());
+        found.remark("vsftpd was started by inetd; cosgate listens by itself.");
     }
     found.port = lines.get("listen_port", port).unwrap_or(21);
     if let Some(text) = lines.get("ftpd_banner", greeting) {
@@ -82,23 +76,18 @@ fn network(lines: &mut Lines<'_>, found: &mut Found) {
     found.masquerade_address = lines.get("pasv_address", masquerade);
     let _ = lines.get("pasv_addr_resolve", switch);
     if lines.get("pasv_enable", switch) == Some(false) {
-        found
-            .warnings
-            .push("pasv_enable=NO: cosgate always offers passive mode".to_owned());
+        found.warn("pasv_enable=NO: cosgate always offers passive mode");
     }
     let from_20 = lines.get("connect_from_port_20", switch) == Some(true);
     match lines.get("port_enable", switch) {
         Some(false) => {}
-        None if !from_20 => found.remarks.push(
-            "Active mode (PORT) was on by default there; active.enabled: true allows it here."
-                .to_owned(),
+        None if !from_20 => found.remark(
+            "Active mode (PORT) was on by default there; active.enabled: true allows it here.",
         ),
         _ => found.set("active.enabled", "true"),
     }
     if from_20 {
-        found.remarks.push(
-            "connect_from_port_20: active data connections come from any port here.".to_owned(),
-        );
+        found.remark("connect_from_port_20: active data connections come from any port here.");
     }
     let idle = lines.get("idle_session_timeout", number);
     found.set_seconds("sessions.idle_timeout", Some(idle.unwrap_or(300)));
@@ -132,9 +121,7 @@ fn tls(lines: &mut Lines<'_>, found: &mut Found) {
         (false, _) => return,
         (true, Some(chain)) => chain,
         (true, None) => {
-            found
-                .warnings
-                .push("ssl_enable=YES without rsa_cert_file: set tls.cert and tls.key".to_owned());
+            found.warn("ssl_enable=YES without rsa_cert_file: set tls.cert and tls.key");
             return;
         }
     };
@@ -150,9 +137,8 @@ fn tls(lines: &mut Lines<'_>, found: &mut Found) {
     match reuse {
         Some(true) => found.set("tls.session_reuse", "required"),
         Some(false) => {}
-        None => found.remarks.push(
-            "require_ssl_reuse was on by default there; tls.session_reuse: required does the same."
-                .to_owned(),
+        None => found.remark(
+            "require_ssl_reuse was on by default there; tls.session_reuse: required does the same.",
         ),
     }
 }
@@ -161,9 +147,7 @@ fn users(lines: &mut Lines<'_>, found: &mut Found) {
     let may_write = lines.get("write_enable", switch).unwrap_or(false);
     found.permissions = if may_write { "RW" } else { "R" };
     if lines.get("anonymous_enable", switch) == Some(true) {
-        found
-            .warnings
-            .push("anonymous_enable=YES: there are no anonymous users here".to_owned());
+        found.warn("anonymous_enable=YES: there are no anonymous users here");
     }
     let _ = lines.get("local_enable", switch);
     let token = lines.get("user_sub_token", |text| Ok(text.to_owned()));
@@ -174,13 +158,12 @@ fn users(lines: &mut Lines<'_>, found: &mut Found) {
     let is_caged = lines.get("chroot_local_user", switch).unwrap_or(false);
     let _ = lines.get("allow_writeable_chroot", switch);
     if !is_caged {
-        found.warnings.push(
-            "chroot_local_user is not set: users could leave their home there; here nobody can"
-                .to_owned(),
+        found.warn(
+            "chroot_local_user is not set: users could leave their home there; here nobody can",
         );
     }
     if let Some(directory) = lines.get("user_config_dir", absolute) {
-        found.warnings.push(format!(
+        found.warn(format!(
             "user_config_dir={directory}: the files in it, one per user, were not read"
         ));
     }
