@@ -13,7 +13,7 @@ pub mod snapshot;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -29,10 +29,13 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use parking_lot::Mutex;
+
+use crate::chain::Chain;
 use crate::config::{self, StoreOutage};
 use crate::ftp::frontend::Frontend;
 use crate::metrics::{Exposition, Format};
-use crate::store::{Chain, Store};
+use crate::store::Store;
 use access::{Access, Refused};
 use probe::StoreProbe;
 use readiness::Readiness;
@@ -196,7 +199,7 @@ impl Admin {
     async fn snapshot(&self) -> Arc<Snapshot> {
         // asked before the lock: it may wait for the store
         let store = self.store.verdict().await;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if let Some((at, snapshot)) = &*last
             && at.elapsed() < SNAPSHOT_HOLDS
         {

@@ -22,11 +22,11 @@ use crate::ftp::engine::Loopback;
 use crate::ftp::frontend::{Drained, Frontend};
 use crate::ftp::listener::{ListenError, Listeners};
 use crate::ftp::own::OwnPorts;
-use crate::ftp::roster::Roster;
+use crate::ftp::registry::SessionRegistry;
 use crate::ftp::tls::{Tls, TlsError};
 use crate::kubernetes::ClientError;
 use crate::masquerade::Masquerade;
-use crate::metrics::{Exposition, Front, readings::readings};
+use crate::metrics::{Exposition, FtpMetrics, readings::readings};
 use crate::password::PasswordHash;
 use crate::reload::{Reload, Watched};
 use crate::store::Store;
@@ -111,7 +111,7 @@ impl StartError {
 }
 
 /// Time for the aborts of uploads that were cut off, after everything else has ended.
-const ABORTS_WITHIN: Duration = Duration::from_secs(5);
+const ABORTS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The user of a gateway without users on the embedded store.
 pub const DEMO_USER: &str = "demo";
@@ -240,11 +240,11 @@ impl Gateway {
             stop,
             tasks: TaskTracker::new(),
             connections,
-            roster: Roster::default(),
+            registry: SessionRegistry::default(),
             control_ports: listeners.control_ports(),
             started: Instant::now(),
             pools: listeners.pools(),
-            metrics: Front::default(),
+            metrics: FtpMetrics::default(),
         });
 
         listeners.serve(&frontend);
@@ -367,7 +367,7 @@ impl Gateway {
     pub async fn stop(self) -> Drained {
         let drained = self.frontend.drain(self.drain_deadline).await;
         self.frontend.events.flush(self.flush_timeout).await;
-        self.frontend.store.settle(ABORTS_WITHIN).await;
+        self.frontend.store.settle(ABORTS_TIMEOUT).await;
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }

@@ -17,9 +17,10 @@ pub mod user;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -36,10 +37,10 @@ use crate::store::Store;
 use crate::store::client::Tenant;
 use crate::store::tenants::Tenants;
 use crate::telemetry::LineLimit;
-use guard::{Guard, Scope, Turned};
+use guard::{Guard, Rejected, Scope};
 use http::{Denied, Endpoint, EndpointError};
 use pool::{Hashes, Pool};
-use user::Ground;
+use user::HomeDefaults;
 pub use user::{Peer, Right, User};
 
 /// All users, and what it takes to check a login.
@@ -54,7 +55,7 @@ pub struct Users {
     tenants: Tenants,
     /// By name of the user, for `max_sessions`.
     sessions: Arc<Permits<String>>,
-    ground: Ground,
+    defaults: HomeDefaults,
     common: config::Common,
     reload: watch::Sender<Reload>,
     failures: Failures,
@@ -128,7 +129,7 @@ pub enum UsersError {
 impl Users {
     /// The users of `config`, whose files go to `store` unless they have their own.
     pub fn new(config: &Config, store: Store) -> Result<Self, UsersError> {
-        let ground = Ground {
+        let defaults = HomeDefaults {
             prefix: config.storage.prefix.clone(),
             max_key_bytes: config.storage.max_key_bytes,
             takes_backslash: config.storage.provider != config::Provider::Cos,
@@ -143,9 +144,9 @@ impl Users {
         let common = config::Common::of(&config.storage);
         let endpoint = config.auth.http.as_ref();
         let endpoint =
-            endpoint.map(|settings| Endpoint::new(settings, common.clone(), ground.clone()));
+            endpoint.map(|settings| Endpoint::new(settings, common.clone(), defaults.clone()));
         let of_file = config.users_file.iter().flat_map(|file| &file.users);
-        let directory = Directory::new(config.users.iter().chain(of_file), &ground)?;
+        let directory = Directory::new(config.users.iter().chain(of_file), &defaults)?;
         Ok(Users {
             fixed: config.users.clone(),
             directory: RwLock::new(Arc::new(directory)),
@@ -154,7 +155,7 @@ impl Users {
             pool: Pool::start(),
             tenants: Tenants::new(store),
             sessions: Arc::default(),
-            ground,
+            defaults,
             common,
             reload: watch::channel(Reload::now()).0,
             unavailable: LineLimit::per(UNAVAILABLE_LINES),
@@ -177,12 +178,12 @@ impl Users {
         let client = peer.address;
         let attempt = match self.guard.admit(client, name).await {
             Ok(attempt) => attempt,
-            Err(turned) => {
+            Err(rejected) => {
                 // the lockout itself was logged; a flood of attempts must not flood the log
-                debug!(session, %client, ?turned, "login not checked");
-                let (error, cause) = match turned {
-                    Turned::Locked(scope) => (LoginError::Locked, locked(scope)),
-                    Turned::Busy => (LoginError::Busy, BUSY),
+                debug!(session, %client, ?rejected, "login not checked");
+                let (error, cause) = match rejected {
+                    Rejected::Locked(scope) => (LoginError::Locked, locked(scope)),
+                    Rejected::Busy => (LoginError::Busy, BUSY),
                 };
                 let error = self.as_unavailable(error);
                 self.note(self.known(name), peer, code(error), cause.to_owned());
@@ -290,9 +291,9 @@ impl Users {
         if let (None, Some(endpoint)) = (user, &self.endpoint) {
             let asked = endpoint.login(name, &password, peer).await;
             let refusal = match asked {
-                Ok(user) => match user.admits(peer) {
+                Ok(user) => match user.check_restrictions(peer) {
                     Ok(()) => return Ok(user),
-                    Err(unfit) => Refusal::Wrong(unfit.to_string()),
+                    Err(restriction) => Refusal::Wrong(restriction.to_string()),
                 },
                 Err(Denied::Wrong) => Refusal::Wrong("the endpoint said no".to_owned()),
                 Err(Denied::Unusable(reason)) => Refusal::Unavailable(reason),
@@ -303,13 +304,13 @@ impl Users {
             }
             return Err(refusal);
         }
-        let unfit = user.and_then(|user| user.admits(peer).err());
-        let known = user.map(|user| (user, unfit.is_some()));
+        let restriction = user.and_then(|user| user.check_restrictions(peer).err());
+        let known = user.map(|user| (user, restriction.is_some()));
         let right = self.verify(&directory, known, password).await?;
-        match (user, unfit) {
+        match (user, restriction) {
             (None, _) => Err(Refusal::Wrong("unknown user".to_owned())),
             (Some(_), _) if !right => Err(Refusal::Wrong("wrong password".to_owned())),
-            (Some(_), Some(unfit)) => Err(Refusal::Wrong(unfit.to_string())),
+            (Some(_), Some(restriction)) => Err(Refusal::Wrong(restriction.to_string())),
             (Some(user), None) => Ok(Arc::clone(user)),
         }
     }
@@ -361,7 +362,7 @@ impl Users {
 
     /// What the janitor looks after: `base` with the prefix of all homes, and each bucket and account besides.
     pub fn places(&self, base: &Store) -> Vec<(Store, String)> {
-        let mut places = vec![(base.clone(), self.ground.prefix.clone())];
+        let mut places = vec![(base.clone(), self.defaults.prefix.clone())];
         let mut buckets = Vec::new();
         for user in self.directory().by_name.values() {
             let Tenant {
@@ -375,7 +376,7 @@ impl Users {
                 None if buckets.contains(&(bucket.clone(), site.clone())) => continue,
                 None => {
                     buckets.push((bucket.clone(), site.clone()));
-                    self.ground.prefix.clone()
+                    self.defaults.prefix.clone()
                 }
                 // credentials of one's own often reach no further than the home
                 Some(_) => user.home.root().as_str().to_owned(),
@@ -402,10 +403,7 @@ impl Users {
             match users {
                 Ok(directory) => {
                     let users = directory.by_name.len();
-                    *self
-                        .directory
-                        .write()
-                        .unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+                    *self.directory.write() = Arc::new(directory);
                     self.reload.send_replace(Reload::now());
                     info!(event = "users_reloaded", file = %path.display(), users, "users file loaded");
                 }
@@ -423,8 +421,11 @@ impl Users {
     }
 
     async fn reread(&self, path: PathBuf, content: Vec<u8>) -> Result<Directory, String> {
-        let (fixed, ground, common) =
-            (self.fixed.clone(), self.ground.clone(), self.common.clone());
+        let (fixed, defaults, common) = (
+            self.fixed.clone(),
+            self.defaults.clone(),
+            self.common.clone(),
+        );
         let reread = move || {
             let text =
                 String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())?;
@@ -439,7 +440,7 @@ impl Users {
                     "the user {name} stands in `users` too; remove one of the two"
                 ));
             }
-            Directory::new(fixed.iter().chain(&users), &ground).map_err(|error| error.to_string())
+            Directory::new(fixed.iter().chain(&users), &defaults).map_err(|error| error.to_string())
         };
         // thousands of users take a while to read
         let reread = tokio::task::spawn_blocking(reread).await;
@@ -451,12 +452,7 @@ impl Users {
     }
 
     fn directory(&self) -> Arc<Directory> {
-        Arc::clone(
-            &self
-                .directory
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Arc::clone(&self.directory.read())
     }
 }
 
@@ -492,10 +488,15 @@ enum Refusal {
 impl Directory {
     fn new<'a>(
         users: impl Iterator<Item = &'a config::User>,
-        ground: &Ground,
+        defaults: &HomeDefaults,
     ) -> Result<Self, HashError> {
         let by_name: HashMap<String, Arc<User>> = users
-            .map(|user| (user.name.clone(), Arc::new(User::new(user.clone(), ground))))
+            .map(|user| {
+                (
+                    user.name.clone(),
+                    Arc::new(User::new(user.clone(), defaults)),
+                )
+            })
             .collect();
         let hashes = by_name
             .values()

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{Gateway, StartError};
 use crate::auth::{HashError, hash_password};
+use crate::chain::Chain;
 use crate::config::{self, Config, ConfigError};
 use crate::descriptors::{self, Descriptors};
 use crate::health::{self, HealthError, Question};
 use crate::import::{self, ImportError};
-use crate::store::Chain;
 use crate::telemetry::{self, Telemetry};
 
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).

@@ -20,7 +20,7 @@
 //! | [`passive`] | the passive ports |
 //! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
-//! | [`roster`], [`failures`] | the open sessions and the latest failures, for the status page |
+//! | [`registry`], [`failures`] | the open sessions and the latest failures, for the status page |
 //! | [`connections`] | how many control connections there may be |
 //! | [`own`] | the ports that active mode never connects to |
 //! | [`net`] | sockets |
@@ -39,8 +39,8 @@ pub mod listformat;
 pub mod net;
 pub mod own;
 pub mod passive;
+pub mod registry;
 pub mod reply;
-pub mod roster;
 pub mod session;
 pub mod tls;
 pub mod transfer;

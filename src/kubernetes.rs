@@ -85,7 +85,7 @@ pub enum ClientError {
 }
 
 /// A list has to be answered in this time; of a watch, nobody knows when it says something.
-const LIST_WITHIN: Duration = Duration::from_secs(30);
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A watch that has run for this long after an error without another one works again. An idle Service says nothing.
 const WORKS_AFTER: Duration = Duration::from_secs(10);
@@ -248,7 +248,7 @@ impl Watcher {
         loop {
             let next = match (listed, uncertain) {
                 // the first item is the list's, or what became of it
-                (false, _) => tokio::time::timeout(LIST_WITHIN, stream.next()).await,
+                (false, _) => tokio::time::timeout(LIST_TIMEOUT, stream.next()).await,
                 (true, true) => tokio::time::timeout(WORKS_AFTER, stream.next()).await,
                 (true, false) => Ok(stream.next().await),
             };

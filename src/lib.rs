@@ -30,6 +30,7 @@ pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod certificates;
+pub mod chain;
 pub mod charset;
 pub mod cli;
 pub mod config;

@@ -40,7 +40,7 @@ use tracing::{info, warn};
 
 pub(crate) use decision::is_usable;
 pub use decision::{Decision, Origin, Ports, ServiceStatus};
-use decision::{Sources, Wanted, decide, ports, wanted};
+use decision::{Selected, Sources, decide, ports, select};
 
 use crate::config::{self, AfterGrace};
 
@@ -69,7 +69,7 @@ pub struct Published {
 
 /// What one client is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Advertised {
     /// The address for PASV.
     pub address: Result<Ipv4Addr, NoAddress>,
     /// The ports for PASV and EPSV.
@@ -166,14 +166,14 @@ impl Masquerade {
     }
 
     /// What a client at `peer` is told whose control connection ends at `local`.
-    pub fn told(&self, local: IpAddr, peer: IpAddr) -> Told {
+    pub fn advertised_to(&self, local: IpAddr, peer: IpAddr) -> Advertised {
         let (local, peer) = (local.to_canonical(), peer.to_canonical());
         let own = match local {
             IpAddr::V4(local) => Ok(local),
             IpAddr::V6(_) => Err(NoAddress::Ipv6),
         };
         if self.internal.iter().any(|network| network.contains(&peer)) {
-            return Told {
+            return Advertised {
                 address: own,
                 ports: Ports::AsBound,
             };
@@ -184,7 +184,7 @@ impl Masquerade {
             Decision::ControlConnection => Ok(own),
             Decision::Unknown(_) => Err(NoAddress::Unknown),
         });
-        Told {
+        Advertised {
             address,
             ports: published.ports.clone(),
         }
@@ -240,7 +240,7 @@ impl Published {
     }
 }
 
-impl Told {
+impl Advertised {
     /// The public port of the passive port `bound`; none if clients can't reach it.
     pub fn port(&self, bound: u16) -> Option<u16> {
         match &self.ports {
@@ -268,8 +268,8 @@ async fn keep_deciding(
     log(None, &publish.borrow());
     let mut is_grace_over = false;
     loop {
-        let new_name = match wanted(&sources) {
-            Wanted::Name(name, _) => Some(name),
+        let new_name = match select(&sources) {
+            Selected::Name(name, _) => Some(name),
             _ => None,
         };
         name.send_if_modified(|name| std::mem::replace(name, new_name.clone()) != new_name);

@@ -1,7 +1,7 @@
 //! Every metric: its name, unit, labels and meaning, in one table; and how they are written for Prometheus.
 //!
 //! Label values come from the program, never from a client: no path, key, user or address is one, so their number is
-//! bounded. What is counted as it happens lives in [`Front`] and [`Requests`]; what can be asked for when somebody looks
+//! bounded. What is counted as it happens lives in [`FtpMetrics`] and [`Requests`]; what can be asked for when somebody looks
 //! is read then, by [`readings`].
 //!
 //! The crate is `prometheus-client`, the one that the Prometheus project keeps itself: labels and units are typed, and
@@ -197,7 +197,7 @@ type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
 /// What is counted at the FTP side. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub struct FtpMetrics {
     refused: Family<Labels<1>, Counter>,
     logins: Family<Labels<1>, Counter>,
     transfers: Family<Labels<2>, Counter>,
@@ -227,14 +227,14 @@ pub enum Direction {
     Sent,
 }
 
-impl Default for Front {
+impl Default for FtpMetrics {
     fn default() -> Self {
         let refused: Family<Labels<1>, Counter> = Family::default();
         // there from the start, so that the first one is an increase, too
         for reason in Refusal::ALL {
             let _ = refused.get_or_create(&[("reason", reason.word())]);
         }
-        Front {
+        FtpMetrics {
             refused,
             logins: Family::default(),
             transfers: Family::default(),
@@ -247,7 +247,7 @@ impl Default for Front {
     }
 }
 
-impl Front {
+impl FtpMetrics {
     /// A control connection was refused, by the reason.
     pub fn connection_refused(&self, reason: Refusal) {
         let labels = [("reason", reason.word())];
@@ -297,12 +297,12 @@ impl Front {
     }
 
     /// A passive data connection never came.
-    pub fn missed(&self) {
+    pub fn passive_timeout(&self) {
         self.missed.inc();
     }
 
     /// The store has other bytes than were sent.
-    pub fn differing(&self) {
+    pub fn integrity_failure(&self) {
         self.differing.inc();
     }
 

@@ -20,7 +20,7 @@ pub type Digest = [u8; 32];
 const MAX_BYTES: u64 = 16 << 20;
 
 /// How long content has to stay the same before it counts: a file that is being written is read half.
-const SETTLE: Duration = Duration::from_millis(200);
+const STABLE_TIME: Duration = Duration::from_millis(200);
 
 /// Files that are read again and again, together.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Watched {
             match self.read().await {
                 Ok(contents) if Some(digest(&contents)) == self.seen && self.trouble.is_none() => {}
                 Ok(contents) => {
-                    tokio::time::sleep(SETTLE).await;
+                    tokio::time::sleep(STABLE_TIME).await;
                     if self.read().await.as_ref() == Ok(&contents) {
                         self.seen = Some(digest(&contents));
                         self.trouble = None;
@@ -109,7 +109,7 @@ impl Watched {
                 }
                 Err(error) => {
                     // a file that is replaced by hand is missing for a moment
-                    tokio::time::sleep(SETTLE).await;
+                    tokio::time::sleep(STABLE_TIME).await;
                     let text = Some(error.to_string());
                     if self.trouble != text && self.read().await.as_ref() == Err(&error) {
                         self.trouble = text;

@@ -57,14 +57,14 @@ use std::future::Future;
 
 pub use budget::Holder;
 pub use client::Store;
-pub use error::{Chain, Interruption, StoreError};
+pub use error::{Interruption, StoreError};
 pub use hashes::{Algorithm, Hashes};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};
 pub use provenance::StoredBy;
 pub use rename::Renamed;
-pub use upload::{Intent, Start, Stored};
+pub use upload::{Mode, Stored, UploadRequest};
 
 /// The client's side of an upload.
 ///

@@ -42,7 +42,7 @@ pub const TRACE: &str = "cosgate::trace";
 
 /// What others log at the level that is configured for cosgate would drown it, and libunftp's spans print its users: these
 /// say more only when they are named in `log.level`.
-const QUIET: [&str; 13] = [
+const DEFAULT_LEVELS: [&str; 13] = [
     "libunftp=error",
     "aws_config=warn",
     "aws_smithy_runtime=warn",
@@ -63,20 +63,20 @@ const QUIET: [&str; 13] = [
 
 /// Whose debug and trace events print credentials: key ids and session tokens stand in the requests, components and
 /// parameters that they show whole. No `log.level` brings these out; a test searches what is written at the loudest.
-const TELL_TALES: [&str; 2] = ["aws_sigv4", "aws_smithy_runtime::client::orchestrator"];
+const CREDENTIAL_LOGGERS: [&str; 2] = ["aws_sigv4", "aws_smithy_runtime::client::orchestrator"];
 
 /// Whether an event may be seen at all. Spans may: none of them has such fields.
-fn is_discreet(metadata: &Metadata<'_>) -> bool {
-    let tells = || {
-        TELL_TALES
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let logs_credentials = || {
+        CREDENTIAL_LOGGERS
             .iter()
             .any(|target| metadata.target().starts_with(target))
     };
-    metadata.is_span() || *metadata.level() <= Level::INFO || !tells()
+    metadata.is_span() || *metadata.level() <= Level::INFO || !logs_credentials()
 }
 
 /// Spans on their way to the collector get this long when the program ends.
-const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Log and traces of this process.
 #[must_use = "spans that wait to be sent are lost unless it is stopped"]
@@ -134,10 +134,10 @@ pub fn start(log: &Log) -> Telemetry {
     };
     // Of two filters the stricter level counts, and without one here there is none for both: then each trace! of each
     // library would be looked at, however quiet the log.
-    let discreet = filter_fn(is_discreet).with_max_level_hint(LevelFilter::TRACE);
+    let loggable = filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE);
     let _ = tracing_subscriber::registry()
         .with(spans)
-        .with(lines.with_filter(filter.and(discreet)))
+        .with(lines.with_filter(filter.and(loggable)))
         .try_init();
     if let Some(error) = no_output {
         warn!(%error, "the log has no queue: when nobody reads it, the gateway waits");
@@ -187,7 +187,7 @@ impl Telemetry {
 async fn stop_traces(traces: SdkTracerProvider) {
     // the flush blocks, and the exporter needs the runtime meanwhile
     let flushed =
-        tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH_WITHIN)).await;
+        tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
     if !matches!(flushed, Ok(Ok(()))) {
         warn!(
             event = "traces_lost",
@@ -259,7 +259,7 @@ fn filter(level: &str) -> EnvFilter {
 }
 
 fn filter_of(level: &str) -> Result<EnvFilter, String> {
-    let mut directives: Vec<&str> = QUIET.to_vec();
+    let mut directives: Vec<&str> = DEFAULT_LEVELS.to_vec();
     // the later of two directives for one target wins
     directives.push(level);
     EnvFilter::try_new(directives.join(",")).map_err(|error| error.to_string())

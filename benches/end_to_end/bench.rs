@@ -32,11 +32,11 @@ pub struct Bench {
 pub struct Contender {
     pub name: String,
     pub pid: Option<u32>,
-    pub way: Way,
+    pub way: Target,
 }
 
 /// How a contender is asked to do something.
-pub enum Way {
+pub enum Target {
     Direct(Helper),
     Ftp(Account),
 }
@@ -59,7 +59,7 @@ pub struct Sample {
 
 /// What an operation tells besides its time.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Outcome {
     pub slowest_seconds: Option<f64>,
     pub failures: u64,
     pub error: Option<String>,
@@ -75,7 +75,7 @@ const FIRST_PORT: u16 = 12_000;
 const PASSIVE_PORTS: u16 = 500;
 
 /// How long a gateway may take to start.
-const START_WITHIN: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Bench {
     /// Starts everything that the options ask for.
@@ -98,7 +98,7 @@ impl Bench {
             contenders.push(Contender {
                 name: "direct".to_owned(),
                 pid: Some(helper.pid()),
-                way: Way::Direct(helper),
+                way: Target::Direct(helper),
             });
         }
         let relay = match options.relay {
@@ -107,7 +107,7 @@ impl Bench {
                 contenders.push(Contender {
                     name: "relayed".to_owned(),
                     pid: Some(relay.pid()),
-                    way: Way::Direct(start_direct(&store, &options)?),
+                    way: Target::Direct(start_direct(&store, &options)?),
                 });
                 Some(relay)
             }
@@ -122,7 +122,7 @@ impl Bench {
             contenders.extend(ways.map(|tls| Contender {
                 name: format!("{}{}", binary.name, if tls { ", TLS" } else { "" }),
                 pid: Some(gateway.pid()),
-                way: Way::Ftp(Account {
+                way: Target::Ftp(Account {
                     tls,
                     ..account.clone()
                 }),
@@ -132,7 +132,7 @@ impl Bench {
         contenders.extend(options.peer.iter().map(|peer| Contender {
             name: peer.name.clone(),
             pid: peer.pid,
-            way: Way::Ftp(peer.account.clone()),
+            way: Target::Ftp(peer.account.clone()),
         }));
         Ok(Bench {
             content: crate::pattern(1024 * 1024),
@@ -193,7 +193,7 @@ impl Bench {
     pub fn measure(
         &mut self,
         at: usize,
-        operation: impl FnOnce(&mut Contender, &[u8], &mut Watch) -> io::Result<Told>,
+        operation: impl FnOnce(&mut Contender, &[u8], &mut Watch) -> io::Result<Outcome>,
     ) -> io::Result<Sample> {
         if let Some(sink) = &mut self.sink {
             sink.ask("counts")?;
@@ -205,11 +205,12 @@ impl Bench {
             began: None,
             sample: Sample::default(),
         };
-        let told = operation(contender, &self.content, &mut watch).unwrap_or_else(|error| Told {
-            error: Some(error.to_string()),
-            failures: 1,
-            ..Told::default()
-        });
+        let told =
+            operation(contender, &self.content, &mut watch).unwrap_or_else(|error| Outcome {
+                error: Some(error.to_string()),
+                failures: 1,
+                ..Outcome::default()
+            });
         let mut sample = watch.sample;
         if let Some(sink) = &mut self.sink {
             let counts = sink.ask("counts")?;
@@ -405,7 +406,7 @@ fn password_hash(memory_kib: u32) -> Result<String, argon2::password_hash::Error
 }
 
 fn is_up(gateway: &mut Daemon, port: u16) -> io::Result<bool> {
-    let deadline = Instant::now() + START_WITHIN;
+    let deadline = Instant::now() + START_TIMEOUT;
     while Instant::now() < deadline {
         if gateway.0.try_wait()?.is_some() {
             return Ok(false);

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long a gateway that was told to stop may drain.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A process of our own that is told what to do line by line. It ends when this is dropped.
 pub struct Helper {
@@ -84,7 +84,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         signal(self.0.id(), Signal::TERM);
-        end(&mut self.0, STOP_WITHIN);
+        end(&mut self.0, STOP_TIMEOUT);
     }
 }
 

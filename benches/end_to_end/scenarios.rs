@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::bench::{Bench, Contender, Sample, Told, Watch, Way, done};
+use crate::bench::{Bench, Contender, Outcome, Sample, Target, Watch, done};
 use crate::ftp::{Account, Ftp};
 use crate::report::{Row, Unit};
 use crate::{Only, Times};
@@ -62,14 +62,14 @@ impl Bench {
         runs: usize,
         unit: Unit,
         ftp_only: bool,
-        operation: impl Fn(&mut Contender, &[u8], &mut Watch) -> io::Result<Told>,
+        operation: impl Fn(&mut Contender, &[u8], &mut Watch) -> io::Result<Outcome>,
     ) -> io::Result<Vec<Row>> {
         let count = self.contenders.len();
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); count];
         for run in 0..runs {
             for turn in 0..count {
                 let at = (run + turn) % count;
-                if ftp_only && matches!(self.contenders[at].way, Way::Direct(_)) {
+                if ftp_only && matches!(self.contenders[at].way, Target::Direct(_)) {
                     continue;
                 }
                 samples[at].push(self.measure(at, &operation)?);
@@ -113,7 +113,7 @@ impl Bench {
     /// One operation that isn't counted, so that nobody pays for the first connection and the first page faults.
     fn warm_up(
         &mut self,
-        operation: impl Fn(&mut Contender, &[u8], &mut Watch) -> io::Result<Told>,
+        operation: impl Fn(&mut Contender, &[u8], &mut Watch) -> io::Result<Outcome>,
     ) -> io::Result<()> {
         self.alternate(1, Unit::Bytes(WARM_UP), false, operation)
             .map(drop)
@@ -147,9 +147,9 @@ impl Bench {
                 }
                 watch.stop();
                 session.close();
-                Ok(Told {
+                Ok(Outcome {
                     slowest_seconds: Some(slowest),
-                    ..Told::default()
+                    ..Outcome::default()
                 })
             },
         )
@@ -161,7 +161,7 @@ impl Bench {
         let runs = self.options.runs;
         self.alternate(runs, Unit::Listing, false, |contender, _, watch| {
             let entries = match &mut contender.way {
-                Way::Direct(helper) => {
+                Target::Direct(helper) => {
                     watch.start();
                     let answer = helper.ask(&format!("list {prefix}"))?;
                     watch.stop();
@@ -172,7 +172,7 @@ impl Bench {
                         .and_then(|number| number.parse().ok())
                         .unwrap_or(0)
                 }
-                Way::Ftp(account) => {
+                Target::Ftp(account) => {
                     let mut ftp = Ftp::login(account)?;
                     watch.start();
                     let entries = ftp.list(&path(&prefix))?;
@@ -182,7 +182,7 @@ impl Bench {
                 }
             };
             match entries == keys {
-                true => Ok(Told::default()),
+                true => Ok(Outcome::default()),
                 false => Err(io::Error::other(format!(
                     "{entries} entries instead of {keys}"
                 ))),
@@ -239,8 +239,8 @@ enum Session<'a> {
 impl<'a> Session<'a> {
     fn open(contender: &'a mut Contender) -> io::Result<Self> {
         Ok(match &mut contender.way {
-            Way::Direct(helper) => Session::Direct(helper),
-            Way::Ftp(account) => Session::Ftp(Ftp::login(account)?),
+            Target::Direct(helper) => Session::Direct(helper),
+            Target::Ftp(account) => Session::Ftp(Ftp::login(account)?),
         })
     }
 
@@ -274,22 +274,22 @@ fn put(
     size: u64,
     content: &[u8],
     watch: &mut Watch,
-) -> io::Result<Told> {
+) -> io::Result<Outcome> {
     let mut session = Session::open(contender)?;
     watch.start();
     session.put(key, size, content)?;
     watch.stop();
     session.close();
-    Ok(Told::default())
+    Ok(Outcome::default())
 }
 
-fn get(contender: &mut Contender, key: &str, size: u64, watch: &mut Watch) -> io::Result<Told> {
+fn get(contender: &mut Contender, key: &str, size: u64, watch: &mut Watch) -> io::Result<Outcome> {
     let mut session = Session::open(contender)?;
     watch.start();
     session.get(key, size)?;
     watch.stop();
     session.close();
-    Ok(Told::default())
+    Ok(Outcome::default())
 }
 
 /// One session per thread; all log in first, and then start at the same moment.
@@ -298,9 +298,9 @@ fn at_once(
     count: u64,
     watch: &mut Watch,
     work: impl Fn(&mut Ftp, u64) -> io::Result<()> + Sync,
-) -> io::Result<Told> {
-    let Way::Ftp(account) = &contender.way else {
-        return Ok(Told::default());
+) -> io::Result<Outcome> {
+    let Target::Ftp(account) = &contender.way else {
+        return Ok(Outcome::default());
     };
     let (logged_in, go) = (
         Barrier::new(count as usize + 1),
@@ -334,10 +334,10 @@ fn at_once(
         Ok::<_, io::Error>(())
     })?;
     watch.stop();
-    Ok(Told {
+    Ok(Outcome {
         failures: failures.into_inner(),
         error: first.into_inner().unwrap_or_else(PoisonError::into_inner),
-        ..Told::default()
+        ..Outcome::default()
     })
 }
 

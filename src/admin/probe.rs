@@ -6,13 +6,14 @@
 //! matter: it may be its own configuration, and a rolling update must not go on with it.
 //!
 //! Invariants: at most one question is under way, and at most one is asked per [`ANSWER_HOLDS`], however many probes come;
-//! no probe waits longer than `FIRST_WITHIN`.
+//! no probe waits longer than `FIRST_CHECK_TIMEOUT`.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -24,13 +25,13 @@ pub const GOOD_FOR: Duration = Duration::from_secs(60);
 pub const ANSWER_HOLDS: Duration = Duration::from_secs(5);
 
 /// How long the store may take to answer.
-const ASKED_WITHIN: Duration = Duration::from_secs(5);
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a probe waits for an answer while the last good one still stands.
-const NEXT_WITHIN: Duration = Duration::from_millis(500);
+const RECHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long it waits if there is none: less than `cosgate health` gives it.
-const FIRST_WITHIN: Duration = Duration::from_secs(2);
+const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the answers so far come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +91,8 @@ impl StoreProbe {
         if is_old {
             self.ask_unless_asking();
             let within = match answers.verdict(now) {
-                Verdict::Unreachable(_) | Verdict::NeverReached(_) => FIRST_WITHIN,
-                Verdict::Reachable | Verdict::Doubtful(_) => NEXT_WITHIN,
+                Verdict::Unreachable(_) | Verdict::NeverReached(_) => FIRST_CHECK_TIMEOUT,
+                Verdict::Reachable | Verdict::Doubtful(_) => RECHECK_TIMEOUT,
             };
             // without an answer in time, what was known holds; the answer is there for the next probe
             let _ = tokio::time::timeout(within, news).await;
@@ -120,8 +121,8 @@ impl StoreProbe {
         let question = Question(Some(Arc::clone(&self.heard)));
         let asking = (self.ask)();
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(ASKED_WITHIN, asking).await;
-            let late = || format!("no answer within {} s", ASKED_WITHIN.as_secs());
+            let answer = tokio::time::timeout(STORE_TIMEOUT, asking).await;
+            let late = || format!("no answer within {} s", STORE_TIMEOUT.as_secs());
             question.answered(answer.unwrap_or_else(|_| Err(late())));
         });
     }
@@ -147,9 +148,8 @@ impl Drop for Question {
 }
 
 impl Heard {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Answers> {
-        // each field is set on its own
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Answers> {
+        self.answers.lock()
     }
 
     fn note(&self, answer: Result<(), String>) {
@@ -297,14 +297,14 @@ mod tests {
         after(6).await;
         let began = Instant::now();
         assert_eq!(probe.verdict().await, Verdict::Reachable, "as known before");
-        assert_eq!(began.elapsed(), NEXT_WITHIN);
+        assert_eq!(began.elapsed(), RECHECK_TIMEOUT);
         after(6).await;
         let late = "no answer within 5 s".to_owned();
         assert_eq!(probe.known(), Verdict::Doubtful(late.clone()));
         after(60).await;
         let began = Instant::now();
         assert_eq!(probe.verdict().await, Verdict::Unreachable(late));
-        assert_eq!(began.elapsed(), FIRST_WITHIN);
+        assert_eq!(began.elapsed(), FIRST_CHECK_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! Serves HTTP to few, and for a bounded time: what is asked here is small, and must be answered when much else fails.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -11,6 +11,7 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -26,16 +27,16 @@ const CONNECTIONS: usize = 128;
 const PER_NETWORK: usize = 16;
 
 /// Time for the head of a request, so also between two.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of a head.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// A connection is asked to end after this time, and ended after [`END_WITHIN`] more, whether its client reads or not.
+/// A connection is asked to end after this time, and ended after [`SHUTDOWN_TIMEOUT`] more, whether its client reads or not.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// See [`LIFETIME`].
-const END_WITHIN: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -131,8 +132,7 @@ impl Drop for Running {
 
 impl Connections {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Entry>>> {
-        // entries are put in and taken out whole
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -181,7 +181,7 @@ async fn connection(socket: TcpStream, routes: Router, stop: CancellationToken) 
     let _ = socket.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(REQUEST_HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes));
     let mut connection = std::pin::pin!(connection);
@@ -192,7 +192,7 @@ async fn connection(socket: TcpStream, routes: Router, stop: CancellationToken) 
     }
     connection.as_mut().graceful_shutdown();
     // an error is the client's own affair
-    let _ = tokio::time::timeout(END_WITHIN, connection).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connection).await;
 }
 
 #[cfg(test)]

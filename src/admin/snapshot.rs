@@ -9,7 +9,7 @@ use crate::admin::probe::Verdict;
 use crate::admin::readiness::Readiness;
 use crate::certificates::Validity;
 use crate::config::StoreOutage;
-use crate::ftp::failures::{Failure, KEPT};
+use crate::ftp::failures::{Failure, MAX_FAILURES};
 use crate::ftp::frontend::Frontend;
 use crate::ftp::session::state::Session;
 use crate::masquerade::{Decision, Ports};
@@ -129,7 +129,7 @@ pub struct Budget {
 impl Snapshot {
     /// Looks at everything once.
     pub fn of(frontend: &Frontend, store: Verdict, outage: StoreOutage) -> Self {
-        let (sessions, transferring, session_count) = frontend.roster.look(SHOWN);
+        let (sessions, transferring, session_count) = frontend.registry.look(SHOWN);
         let mut transfers: Vec<TransferRow> =
             transferring.iter().filter_map(transfer_row).collect();
         let transfer_count = transfers.len();
@@ -183,7 +183,7 @@ fn session_row(session: &Arc<Session>) -> SessionRow {
 }
 
 fn transfer_row(session: &Arc<Session>) -> Option<TransferRow> {
-    // it may have ended since the roster was looked at
+    // it may have ended since the registry was looked at
     let transfer = session.transfer()?;
     let subject = transfer.subject();
     Some(TransferRow {
@@ -245,9 +245,9 @@ fn masquerade(frontend: &Frontend) -> MasqueradeRow {
 
 /// Transfers and logins have rings of their own, so that who guesses passwords can't push transfers out.
 fn failures(frontend: &Frontend) -> Vec<Failure> {
-    let mut failures = frontend.roster.failures.list();
+    let mut failures = frontend.registry.failures.list();
     failures.extend(frontend.users.failed_logins());
     failures.sort_by_key(|failure| Reverse(failure.at));
-    failures.truncate(2 * KEPT);
+    failures.truncate(2 * MAX_FAILURES);
     failures
 }

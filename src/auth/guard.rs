@@ -22,11 +22,12 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -40,7 +41,7 @@ const ENTRIES: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 const KNOWN_FOR: Duration = Duration::from_secs(8 * 24 * 3600);
 
 /// How long an attempt waits for others of the same address or user to be checked.
-const TURN_WITHIN: Duration = Duration::from_secs(30);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Counts failures and decides what they lead to.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ pub enum Scope {
 
 /// Why a password is not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turned {
+pub enum Rejected {
     /// Too many failures.
     Locked(Scope),
     /// Too many others are being checked.
@@ -123,7 +124,7 @@ impl Guard {
         })
     }
 
-    /// The pause before an attempt that isn't checked is turned away.
+    /// The pause before an attempt that isn't checked is rejected.
     pub fn shortest_pause(&self) -> Duration {
         self.limits.delay
     }
@@ -143,7 +144,7 @@ impl Guard {
     }
 
     /// Leave to check a password for `name` from `address`.
-    pub async fn admit(self: &Arc<Self>, address: IpAddr, name: &str) -> Result<Attempt, Turned> {
+    pub async fn admit(self: &Arc<Self>, address: IpAddr, name: &str) -> Result<Attempt, Rejected> {
         let (address, name) = (network(address), self.names.hash_one(name));
         let turn = async {
             loop {
@@ -156,12 +157,16 @@ impl Guard {
                 ended.await;
             }
         };
-        let turn = tokio::time::timeout(TURN_WITHIN, turn).await;
-        turn.unwrap_or(Err(Turned::Busy))
+        let turn = tokio::time::timeout(QUEUE_TIMEOUT, turn).await;
+        turn.unwrap_or(Err(Rejected::Busy))
     }
 
     /// None: others must be checked first.
-    fn try_admit(self: &Arc<Self>, address: IpAddr, name: u64) -> Option<Result<Attempt, Turned>> {
+    fn try_admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        name: u64,
+    ) -> Option<Result<Attempt, Rejected>> {
         let now = Instant::now();
         let mut tables = self.lock();
         let window = self.limits.window;
@@ -173,7 +178,7 @@ impl Guard {
         ];
         for (counter, _, scope) in limits {
             if counter.locked_until.is_some() {
-                return Some(Err(Turned::Locked(scope)));
+                return Some(Err(Rejected::Locked(scope)));
             }
         }
         for (counter, limit, _) in limits {
@@ -207,8 +212,7 @@ impl Guard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        // counters are numbers: a panic leaves none of them half
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock()
     }
 }
 
@@ -321,7 +325,7 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    async fn fail(guard: &Arc<Guard>, address: IpAddr, name: &str) -> Result<Failed, Turned> {
+    async fn fail(guard: &Arc<Guard>, address: IpAddr, name: &str) -> Result<Failed, Rejected> {
         guard.admit(address, name).await.map(Attempt::fail)
     }
 
@@ -334,7 +338,7 @@ mod tests {
             assert_eq!(failed.pause, Duration::from_secs(pause));
             assert_eq!(failed.locked, (failure == 2).then_some(Scope::User));
         }
-        let locked = Turned::Locked(Scope::User);
+        let locked = Rejected::Locked(Scope::User);
         assert_eq!(
             guard.admit(address(1), "alice").await.map(drop),
             Err(locked)
@@ -356,8 +360,8 @@ mod tests {
             assert!(failed.pause <= Duration::from_secs(10));
         }
         for _ in 0..1000 {
-            let turned = guard.admit(address(1), "alice").await.map(drop);
-            assert_eq!(turned, Err(Turned::Locked(Scope::Address)));
+            let rejected = guard.admit(address(1), "alice").await.map(drop);
+            assert_eq!(rejected, Err(Rejected::Locked(Scope::Address)));
         }
         tokio::time::advance(Duration::from_secs(600)).await;
         assert!(
@@ -429,7 +433,7 @@ mod tests {
             attempts.spawn(async move {
                 let attempt = guard.admit(address(1), "alice").await?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                Ok::<_, Turned>(attempt.fail())
+                Ok::<_, Rejected>(attempt.fail())
             });
         }
         let outcomes = attempts.join_all().await;

@@ -8,8 +8,8 @@
 //! of a password is a hash under a key that lives in this process only; failures are never kept.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,12 +18,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri, header};
 use lru::LruCache;
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::auth::user::{Ground, Peer, User};
+use crate::auth::user::{HomeDefaults, Peer, User};
 use crate::config::{self, Common, HttpAuth};
 use crate::http_client::{self, HttpClient, TlsSetupError, USER_AGENT};
 
@@ -36,7 +37,7 @@ pub struct Endpoint {
     places: Semaphore,
     cache: Option<Cache>,
     common: Common,
-    ground: Ground,
+    defaults: HomeDefaults,
     state: State,
 }
 
@@ -97,7 +98,11 @@ const IDLE: usize = 4;
 
 impl Endpoint {
     /// Prepares the client; nothing is sent.
-    pub fn new(settings: &HttpAuth, common: Common, ground: Ground) -> Result<Self, EndpointError> {
+    pub fn new(
+        settings: &HttpAuth,
+        common: Common,
+        defaults: HomeDefaults,
+    ) -> Result<Self, EndpointError> {
         let uri: Uri = settings
             .url
             .parse()
@@ -117,7 +122,7 @@ impl Endpoint {
             places: Semaphore::new(IN_FLIGHT),
             cache: settings.cache.map(Cache::new).transpose()?,
             common,
-            ground,
+            defaults,
             state: State::default(),
         })
     }
@@ -146,7 +151,7 @@ impl Endpoint {
             self.state.failing.store(true, Ordering::Relaxed);
         }
         let user = asked.unwrap_or_else(|_| Err(unusable("no answer in time")))?;
-        let user = Arc::new(User::new(user, &self.ground));
+        let user = Arc::new(User::new(user, &self.defaults));
         if let (Some(cache), Some(tag)) = (&self.cache, tag) {
             cache.put(tag, Arc::clone(&user));
         }
@@ -201,7 +206,7 @@ impl Endpoint {
         };
         let failing = !answer.as_ref().is_ok_and(|answer| decides(answer.status()));
         self.state.failing.store(failing, Ordering::Relaxed);
-        let answer = answer.map_err(|error| unusable(crate::store::Chain(&error)))?;
+        let answer = answer.map_err(|error| unusable(crate::chain::Chain(&error)))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
@@ -261,7 +266,7 @@ impl Cache {
     }
 
     fn get(&self, tag: &Tag) -> Option<Arc<User>> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         match entries.get(tag) {
             Some((until, user)) if Instant::now() < *until => Some(Arc::clone(user)),
             Some(_) => {
@@ -273,7 +278,7 @@ impl Cache {
     }
 
     fn put(&self, tag: Tag, user: Arc<User>) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         entries.put(tag, (Instant::now() + self.holds, user));
     }
 }

@@ -4,10 +4,11 @@
 //! there are connections: a few threads of their own take them in turn, and leave half of the cores to transfers. They
 //! are not the runtime's blocking threads, of which there may be hundreds. Each keeps its memory from check to check.
 
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
@@ -47,7 +48,7 @@ const MAX_THREADS: usize = 4;
 const QUEUE: usize = 1000;
 
 /// How long a login waits for its answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Pool {
     /// Starts the threads.
@@ -60,10 +61,7 @@ impl Pool {
             std::thread::spawn(move || {
                 let mut scratch = Scratch::default();
                 loop {
-                    let next = receiver
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .recv();
+                    let next = receiver.lock().recv();
                     let Ok(check) = next else { return };
                     // nobody waits for those who have left
                     if !check.answer.is_closed() {
@@ -85,7 +83,7 @@ impl Pool {
             answer,
         };
         self.0.try_send(check).map_err(|_| Busy)?;
-        match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
             Ok(Ok(right)) => Ok(right),
             Ok(Err(_)) | Err(_) => Err(Busy),
         }

@@ -49,7 +49,7 @@ pub struct Peer {
 
 /// What all homes have in common.
 #[derive(Debug, Clone)]
-pub struct Ground {
+pub struct HomeDefaults {
     /// `storage.prefix`
     pub prefix: String,
     /// The store's limit for a key.
@@ -83,7 +83,7 @@ pub enum Right {
 
 /// Why somebody whose password is right may not come in. For the log only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum LoginRestriction {
     /// `allow_from`
     #[error("the address is not in allow_from")]
     Address,
@@ -97,21 +97,21 @@ pub enum Unfit {
 
 impl User {
     /// The user of a configuration.
-    pub fn new(user: config::User, ground: &Ground) -> Self {
+    pub fn new(user: config::User, defaults: &HomeDefaults) -> Self {
         let home = VirtualPath::resolve(&VirtualPath::root(), &user.home)
             // a parsed home is a path; nobody gets more than that by a fault of ours
             .unwrap_or_else(|_| unreachable!("the configuration checks homes"));
-        let mut home = Home::new(&ground.prefix, &home, ground.max_key_bytes);
-        if !ground.takes_backslash {
+        let mut home = Home::new(&defaults.prefix, &home, defaults.max_key_bytes);
+        if !defaults.takes_backslash {
             home = home.without_backslash();
         }
         User {
             home,
-            max_file_size: user
-                .max_file_size
-                .map_or(ground.max_file_size, |own| own.min(ground.max_file_size)),
-            ascii: user.ascii.unwrap_or(ground.ascii),
-            charset: user.charset.unwrap_or(ground.charset),
+            max_file_size: user.max_file_size.map_or(defaults.max_file_size, |own| {
+                own.min(defaults.max_file_size)
+            }),
+            ascii: user.ascii.unwrap_or(defaults.ascii),
+            charset: user.charset.unwrap_or(defaults.charset),
             tenant: Tenant {
                 bucket: user.bucket,
                 site: user.site,
@@ -126,7 +126,7 @@ impl User {
             require_tls: user.require_tls,
             require_close_notify: user
                 .require_close_notify
-                .unwrap_or(ground.require_close_notify),
+                .unwrap_or(defaults.require_close_notify),
             client_cert_cn: user.client_cert_cn,
         }
     }
@@ -148,15 +148,15 @@ impl User {
     }
 
     /// Whether the user may come in from there and so.
-    pub(super) fn admits(&self, peer: &Peer) -> Result<(), Unfit> {
+    pub(super) fn check_restrictions(&self, peer: &Peer) -> Result<(), LoginRestriction> {
         let address = peer.address.to_canonical();
         if !self.allow_from.is_empty() && !self.allow_from.iter().any(|net| net.contains(&address))
         {
-            Err(Unfit::Address)
+            Err(LoginRestriction::Address)
         } else if self.require_tls && !peer.tls {
-            Err(Unfit::Plain)
+            Err(LoginRestriction::Plain)
         } else if self.client_cert_cn.is_some() && self.client_cert_cn != peer.client_cert_cn {
-            Err(Unfit::Certificate)
+            Err(LoginRestriction::Certificate)
         } else {
             Ok(())
         }
@@ -170,7 +170,7 @@ mod tests {
     fn user(change: impl FnOnce(&mut config::User)) -> User {
         let mut user = config::User::unconditional("alice", "/alice", None);
         change(&mut user);
-        let ground = Ground {
+        let defaults = HomeDefaults {
             prefix: "ftp/".to_owned(),
             max_key_bytes: 1024,
             takes_backslash: true,
@@ -179,7 +179,7 @@ mod tests {
             charset: Charset::UTF_8,
             require_close_notify: true,
         };
-        User::new(user, &ground)
+        User::new(user, &defaults)
     }
 
     fn peer(address: &str) -> Peer {
@@ -196,7 +196,7 @@ mod tests {
         let user =
             user(|user| user.allow_from = nets.map(|net| net.parse().expect("a net")).to_vec());
         for inside in ["10.1.2.3", "192.0.2.7", "2001:db8::1", "::ffff:10.0.0.1"] {
-            assert_eq!(user.admits(&peer(inside)), Ok(()), "{inside}");
+            assert_eq!(user.check_restrictions(&peer(inside)), Ok(()), "{inside}");
         }
         for outside in [
             "11.0.0.1",
@@ -206,8 +206,8 @@ mod tests {
             "::1",
         ] {
             assert_eq!(
-                user.admits(&peer(outside)),
-                Err(Unfit::Address),
+                user.check_restrictions(&peer(outside)),
+                Err(LoginRestriction::Address),
                 "{outside}"
             );
         }
@@ -221,17 +221,23 @@ mod tests {
             ..peer("::1")
         };
         let careful = user(|user| user.require_tls = true);
-        assert_eq!(careful.admits(&peer("::1")), Err(Unfit::Plain));
-        assert_eq!(careful.admits(&encrypted(None)), Ok(()));
+        assert_eq!(
+            careful.check_restrictions(&peer("::1")),
+            Err(LoginRestriction::Plain)
+        );
+        assert_eq!(careful.check_restrictions(&encrypted(None)), Ok(()));
         let certified = user(|user| user.client_cert_cn = Some("camera-7".to_owned()));
         for wrong in [peer("::1"), encrypted(None), encrypted(Some("camera-70"))] {
             assert_eq!(
-                certified.admits(&wrong),
-                Err(Unfit::Certificate),
+                certified.check_restrictions(&wrong),
+                Err(LoginRestriction::Certificate),
                 "{wrong:?}"
             );
         }
-        assert_eq!(certified.admits(&encrypted(Some("camera-7"))), Ok(()));
+        assert_eq!(
+            certified.check_restrictions(&encrypted(Some("camera-7"))),
+            Ok(())
+        );
     }
 
     #[test]

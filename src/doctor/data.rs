@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::address::{Tried, blocked, judge, judge_ports};
 use super::client::{Broken, Control, Reply, Unreachable, connect_data};
-use super::examination::Found;
+use super::examination::CheckResult;
 use super::report::Verdict;
 use super::trust::{Handshake, Seen, Trust};
 use super::visit::{broken, told};
@@ -22,7 +22,7 @@ pub(super) struct Visitor<'a> {
     /// Data connections are protected with this.
     pub trust: Option<&'a Trust>,
     /// What data connections have been found to work; EPSV first, as most clients do it.
-    pub ways: Vec<Way>,
+    pub ways: Vec<ConnectMode>,
     /// Passive ports that were tried, and what came of it.
     pub ports: BTreeMap<u16, Result<(), Unreachable>>,
     /// STOR was sent, and nothing has said how it ended: the gateway may still be storing.
@@ -43,7 +43,7 @@ pub(super) enum Upload {
 
 /// How a data connection comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ConnectMode {
     /// EPSV: the control connection's address.
     Extended,
     /// PASV, and the address that it tells.
@@ -64,7 +64,7 @@ pub(super) enum Failure {
     #[error("the TLS handshake on the data connection fails")]
     Handshake(#[source] io::Error),
     #[error("the data connection shows another certificate than the control connection")]
-    Stranger,
+    CertificateMismatch,
     #[error("the data connection broke")]
     Data(#[source] io::Error),
     #[error("other bytes came back than were sent")]
@@ -73,7 +73,7 @@ pub(super) enum Failure {
 
 impl Visitor<'_> {
     /// PASV, and a connection to what it tells.
-    pub async fn pasv(&mut self) -> Found<()> {
+    pub async fn pasv(&mut self) -> CheckResult<()> {
         let reply = match self.control.command("PASV").await {
             Ok(reply) => reply,
             Err(error) => return (None, broken(&error)),
@@ -90,12 +90,12 @@ impl Visitor<'_> {
             true => control,
             false => IpAddr::V4(told.0),
         };
-        let there = connect_data((target, told.1), CONNECT_WITHIN)
+        let there = connect_data((target, told.1), CONNECT_TIMEOUT)
             .await
             .map(drop);
         let at_control = if there.is_err() && target != control.to_canonical() {
             Some(
-                connect_data((control, told.1), CONNECT_WITHIN)
+                connect_data((control, told.1), CONNECT_TIMEOUT)
                     .await
                     .map(drop),
             )
@@ -103,8 +103,8 @@ impl Visitor<'_> {
             None
         };
         match (there, at_control) {
-            (Ok(()), _) => self.ways.push(Way::Passive),
-            (_, Some(Ok(()))) => self.ways.push(Way::PassiveAtControl),
+            (Ok(()), _) => self.ways.push(ConnectMode::Passive),
+            (_, Some(Ok(()))) => self.ways.push(ConnectMode::PassiveAtControl),
             _ => {}
         }
         self.ports.insert(told.1, at_control.unwrap_or(there));
@@ -118,7 +118,7 @@ impl Visitor<'_> {
     }
 
     /// EPSV, and a connection to the port that it tells.
-    pub async fn epsv(&mut self) -> Found<()> {
+    pub async fn epsv(&mut self) -> CheckResult<()> {
         let reply = match self.control.command("EPSV").await {
             Ok(reply) => reply,
             Err(error) => return (None, broken(&error)),
@@ -128,11 +128,11 @@ impl Visitor<'_> {
             return (Some(()), Verdict::failed(finding, NO_PORT));
         };
         let address = (self.control.peer.ip(), port);
-        let connected = connect_data(address, CONNECT_WITHIN).await.map(drop);
+        let connected = connect_data(address, CONNECT_TIMEOUT).await.map(drop);
         self.ports.insert(port, connected);
         let verdict = match connected {
             Ok(()) => {
-                self.ways.insert(0, Way::Extended);
+                self.ways.insert(0, ConnectMode::Extended);
                 Verdict::ok(format!("told port {port}, and it connects"))
             }
             Err(error) => Verdict::failed(
@@ -144,12 +144,12 @@ impl Visitor<'_> {
     }
 
     /// As many passive ports as the gateway gives in a row, for `within` at most.
-    pub async fn ports(&mut self, within: Duration) -> Found<()> {
+    pub async fn ports(&mut self, within: Duration) -> CheckResult<()> {
         let ends = Instant::now() + within;
         // those of PASV and EPSV count, too: the gateway does not give a port again whose connection did not come
         let mut tried = std::mem::take(&mut self.ports);
         let mut nothing_new = 0;
-        let way = self.ways.first().copied().unwrap_or(Way::Extended);
+        let way = self.ways.first().copied().unwrap_or(ConnectMode::Extended);
         for _ in 0..PORTS_ASKED {
             let left = ends.saturating_duration_since(Instant::now());
             if left.is_zero() || nothing_new == NOTHING_NEW {
@@ -165,13 +165,13 @@ impl Visitor<'_> {
                 nothing_new += 1;
                 if known.is_ok() {
                     // the port is kept from other sessions for a while if its connection doesn't come
-                    let _ = connect_data(address, CONNECT_WITHIN.min(left)).await;
+                    let _ = connect_data(address, CONNECT_TIMEOUT.min(left)).await;
                 }
                 continue;
             }
             nothing_new = 0;
-            let result = connect_data(address, CONNECT_WITHIN.min(left)).await;
-            if left < CONNECT_WITHIN && matches!(result, Err(Unreachable::Silent)) {
+            let result = connect_data(address, CONNECT_TIMEOUT.min(left)).await;
+            if left < CONNECT_TIMEOUT && matches!(result, Err(Unreachable::Silent)) {
                 // with all of its time it might have answered
                 break;
             }
@@ -188,7 +188,7 @@ impl Visitor<'_> {
     }
 
     /// Stores `bytes`.
-    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Found<Upload> {
+    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> CheckResult<Upload> {
         match self.store(path, bytes).await {
             Ok(handshake) => {
                 let verdict = Verdict::ok(format!("{} bytes stored as {path}", bytes.len()));
@@ -203,7 +203,7 @@ impl Visitor<'_> {
     }
 
     /// Fetches a listing, where nothing else can go over a data connection.
-    pub async fn list(&mut self) -> Found<Option<Handshake>> {
+    pub async fn list(&mut self) -> CheckResult<Option<Handshake>> {
         match self.listing().await {
             Ok((bytes, handshake)) => {
                 let verdict = Verdict::ok(format!("{bytes} bytes came over a data connection"));
@@ -256,7 +256,7 @@ impl Visitor<'_> {
     }
 
     /// SIZE, held against `bytes`.
-    pub async fn size(&mut self, path: &str, bytes: usize) -> Found<()> {
+    pub async fn size(&mut self, path: &str, bytes: usize) -> CheckResult<()> {
         match self.control.command(&format!("SIZE {path}")).await {
             Ok(reply) if reply.code == 213 => {
                 let told = reply.lines.concat();
@@ -275,7 +275,7 @@ impl Visitor<'_> {
     }
 
     /// Fetches the file and compares it with `bytes`.
-    pub async fn download(&mut self, path: &str, bytes: &[u8]) -> Found<()> {
+    pub async fn download(&mut self, path: &str, bytes: &[u8]) -> CheckResult<()> {
         match self.fetch(path, bytes).await {
             Ok(()) => (
                 Some(()),
@@ -346,17 +346,17 @@ impl Visitor<'_> {
     }
 
     /// Asks for a passive port.
-    async fn ask(&mut self, way: Way) -> Result<(IpAddr, u16), Failure> {
+    async fn ask(&mut self, way: ConnectMode) -> Result<(IpAddr, u16), Failure> {
         let control = self.control.peer.ip();
         let line = match way {
-            Way::Extended => "EPSV",
-            Way::Passive | Way::PassiveAtControl => "PASV",
+            ConnectMode::Extended => "EPSV",
+            ConnectMode::Passive | ConnectMode::PassiveAtControl => "PASV",
         };
         let reply = self.control.command(line).await?;
         let address = match way {
-            Way::Extended => reply.extended().map(|port| (control, port)),
-            Way::PassiveAtControl => reply.passive().map(|(_, port)| (control, port)),
-            Way::Passive => reply.passive().map(|(address, port)| {
+            ConnectMode::Extended => reply.extended().map(|port| (control, port)),
+            ConnectMode::PassiveAtControl => reply.passive().map(|(_, port)| (control, port)),
+            ConnectMode::Passive => reply.passive().map(|(address, port)| {
                 let is_any = address.is_unspecified();
                 (if is_any { control } else { address.into() }, port)
             }),
@@ -367,11 +367,11 @@ impl Visitor<'_> {
 
     /// A data connection, if need be by several tries: the ports check has told which don't work.
     async fn data(&mut self) -> Result<TcpStream, Failure> {
-        let way = self.ways.first().copied().unwrap_or(Way::Extended);
+        let way = self.ways.first().copied().unwrap_or(ConnectMode::Extended);
         let mut last = Unreachable::Silent;
         for _ in 0..PORTS_ASKED {
             let address = self.ask(way).await?;
-            match connect_data(address, CONNECT_WITHIN).await {
+            match connect_data(address, CONNECT_TIMEOUT).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => last = error,
             }
@@ -412,7 +412,7 @@ impl Visitor<'_> {
                 if !handshake.resumed && !self.recognizes(trust.seen().as_ref()) {
                     drop(wire);
                     let _ = self.end().await;
-                    return Err(Failure::Stranger);
+                    return Err(Failure::CertificateMismatch);
                 }
                 Ok((wire, Some(handshake)))
             }
@@ -451,7 +451,7 @@ impl Visitor<'_> {
             Failure::Handshake(_) => {
                 "something on the way reads or changes data connections, or tls.session_reuse asks for what clients can't do"
             }
-            Failure::Stranger => {
+            Failure::CertificateMismatch => {
                 "something answers data connections in the gateway's place, or gateways behind one address have different \
                  certificates"
             }
@@ -462,7 +462,7 @@ impl Visitor<'_> {
         };
         let finding = match failure {
             Failure::Broken(error) => told(error),
-            failure => crate::store::Chain(failure).to_string(),
+            failure => crate::chain::Chain(failure).to_string(),
         };
         Verdict::failed(format!("the {what} fails: {finding}"), fix)
     }
@@ -506,7 +506,7 @@ const STORE_TROUBLE: &str =
     "the gateway's log has the reason; cosgate doctor on the gateway's host examines the store";
 
 /// One connection to a passive port; who takes longer is behind a firewall.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The pause before a file that may still appear is asked for again.
 const ASKED_AGAIN: Duration = Duration::from_millis(500);

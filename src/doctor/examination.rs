@@ -41,7 +41,7 @@ pub(super) struct Examination {
 }
 
 /// What a check yields: something for the next ones, if it went well enough, and what is to be said.
-pub(super) type Found<T> = (Option<T>, Verdict);
+pub(super) type CheckResult<T> = (Option<T>, Verdict);
 
 impl Examination {
     pub fn new(subject: String, limits: Limits) -> Self {
@@ -62,7 +62,11 @@ impl Examination {
     }
 
     /// Does one check and returns what it yields.
-    pub async fn step<T>(&mut self, name: &str, work: impl Future<Output = Found<T>>) -> Option<T> {
+    pub async fn step<T>(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = CheckResult<T>>,
+    ) -> Option<T> {
         let within = self.time_left();
         if within.is_zero() {
             let verdict = Verdict::failed("the time was up", "--timeout gives more");
@@ -98,7 +102,7 @@ impl Examination {
         &mut self,
         name: &str,
         within: Duration,
-        work: impl Future<Output = Found<T>>,
+        work: impl Future<Output = CheckResult<T>>,
     ) -> Option<T> {
         let begun = Instant::now();
         let (found, verdict) = tokio::time::timeout(within, work)
@@ -156,7 +160,7 @@ mod tests {
         let mut examination = Examination::new("x".to_owned(), limits);
         let begun = Instant::now();
         for name in ["a", "b", "c", "d"] {
-            let never = std::future::pending::<Found<()>>();
+            let never = std::future::pending::<CheckResult<()>>();
             assert!(examination.step(name, never).await.is_none());
         }
         examination
@@ -179,7 +183,7 @@ mod tests {
         let begun = Instant::now();
         let stopped = async {
             stop.cancel();
-            std::future::pending::<Found<()>>().await
+            std::future::pending::<CheckResult<()>>().await
         };
         assert!(examination.step("a", stopped).await.is_none());
         let next = async { (Some(()), Verdict::ok("done")) };

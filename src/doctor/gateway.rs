@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::data::{Upload, Visitor, judge_handshake};
-use super::examination::{Examination, Found, Limits};
+use super::examination::{CheckResult, Examination, Limits};
 use super::report::{Report, Verdict, printable};
 use super::trust::Trust;
 use super::{Security, Target, random_name, visit};
+use crate::chain::Chain;
 use crate::health::{self, Question};
-use crate::store::Chain;
 
 /// All checks, in the order in which most of them are done.
 const CHECKS: [&str; 14] = [
@@ -53,7 +53,7 @@ async fn visit_all(
         examination.step("readiness", asked).await;
     }
     let within = examination.time_left();
-    let arrived = visit::arrive(target, within.mul_f32(0.9));
+    let arrived = visit::connect(target, within.mul_f32(0.9));
     let found = examination.step("connect", arrived).await;
     let mut control = found.ok_or("there is no connection")?;
     let implicit = target.security == Security::Implicit;
@@ -143,7 +143,7 @@ fn reasons(text: &str) -> String {
 }
 
 /// What the gateway says of itself.
-async fn readiness(host: &str, port: u16) -> Found<()> {
+async fn readiness(host: &str, port: u16) -> CheckResult<()> {
     let verdict = match health::ask_at(host, port, Question::Ready).await {
         Ok(words) if words == "ready" => Verdict::ok(words),
         Ok(words) => Verdict::warning(reasons(&words), "the notes say what is amiss"),
@@ -224,7 +224,7 @@ async fn transfer(
         })
     };
     examination.tidy_up("delete", removed).await;
-    let _ = tokio::time::timeout(QUIT_WITHIN, visitor.control.command("QUIT")).await;
+    let _ = tokio::time::timeout(QUIT_TIMEOUT, visitor.control.command("QUIT")).await;
     match was_stored {
         true => Ok(()),
         false => Err("nothing was stored"),
@@ -252,4 +252,4 @@ const BROKEN: &str = "the connection is of no use any more";
 const PROBE_BYTES: usize = 100_000;
 
 /// For the farewell over a connection that may be dead.
-const QUIT_WITHIN: Duration = Duration::from_secs(3);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,15 +7,15 @@ use std::ops::RangeInclusive;
 
 use bytesize::ByteSize;
 
-use super::examination::{Examination, Found};
+use super::examination::{CheckResult, Examination};
 use super::report::{Verdict, printable};
+use crate::chain::Chain;
 use crate::config::{self, Config};
 use crate::descriptors::{self, Descriptors};
 use crate::health::{self, HealthError, Question};
-use crate::store::Chain;
 
 /// Asks the gateway on this host how it is; yields whether one runs.
-pub(super) async fn gateway(config: &Config) -> Found<bool> {
+pub(super) async fn gateway(config: &Config) -> CheckResult<bool> {
     let alive = health::ask(config.admin.listen, Question::Alive).await;
     if let Err(error) = alive {
         let running = !matches!(error, HealthError::Off | HealthError::NoAnswer { .. });

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::address::is_private;
-use super::examination::{Examination, Found};
+use super::examination::{CheckResult, Examination};
 use super::report::Verdict;
 use super::trust::RENEW;
 use crate::certificates::{self, ENDS_SOON, Pair};
+use crate::chain::Chain;
 use crate::config::{CertificateSource, Config, MasqueradeAddress, Multiple, Tls};
 use crate::kubernetes::examine::{self, Examined};
 use crate::masquerade::{self, mapping};
 use crate::reload;
-use crate::store::Chain;
 
 /// Examines what clients are told and shown.
 pub(super) async fn examine(examination: &mut Examination, config: &Config) {
@@ -33,7 +33,7 @@ pub(super) async fn examine(examination: &mut Examination, config: &Config) {
     examination.note("certificate", certificate(config));
 }
 
-async fn in_cluster(service: &str, config: &Config) -> Found<Examined> {
+async fn in_cluster(service: &str, config: &Config) -> CheckResult<Examined> {
     let examined = match examine::examine(service, &config.kubernetes).await {
         Ok(examined) => examined,
         Err(error) => {
@@ -62,7 +62,7 @@ async fn in_cluster(service: &str, config: &Config) -> Found<Examined> {
 }
 
 /// What PASV would tell, by the same order of sources as the gateway's.
-async fn public_address(config: &Config, service: Option<&Examined>) -> Found<()> {
+async fn public_address(config: &Config, service: Option<&Examined>) -> CheckResult<()> {
     let wanted = &config.masquerade;
     let verdict = match (&wanted.address, &wanted.mapping_file) {
         (Some(address), _) => of(address, "masquerade_address", config).await,

@@ -7,7 +7,7 @@ use tokio::net::lookup_host;
 
 use super::Target;
 use super::client::connect;
-use super::examination::Found;
+use super::examination::CheckResult;
 use super::report::Verdict;
 use super::trust::Trust;
 use crate::config;
@@ -45,7 +45,7 @@ impl Site {
     }
 
     /// Name, connection and TLS, so that it is known which of them fails.
-    pub async fn reach(self) -> Found<()> {
+    pub async fn reach(self) -> CheckResult<()> {
         let Site { host, port, tls } = self;
         let addresses: Vec<SocketAddr> = match lookup_host((host.as_str(), port)).await {
             Ok(addresses) => addresses.collect(),
@@ -67,7 +67,7 @@ impl Site {
             Ok(_) => address.to_string(),
             Err(_) => format!("{host} is {address}"),
         };
-        let socket = match connect(address, CONNECT_WITHIN).await {
+        let socket = match connect(address, CONNECT_TIMEOUT).await {
             Ok(socket) => socket,
             Err(error) => {
                 let finding = format!("{place}, which does not connect ({error})");
@@ -117,7 +117,7 @@ impl Site {
 }
 
 /// One connection to the store.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -4,15 +4,16 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::examination::{Examination, Found};
+use super::examination::{CheckResult, Examination};
 use super::random_name;
 use super::reach::Site;
 use super::report::{Outcome, Verdict, printable};
+use crate::chain::Chain;
 use crate::config::{Config, CredentialSource, Provider, Storage};
 use crate::store::client::Tenant;
 use crate::store::examine::{self, Right};
 use crate::store::tenants::Tenants;
-use crate::store::{Chain, Home, ObjectKey, Store, StoreError, VirtualPath};
+use crate::store::{Home, ObjectKey, Store, StoreError, VirtualPath};
 
 /// The checks of the gateway's own store.
 pub(super) const CHECKS: [&str; 15] = [
@@ -50,7 +51,7 @@ pub(super) async fn examine(
     let site = Site::of(url, &storage.region, storage.addressing, bucket);
     let reached = examination.step("store", site.reach());
     reached.await.ok_or("the store is not reached")?;
-    let store = impatient(config, within).await?;
+    let store = with_short_timeouts(config, within).await?;
     if storage.provider == Provider::Cos {
         let versioning = async { versioning(store.examine_versioning().await) };
         examination.step("versioning", versioning).await;
@@ -75,7 +76,7 @@ pub(super) async fn examine(
 
 /// COS has no conditional writes, only a header that forbids to replace an object, and that is void on a bucket that has, or
 /// ever had, versioning (<https://www.tencentcloud.com/document/product/436/7749>).
-fn versioning(answer: Result<Option<String>, StoreError>) -> Found<()> {
+fn versioning(answer: Result<Option<String>, StoreError>) -> CheckResult<()> {
     let verdict = match answer {
         Ok(None) => Verdict::ok(
             "the bucket never had versioning: COS itself sees to it that nothing is replaced unasked",
@@ -98,7 +99,7 @@ fn versioning(answer: Result<Option<String>, StoreError>) -> Found<()> {
 }
 
 /// The gateway's own store with less patience: a doctor wants the first answer.
-async fn impatient(config: &Config, within: Duration) -> Result<Store, &'static str> {
+async fn with_short_timeouts(config: &Config, within: Duration) -> Result<Store, &'static str> {
     let mut storage = config.storage.clone();
     storage.retry.max_attempts = storage.retry.max_attempts.min(2);
     storage.retry.time_limit = storage.retry.time_limit.min(within);
@@ -265,7 +266,7 @@ async fn of_user(store: &Store, key: &ObjectKey, put: &mut Putting, provider: Pr
     Verdict::ok("the bucket answers, and takes, gives back, lists, copies and removes an object")
 }
 
-async fn obtain(storage: &Storage) -> Found<()> {
+async fn obtain(storage: &Storage) -> CheckResult<()> {
     let source = match (&storage.credentials, &storage.credential_source) {
         (Some(_), _) => "storage.access_key_id and storage.secret_access_key",
         (_, CredentialSource::Static) => "none",
@@ -316,7 +317,7 @@ fn probe_key(config: &Config, home: &VirtualPath) -> Option<ObjectKey> {
     home.key(&path).ok()
 }
 
-fn bucket_verdict(answer: Result<(), StoreError>, config: &Config) -> Found<()> {
+fn bucket_verdict(answer: Result<(), StoreError>, config: &Config) -> CheckResult<()> {
     let bucket = &config.storage.bucket;
     match answer {
         Ok(()) => (Some(()), Verdict::ok(format!("{bucket} is there"))),

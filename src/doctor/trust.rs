@@ -5,9 +5,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -107,8 +108,7 @@ impl Trust {
 
     /// The certificate of the last handshake that showed one; resumed sessions show none.
     pub fn seen(&self) -> Option<Seen> {
-        let seen = self.witness.seen.lock();
-        seen.unwrap_or_else(PoisonError::into_inner).clone()
+        self.witness.seen.lock().clone()
     }
 }
 
@@ -239,7 +239,7 @@ impl ServerCertVerifier for Witness {
             own: own.clone().into_owned(),
             fault,
         };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        *self.seen.lock() = Some(seen);
         Ok(ServerCertVerified::assertion())
     }
 

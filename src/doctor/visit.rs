@@ -9,15 +9,15 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::net::lookup_host;
 
-use super::client::{Broken, Control, Reply, Unreachable, connect};
-use super::examination::Found;
+use super::client::{self, Broken, Control, Reply, Unreachable};
+use super::examination::CheckResult;
 use super::report::{Verdict, printable};
 use super::trust::{Handshake, Trust};
 use super::{Login, Security, Target};
-use crate::store::Chain;
+use crate::chain::Chain;
 
 /// Resolves the name and connects to the first address that answers.
-pub(super) async fn arrive(target: &Target, within: Duration) -> Found<Control> {
+pub(super) async fn connect(target: &Target, within: Duration) -> CheckResult<Control> {
     let Target { host, port, .. } = target;
     let addresses: Vec<SocketAddr> = match lookup_host((host.as_str(), *port)).await {
         Ok(addresses) => addresses.take(MAX_ADDRESSES).collect(),
@@ -30,7 +30,7 @@ pub(super) async fn arrive(target: &Target, within: Duration) -> Found<Control> 
     let each = within / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     let mut failures = Vec::new();
     for address in addresses {
-        let error = match connect(address, each).await {
+        let error = match client::connect(address, each).await {
             Ok(socket) => match Control::new(socket) {
                 Ok(control) => {
                     let verdict = match failures.as_slice() {
@@ -64,7 +64,7 @@ fn listed(failures: &[(SocketAddr, Unreachable)]) -> String {
 }
 
 /// The greeting.
-pub(super) async fn greeting(control: &mut Control) -> Found<()> {
+pub(super) async fn greeting(control: &mut Control) -> CheckResult<()> {
     match control.reply().await {
         Ok(reply) if reply.code == 220 => (Some(()), Verdict::ok(reply.to_string())),
         Ok(reply) if reply.code == 421 => (
@@ -87,7 +87,7 @@ pub(super) async fn greeting(control: &mut Control) -> Found<()> {
 }
 
 /// What the server offers.
-pub(super) async fn features(control: &mut Control) -> Found<Reply> {
+pub(super) async fn features(control: &mut Control) -> CheckResult<Reply> {
     match control.command("FEAT").await {
         Ok(reply) if reply.code == 211 => {
             let inner = reply.lines.len().saturating_sub(2);
@@ -111,7 +111,7 @@ pub(super) async fn features(control: &mut Control) -> Found<Reply> {
 }
 
 /// AUTH TLS and the handshake.
-pub(super) async fn secure(mut control: Control, trust: &Trust) -> Found<Control> {
+pub(super) async fn secure(mut control: Control, trust: &Trust) -> CheckResult<Control> {
     match control.command("AUTH TLS").await {
         Ok(reply) if reply.code == 234 => handshake(control, trust).await,
         Ok(reply) => (
@@ -126,7 +126,10 @@ pub(super) async fn secure(mut control: Control, trust: &Trust) -> Found<Control
 }
 
 /// AUTH TLS though FEAT does not list it, which somebody on the way may have seen to. Yields whether there is TLS now.
-pub(super) async fn secure_unlisted(mut control: Control, trust: &Trust) -> Found<(Control, bool)> {
+pub(super) async fn secure_unlisted(
+    mut control: Control,
+    trust: &Trust,
+) -> CheckResult<(Control, bool)> {
     match control.command("AUTH TLS").await {
         Ok(reply) if reply.code == 234 => {
             let (control, mut verdict) = handshake(control, trust).await;
@@ -156,7 +159,7 @@ pub(super) fn may_send_password(security: Security, peer: IpAddr, private: bool)
 }
 
 /// The handshake on the control connection.
-pub(super) async fn handshake(control: Control, trust: &Trust) -> Found<Control> {
+pub(super) async fn handshake(control: Control, trust: &Trust) -> CheckResult<Control> {
     match control.wrapped(async |wire| trust.wrap(wire).await).await {
         Ok((control, Handshake { spoken, .. })) => (Some(control), Verdict::ok(spoken)),
         Err(error) => {
@@ -172,7 +175,7 @@ pub(super) async fn handshake(control: Control, trust: &Trust) -> Found<Control>
 }
 
 /// USER and PASS, and what transfers need next.
-pub(super) async fn log_in(control: &mut Control, login: &Login, private: bool) -> Found<()> {
+pub(super) async fn log_in(control: &mut Control, login: &Login, private: bool) -> CheckResult<()> {
     match try_log_in(control, login).await {
         Ok(reply) if reply.code == 230 => {}
         Ok(reply) => {
@@ -231,7 +234,7 @@ async fn try_log_in(control: &mut Control, login: &Login) -> Result<Reply, Broke
 /// All steps once more and without a word, to remove what was left behind when the first connection was lost.
 pub(super) async fn again(target: &Target, trust: &Trust, private: bool) -> Option<Control> {
     let login = target.login.as_ref()?;
-    let mut control = arrive(target, Duration::from_secs(5)).await.0?;
+    let mut control = connect(target, Duration::from_secs(5)).await.0?;
     if target.security == Security::Implicit {
         control = handshake(control, trust).await.0?;
     }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -149,19 +150,21 @@ impl Backlog {
         self.shared.overflowing.store(false, Ordering::Relaxed);
         let lane = usize::try_from(self.hasher.hash_one(&event.key)).unwrap_or(0) % LANES;
         let since = Instant::now();
-        lock(&self.shared.waiting).insert(event.id.clone(), since);
+        self.shared.waiting.lock().insert(event.id.clone(), since);
         let id = event.id.clone();
         let queued = Queued {
             event,
             since,
             _room: room,
         };
-        let sent = lock(&self.lanes)
+        let sent = self
+            .lanes
+            .lock()
             .as_ref()
             .is_some_and(|lanes| lanes[lane].send(queued).is_ok());
         if !sent {
             // after the end of the sinks
-            lock(&self.shared.waiting).remove(&id);
+            self.shared.waiting.lock().remove(&id);
             self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -171,18 +174,18 @@ impl Backlog {
     }
 
     pub(super) fn state(&self) -> SinkState<'_> {
-        let waiting = lock(&self.shared.waiting);
+        let waiting = self.shared.waiting.lock();
         SinkState {
             counts: &self.shared.counts,
             backlog: waiting.len(),
             oldest: waiting.values().next().map(Instant::elapsed),
-            failure: lock(&self.shared.failure).clone(),
+            failure: self.shared.failure.lock().clone(),
         }
     }
 
     /// Takes no more events; the lanes end when they have sent what they have.
     pub(super) fn close(&self) {
-        lock(&self.lanes).take();
+        self.lanes.lock().take();
     }
 
     /// Waits for the lanes, until `deadline`; then ends them. The events that are left.
@@ -192,7 +195,7 @@ impl Backlog {
         if tokio::time::timeout_at(deadline, all).await.is_err() {
             tasks.shutdown().await;
         }
-        lock(&self.shared.waiting).len()
+        self.shared.waiting.lock().len()
     }
 }
 
@@ -200,7 +203,7 @@ impl Lane {
     async fn run(self, mut events: UnboundedReceiver<Queued>) {
         while let Some(queued) = events.recv().await {
             self.deliver(&queued).await;
-            lock(&self.shared.waiting).remove(&queued.event.id);
+            self.shared.waiting.lock().remove(&queued.event.id);
         }
     }
 
@@ -272,7 +275,7 @@ impl Lane {
 
     /// Trouble is said once when it begins and once when it ends.
     fn failed(&self, error: &PublishError) {
-        *lock(&self.shared.failure) = Some(error.to_string());
+        *self.shared.failure.lock() = Some(error.to_string());
         if self.shared.failing.swap(true, Ordering::Relaxed) {
             debug!(sink = self.name, %error, "the sink still does not take events");
         } else {
@@ -285,7 +288,7 @@ impl Lane {
 
     fn recovered(&self) {
         if self.shared.failing.swap(false, Ordering::Relaxed) {
-            lock(&self.shared.failure).take();
+            self.shared.failure.lock().take();
             info!(
                 event = "sink_recovered",
                 sink = self.name,
@@ -293,9 +296,4 @@ impl Lane {
             );
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // the values are replaced whole, so a panic can't leave half of one
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,11 +10,11 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use secrecy::ExposeSecret;
 
+use crate::chain::Chain;
 use crate::config::EventSink;
 use crate::events::Event;
 use crate::events::backlog::{Publish, PublishError};
 use crate::http_client::{self, HttpClient, USER_AGENT};
-use crate::store::Chain;
 
 /// Connections that are kept for the next event.
 const IDLE: usize = 8;

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 
+use crate::chain::Chain;
 use crate::config::EventSink;
 use crate::events::Event;
 use crate::events::backlog::{Publish, PublishError};
-use crate::store::Chain;
 
 /// A sink that takes events into a stream of NATS.
 pub(super) struct NatsSink {

@@ -22,10 +22,10 @@ pub const MAX_LINE: usize = 8 * 1024;
 const MAX_JUNK: usize = 1024 * 1024;
 
 /// A client that doesn't read its replies for so long is gone.
-const WRITE_WITHIN: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the last bytes of a session may take.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What arrived on the control connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Control {
             self.stream.write_all(&bytes).await?;
             self.stream.flush().await
         };
-        tokio::time::timeout(WRITE_WITHIN, sending)
+        tokio::time::timeout(WRITE_TIMEOUT, sending)
             .await
             .map_err(|_| io::ErrorKind::TimedOut)?
     }
@@ -166,7 +166,7 @@ impl Control {
             }
             Ok::<_, io::Error>(())
         };
-        let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 
     fn take_line(&mut self) -> Option<Line> {

@@ -55,7 +55,7 @@ use crate::ftp::engine::store::StoreHandler;
 use crate::ftp::session::state::Session;
 
 /// How long the engine may take for a reply while no storage call is running.
-const REPLY_WITHIN: Duration = Duration::from_secs(20);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest reply that the engine can send to the lines it gets; far above what it does send.
 const MAX_REPLY: u64 = 64 * 1024;
@@ -136,7 +136,7 @@ impl Engine {
         session: Arc<Session>,
         backend: Backend,
     ) -> Result<Self, EngineError> {
-        let pair = tokio::time::timeout(REPLY_WITHIN, loopback.pair()).await;
+        let pair = tokio::time::timeout(REPLY_TIMEOUT, loopback.pair()).await;
         let (ours, theirs) = pair.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let server = ServerBuilder::with_authenticator(
             Box::new(move || backend.clone()),
@@ -191,7 +191,7 @@ impl Engine {
         loop {
             tokio::select! {
                 reply = &mut reading => return Ok(reply?),
-                () = tokio::time::sleep(REPLY_WITHIN) => {}
+                () = tokio::time::sleep(REPLY_TIMEOUT) => {}
             }
             if self.session.is_at_work() {
                 idle = false;

@@ -1,15 +1,17 @@
 //! What went wrong lately, in plain words, for the status page.
 //!
-//! Bounded twice: a ring holds the last [`KEPT`] failures, and each text in it is cut. The same failure again is counted,
+//! Bounded twice: a ring holds the last [`MAX_FAILURES`] failures, and each text in it is cut. The same failure again is counted,
 //! not listed again, so that a device that fails every second doesn't push out what else happened.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
+
 /// Failures that a ring holds.
-pub const KEPT: usize = 50;
+pub const MAX_FAILURES: usize = 50;
 
 /// Bytes of each text; a path may be as long as a line.
 const TEXT_BYTES: usize = 512;
@@ -71,10 +73,10 @@ impl Failure {
 impl Failures {
     /// Keeps a failure.
     pub fn note(&self, mut failure: Failure) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         if let Some(at) = kept.iter().position(|other| other.is_like(&failure)) {
             failure.times += kept.remove(at).map_or(0, |before| before.times);
-        } else if kept.len() == KEPT {
+        } else if kept.len() == MAX_FAILURES {
             kept.pop_front();
         }
         kept.push_back(failure);
@@ -82,7 +84,7 @@ impl Failures {
 
     /// All that are kept, the newest last.
     pub fn list(&self) -> Vec<Failure> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.0.lock();
         kept.iter().cloned().collect()
     }
 }
@@ -106,11 +108,11 @@ mod tests {
     #[test]
     fn only_the_last_ones_are_kept_and_no_text_is_long() {
         let failures = Failures::default();
-        for number in 0..KEPT + 10 {
+        for number in 0..MAX_FAILURES + 10 {
             failures.note(failure(&format!("/{number}{}", "ä".repeat(10_000))));
         }
         let kept = failures.list();
-        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept.len(), MAX_FAILURES);
         assert!(kept[0].path.starts_with("/10ä"));
         assert!(kept.iter().all(|failure| failure.path.len() < 600));
     }

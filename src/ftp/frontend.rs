@@ -15,11 +15,11 @@ use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::own::OwnPorts;
 use crate::ftp::passive::PassivePool;
-use crate::ftp::roster::Roster;
+use crate::ftp::registry::SessionRegistry;
 use crate::ftp::tls::Tls;
 use crate::kubernetes::Contact;
 use crate::masquerade::Masquerade;
-use crate::metrics::{Ended, Front};
+use crate::metrics::{Ended, FtpMetrics};
 use crate::permits::{Permit, Permits};
 use crate::store::Store;
 use crate::store::embedded::DiskSpace;
@@ -73,7 +73,7 @@ pub struct Frontend {
     /// The control connections that are open.
     pub connections: Arc<ControlConnections>,
     /// Who is connected, and what went wrong lately.
-    pub roster: Roster,
+    pub registry: SessionRegistry,
     /// The control ports.
     pub control_ports: ControlPorts,
     /// When the gateway started.
@@ -81,7 +81,7 @@ pub struct Frontend {
     /// The passive ports, one pool per address.
     pub pools: Vec<Arc<PassivePool>>,
     /// What is counted.
-    pub metrics: Front,
+    pub metrics: FtpMetrics,
 }
 
 /// The control ports that ought to be served, and how many are.
@@ -151,7 +151,7 @@ impl Frontend {
                 "the drain deadline has passed, transfers are ended"
             );
             self.stop.cancel();
-            if tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
+            if tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait())
                 .await
                 .is_err()
             {
@@ -178,4 +178,4 @@ impl Frontend {
 const LAST_CALL: Duration = Duration::from_secs(30);
 
 /// How long transfers may take to end after they were interrupted: time to complete or abort at the store.
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);

@@ -16,10 +16,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -249,7 +250,7 @@ impl PassivePool {
     }
 
     fn pairs(&self) -> MutexGuard<'_, HashMap<Pair, State>> {
-        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pairs.lock()
     }
 
     /// Ports that are bound.
@@ -268,10 +269,7 @@ impl PassivePool {
 
     /// Where the last connection to `port` that nobody had asked for came from, if it came after `since`.
     pub fn stray_since(&self, port: u16, since: Instant) -> Option<IpAddr> {
-        let strays = self
-            .last_strays
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let strays = self.last_strays.lock();
         let (from, at) = strays.get(&port)?;
         (*at >= since).then_some(*from)
     }
@@ -332,10 +330,7 @@ impl PassivePool {
             None => {
                 self.strays.fetch_add(1, Ordering::Relaxed);
                 debug!(port, %client, "a data connection that nobody asked for was reset");
-                let mut strays = self
-                    .last_strays
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut strays = self.last_strays.lock();
                 strays.insert(port, (client, Instant::now()));
                 reset_on_close(&socket);
             }

@@ -42,6 +42,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use crate::auth::random_password;
+use crate::chain::Chain;
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::connections::Permit;
 use crate::ftp::encoding::NameEncoding;
@@ -56,7 +57,7 @@ use crate::ftp::session::protection::handshake;
 use crate::ftp::session::state::Session;
 use crate::ftp::tls::Secured;
 use crate::permits;
-use crate::store::{Chain, Store, VirtualPath};
+use crate::store::{Store, VirtualPath};
 
 /// The reason in a 421 of a gateway that ends.
 pub(super) const STOPPING: &str = "The server is stopping, try again later";
@@ -65,7 +66,7 @@ pub(super) const STOPPING: &str = "The server is stopping, try again later";
 const GOODBYE: &str = "Goodbye";
 
 /// How long a QUIT may take to cross a last reply.
-const QUIT_WITHIN: Duration = Duration::from_secs(1);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The control connection ends.
 #[derive(Debug)]
@@ -187,7 +188,7 @@ pub async fn run(
     if secured.is_some() {
         session.secure();
     }
-    let _present = frontend.roster.enter(&session);
+    let _registration = frontend.registry.enter(&session);
     let encoding = NameEncoding::new(frontend.charset);
     let log_in_by = Instant::now() + frontend.sessions.login_timeout;
     let mut edge = Edge {
@@ -316,7 +317,7 @@ impl Edge {
                 }
             }
         };
-        if let Ok(true) = tokio::time::timeout(QUIT_WITHIN, quits).await {
+        if let Ok(true) = tokio::time::timeout(QUIT_TIMEOUT, quits).await {
             self.control.send(&Reply::new(221, GOODBYE)).await?;
         }
         Ok(())

@@ -17,9 +17,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -152,7 +153,7 @@ impl Transfer {
 
     /// Bytes per second since somebody asked last, a second ago or more; at first since the command.
     pub fn rate(&self) -> u64 {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = self.pace.lock();
         let (now, bytes) = (Instant::now(), self.bytes());
         let over = now.duration_since(pace.at);
         if over >= PACE_OVER {
@@ -288,7 +289,7 @@ pub enum TlsEnd {
 }
 
 /// How long our end of the connection may take to close.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DataConnection {
     /// `stall` bounds each wait for the client to send or to take something.
@@ -313,12 +314,12 @@ impl DataConnection {
         let Some(mut stream) = self.stream.take() else {
             return Ok(());
         };
-        let shutdown = bounded(&self.transfer, CLOSE_WITHIN, stream.shutdown()).await;
+        let shutdown = bounded(&self.transfer, CLOSE_TIMEOUT, stream.shutdown()).await;
         match &shutdown {
             Ok(()) if stream.is_tls() => {
                 // The client answers with its own close_notify. A closed socket would answer that with a reset, and on some
                 // systems a reset throws away what the client hasn't read yet.
-                tokio::spawn(tokio::time::timeout(CLOSE_WITHIN, drain(stream)));
+                tokio::spawn(tokio::time::timeout(CLOSE_TIMEOUT, drain(stream)));
             }
             Ok(()) => {}
             Err(_) => reset_on_close(stream.tcp()),
@@ -395,7 +396,7 @@ impl Source for DataConnection {
             // Our end closes at once: Python's FTP_TLS waits for the answer to its close before it reads the reply, and a
             // store may need half a minute to complete a large object. All bytes are here, so it doesn't matter if the
             // client has left without waiting for this.
-            let _ = tokio::time::timeout(CLOSE_WITHIN, open(&mut self.stream).shutdown()).await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, open(&mut self.stream).shutdown()).await;
             self.closed = true;
         }
         self.transfer.count(read as u64);

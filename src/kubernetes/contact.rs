@@ -1,7 +1,9 @@
 //! When the API server has last answered: how old what is known of the Service may be.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The time of the API server's last answer, whatever it was. Cheap to clone; clones share the time.
 #[derive(Debug, Clone)]
@@ -17,13 +19,13 @@ impl Default for Contact {
 impl Contact {
     /// Notes an answer.
     pub(super) fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.lock() = Instant::now();
     }
 
     /// How long ago the last answer came; without one, since the watcher's start. A watch is begun anew every few seconds, so
     /// more than half a minute means that there is no way to the API server.
     pub fn age(&self) -> Duration {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.0.lock();
         last.elapsed()
     }
 }

@@ -87,7 +87,7 @@ pub enum Ports {
 
 /// What the winning source wants to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Selected {
     Address(Ipv4Addr, Origin),
     /// Whatever this name resolves to.
     Name(String, Origin),
@@ -97,57 +97,57 @@ pub(super) enum Wanted {
 
 /// The order of the sources. A source that is set and has nothing to say yet is waited for: telling the next one's address
 /// meanwhile would send clients astray.
-pub(super) fn wanted(sources: &Sources) -> Wanted {
+pub(super) fn select(sources: &Sources) -> Selected {
     match &sources.configured {
         Some(MasqueradeAddress::Ipv4(address)) => {
-            return Wanted::Address(*address, Origin::Configured);
+            return Selected::Address(*address, Origin::Configured);
         }
         Some(MasqueradeAddress::Dns(name)) => {
-            return Wanted::Name(name.clone(), Origin::Configured);
+            return Selected::Name(name.clone(), Origin::Configured);
         }
         None => {}
     }
     match &sources.mapping {
         Some(Ok(mapping)) => match &mapping.address {
             Some(MasqueradeAddress::Ipv4(address)) => {
-                return Wanted::Address(*address, Origin::MappingFile);
+                return Selected::Address(*address, Origin::MappingFile);
             }
             Some(MasqueradeAddress::Dns(name)) => {
-                return Wanted::Name(name.clone(), Origin::MappingFile);
+                return Selected::Name(name.clone(), Origin::MappingFile);
             }
             // it speaks of ports only
             None => {}
         },
-        Some(Err(reason)) => return Wanted::Nothing(reason.clone()),
+        Some(Err(reason)) => return Selected::Nothing(reason.clone()),
         None => {}
     }
     if let Some(service) = &sources.service {
         return match (service.address, &service.hostname) {
-            (Some(address), _) => Wanted::Address(address, Origin::ServiceAddress),
-            (None, Some(name)) => Wanted::Name(name.clone(), Origin::ServiceHostname),
-            (None, None) => Wanted::Nothing(match &service.trouble {
+            (Some(address), _) => Selected::Address(address, Origin::ServiceAddress),
+            (None, Some(name)) => Selected::Name(name.clone(), Origin::ServiceHostname),
+            (None, None) => Selected::Nothing(match &service.trouble {
                 Some(trouble) => format!("{}: {trouble}", service.missing),
                 None => service.missing.clone(),
             }),
         };
     }
     if sources.in_cluster {
-        Wanted::Nothing(NO_SOURCE.to_owned())
+        Selected::Nothing(NO_SOURCE.to_owned())
     } else {
-        Wanted::ControlConnection
+        Selected::ControlConnection
     }
 }
 
 /// What is told now, after `last` was.
 pub(super) fn decide(sources: &Sources, last: &Decision) -> Decision {
-    let new = match wanted(sources) {
-        Wanted::Address(address, origin) => Decision::Known { address, origin },
-        Wanted::Name(name, origin) => match address_of(&name, sources, last) {
+    let new = match select(sources) {
+        Selected::Address(address, origin) => Decision::Known { address, origin },
+        Selected::Name(name, origin) => match address_of(&name, sources, last) {
             Ok(address) => Decision::Known { address, origin },
             Err(reason) => Decision::Unknown(reason.into()),
         },
-        Wanted::ControlConnection => Decision::ControlConnection,
-        Wanted::Nothing(reason) => Decision::Unknown(reason.into()),
+        Selected::ControlConnection => Decision::ControlConnection,
+        Selected::Nothing(reason) => Decision::Unknown(reason.into()),
     };
     match (&new, last) {
         // an address that worked a moment ago is better than none

@@ -9,10 +9,10 @@ use tracing::{debug, info, warn};
 use crate::masquerade::decision::{LookUp, is_usable};
 
 /// A name is resolved again this often, since load balancers change their addresses behind it.
-pub(super) const EVERY: Duration = Duration::from_secs(30);
+pub(super) const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// As long as there is no address, the name is asked for more often.
-const EVERY_UNTIL_KNOWN: Duration = Duration::from_secs(3);
+const UNRESOLVED_INTERVAL: Duration = Duration::from_secs(3);
 
 /// One look-up takes no longer than this.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -47,9 +47,9 @@ pub(super) async fn keep_resolving<R, F>(
             },
         };
         let pause = if addresses.is_ok() {
-            EVERY
+            RESOLVE_INTERVAL
         } else {
-            EVERY_UNTIL_KNOWN
+            UNRESOLVED_INTERVAL
         };
         let new = LookUp { name, addresses };
         publish.send_if_modified(|last| {

@@ -204,8 +204,8 @@ proptest! {
                 after_grace: AfterGrace::Unready,
             };
             let IpAddr::V4(own) = OWN else { unreachable!() };
-            prop_assert_ne!(masquerade.told(OWN, CLIENT).address, Ok(own));
-            let inside = masquerade.told(OWN, "10.2.3.4".parse().expect("an address"));
+            prop_assert_ne!(masquerade.advertised_to(OWN, CLIENT).address, Ok(own));
+            let inside = masquerade.advertised_to(OWN, "10.2.3.4".parse().expect("an address"));
             prop_assert_eq!(inside.address, Ok(own));
             prop_assert_eq!(inside.ports, Ports::AsBound);
             // what was known once is never unknown again
@@ -264,7 +264,7 @@ async fn tells(masquerade: &Masquerade, address: Ipv4Addr) {
         .await
         .unwrap_or_else(|_| panic!("{address} is never told"))
         .expect("still deciding");
-    assert_eq!(masquerade.told(OWN, CLIENT).address, Ok(address));
+    assert_eq!(masquerade.advertised_to(OWN, CLIENT).address, Ok(address));
 }
 
 #[tokio::test]
@@ -272,7 +272,7 @@ async fn outside_a_cluster_the_control_connections_address_is_told() {
     let masquerade = Names::default().start(&unset(), false, None);
     let told = |local: &str| {
         masquerade
-            .told(local.parse().expect("an address"), CLIENT)
+            .advertised_to(local.parse().expect("an address"), CLIENT)
             .address
     };
     assert_eq!(told("10.0.0.7"), Ok(Ipv4Addr::new(10, 0, 0, 7)));
@@ -286,10 +286,13 @@ async fn outside_a_cluster_the_control_connections_address_is_told() {
 async fn in_a_cluster_without_a_source_nothing_is_told_and_readiness_waits_for_the_grace() {
     let masquerade = Names::default().start(&unset(), true, None);
     assert_eq!(
-        masquerade.told(OWN, CLIENT).address,
+        masquerade.advertised_to(OWN, CLIENT).address,
         Err(NoAddress::Unknown)
     );
-    assert_eq!(masquerade.told(OWN, CLIENT).port(30000), Some(30000));
+    assert_eq!(
+        masquerade.advertised_to(OWN, CLIENT).port(30000),
+        Some(30000)
+    );
     let reason = masquerade.not_ready().expect("it is not ready");
     assert!(reason.contains("masquerade address unknown: this is a pod"));
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -312,18 +315,18 @@ async fn a_name_is_resolved_again_and_its_last_address_stays_when_it_fails() {
     config.address = Some(MasqueradeAddress::Dns("ftp.example.com".into()));
     let masquerade = names.start(&config, false, None);
     assert_eq!(
-        masquerade.told(OWN, CLIENT).address,
+        masquerade.advertised_to(OWN, CLIENT).address,
         Err(NoAddress::Unknown)
     );
     names.set("ftp.example.com", &[PUBLIC]);
     tells(&masquerade, PUBLIC).await;
     names.fail("ftp.example.com");
-    tokio::time::sleep(2 * lookup::EVERY).await;
+    tokio::time::sleep(2 * lookup::RESOLVE_INTERVAL).await;
     tells(&masquerade, PUBLIC).await;
     let asked = Instant::now();
     names.set("ftp.example.com", &[OTHER]);
     tells(&masquerade, OTHER).await;
-    assert!(asked.elapsed() <= lookup::EVERY);
+    assert!(asked.elapsed() <= lookup::RESOLVE_INTERVAL);
     assert_eq!(masquerade.subscribe().borrow().changes, 1);
 }
 
@@ -362,7 +365,7 @@ async fn a_mapping_file_gives_address_and_ports_when_it_comes_and_when_it_change
     let mut config = unset();
     config.mapping_file = Some(path.clone());
     let masquerade = Names::default().start(&config, true, None);
-    let told = masquerade.told(OWN, CLIENT);
+    let told = masquerade.advertised_to(OWN, CLIENT);
     assert_eq!((told.address.is_err(), told.port(30000)), (true, None));
     // a mounted file is replaced, not written
     let replace = |text: &str| {
@@ -372,15 +375,24 @@ async fn a_mapping_file_gives_address_and_ports_when_it_comes_and_when_it_change
     };
     replace("address: 203.0.113.7\nports: [{bound: 30000-30001, public: 41000-41001}]");
     tells(&masquerade, PUBLIC).await;
-    assert_eq!(masquerade.told(OWN, CLIENT).port(30001), Some(41001));
-    assert_eq!(masquerade.told(OWN, CLIENT).port(30002), None);
+    assert_eq!(
+        masquerade.advertised_to(OWN, CLIENT).port(30001),
+        Some(41001)
+    );
+    assert_eq!(masquerade.advertised_to(OWN, CLIENT).port(30002), None);
     replace("ports: [{bound: 30000-30001, public: 41000-41002}]");
     tokio::time::sleep(Duration::from_secs(10)).await;
     tells(&masquerade, PUBLIC).await;
-    assert_eq!(masquerade.told(OWN, CLIENT).port(30001), Some(41001));
+    assert_eq!(
+        masquerade.advertised_to(OWN, CLIENT).port(30001),
+        Some(41001)
+    );
     replace("address: 203.0.113.8\nports: [{bound: 30000, public: 42000}]");
     tells(&masquerade, OTHER).await;
-    assert_eq!(masquerade.told(OWN, CLIENT).port(30000), Some(42000));
+    assert_eq!(
+        masquerade.advertised_to(OWN, CLIENT).port(30000),
+        Some(42000)
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::readings::Reading;
-use super::{Front, Kind, Requests};
+use super::{FtpMetrics, Kind, Requests};
 
 /// All metrics of a gateway.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Format {
 impl Exposition {
     /// What is counted, and `read`, which tells the rest each time somebody looks.
     pub fn new(
-        front: &Front,
+        front: &FtpMetrics,
         requests: &Requests,
         read: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
     ) -> Self {
@@ -139,7 +139,7 @@ mod tests {
     use crate::metrics::SESSIONS;
 
     fn exposition() -> Exposition {
-        let (front, requests) = (Front::default(), Requests::default());
+        let (front, requests) = (FtpMetrics::default(), Requests::default());
         front.login("ok");
         requests.request("PutObject", "ok", Duration::from_millis(7));
         Exposition::new(&front, &requests, || vec![Reading::of(SESSIONS, 3.0)])

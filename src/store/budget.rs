@@ -20,10 +20,11 @@
 //! for a part sends it early instead, see [`upload`](super::upload).
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -42,7 +43,7 @@ const BLOCKS: u64 = 128;
 const SHARE: u64 = 3;
 
 /// A client that needs longer than this for the rest of a part is slow.
-const SWIFT: Duration = Duration::from_secs(10);
+const SLOW_AFTER: Duration = Duration::from_secs(10);
 
 /// A wait of this length is a lack of memory, and no longer the usual wait for the store.
 const LACK: Duration = Duration::from_millis(200);
@@ -290,7 +291,7 @@ impl Budget {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // figures and a line: no change stops half-way
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn portion(self: &Arc<Self>, holder: Holder, (area, bytes): (Area, u64)) -> Portion {
@@ -451,7 +452,7 @@ impl State {
         self.last_id += 1;
         self.reserve -= bytes;
         *self.held.entry(holder).or_default() += bytes;
-        let slow_from = if want.is_slow { now } else { now + SWIFT };
+        let slow_from = if want.is_slow { now } else { now + SLOW_AFTER };
         self.places.insert(
             self.last_id,
             Place {
@@ -581,7 +582,7 @@ impl Grant {
         Want {
             step: ask.bytes.saturating_sub(held),
             place: ask.enough.max(ask.bytes).saturating_sub(held),
-            is_slow: ask.within > SWIFT,
+            is_slow: ask.within > SLOW_AFTER,
         }
     }
 }

@@ -8,18 +8,19 @@
 //! goes when it does. A buffer whose part was acknowledged is kept for whoever fills the next one, and the pages that
 //! nobody wanted for a while go back to the kernel.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use memmap2::MmapMut;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::budget::{Ask, Budget, Grant, Holder};
 use crate::store::error::StoreError;
 
 /// Buffers that were not needed for this long are given back to the kernel: longer than the pause between two files of
 /// one client, short beside the life of a process.
-const KEPT: Duration = Duration::from_secs(5);
+const IDLE_LIFETIME: Duration = Duration::from_secs(5);
 
 /// A buffer with no more in it than this makes way for an idle one.
 const COPIED: usize = 64 * 1024;
@@ -87,8 +88,7 @@ impl Buffers {
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
-        // what is in there is only pushed and popped: a panic leaves nothing half-way
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 
     /// Counts a grant that was widened by `more` bytes; returns an idle buffer of `wanted` bytes, if there is one. Idle
@@ -150,7 +150,7 @@ impl Buffers {
 /// Ends when there are no idle buffers, or no store any more.
 async fn sweep(buffers: Weak<Buffers>) {
     loop {
-        tokio::time::sleep(KEPT).await;
+        tokio::time::sleep(IDLE_LIFETIME).await;
         match buffers.upgrade().and_then(|buffers| buffers.surplus()) {
             Some(surplus) => drop(surplus),
             None => return,
@@ -440,14 +440,14 @@ mod tests {
         // one of both is used all the time, the other one never
         for _ in 0..20 {
             drop(full(&buffers, MIB).await);
-            tokio::time::sleep(KEPT / 4).await;
+            tokio::time::sleep(IDLE_LIFETIME / 4).await;
         }
         assert_eq!(idle_bytes(&buffers), MIB);
-        tokio::time::sleep(KEPT * 3).await;
+        tokio::time::sleep(IDLE_LIFETIME * 3).await;
         assert_eq!(idle_bytes(&buffers), 0);
         assert!(!buffers.idle().swept, "and nobody looks after nothing");
         drop(full(&buffers, MIB).await);
-        tokio::time::sleep(KEPT * 3).await;
+        tokio::time::sleep(IDLE_LIFETIME * 3).await;
         assert_eq!(idle_bytes(&buffers), 0);
     }
 }

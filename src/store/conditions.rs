@@ -9,8 +9,8 @@
 //! Whether a store has a condition is learnt per bucket, from answers that prove it. A 412 proves that it has; an answer
 //! of success to a condition that can't hold proves that it ignores it. See [`Store::delete_version`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::interceptors::{
@@ -19,6 +19,7 @@ use aws_sdk_s3::config::interceptors::{
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Config, ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
+use parking_lot::Mutex;
 use tracing::{debug, info};
 
 use crate::config::Provider;
@@ -106,7 +107,7 @@ impl Learnt {
     /// `None` if it isn't known.
     pub(super) fn get(&self) -> Option<bool> {
         self.fixed.or_else(|| {
-            let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+            let learnt = self.learnt.lock();
             learnt
                 .filter(|(has, at)| *has || at.elapsed() < FORGET_AFTER)
                 .map(|(has, _)| has)
@@ -123,7 +124,7 @@ impl Learnt {
             return;
         }
         info!(condition = self.name, has, "learnt from the store's answer");
-        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut learnt = self.learnt.lock();
         *learnt = Some((has, Instant::now()));
     }
 }
@@ -422,7 +423,7 @@ mod tests {
         for (has, expected) in [(false, None), (true, Some(true))] {
             let long_ago = Instant::now().checked_sub(FORGET_AFTER);
             let long_ago = long_ago.expect("the machine runs for longer");
-            *conditions.write.learnt.lock().expect("sound") = Some((has, long_ago));
+            *conditions.write.learnt.lock() = Some((has, long_ago));
             assert_eq!(conditions.write.get(), expected);
         }
         assert_eq!(

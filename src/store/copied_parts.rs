@@ -7,15 +7,16 @@ use std::collections::HashMap;
 
 use tracing::warn;
 
+use crate::chain::Chain;
 use crate::store::client::Store;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
-use crate::store::multipart::{Acknowledged, Multipart};
+use crate::store::multipart::{Multipart, UploadedPart};
 
 impl Multipart {
     /// Compares the lengths of all parts with what the store lists. Where it doesn't list them (the keys may lack the
     /// right), the upload goes on, and the log says so.
-    pub(super) async fn check_lengths(&self, parts: &[Acknowledged]) -> Result<(), StoreError> {
+    pub(super) async fn check_lengths(&self, parts: &[UploadedPart]) -> Result<(), StoreError> {
         let listed = match self.store().list_part_sizes(self.key(), self.id()).await {
             Ok(listed) => listed,
             Err(error @ (StoreError::Denied { .. } | StoreError::Refused { .. })) => {

@@ -7,8 +7,9 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::warn;
 
+use crate::chain::Chain;
 use crate::store::client::Store;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
 use crate::store::metadata::{Head, MTIME};
 use crate::store::provenance::{CLIENT_METADATA, USER_METADATA};

@@ -10,8 +10,9 @@
 
 use tracing::debug;
 
+use crate::chain::Chain;
 use crate::store::client::Store;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::known::Leaving;
 use crate::store::path::VirtualPath;

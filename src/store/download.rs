@@ -50,7 +50,7 @@ const SMALL_RANGE: u64 = 64 * 1024;
 const SLOW: Duration = Duration::from_secs(3);
 
 /// A slow client that takes a small range within this time is slow no longer.
-const SWIFT: Duration = Duration::from_millis(250);
+const FAST_RANGE_TIME: Duration = Duration::from_millis(250);
 
 /// An object that the store has begun to send.
 pub struct Download(Option<Chunks>);
@@ -224,7 +224,7 @@ impl Chunks {
 
     /// Makes the next chunk the current one; false after the last.
     fn advance(&mut self) -> bool {
-        if self.is_slow && self.since.elapsed() < SWIFT {
+        if self.is_slow && self.since.elapsed() < FAST_RANGE_TIME {
             self.is_slow = false;
         }
         self.since = Instant::now();

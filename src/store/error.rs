@@ -8,6 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
+use crate::chain::Chain;
 use crate::store::path::NameError;
 use crate::store::retry::{CREDENTIAL_CODES, DAMAGE_CODES, THROTTLING_CODES, TRANSIENT_CODES};
 
@@ -363,21 +364,6 @@ fn clock(date: Option<&str>) -> String {
         "this machine's clock is {} s {direction} the store's: set the clock",
         by.as_secs()
     )
-}
-
-/// An error's whole chain of causes on one line, for logs.
-pub struct Chain<'a>(pub &'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }
 
 /// An SDK error reduced to its text: aws types stay below `store/`, and responses are not kept alive by errors.

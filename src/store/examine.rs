@@ -1,6 +1,6 @@
 //! What `cosgate doctor` asks a store: each right that the gateway needs by itself, on an object of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_credential_types::provider::ProvideCredentials;
@@ -10,13 +10,15 @@ use aws_sdk_s3::error::BoxError;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
+use crate::chain::Chain;
 use crate::config;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
 use crate::store::credentials;
 use crate::store::describe::Description;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
 use crate::store::metadata::system_time;
@@ -219,7 +221,7 @@ struct ServerTime(Arc<Mutex<Option<SystemTime>>>);
 
 impl ServerTime {
     fn get(&self) -> Option<SystemTime> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }
 
@@ -237,7 +239,7 @@ impl Intercept for ServerTime {
         let date = context.response().headers().get("date");
         let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         if let Some(time) = date.as_ref().and_then(system_time) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+            *self.0.lock() = Some(time);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@
 //! The CRCs of parts combine to that of the whole object, so no byte is read twice; CRC-64 runs at memory speed, MD5 at
 //! about two seconds of CPU time per GiB, which is why it comes last.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
@@ -22,6 +22,7 @@ use aws_sdk_s3::error::BoxError;
 use base64_simd::STANDARD;
 use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
 use md5::{Digest as _, Md5};
+use parking_lot::{Mutex, MutexGuard};
 use tracing::info;
 
 /// How bodies are proved for one store.
@@ -131,7 +132,7 @@ impl Integrity {
     }
 
     fn learnt(&self) -> MutexGuard<'_, Learnt> {
-        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+        self.learnt.lock()
     }
 }
 

@@ -19,11 +19,12 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, EncodingType, Multipart
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::chain::Chain;
 use crate::config::Sweep;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
 use crate::store::describe::Description;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::Home;
 use crate::store::metadata::system_time;
 use crate::store::parts::is_marked;

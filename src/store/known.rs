@@ -9,10 +9,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::client::Store;
 use crate::store::key::{KeyPrefix, ObjectKey};
@@ -62,8 +63,7 @@ impl Default for Known {
 
 impl Known {
     fn lock(&self) -> MutexGuard<'_, Names> {
-        // values are replaced whole: a panic leaves nothing half-way
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock()
     }
 }
 

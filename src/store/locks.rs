@@ -9,9 +9,10 @@
 //! of a directory has in work.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::client::Store;
@@ -132,8 +133,7 @@ impl Tickets {
 
 impl NameLocks {
     fn lock(&self) -> MutexGuard<'_, Tickets> {
-        // a panic leaves at most a ticket that is not granted, which its guard removes
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Waits until all of `wanted` are free. Dropping the wait gives up what it had.

@@ -13,10 +13,11 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 use tracing::{Instrument, debug, warn};
 
+use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::{Attempts, Replaces, is_not_implemented, quoted};
 use crate::store::describe::{Description, describe};
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method, composite_etag};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
@@ -24,7 +25,7 @@ use crate::store::outcome::{Doubt, Expected, ID_METADATA, etag, new_id};
 use crate::store::put::{content_type, forbid_overwrite, without_body};
 
 /// How long to try to abort a multipart upload; the janitor sweeps what remains.
-const ABORT_WITHIN: Duration = Duration::from_secs(20);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A multipart upload that is neither completed nor aborted yet.
 pub(super) struct Multipart {
@@ -41,7 +42,7 @@ pub(super) struct Multipart {
 
 /// A part that the store has acknowledged, and whose acknowledgement was compared.
 #[derive(Debug, Clone)]
-pub(super) struct Acknowledged {
+pub(super) struct UploadedPart {
     number: i32,
     etag: Option<String>,
     digest: Digest,
@@ -157,7 +158,7 @@ impl Store {
     }
 }
 
-impl Acknowledged {
+impl UploadedPart {
     /// From 1.
     pub(super) fn number(&self) -> i32 {
         self.number
@@ -185,7 +186,7 @@ impl Multipart {
     /// Completes the upload: the object becomes visible, whole and compared. Returns its ETag.
     pub(super) async fn complete(
         mut self,
-        mut parts: Vec<Acknowledged>,
+        mut parts: Vec<UploadedPart>,
     ) -> Result<String, StoreError> {
         parts.sort_unstable_by_key(|part| part.number);
         let method = Some(self.method);
@@ -228,7 +229,7 @@ impl Multipart {
 
     async fn send_complete(
         &self,
-        parts: &[Acknowledged],
+        parts: &[UploadedPart],
         expected: &Expected<'_>,
     ) -> Result<String, Refusal> {
         let whole = expected.digest;
@@ -333,7 +334,7 @@ impl Multipart {
         from_etag: &str,
         number: i32,
         range: Range<u64>,
-    ) -> Result<Acknowledged, StoreError> {
+    ) -> Result<UploadedPart, StoreError> {
         let (store, bytes) = (&self.store, range.end - range.start);
         let request = store
             .client()
@@ -359,7 +360,7 @@ impl Multipart {
         })?;
         etag("UploadPartCopy", copied.e_tag())?;
         let digest = Digest::of_copy(bytes, copied.checksum_crc64_nvme());
-        Ok(Acknowledged {
+        Ok(UploadedPart {
             number,
             etag: copied.e_tag,
             digest,
@@ -403,7 +404,7 @@ pub(super) struct PartRequest {
 impl PartRequest {
     /// Sends `bytes`; what comes back has been compared. An answer that says something else is no reason to give up yet:
     /// a part can be sent again, and replaces what was there.
-    pub(super) async fn send(self, bytes: Bytes) -> Result<Acknowledged, StoreError> {
+    pub(super) async fn send(self, bytes: Bytes) -> Result<UploadedPart, StoreError> {
         let digest = Digest::of(&bytes, Some(self.method));
         let mut sent = self.send_once(bytes.clone(), digest).await?;
         if let Err(error) = &sent {
@@ -418,7 +419,7 @@ impl PartRequest {
         &self,
         bytes: Bytes,
         digest: Digest,
-    ) -> Result<Result<Acknowledged, StoreError>, StoreError> {
+    ) -> Result<Result<UploadedPart, StoreError>, StoreError> {
         let (store, number) = (&self.store, self.number);
         let request = store
             .client()
@@ -468,7 +469,7 @@ impl PartRequest {
                 detail: format!("the store's {kind} of part {number} is not that of what was sent"),
             }));
         }
-        Ok(Ok(Acknowledged {
+        Ok(Ok(UploadedPart {
             number,
             etag: answer.e_tag,
             digest,
@@ -491,7 +492,7 @@ async fn abort(store: Store, key: ObjectKey, upload_id: String) {
         .abort_multipart_upload()
         .bucket(store.bucket())
         .key(key.as_str());
-    let aborted = tokio::time::timeout(ABORT_WITHIN, request.upload_id(&upload_id).send()).await;
+    let aborted = tokio::time::timeout(ABORT_TIMEOUT, request.upload_id(&upload_id).send()).await;
     match aborted {
         Ok(Ok(_)) => debug!(%key, upload_id, "multipart upload aborted"),
         Ok(Err(error)) => {

@@ -3,8 +3,8 @@
 //! An interceptor of the SDK sees all there is: the operation and its input, each attempt, the answers. It holds no body
 //! and no header but the request's id. A request that is dropped, as an ABOR does it, is counted all the same.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use aws_sdk_s3::config::interceptors::{
@@ -30,6 +30,7 @@ use aws_sdk_s3::operation::upload_part::UploadPartInput;
 use aws_sdk_s3::operation::upload_part_copy::UploadPartCopyInput;
 use aws_smithy_runtime_api::client::interceptors::context::Input;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use parking_lot::Mutex;
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 
@@ -194,8 +195,8 @@ impl Observer {
 }
 
 impl State {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Span> {
-        self.attempt.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Span> {
+        self.attempt.lock()
     }
 
     fn attempt(&self) -> Span {

@@ -20,9 +20,10 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use tracing::{error, warn};
 
+use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, is_same_etag, unknown};
-use crate::store::error::{Chain, Remains, StoreError};
+use crate::store::error::{Remains, StoreError};
 use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method, hex};
 use crate::store::key::ObjectKey;
 

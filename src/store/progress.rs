@@ -10,7 +10,7 @@
 //! Requests without a body need no such clock: the SDK's operation timeout is the same limit for them.
 
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep};
 
 /// Bytes of a request body that go to HTTP at a time: few enough that a slow link shows progress, many enough to cost no
@@ -74,7 +75,7 @@ impl Progress {
     }
 
     fn lock(&self) -> MutexGuard<'_, Clock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clock.lock()
     }
 
     fn left(&self) -> Duration {

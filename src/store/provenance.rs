@@ -22,9 +22,10 @@ use md5::{Digest as _, Md5};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tracing::{debug, warn};
 
+use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::is_same_etag;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
 

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::chain::Chain;
 use crate::store::client::Store;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::integrity::{CosChecksum, Method};
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;

@@ -19,15 +19,16 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
 
 use futures::stream::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use tracing::warn;
 
+use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, Replaces};
 use crate::store::copy::Original;
-use crate::store::error::{Chain, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::{KeyPrefix, ObjectKey};
 use crate::store::locks::{NameGuard, Scope};
 use crate::store::rename::{COPY_ATTEMPTS, Renamed};
@@ -165,7 +166,7 @@ impl<'a> Move<'a> {
     pub(super) async fn run(&self) -> Result<Renamed, StoreError> {
         let mut progress = self.copy_all().await;
         if let Some(error) = progress.failure.take() {
-            let outcome = self.take_back(&progress).await;
+            let outcome = self.remove_copies(&progress).await;
             return Err(failed(outcome, error));
         }
         let mut deletes = self.delete(&self.from, &progress.sources, &progress).await;
@@ -198,7 +199,7 @@ impl<'a> Move<'a> {
     }
 
     /// Removes the copies that were made; returns what the client is told.
-    async fn take_back(&self, progress: &Progress) -> String {
+    async fn remove_copies(&self, progress: &Progress) -> String {
         let made = progress.copies.len();
         let deletes = self.delete(&self.to, &progress.copies, progress).await;
         if let Some(error) = deletes.failure {
@@ -217,8 +218,7 @@ impl<'a> Move<'a> {
     /// was made.
     async fn copy_all(&self) -> Progress {
         let progress = Mutex::new(Progress::new());
-        // replaced whole or inserted into: a panic leaves nothing half-way
-        let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || progress.lock();
         self.store
             .objects_below(&self.from)
             .take_while(|_| std::future::ready(lock().failure.is_none()))
@@ -233,9 +233,7 @@ impl<'a> Move<'a> {
                 }
             })
             .await;
-        progress
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+        progress.into_inner()
     }
 
     /// Copies one file, unless its new name is taken.

@@ -16,23 +16,23 @@ use crate::store::error::StoreError;
 use crate::store::fingerprint::Fingerprint;
 use crate::store::integrity::{Answer, Comparison, Digest, Method};
 use crate::store::range::{RangeReader, Version};
-use crate::store::upload::{Start, Upload, heeding};
+use crate::store::upload::{Mode, Upload, or_interrupted};
 use crate::store::{Source, copy, metadata::Head, parts};
 
 /// Puts what is kept into `upload`.
 pub(super) async fn begin(
     upload: &mut Upload,
-    start: Start,
+    mode: Mode,
     source: &impl Source,
 ) -> Result<(), StoreError> {
     let store = upload.store.clone();
-    let kept = match start {
-        Start::New | Start::At(0) => {
-            return heeding(source, store.may_create(&upload.key)).await;
+    let kept = match mode {
+        Mode::New | Mode::ResumeAt(0) => {
+            return or_interrupted(source, store.may_create(&upload.key)).await;
         }
-        Start::At(offset) => {
+        Mode::ResumeAt(offset) => {
             let looked = store.head_with_checksums(&upload.key);
-            let (head, content) = heeding(source, looked).await?;
+            let (head, content) = or_interrupted(source, looked).await?;
             if offset > head.size {
                 return Err(StoreError::BeyondEnd {
                     offset,
@@ -41,20 +41,22 @@ pub(super) async fn begin(
             }
             (head, content, offset)
         }
-        Start::End => match heeding(source, store.head_with_checksums(&upload.key)).await {
-            Ok((head, content)) => {
-                let size = head.size;
-                (head, content, size)
-            }
-            Err(StoreError::NotFound) => {
-                // what somebody stores meanwhile is not to be replaced by what was to continue it
-                if store.object_options().overwrite {
-                    upload.replaces = Replaces::Nothing;
+        Mode::Append => {
+            match or_interrupted(source, store.head_with_checksums(&upload.key)).await {
+                Ok((head, content)) => {
+                    let size = head.size;
+                    (head, content, size)
                 }
-                return Ok(());
+                Err(StoreError::NotFound) => {
+                    // what somebody stores meanwhile is not to be replaced by what was to continue it
+                    if store.object_options().overwrite {
+                        upload.replaces = Replaces::Nothing;
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
-        },
+        }
     };
     if !store.object_options().overwrite {
         return Err(StoreError::AlreadyExists);
@@ -65,7 +67,7 @@ pub(super) async fn begin(
         let kept = store.kept(&upload.key, head.clone(), &upload.provenance);
         Ok(Description::Of(Box::new(kept.await)))
     };
-    upload.description = heeding(source, described).await?;
+    upload.description = or_interrupted(source, described).await?;
     match keep(upload, (&head, &content), bytes, source).await {
         // gone or replaced since the look
         Err(StoreError::NotFound | StoreError::Changed { .. }) => Err(overtaken()),
@@ -93,7 +95,7 @@ async fn keep(
         digest = copy_parts(upload, head, (first, copied), source).await?;
     }
     if copied < bytes {
-        heeding(source, read(upload, head, copied..bytes)).await?;
+        or_interrupted(source, read(upload, head, copied..bytes)).await?;
         let method = upload.store.integrity().method();
         // an object of other writers may have no checksum but its ETag
         let is_comparable = method != Some(Method::Crc64Nvme) || content.crc64_nvme.is_some();
@@ -107,7 +109,7 @@ async fn keep(
     upload.size = bytes;
     let is_proved = bytes == head.size && prove_whole(upload, (head, content), &digest)?;
     if copied < bytes && !is_proved {
-        heeding(source, read_again(upload, head, copied..bytes)).await?;
+        or_interrupted(source, read_again(upload, head, copied..bytes)).await?;
     }
     Ok(())
 }
@@ -216,9 +218,9 @@ async fn copy_parts(
     let mut digest = Digest::empty();
     for range in std::iter::once(0..first).chain(behind) {
         let number = upload.next_number()?;
-        let multipart = heeding(source, upload.begin()).await?;
+        let multipart = or_interrupted(source, upload.begin()).await?;
         let copying = multipart.copy_part(&key, &head.etag, number, range);
-        let copied = heeding(source, copying).await?;
+        let copied = or_interrupted(source, copying).await?;
         digest = digest.followed_by(copied.digest(), upload.store.integrity().method());
         upload.note(copied);
         upload.has_copies = true;

@@ -8,7 +8,7 @@
 //! of all others away, and 50 sessions empty it within a second. Each store and tenant has a [`Quota`] of its own
 //! instead, large enough for every session to make all its attempts at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::http::HttpResponse;
@@ -27,6 +27,7 @@ use aws_smithy_runtime_api::client::retries::RequestAttempts;
 use aws_smithy_runtime_api::client::retries::classifiers::RetryClassifierPriority;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use aws_smithy_types::retry::ErrorKind;
+use parking_lot::Mutex;
 use tracing::debug;
 
 use crate::metrics::Requests;
@@ -78,7 +79,7 @@ pub(super) const DAMAGE_CODES: [&str; 3] = [
 const REFILL: Duration = Duration::from_secs(5);
 
 /// A code stands at the beginning of an error's body.
-const CODE_WITHIN: usize = 4096;
+const ERROR_HEAD_BYTES: usize = 4096;
 
 /// What a failed attempt means for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl Failure {
 /// The code of an S3 error.
 fn code(response: &HttpResponse) -> Option<&str> {
     let body = response.body().bytes()?;
-    let head = &body[..body.len().min(CODE_WITHIN)];
+    let head = &body[..body.len().min(ERROR_HEAD_BYTES)];
     let find = |text: &[u8], what: &[u8]| text.windows(what.len()).position(|at| at == what);
     find(head, b"<Error")?;
     let begin = find(head, b"<Code>")? + b"<Code>".len();
@@ -200,7 +201,7 @@ impl Quota {
     }
 
     fn take(&self, now: Instant) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let (tokens, at) = *state;
         let refilled = now.duration_since(at).as_secs_f64() / REFILL.as_secs_f64() * self.capacity;
         let tokens = (tokens + refilled).min(self.capacity);
@@ -255,7 +256,7 @@ impl Retries {
         let Some(Tried(done)) = config.load::<Tried>() else {
             return true;
         };
-        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = done.lock();
         match failure {
             Failure::Throttled | Failure::Transient => {
                 !config.load::<Progress>().is_some_and(Progress::is_over)
@@ -296,7 +297,7 @@ impl Intercept for Retries {
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
         if let (Some(Tried(done)), Some(_)) = (config.load::<Tried>(), &self.renewed) {
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut done = done.lock();
             done.access_key_id = request
                 .headers()
                 .get("authorization")

@@ -7,13 +7,14 @@
 //! ETag as it is.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::Object;
 use futures::stream::{self, TryStreamExt as _};
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::client::Store;
 use crate::store::error::StoreError;
@@ -57,8 +58,7 @@ impl Default for SetTimes {
 
 impl SetTimes {
     fn lock(&self) -> MutexGuard<'_, LruCache<u64, Remembered>> {
-        // values are replaced whole: a panic leaves nothing half-way
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock()
     }
 
     /// What is remembered of this version of a file.

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::Weak;
 
+use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 
 use crate::config::{Site, StaticCredentials};
@@ -50,7 +51,7 @@ impl Tenants {
             overwrite: tenant.overwrite,
         };
         // a client is built in microseconds, without a request: nobody waits long for the lock
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut built = self.built.lock();
         if let Some(store) = built.get(&key).and_then(Weak::upgrade) {
             return Store::from(store);
         }

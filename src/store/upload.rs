@@ -33,26 +33,26 @@ use crate::store::describe::Description;
 use crate::store::error::{Interruption, StoreError};
 use crate::store::key::ObjectKey;
 use crate::store::locks::NameGuard;
-use crate::store::multipart::{Acknowledged, Multipart};
+use crate::store::multipart::{Multipart, UploadedPart};
 use crate::store::provenance::StoredBy;
 use crate::store::{Source, resume};
 
 /// Where an upload begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum Mode {
     /// A new object, or all of an old one replaced.
     New,
     /// The first bytes of the object are kept, the rest is replaced (`REST` and `STOR`).
-    At(u64),
+    ResumeAt(u64),
     /// The whole object is kept and continued; a missing one is begun (`APPE`).
-    End,
+    Append,
 }
 
 /// What is known of an upload before its first byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
+pub struct UploadRequest {
     /// Where it begins.
-    pub start: Start,
+    pub mode: Mode,
     /// Bytes that the client says will come, if it says so. A larger first part spares a large file many small ones; a
     /// wrong figure does no harm.
     pub announced: Option<u64>,
@@ -77,14 +77,14 @@ pub struct Stored {
 pub(super) const FIRST_ROOM: u64 = 64 * 1024;
 
 /// How long a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
-const KEPT_WITHIN: Duration = Duration::from_secs(10);
+const KEEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that filled its last part within this time gets the memory of the whole next one at once, most likely a
 /// buffer whose pages are there already. A slower one would sit on memory that others could use.
-const SWIFT: Duration = Duration::from_secs(2);
+const FAST_FILL_TIME: Duration = Duration::from_secs(2);
 
 /// A part that could be sent early has this time to come to a size that needs no mark: a few KiB.
-const SETTLES: Duration = Duration::from_millis(250);
+const EVEN_SIZE_WAIT: Duration = Duration::from_millis(250);
 
 /// Room that a client keeps while others lack memory, whether it fills it or not.
 const SPARE: u64 = 64 * 1024;
@@ -97,16 +97,16 @@ impl Store {
     pub async fn upload<S: Source>(
         &self,
         key: &ObjectKey,
-        intent: Intent,
+        request: UploadRequest,
         source: &mut S,
     ) -> Result<Stored, StoreError> {
-        let limit = intent.max_bytes;
-        if intent.announced.is_some_and(|bytes| bytes > limit) {
+        let limit = request.max_bytes;
+        if request.announced.is_some_and(|bytes| bytes > limit) {
             return Err(StoreError::TooLarge { limit });
         }
-        let start = intent.start;
-        let mut upload = Upload::new(self.clone(), key.clone(), intent);
-        let mut outcome = resume::begin(&mut upload, start, source).await;
+        let mode = request.mode;
+        let mut upload = Upload::new(self.clone(), key.clone(), request);
+        let mut outcome = resume::begin(&mut upload, mode, source).await;
         if outcome.is_ok() {
             outcome = upload.receive(source).await;
         }
@@ -146,8 +146,8 @@ pub(super) struct Upload {
     pub(super) has_copies: bool,
     /// Parts begun so far, copied ones included: the number of the last one.
     pub(super) parts: u64,
-    pub(super) acknowledged: Vec<Acknowledged>,
-    pub(super) running: JoinSet<Result<Acknowledged, StoreError>>,
+    pub(super) acknowledged: Vec<UploadedPart>,
+    pub(super) running: JoinSet<Result<UploadedPart, StoreError>>,
     /// The part that is being filled.
     pub(super) filling: PartBuffer,
     /// How long this part has waited for its client; what counts is its pace, not the wait for memory.
@@ -168,10 +168,10 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    fn new(store: Store, key: ObjectKey, intent: Intent) -> Self {
-        let least_part = store.settings().plan.for_announced(intent.announced);
-        let filling = store.buffers().part(intent.holder);
-        let provenance = store.provenance(intent.stored_by.as_ref());
+    fn new(store: Store, key: ObjectKey, request: UploadRequest) -> Self {
+        let least_part = store.settings().plan.for_announced(request.announced);
+        let filling = store.buffers().part(request.holder);
+        let provenance = store.provenance(request.stored_by.as_ref());
         Upload {
             store,
             key,
@@ -189,11 +189,11 @@ impl Upload {
             enough_since: None,
             swift: false,
             is_marked: false,
-            holder: intent.holder,
+            holder: request.holder,
             received: 0,
             size: 0,
             least_part,
-            max_bytes: intent.max_bytes,
+            max_bytes: request.max_bytes,
         }
     }
 
@@ -204,23 +204,27 @@ impl Upload {
             let sent = self.size - self.filling.len();
             let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
-                self.swift = self.reading < SWIFT;
-                heeding(source, self.ship()).await?;
+                self.swift = self.reading < FAST_FILL_TIME;
+                or_interrupted(source, self.ship()).await?;
                 continue;
             }
             if self.filling.room().is_empty() && self.is_enough() {
                 let ask = self.ask(part_bytes);
                 if !self.filling.try_widen(ask, part_bytes)? {
-                    heeding(source, self.ship_early(part_bytes)).await?;
+                    or_interrupted(source, self.ship_early(part_bytes)).await?;
                     continue;
                 }
             }
-            heeding(source, self.make_room(part_bytes)).await?;
+            or_interrupted(source, self.make_room(part_bytes)).await?;
             let is_enough = self.is_enough();
             let can_relieve = is_enough || self.filling.surplus() > 2 * SPARE;
             let store = self.store.clone();
             let since = Instant::now();
-            let patience = if is_enough { SETTLES } else { Duration::ZERO };
+            let patience = if is_enough {
+                EVEN_SIZE_WAIT
+            } else {
+                Duration::ZERO
+            };
             let relief_from = *self.enough_since.get_or_insert(since) + patience;
             if !is_enough {
                 self.enough_since = None;
@@ -241,7 +245,7 @@ impl Upload {
                 () = relief, if can_relieve => {
                     self.reading += since.elapsed();
                     if is_enough {
-                        heeding(source, self.ship_early(part_bytes)).await?;
+                        or_interrupted(source, self.ship_early(part_bytes)).await?;
                     } else {
                         self.filling.shrink(SPARE)?;
                     }
@@ -368,13 +372,13 @@ impl Upload {
     }
 
     /// Notes a part that the store has, whoever sent it.
-    pub(super) fn note(&mut self, part: Acknowledged) {
+    pub(super) fn note(&mut self, part: UploadedPart) {
         self.acknowledged.push(part);
     }
 
     fn collect(
         &mut self,
-        done: Result<Result<Acknowledged, StoreError>, tokio::task::JoinError>,
+        done: Result<Result<UploadedPart, StoreError>, tokio::task::JoinError>,
     ) -> Result<(), StoreError> {
         self.note(done.map_err(failed_task)??);
         Ok(())
@@ -383,7 +387,7 @@ impl Upload {
     /// Makes the object visible. `source` decides the race with an abort.
     async fn finish(&mut self, source: &mut impl Source) -> Result<(), StoreError> {
         // until the store has answered, no other command of this process changes the name
-        let _name = match heeding(source, self.ready()).await {
+        let _name = match or_interrupted(source, self.ready()).await {
             Ok(name) => match source.commit().await {
                 Ok(()) => name,
                 Err(reason) => {
@@ -452,7 +456,7 @@ impl Upload {
         }
         let ready = self.ready();
         let _name = if reason == Interruption::Stopping {
-            let ready = tokio::time::timeout(KEPT_WITHIN, ready).await;
+            let ready = tokio::time::timeout(KEEP_TIMEOUT, ready).await;
             ready.map_err(|_| dropped)??
         } else {
             ready.await?
@@ -480,7 +484,7 @@ impl Upload {
 }
 
 /// Waits, unless the transfer is interrupted meanwhile. What is waited for must bear to be dropped.
-pub(super) async fn heeding<T>(
+pub(super) async fn or_interrupted<T>(
     source: &impl Source,
     wait: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {

@@ -18,7 +18,8 @@ use crc_fast::{CrcAlgorithm, Digest};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug};
 
-use crate::store::error::{Chain, StoreError};
+use crate::chain::Chain;
+use crate::store::error::StoreError;
 use crate::store::integrity::{CosChecksum, Method};
 use crate::store::range::Version;
 

@@ -2,20 +2,21 @@
 //! that would make it go away.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use crate::chain::Chain;
 use crate::config;
 use crate::reload::Watched;
-use crate::store::Chain;
 
 /// How often the file is looked at; a mounted ConfigMap takes a minute or two to change anyway.
-const EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 type Set = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
@@ -39,13 +40,13 @@ impl LevelSwitch {
 
     /// The level in force, as it was written.
     pub fn current(&self) -> String {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.lock();
         current.clone()
     }
 
     /// Puts another level in force, and says so.
     pub fn set(&self, level: &str) -> Result<(), String> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if *current == level {
             return Ok(());
         }
@@ -79,7 +80,7 @@ impl LevelSwitch {
     /// Looks at the configuration file now and then, until `stop`. Only `log.level` is taken from it; all else waits for
     /// a restart, and a file that isn't good changes nothing.
     pub async fn follow(self, file: PathBuf, stop: CancellationToken) {
-        let mut watched = Watched::new(vec![file.clone()], EVERY);
+        let mut watched = Watched::new(vec![file.clone()], POLL_INTERVAL);
         loop {
             let seen = tokio::select! {
                 seen = watched.changed() => seen,

@@ -1,7 +1,8 @@
 //! A limit on how often one kind of log line is written.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Passes one line per interval and counts the others, so that a flood of one fault is no flood of log lines.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl LineLimit {
 
     /// Whether the line is to be written now; if so, how many like it were left out since the last.
     pub fn pass(&self) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.last.is_some_and(|at| at.elapsed() < self.interval) {
             state.left_out += 1;
             return None;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cosgate::auth::User;
-use cosgate::auth::user::Ground;
+use cosgate::auth::user::HomeDefaults;
 use cosgate::charset::Charset;
 use cosgate::config::{Config, load_from};
 use cosgate::ftp::engine::backend::Backend;
@@ -25,7 +25,7 @@ async fn backend(config: &Config) -> Backend {
         &config.download,
         config.sessions.max,
     );
-    let ground = Ground {
+    let defaults = HomeDefaults {
         prefix: String::new(),
         max_key_bytes: 1024,
         takes_backslash: true,
@@ -36,7 +36,7 @@ async fn backend(config: &Config) -> Backend {
     };
     let nowhere = ([127, 0, 0, 1], 0).into();
     let session = Session::new(1, nowhere, nowhere, SecretString::from("unused"));
-    session.log_in(Arc::new(User::new(config.users[0].clone(), &ground)));
+    session.log_in(Arc::new(User::new(config.users[0].clone(), &defaults)));
     let store = store.await.expect("a store");
     Backend::new(Arc::new(session), store, config.upload.max_file_size)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::proxy::Proxy;
 use crate::support::{Ftp, TestGateway};
 
-const SWIFT: &str = "STORAGE__RETRY__MAX_BACKOFF=5ms";
+const SHORT_BACKOFF: &str = "STORAGE__RETRY__MAX_BACKOFF=5ms";
 
 /// Answers the first `times` listings with `xml`, where `#` is what the request asks to go on from.
 fn list_as(proxy: &Proxy, times: usize, xml: &str) {
@@ -29,7 +29,7 @@ const OBJECT: &str = "<Contents><Key>a</Key><Size>1</Size></Contents>";
 async fn a_page_that_was_cut_is_asked_for_again_and_never_shown() {
     for version in ["v1", "v2"] {
         let version = format!("STORAGE__LIST_VERSION={version}");
-        let (gateway, proxy) = TestGateway::behind_proxy(&[SWIFT, &version]).await;
+        let (gateway, proxy) = TestGateway::behind_proxy(&[SHORT_BACKOFF, &version]).await;
         for name in ["a", "b", "c"] {
             gateway.put_object(name, b"x".to_vec()).await;
         }
@@ -49,7 +49,7 @@ async fn a_page_that_was_cut_is_asked_for_again_and_never_shown() {
 
 #[tokio::test]
 async fn a_page_with_fewer_names_than_it_says_is_no_226() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&[SWIFT]).await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&[SHORT_BACKOFF]).await;
     let mut ftp = gateway.login().await;
     let page = |count: usize| {
         format!(
@@ -68,7 +68,8 @@ async fn a_page_with_fewer_names_than_it_says_is_no_226() {
 
 #[tokio::test]
 async fn an_empty_page_that_names_a_next_one_is_not_the_end() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&[SWIFT, "STORAGE__LIST_VERSION=v1"]).await;
+    let (gateway, proxy) =
+        TestGateway::behind_proxy(&[SHORT_BACKOFF, "STORAGE__LIST_VERSION=v1"]).await;
     for name in ["d/a", "d/b", "e/c"] {
         gateway.put_object(name, b"x".to_vec()).await;
     }

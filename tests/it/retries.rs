@@ -15,7 +15,7 @@ const MIB: usize = 1024 * 1024;
 const LONG_AGO: &str = "Tue, 15 Nov 1994 08:12:31 GMT";
 
 /// Pauses of no length, so that a scenario takes none.
-const SWIFT: &str = "STORAGE__RETRY__MAX_BACKOFF=5ms";
+const SHORT_BACKOFF: &str = "STORAGE__RETRY__MAX_BACKOFF=5ms";
 
 /// Refuses the first `times` requests that `matches` names.
 fn refuse_first(
@@ -46,7 +46,8 @@ fn httpdate() -> String {
 async fn each_upload_gets_all_its_attempts_however_many_fail_at_once() {
     const SESSIONS: usize = 30;
     const UPLOADS: usize = 3;
-    let (gateway, proxy) = TestGateway::behind_proxy(&[SWIFT, "PASSIVE__PORTS=24000-24031"]).await;
+    let (gateway, proxy) =
+        TestGateway::behind_proxy(&[SHORT_BACKOFF, "PASSIVE__PORTS=24000-24031"]).await;
     proxy.refuse_if((503, "SlowDown", LONG_AGO), |head| head.starts_with("PUT"));
     let sessions = (0..SESSIONS).map(|number| {
         let gateway = &gateway;
@@ -73,7 +74,8 @@ async fn each_upload_gets_all_its_attempts_however_many_fail_at_once() {
 
 #[tokio::test]
 async fn what_passes_with_time_is_sent_again_whatever_its_status_is() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&[SWIFT, "UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let (gateway, proxy) =
+        TestGateway::behind_proxy(&[SHORT_BACKOFF, "UPLOAD__MIN_PART_SIZE=5MiB"]).await;
     let mut ftp = gateway.login().await;
     for answer in [
         (429, "TooManyRequests"),
@@ -107,7 +109,7 @@ async fn what_passes_with_time_is_sent_again_whatever_its_status_is() {
 
 #[tokio::test]
 async fn a_body_that_arrived_damaged_is_sent_once_more_and_not_for_ever() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&[SWIFT]).await;
+    let (gateway, proxy) = TestGateway::behind_proxy(&[SHORT_BACKOFF]).await;
     let mut ftp = gateway.login().await;
     let seen = refuse_first(&proxy, 1, (400, "BadDigest"), &["PUT"]);
     assert_eq!(ftp.store("STOR f", b"bytes").await.code, 226);
@@ -120,7 +122,8 @@ async fn a_body_that_arrived_damaged_is_sent_once_more_and_not_for_ever() {
 
 #[tokio::test]
 async fn a_wrong_clock_is_named() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&[SWIFT, "ADMIN__LISTEN=127.0.0.1:0"]).await;
+    let (gateway, proxy) =
+        TestGateway::behind_proxy(&[SHORT_BACKOFF, "ADMIN__LISTEN=127.0.0.1:0"]).await;
     let admin = gateway.gateway.admin_address().expect("it is on");
     let mut ftp = gateway.login().await;
     proxy.refuse_if((403, "RequestTimeTooSkewed", LONG_AGO), |head| {
@@ -143,7 +146,7 @@ async fn timed(work: impl Future<Output = u16>) -> (u16, Duration) {
 const SOON: Duration = Duration::from_secs(8);
 
 const IMPATIENT: [&str; 4] = [
-    SWIFT,
+    SHORT_BACKOFF,
     "STORAGE__REQUEST_TIMEOUT=400ms",
     "STORAGE__RETRY__TIME_LIMIT=1s",
     "UPLOAD__MIN_PART_SIZE=5MiB",

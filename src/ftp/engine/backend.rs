@@ -25,7 +25,7 @@ use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::reply;
 use crate::ftp::session::state::Session;
 use crate::store::{
-    Entry, EntryKind, Holder, Home, Intent, Start, Store, StoreError, StoredBy, VirtualPath,
+    Entry, EntryKind, Holder, Home, Mode, Store, StoreError, StoredBy, UploadRequest, VirtualPath,
 };
 
 /// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.
@@ -292,10 +292,10 @@ impl StorageBackend<DefaultUser> for Backend {
         let call = async {
             let (home, path) = (self.home(Right::Write)?, resolve(&path)?);
             home.check_new(&path)?;
-            let intent = Intent {
-                start: match start_pos {
-                    0 => Start::New,
-                    offset => Start::At(offset),
+            let upload = UploadRequest {
+                mode: match start_pos {
+                    0 => Mode::New,
+                    offset => Mode::ResumeAt(offset),
                 },
                 announced: None,
                 max_bytes: self.max_file_size,
@@ -306,7 +306,7 @@ impl StorageBackend<DefaultUser> for Backend {
             let key = home.key(&path)?;
             let stored = self
                 .store
-                .upload(&key, intent, &mut ReaderSource(input))
+                .upload(&key, upload, &mut ReaderSource(input))
                 .await?;
             self.store.saw_stored(&key);
             received = stored.received;

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::charset::Charset;
 use crate::ftp::listformat::Format;
 use crate::ftp::transfer::DataConnection;
-use crate::store::{Entry, Hashes, Renamed, Start, Stored, VirtualPath};
+use crate::store::{Entry, Hashes, Mode, Renamed, Stored, VirtualPath};
 
 /// One request of the edge.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct StoreRequest {
     /// The file.
     pub path: VirtualPath,
     /// What is kept of the object that is there.
-    pub start: Start,
+    pub mode: Mode,
     /// Bytes that the client announced with ALLO.
     pub announced: Option<u64>,
     /// Line ends are converted.

@@ -14,7 +14,7 @@ use crate::ftp::engine::request::{
 };
 use crate::ftp::session::state::Session;
 use crate::ftp::transfer::DataConnection;
-use crate::store::{Holder, Intent, Interruption, Source, StoreError};
+use crate::store::{Holder, Interruption, Source, StoreError, UploadRequest};
 
 /// Takes [`StorageRequest::Store`].
 #[derive(Debug)]
@@ -40,8 +40,8 @@ impl Backend {
         let key = home.key(&request.path)?;
         self.or_interrupted(self.store.check_collision(home, &request.path))
             .await?;
-        let intent = Intent {
-            start: request.start,
+        let upload = UploadRequest {
+            mode: request.mode,
             announced: request.announced,
             max_bytes: self.max_file_size,
             holder: Holder::of(&self.user()?.name),
@@ -54,9 +54,9 @@ impl Backend {
         };
         let stored = if request.ascii {
             let mut source = AsciiSource::new(source);
-            self.store.upload(&key, intent, &mut source).await
+            self.store.upload(&key, upload, &mut source).await
         } else {
-            self.store.upload(&key, intent, &mut source).await
+            self.store.upload(&key, upload, &mut source).await
         };
         let stored = stored?;
         self.store.saw_stored(&key);

@@ -151,7 +151,7 @@ impl Edge {
             began,
         } = *missed;
         if reserved.is_some() {
-            self.frontend.metrics.missed();
+            self.frontend.metrics.passive_timeout();
         }
         let outcome = "no_data_connection";
         self.frontend.metrics.transfer(exchange.verb, outcome, None);
@@ -162,7 +162,7 @@ impl Edge {
             Some(_) if stray.is_some_and(|from| from != peer.ip().to_canonical()) => {
                 other_address(port, stray, peer.ip())
             }
-            Some(_) => nobody_connected(port, within, &self.told_address()),
+            Some(_) => nobody_connected(port, within, &self.advertised_address()),
             None => unreachable(port, began.elapsed()),
         };
         warn!(session = self.session.id, client = %peer, port, why, "no data connection came about");

@@ -5,13 +5,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::store::{Chain, Interruption, StoreError};
+use crate::chain::Chain;
+use crate::store::{Interruption, StoreError};
 
 /// Nobody came to a passive port.
-pub(super) fn nobody_connected(port: u16, waited: Duration, told: &str) -> String {
+pub(super) fn nobody_connected(port: u16, waited: Duration, advertised: &str) -> String {
     format!(
         "nobody connected to the passive port {port} within {}: a firewall or load balancer that doesn't pass \
-         passive.ports, or a wrong masquerade address (this client is told: {told})",
+         passive.ports, or a wrong masquerade address (this client is told: {advertised})",
         humantime::format_duration(waited)
     )
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tracing::{debug, error, warn};
 
+use crate::chain::Chain;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::failures::Failure;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::diagnosis::{cause, ending};
 use crate::ftp::session::trace::Trace;
 use crate::ftp::session::{Close, Edge, Step};
-use crate::store::{Chain, StoreError, VirtualPath};
+use crate::store::{StoreError, VirtualPath};
 
 impl Edge {
     /// Brings a request to the storage, and what came of it back.
@@ -35,7 +36,7 @@ impl Edge {
         code: u16,
         cause: String,
     ) {
-        self.frontend.roster.failures.note(Failure::new(
+        self.frontend.registry.failures.note(Failure::new(
             self.user_name(),
             self.session.peer.ip(),
             (verb, path.as_str()),
@@ -104,7 +105,7 @@ impl Edge {
             }
         };
         if error.is_of_integrity() {
-            self.frontend.metrics.differing();
+            self.frontend.metrics.integrity_failure();
         }
         if is_noted {
             self.note_failure(verb, path, reply.code, cause(error));

@@ -8,10 +8,10 @@ use crate::ftp::command::Epsv;
 use crate::ftp::passive::NoPort;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{DataChannel, Edge, Step};
-use crate::masquerade::{Ports, Told};
+use crate::masquerade::{Advertised, Ports};
 
 /// How long PASV waits for a port that is free for this client.
-const PORT_WITHIN: Duration = Duration::from_secs(5);
+const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Edge {
     pub(super) async fn pasv(&mut self) -> Step {
@@ -21,17 +21,17 @@ impl Edge {
         if let Some(refusal) = self.unprotected_data() {
             return self.send(refusal).await;
         }
-        let told = self.told();
-        let address = match &told.address {
+        let advertised = self.advertised();
+        let address = match &advertised.address {
             Ok(address) => *address,
             Err(reason) => {
                 let text = format!("Can't open a data connection: {reason}");
                 return self.send(Reply::new(425, text)).await;
             }
         };
-        let port = match self.reserve_port(&told).await {
+        let port = match self.reserve_port(&advertised).await {
             Ok(port) => port,
-            Err(none) => return self.no_port(&told, none).await,
+            Err(none) => return self.no_port(&advertised, none).await,
         };
         let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
         self.send(Reply::new(
@@ -63,10 +63,10 @@ impl Edge {
         if let Some(refusal) = self.unprotected_data() {
             return self.send(refusal).await;
         }
-        let told = self.told();
-        let port = match self.reserve_port(&told).await {
+        let advertised = self.advertised();
+        let port = match self.reserve_port(&advertised).await {
             Ok(port) => port,
-            Err(none) => return self.no_port(&told, none).await,
+            Err(none) => return self.no_port(&advertised, none).await,
         };
         self.send(Reply::new(
             229,
@@ -76,33 +76,38 @@ impl Edge {
     }
 
     /// The address and ports that this client is told at this moment.
-    fn told(&self) -> Told {
+    fn advertised(&self) -> Advertised {
         let (local, peer) = (self.session.local.ip(), self.session.peer.ip());
-        self.frontend.masquerade.told(local, peer)
+        self.frontend.masquerade.advertised_to(local, peer)
     }
 
     /// The address for PASV in words.
-    pub(super) fn told_address(&self) -> String {
-        let told = self.told().address;
-        told.map_or_else(|none| none.to_string(), |address| address.to_string())
+    pub(super) fn advertised_address(&self) -> String {
+        let advertised = self.advertised().address;
+        advertised.map_or_else(|none| none.to_string(), |address| address.to_string())
     }
 
     /// Reserves a passive port and gives the public port that leads to it.
-    async fn reserve_port(&mut self, told: &Told) -> Result<u16, NoPort> {
+    async fn reserve_port(&mut self, advertised: &Advertised) -> Result<u16, NoPort> {
         // a new PASV takes the place of the old one
         self.data = None;
-        let usable = |port| told.port(port).is_some();
+        let usable = |port| advertised.port(port).is_some();
         let reserved = self
             .pool
-            .reserve(self.session.peer.ip(), self.session.id, PORT_WITHIN, usable)
+            .reserve(
+                self.session.peer.ip(),
+                self.session.id,
+                PORT_TIMEOUT,
+                usable,
+            )
             .await?;
-        let public = told.port(reserved.port()).ok_or(NoPort::Unusable)?;
+        let public = advertised.port(reserved.port()).ok_or(NoPort::Unusable)?;
         self.data = Some(DataChannel::Passive(reserved));
         Ok(public)
     }
 
-    async fn no_port(&mut self, told: &Told, none: NoPort) -> Step {
-        if let Ports::Unknown(_) = told.ports {
+    async fn no_port(&mut self, advertised: &Advertised, none: NoPort) -> Step {
+        if let Ports::Unknown(_) = advertised.ports {
             return self
                 .say(
                     425,

@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
+use crate::chain::Chain;
 use crate::config::TlsRequired;
 use crate::ftp::frontend::Frontend;
 use crate::ftp::net::Stream;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Close, DataChannel, Edge, Step};
 use crate::ftp::tls::{DataRefused, Secured};
-use crate::store::{Chain, Interruption};
+use crate::store::Interruption;
 
 /// The TLS handshake on a control connection. `None`: it failed, and there is nobody to tell.
 pub(super) async fn handshake(

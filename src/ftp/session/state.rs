@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use secrecy::SecretString;
 use tracing::Span;
 
@@ -82,7 +83,7 @@ impl Session {
 
     /// The names that the client has been shown in a charset, of those that could be UTF-8 as well.
     pub fn shown(&self) -> MutexGuard<'_, Shown> {
-        lock(&self.shown)
+        self.shown.lock()
     }
 
     /// Notes that the control connection is protected.
@@ -97,7 +98,7 @@ impl Session {
 
     /// Notes a command that begins.
     pub fn begin(&self, verb: &'static str) {
-        *lock(&self.doing) = Doing {
+        *self.doing.lock() = Doing {
             verb,
             is_running: true,
             since: Instant::now(),
@@ -106,14 +107,14 @@ impl Session {
 
     /// Notes that the last command has been answered.
     pub fn rest(&self) {
-        let mut doing = lock(&self.doing);
+        let mut doing = self.doing.lock();
         doing.is_running = false;
         doing.since = Instant::now();
     }
 
     /// What the client does.
     pub fn doing(&self) -> Doing {
-        *lock(&self.doing)
+        *self.doing.lock()
     }
 
     /// The user, once logged in.
@@ -128,38 +129,38 @@ impl Session {
 
     /// Leaves a request for the engine's handler. One that nobody took is dropped.
     pub fn submit(&self, request: StorageRequest) {
-        *lock(&self.request) = Some(request);
-        lock(&self.outcome).take();
+        *self.request.lock() = Some(request);
+        self.outcome.lock().take();
     }
 
     /// The request, for the handler; or back again, for the edge, if none took it.
     pub fn take_request(&self) -> Option<StorageRequest> {
-        lock(&self.request).take()
+        self.request.lock().take()
     }
 
     /// Notes the transfer that the next request belongs to, or that there is none.
     pub fn set_transfer(&self, transfer: Option<Arc<Transfer>>) {
-        *lock(&self.transfer) = transfer;
+        *self.transfer.lock() = transfer;
     }
 
     /// The transfer in hand.
     pub fn transfer(&self) -> Option<Arc<Transfer>> {
-        lock(&self.transfer).clone()
+        self.transfer.lock().clone()
     }
 
     /// Notes the span of the command in hand, or [`Span::none`] after it.
     pub fn set_span(&self, span: Span) {
-        *lock(&self.span) = span;
+        *self.span.lock() = span;
     }
 
     /// The span of the command in hand: the storage works in a task of the engine's, which knows nothing of it.
     pub fn span(&self) -> Span {
-        lock(&self.span).clone()
+        self.span.lock().clone()
     }
 
     /// Resolves when the transfer in hand is interrupted; never without one.
     pub async fn interrupted(&self) -> Interruption {
-        let transfer = lock(&self.transfer).clone();
+        let transfer = self.transfer.lock().clone();
         match transfer {
             Some(transfer) => {
                 transfer.interrupted().await;
@@ -171,7 +172,7 @@ impl Session {
 
     /// Why the transfer in hand was interrupted. Without a transfer, or an interruption, it is the edge that has gone.
     pub fn interruption(&self) -> Interruption {
-        let transfer = lock(&self.transfer);
+        let transfer = self.transfer.lock();
         transfer
             .as_ref()
             .and_then(|transfer| transfer.interruption())
@@ -180,12 +181,12 @@ impl Session {
 
     /// Leaves what came of a storage call.
     pub fn report(&self, outcome: Result<StorageOutcome, StoreError>) {
-        *lock(&self.outcome) = Some(outcome);
+        *self.outcome.lock() = Some(outcome);
     }
 
     /// What the last storage call came to; `None` if there was none.
     pub fn take_outcome(&self) -> Option<Result<StorageOutcome, StoreError>> {
-        lock(&self.outcome).take()
+        self.outcome.lock().take()
     }
 
     /// Marks the storage as at work until the guard is dropped.
@@ -208,9 +209,4 @@ impl Drop for AtWork {
     fn drop(&mut self) {
         self.0.at_work.store(false, Ordering::SeqCst);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // the values are replaced whole, so a panic can't leave half of one
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,9 +8,10 @@ use std::time::Instant;
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
+use crate::chain::Chain;
 use crate::ftp::session::state::Session;
 use crate::ftp::session::{DataChannel, Edge};
-use crate::store::{Chain, StoreError, VirtualPath};
+use crate::store::{StoreError, VirtualPath};
 use crate::telemetry::{TRACE, trace_id};
 
 /// A command's span, from the command to its last reply.
@@ -51,8 +52,12 @@ impl Trace {
         if !span.is_disabled() {
             // what PASV tells, which is the address that a wrong configuration shows in
             let peer = edge.session.peer.ip();
-            let told = edge.frontend.masquerade.told(local.ip(), peer).address;
-            let address = told.map_or_else(|_| local.ip().to_string(), |told| told.to_string());
+            let advertised = edge
+                .frontend
+                .masquerade
+                .advertised_to(local.ip(), peer)
+                .address;
+            let address = advertised.map_or_else(|_| local.ip().to_string(), |ip| ip.to_string());
             span.record("server.address", address);
         }
         session.set_span(span.clone());

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::chain::Chain;
 use crate::ftp::engine::EngineError;
 use crate::ftp::engine::request::{
     DataConnectionOffer, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest, StoreRequest,
@@ -29,7 +30,7 @@ use crate::ftp::session::trace::Trace;
 use crate::ftp::session::{Close, Edge, Step};
 use crate::ftp::transfer::{DataConnection, Subject, TlsEnd, Transfer};
 use crate::metrics::Direction;
-use crate::store::{Chain, Interruption, Start, StoreError, VirtualPath};
+use crate::store::{Interruption, Mode, StoreError, VirtualPath};
 
 /// What one transfer needs to know besides the session.
 pub(super) struct Exchange {
@@ -99,13 +100,13 @@ impl Edge {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
         };
-        let start = match (verb, offset) {
-            ("APPE", _) => Start::End,
-            (_, 0) => Start::New,
-            (_, offset) => Start::At(offset),
+        let mode = match (verb, offset) {
+            ("APPE", _) => Mode::Append,
+            (_, 0) => Mode::New,
+            (_, offset) => Mode::ResumeAt(offset),
         };
         let opening = format!("Ready for {path}");
-        self.store(path, verb, start, announced, opening).await
+        self.store(path, verb, mode, announced, opening).await
     }
 
     /// `STOU`: a name that nobody else gets, told in the 150 (RFC 1123, section 4.1.2.9).
@@ -121,7 +122,7 @@ impl Edge {
         };
         let announced = self.announced.take();
         let opening = format!("FILE: {name}");
-        self.store(path, "STOU", Start::New, announced, opening)
+        self.store(path, "STOU", Mode::New, announced, opening)
             .await
     }
 
@@ -129,7 +130,7 @@ impl Edge {
         &mut self,
         path: VirtualPath,
         verb: &'static str,
-        start: Start,
+        mode: Mode,
         announced: Option<u64>,
         opening: String,
     ) -> Step {
@@ -144,7 +145,7 @@ impl Edge {
             },
             StorageRequest::Store(StoreRequest {
                 path,
-                start,
+                mode,
                 // of text that is what crosses the wire, and more than what is stored
                 announced: announced.filter(|_| !self.converts()),
                 ascii: self.converts(),

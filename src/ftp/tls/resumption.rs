@@ -16,9 +16,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use lru::LruCache;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
@@ -90,12 +91,8 @@ impl ProducesTickets for OwnTickets {
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
         let marked = self.inner.decrypt(cipher)?;
         let (mark, plain) = marked.split_first_chunk()?;
-        lock(&self.takes).contains(mark).then(|| plain.to_vec())
+        self.takes.lock().contains(mark).then(|| plain.to_vec())
     }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn random_mark() -> io::Result<Mark> {
@@ -111,7 +108,7 @@ impl Own {
     /// The configuration for the handshake of the control connection that this belongs to.
     pub(super) fn control(&self, config: &ServerConfig) -> io::Result<Arc<ServerConfig>> {
         let (config, mark) = self.configured(config, true)?;
-        lock(&self.marks).push_back(mark);
+        self.marks.lock().push_back(mark);
         Ok(config)
     }
 
@@ -122,7 +119,7 @@ impl Own {
 
     /// The tickets of a data connection that has resumed are good for the next ones.
     pub(super) fn remember(&self, mark: Mark) {
-        let mut marks = lock(&self.marks);
+        let mut marks = self.marks.lock();
         if marks.len() == MAX_MARKS {
             marks.remove(1);
         }
@@ -197,7 +194,7 @@ impl Lineage {
     /// Notes who has logged in. The first login counts: a session that logs in anew as somebody else is the same client.
     pub(super) fn log_in(&self, user: &str) {
         let user = self.user.get_or_init(|| Arc::from(user));
-        lock(&self.users.0).put(self.mark, Arc::clone(user));
+        self.users.0.lock().put(self.mark, Arc::clone(user));
     }
 
     /// Whether a data connection that resumed the session marked `shown` is another user's.
@@ -205,7 +202,7 @@ impl Lineage {
         if shown == self.mark || Some(shown) == self.resumed {
             return false;
         }
-        let users = lock(&self.users.0);
+        let users = self.users.0.lock();
         match (users.peek(&shown), self.user.get()) {
             (Some(theirs), Some(own)) => theirs != own,
             // not logged in, or long ago
@@ -253,7 +250,7 @@ impl Marked {
 
     /// The mark of the last ticket or session that the client has shown: the resumed one, if the handshake resumed any.
     pub(super) fn shown(&self) -> Option<Mark> {
-        *lock(&self.shown)
+        *self.shown.lock()
     }
 
     fn mark(&self, plain: &[u8]) -> Vec<u8> {
@@ -263,7 +260,7 @@ impl Marked {
 
     fn unmark(&self, marked: &[u8]) -> Option<Vec<u8>> {
         let (mark, plain) = marked.split_first_chunk()?;
-        *lock(&self.shown) = Some(*mark);
+        *self.shown.lock() = Some(*mark);
         Some(plain.to_vec())
     }
 }

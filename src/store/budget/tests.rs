@@ -20,7 +20,7 @@ fn swift(bytes: u64) -> Ask {
 }
 
 fn slow(bytes: u64) -> Ask {
-    ask(bytes, SWIFT * 2)
+    ask(bytes, SLOW_AFTER * 2)
 }
 
 fn user(number: usize) -> Holder {
@@ -179,7 +179,7 @@ fn what_is_not_filled_can_be_given_back_but_for_a_place() {
 
 #[test]
 fn a_lowered_budget_takes_nothing_that_is_held_and_grants_no_more_until_it_is_back() {
-    let budget = Budget::new(64 * MIB, PART, SWIFT);
+    let budget = Budget::new(64 * MIB, PART, SLOW_AFTER);
     let held: Vec<Grant> = (0..6)
         .map(|number| filled(&budget, user(number), PART, swift))
         .collect();

@@ -8,7 +8,7 @@ use aws_smithy_http_client::{Connector, tls};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
 use tokio::time::{sleep, timeout};
 
-use crate::store::Chain;
+use crate::chain::Chain;
 
 /// Asks services of the cloud; never through a proxy, which would see what they answer.
 #[derive(Debug)]

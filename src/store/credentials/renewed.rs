@@ -5,7 +5,7 @@
 //! fails.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -13,10 +13,11 @@ use aws_credential_types::provider::future;
 use aws_sdk_s3::config::{Credentials, ProvideCredentials};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::store::Chain;
+use crate::chain::Chain;
 
 /// A source of credentials, and what it handed out last. Clones share both.
 #[derive(Clone)]
@@ -75,7 +76,7 @@ impl Renewed {
     ///
     /// False if there is no use in that: the source was asked for the same reason just before.
     pub fn reject(&self, access_key_id: &str) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let State { kept, rejected, .. } = &mut *state;
         let Some(kept) = kept else {
             return true;
@@ -101,7 +102,7 @@ impl Renewed {
 
     async fn provide(&self) -> Result<Credentials, CredentialsError> {
         let (valid, is_rejected, fetching) = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             let now = SystemTime::now();
             let valid = state.kept.as_ref().filter(|kept| kept.is_valid(now));
             let is_fresh = valid.is_some_and(|kept| kept.is_fresh(now));
@@ -142,7 +143,7 @@ impl Renewed {
                 words: words.into(),
             });
             if let Some(state) = own.upgrade() {
-                lock(&state).take(name, &fetched);
+                state.lock().take(name, &fetched);
             }
             fetched
         });
@@ -226,11 +227,6 @@ impl Kept {
     fn pause(&self) -> Duration {
         self.margin / 10
     }
-}
-
-/// Nothing panics while it holds the lock.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Renewed {

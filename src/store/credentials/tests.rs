@@ -13,8 +13,8 @@ use axum::http::{StatusCode, Uri};
 
 use super::renewed::Renewed;
 use super::{cvm, tke};
+use crate::chain::Chain;
 use crate::config::{CvmRole, TkeIdentity};
-use crate::store::Chain;
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJlLW9mLXRoZS1wb2Q";
 

@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::warn;
 
 use super::fault::Fault;
@@ -167,9 +168,7 @@ impl Blobs {
 
     fn pins(&self) -> MutexGuard<'_, Pins> {
         // The sets stay consistent whatever panics, so a poisoned lock is as good as any.
-        self.pins
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.pins.lock()
     }
 }
 

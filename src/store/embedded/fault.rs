@@ -7,6 +7,8 @@ use hyper::StatusCode;
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use tracing::error;
 
+use crate::chain::Chain;
+
 /// A failed operation. Everything but [`Fault::Refused`] is the store's own trouble.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
@@ -123,20 +125,5 @@ impl From<Fault> for S3Error {
             InternalError,
             "We encountered an internal error. Please try again."
         )
-    }
-}
-
-/// Prints an error with its causes: `cannot sync an object body: Input/output error`.
-struct Chain<'e>(&'e dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

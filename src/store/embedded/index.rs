@@ -8,8 +8,9 @@
 //! by the next request, whichever it is, so an index that found no space works again when there is.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use redb::{Database, ReadableDatabase as _};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -181,29 +182,23 @@ impl IndexFile {
     }
 
     fn database(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, Fault> {
-        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.database.read();
         if guard.is_some() {
             return Ok(guard);
         }
         drop(guard);
-        let mut place = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.database.write();
         if place.is_none() {
             *place = Some(open(&self.path)?);
             info!("index of the embedded store is opened again");
         }
         drop(place);
-        Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
+        Ok(self.database.read())
     }
 
     /// Readers that are in the middle of it fail, and are asked again by their clients.
     fn close(&self, error: &redb::Error) {
-        let mut place = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.database.write();
         if place.take().is_some() {
             warn!(%error, "index of the embedded store is closed, to be opened again by the next request");
         }

@@ -4,14 +4,16 @@
 //! transfer, let alone by its bytes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::ftp::failures::Failures;
 use crate::ftp::session::state::Session;
 
 /// The sessions that are open, and what failed lately.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub struct SessionRegistry {
     sessions: Arc<Sessions>,
     /// Transfers and other commands that failed.
     pub failures: Failures,
@@ -22,17 +24,17 @@ type Sessions = Mutex<BTreeMap<u64, Arc<Session>>>;
 
 /// A session's entry, taken out on drop.
 #[derive(Debug)]
-pub struct Present {
+pub struct Registration {
     sessions: Arc<Sessions>,
     id: u64,
 }
 
-impl Roster {
+impl SessionRegistry {
     /// Enters a session, until what is returned is dropped.
-    pub fn enter(&self, session: &Arc<Session>) -> Present {
-        let mut sessions = lock(&self.sessions);
+    pub fn enter(&self, session: &Arc<Session>) -> Registration {
+        let mut sessions = self.sessions.lock();
         sessions.insert(session.id, Arc::clone(session));
-        Present {
+        Registration {
             sessions: Arc::clone(&self.sessions),
             id: session.id,
         }
@@ -40,7 +42,7 @@ impl Roster {
 
     /// The first `most` sessions, all that have a transfer in hand, and how many there are.
     pub fn look(&self, most: usize) -> (Vec<Arc<Session>>, Vec<Arc<Session>>, usize) {
-        let sessions = lock(&self.sessions);
+        let sessions = self.sessions.lock();
         let transferring = sessions.values().filter(|one| one.transfer().is_some());
         (
             sessions.values().take(most).cloned().collect(),
@@ -50,13 +52,8 @@ impl Roster {
     }
 }
 
-impl Drop for Present {
+impl Drop for Registration {
     fn drop(&mut self) {
-        lock(&self.sessions).remove(&self.id);
+        self.sessions.lock().remove(&self.id);
     }
-}
-
-fn lock(sessions: &Sessions) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Session>>> {
-    // entries come and go whole
-    sessions.lock().unwrap_or_else(PoisonError::into_inner)
 }
