@@ -8,6 +8,7 @@ pub mod access;
 pub mod page;
 pub mod probe;
 pub mod readiness;
+pub mod readings;
 mod server;
 pub mod snapshot;
 

@@ -26,7 +26,7 @@ use crate::ftp::registry::SessionRegistry;
 use crate::ftp::tls::{Tls, TlsError};
 use crate::kubernetes::ClientError;
 use crate::masquerade::Masquerade;
-use crate::metrics::{Exposition, FtpMetrics, readings::readings};
+use crate::metrics::{Exposition, FtpMetrics};
 use crate::password::PasswordHash;
 use crate::reload::{Reload, Watched};
 use crate::store::Store;
@@ -254,7 +254,7 @@ impl Gateway {
             let asked = Arc::clone(&store);
             let metrics =
                 Exposition::new(&frontend.metrics, frontend.store.requests(), move || {
-                    readings(&read, asked.is_answering())
+                    admin::readings::readings(&read, asked.is_answering())
                 });
             if let Some(events) = pod_events {
                 let (read, probe) = (Arc::clone(&frontend), Arc::clone(&store));

@@ -10,18 +10,18 @@
 //! Whatever is wrong, a stranger gets the same: 530, after the same pause and the same work: a login that fails computes a
 //! hash of each cost that users have. Only the log says why. So nobody learns which names exist, whether a password was right, or that an address is not allowed.
 
+mod directory;
 pub mod guard;
 pub mod http;
 pub mod pool;
 pub mod user;
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,6 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{self, Config};
 use crate::ftp::failures::{Failure, Failures};
-use crate::password::PasswordHash;
 pub use crate::password::{HashError, hash_password, random_password};
 use crate::permits::{Permit, Permits};
 use crate::reload::{Reload, Watched};
@@ -37,6 +36,7 @@ use crate::store::Store;
 use crate::store::client::Tenant;
 use crate::store::tenants::Tenants;
 use crate::telemetry::LineLimit;
+use directory::Directory;
 use guard::{Guard, Rejected, Scope};
 use http::{Denied, Endpoint, EndpointError};
 use pool::{Hashes, Pool};
@@ -61,15 +61,6 @@ pub struct Users {
     failures: Failures,
     /// Of lines about logins that the endpoint doesn't decide.
     unavailable: LineLimit,
-}
-
-/// The users in force.
-#[derive(Debug)]
-struct Directory {
-    by_name: HashMap<String, Arc<User>>,
-    /// One hash of each cost that users have: a login that fails takes the work of all of them, whether or not there is
-    /// such a user, and whatever the user's own hash costs.
-    decoys: Vec<PasswordHash>,
 }
 
 /// Somebody has logged in.
@@ -484,54 +475,6 @@ enum Refusal {
     Busy,
     Unavailable(String),
 }
-
-impl Directory {
-    fn new<'a>(
-        users: impl Iterator<Item = &'a config::User>,
-        defaults: &HomeDefaults,
-    ) -> Result<Self, HashError> {
-        let by_name: HashMap<String, Arc<User>> = users
-            .map(|user| {
-                (
-                    user.name.clone(),
-                    Arc::new(User::new(user.clone(), defaults)),
-                )
-            })
-            .collect();
-        let hashes = by_name
-            .values()
-            .filter_map(|user| user.password_hash.as_ref());
-        let mut decoys = one_of_each_cost(hashes);
-        if decoys.is_empty() {
-            let hash = hash_password(&random_password()?)?;
-            decoys.push(PasswordHash::parse(hash.expose_secret()).expect("our own hash is one"));
-        }
-        Ok(Directory { by_name, decoys })
-    }
-
-    /// The hashes that are computed besides `own`, so that a failed login takes the work of all.
-    fn decoys_beside(&self, own: Option<&PasswordHash>) -> Vec<PasswordHash> {
-        let cost = own.map(PasswordHash::cost);
-        let others = self
-            .decoys
-            .iter()
-            .filter(|decoy| Some(decoy.cost()) != cost);
-        others.cloned().collect()
-    }
-}
-
-/// A hash of each kind and cost, the dearest first, and no more than [`MAX_COSTS`].
-fn one_of_each_cost<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Vec<PasswordHash> {
-    let by_cost: BTreeMap<&str, &PasswordHash> = hashes.map(|hash| (hash.cost(), hash)).collect();
-    let mut each: Vec<PasswordHash> = by_cost.into_values().cloned().collect();
-    each.sort_by_key(|hash| std::cmp::Reverse(hash.work()));
-    each.truncate(MAX_COSTS);
-    each
-}
-
-/// Kinds and costs of hashes that a failed login pays for. Users come from one or two other servers, each of which had one
-/// cost; the cheapest of more than this don't show beside the others.
-const MAX_COSTS: usize = 4;
 
 /// One line in this time says that the endpoint gives no usable answers, and how many logins it was for.
 const UNAVAILABLE_LINES: Duration = Duration::from_secs(10);

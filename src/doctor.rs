@@ -17,6 +17,7 @@ mod client;
 mod configuration;
 mod data;
 mod examination;
+mod failure;
 mod gateway;
 mod machine;
 mod network;

@@ -18,9 +18,10 @@
 //! | `ascii` | line ends of `TYPE A` |
 //! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
 //! | [`passive`] | the passive ports |
-//! | [`transfer`] | commit XOR interruption; the client's data connection in the storage's hands |
+//! | [`transfer`], [`data_connection`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
 //! | [`registry`], [`failures`] | the open sessions and the latest failures, for the status page |
+//! | [`failed`] | the table from store errors to reply, log level and outcome |
 //! | [`connections`] | how many control connections there may be |
 //! | [`own`] | the ports that active mode never connects to |
 //! | [`net`] | sockets |
@@ -29,8 +30,10 @@ mod ascii;
 pub mod codec;
 pub mod command;
 pub mod connections;
+pub mod data_connection;
 pub mod encoding;
 pub mod engine;
+pub mod failed;
 pub mod failures;
 pub mod frontend;
 pub mod glob;

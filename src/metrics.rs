@@ -2,14 +2,14 @@
 //!
 //! Label values come from the program, never from a client: no path, key, user or address is one, so their number is
 //! bounded. What is counted as it happens lives in [`FtpMetrics`] and [`Requests`]; what can be asked for when somebody looks
-//! is read then, by [`readings`].
+//! is read then, by [`readings`](crate::admin::readings).
 //!
 //! The crate is `prometheus-client`, the one that the Prometheus project keeps itself: labels and units are typed, and
 //! nothing is registered behind the program's back in a global registry, as libunftp's metrics are.
 
 mod exposition;
 mod process;
-pub mod readings;
+mod reading;
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::ftp::connections::Refusal;
 
 pub use exposition::{Exposition, Format};
+pub(crate) use process::readings as process_readings;
+pub use reading::Reading;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

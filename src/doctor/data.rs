@@ -1,7 +1,6 @@
 //! Data connections and the files that go over them.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,11 +9,12 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::address::{Tried, blocked, judge, judge_ports};
-use super::client::{Broken, Control, Reply, Unreachable, connect_data};
+use super::client::{Control, Reply, Unreachable, connect_data};
 use super::examination::CheckResult;
+use super::failure::{Failure, STORE_TROUBLE, may_not};
 use super::report::Verdict;
 use super::trust::{Handshake, Seen, Trust};
-use super::visit::{broken, told};
+use super::visit::broken;
 
 /// Somebody who is logged in.
 pub(super) struct Visitor<'a> {
@@ -50,25 +50,6 @@ pub(super) enum ConnectMode {
     Passive,
     /// PASV, and the control connection's address, whatever it tells.
     PassiveAtControl,
-}
-
-/// Why a transfer came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Broken(#[from] Broken),
-    #[error("{0}")]
-    Refused(Reply),
-    #[error("no data connection: {0}")]
-    NoData(Unreachable),
-    #[error("the TLS handshake on the data connection fails")]
-    Handshake(#[source] io::Error),
-    #[error("the data connection shows another certificate than the control connection")]
-    CertificateMismatch,
-    #[error("the data connection broke")]
-    Data(#[source] io::Error),
-    #[error("other bytes came back than were sent")]
-    Differs,
 }
 
 impl Visitor<'_> {
@@ -198,7 +179,7 @@ impl Visitor<'_> {
                 let reason = format!("this user may not write (users[].permissions): {reply}");
                 (Some(Upload::MayNot), Verdict::skipped(reason))
             }
-            Err(failure) => (None, self.failed("upload", &failure)),
+            Err(failure) => (None, failure.verdict("upload")),
         }
     }
 
@@ -213,7 +194,7 @@ impl Visitor<'_> {
                 let reason = format!("this user may not list: {reply}");
                 (None, Verdict::skipped(reason))
             }
-            Err(failure) => (None, self.failed("listing", &failure)),
+            Err(failure) => (None, failure.verdict("listing")),
         }
     }
 
@@ -285,7 +266,7 @@ impl Visitor<'_> {
                 Some(()),
                 Verdict::skipped(format!("this user may not read: {reply}")),
             ),
-            Err(failure) => (Some(()), self.failed("download", &failure)),
+            Err(failure) => (Some(()), failure.verdict("download")),
         }
     }
 
@@ -428,44 +409,6 @@ impl Visitor<'_> {
         seen.filter(is_same)
             .is_some_and(|seen| seen.is_trusted() || self.insecure)
     }
-
-    fn failed(&self, what: &str, failure: &Failure) -> Verdict {
-        let fix = match failure {
-            Failure::Refused(reply) => match reply.code {
-                550 if may_not(reply) => {
-                    "give the user the right (users[].permissions), or examine with another user or --directory"
-                }
-                550 | 553 => {
-                    "check --directory, and the store's rights with cosgate doctor on the gateway's host"
-                }
-                425 => {
-                    "the data connection did not reach the gateway; see the checks of the ports above"
-                }
-                521 | 522 | 534 => {
-                    "the gateway wants protected data connections that resume the session of the control connection \
-                     (tls.required, tls.session_reuse)"
-                }
-                _ => STORE_TROUBLE,
-            },
-            Failure::NoData(_) => "see the checks of the ports above",
-            Failure::Handshake(_) => {
-                "something on the way reads or changes data connections, or tls.session_reuse asks for what clients can't do"
-            }
-            Failure::CertificateMismatch => {
-                "something answers data connections in the gateway's place, or gateways behind one address have different \
-                 certificates"
-            }
-            Failure::Broken(_) | Failure::Data(_) => {
-                "the gateway's log has the reason; balancers and firewalls on the way may close connections, too"
-            }
-            Failure::Differs => "tell the gateway's maintainers: this must not happen",
-        };
-        let finding = match failure {
-            Failure::Broken(error) => told(error),
-            failure => crate::chain::Chain(failure).to_string(),
-        };
-        Verdict::failed(format!("the {what} fails: {finding}"), fix)
-    }
 }
 
 /// What is to be said of the protection of data connections.
@@ -494,16 +437,7 @@ fn no_address(reply: &Reply) -> Verdict {
     Verdict::failed(format!("PASV is refused: {reply}"), fix)
 }
 
-/// A right is missing; the gateway says so in these words, and with the same code that it has for missing files.
-fn may_not(reply: &Reply) -> bool {
-    let words = reply.lines.concat().to_ascii_lowercase();
-    words.contains("permission") || words.contains("may not")
-}
-
 const NO_PORT: &str = "no passive port was free: give more passive.ports, or wait; when the ports are mapped (masquerade.mapping_file), the mapping may not be known yet";
-
-const STORE_TROUBLE: &str =
-    "the gateway's log has the reason; cosgate doctor on the gateway's host examines the store";
 
 /// One connection to a passive port; who takes longer is behind a firewall.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,9 +1,7 @@
-//! Replies (RFC 959, section 4.2), and the one table from store errors to them.
+//! Replies (RFC 959, section 4.2).
 
 use std::borrow::Cow;
 use std::fmt;
-
-use crate::store::{Interruption, StoreError};
 
 /// One reply: a code and one or more lines of text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,97 +52,9 @@ pub fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
-impl From<&StoreError> for Reply {
-    /// The whole mapping, without a catch-all: a new error is a compile error here.
-    fn from(error: &StoreError) -> Self {
-        let code = match error {
-            StoreError::NotFound
-            | StoreError::IsDirectory
-            | StoreError::NotDirectory
-            | StoreError::AlreadyExists
-            | StoreError::NotEmpty
-            | StoreError::IntoItself
-            | StoreError::Forbidden
-            | StoreError::Denied { .. }
-            // the same again would be refused again, and clients repeat after a 4xx
-            | StoreError::Refused { .. } => 550,
-            StoreError::BadName(_) => 553,
-            StoreError::NotADirectory => 501,
-            // never 450: libcurl takes it as an empty directory and succeeds, rclone as a name that doesn't exist
-            StoreError::Unavailable { .. }
-            | StoreError::Busy { .. }
-            | StoreError::Changed { .. }
-            | StoreError::Integrity { .. }
-            | StoreError::Unverified { .. }
-            | StoreError::Unknown { .. } => 451,
-            StoreError::TooLarge { .. } => 552,
-            StoreError::NoMemory | StoreError::NoSpace { .. } => 452,
-            StoreError::BeyondEnd { .. } => 554,
-            StoreError::Rename { source, .. } => Reply::from(&**source).code,
-            StoreError::Interrupted(reason) | StoreError::UploadInterrupted { reason, .. } => {
-                match reason {
-                    Interruption::Abort
-                    | Interruption::ControlLost
-                    | Interruption::DataReset
-                    | Interruption::TlsTruncated
-                    | Interruption::Stalled => 426,
-                    Interruption::NotConnected | Interruption::TlsHandshake => 425,
-                    // as vsftpd; clients know it
-                    Interruption::TlsNotResumed => 522,
-                    Interruption::Stopping => 421,
-                }
-            }
-        };
-        Reply::new(code, describe(error))
-    }
-}
-
-/// What the client is told: enough to act on, nothing about the inside of the store.
-fn describe(error: &StoreError) -> String {
-    let text = match error {
-        StoreError::Interrupted(reason) => format!("Transfer ended early, {reason}"),
-        StoreError::UploadInterrupted {
-            reason,
-            kept: Some(bytes),
-        } => {
-            format!("Transfer ended early, {reason}; the {bytes} bytes that arrived were stored")
-        }
-        StoreError::UploadInterrupted { reason, kept: None } => {
-            format!("Transfer ended early, {reason}; nothing was stored")
-        }
-        StoreError::Rename { outcome, source } => format!("{}; {outcome}", describe(source)),
-        StoreError::Changed { .. } => "The file was changed meanwhile, try again".to_owned(),
-        StoreError::Busy { detail } => format!("The file is in use, {detail}; try again"),
-        StoreError::Integrity { .. } => "The data could not be verified".to_owned(),
-        StoreError::Unverified { remains, .. } => {
-            format!("The data could not be verified; {remains}")
-        }
-        StoreError::Unknown { source, .. } if source.is_of_integrity() => {
-            "The outcome is not known, the object store's answers contradict each other; look before you try again"
-                .to_owned()
-        }
-        StoreError::Unknown { .. } => {
-            "The outcome is not known, the object store stopped answering; look before you try again"
-                .to_owned()
-        }
-        StoreError::Unavailable { .. } => {
-            "The object store is not available, try again later".to_owned()
-        }
-        StoreError::NoSpace { .. } => "The object store has no space left".to_owned(),
-        StoreError::Refused { .. } => "The object store refused the request".to_owned(),
-        StoreError::Denied { .. } => "The object store denied access".to_owned(),
-        other => other.to_string(),
-    };
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NameError;
 
     #[test]
     fn a_multi_line_reply_marks_its_first_and_last_line() {
@@ -160,32 +70,5 @@ mod tests {
     #[test]
     fn quotes_in_names_are_doubled() {
         assert_eq!(quoted("/a\"b"), "\"/a\"\"b\"");
-    }
-
-    #[test]
-    fn what_may_be_retried_is_451_and_what_is_wrong_is_5xx() {
-        let unavailable = StoreError::Unavailable {
-            operation: "PutObject",
-            source: "connection refused to 10.0.0.7".into(),
-        };
-        let reply = Reply::from(&unavailable);
-        assert_eq!(reply.code, 451);
-        assert!(
-            !reply.text.contains("10.0.0.7"),
-            "the inside of the store stays inside: {reply}"
-        );
-        let refused = StoreError::Refused {
-            operation: "CopyObject",
-            source: "NotImplemented".into(),
-        };
-        assert_eq!(Reply::from(&refused).code, 550);
-        assert_eq!(
-            Reply::from(&StoreError::BadName(NameError::ControlCharacter)).code,
-            553
-        );
-        assert_eq!(
-            Reply::from(&StoreError::NotFound).to_string(),
-            "550 No such file or directory\r\n"
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! One data transfer: who may end it, and how.
 //!
-//! Invariant: a transfer ends by commit XOR interruption. One compare-and-swap decides, whoever comes first: the storage
+//! Invariant: a transfer ends by commit XOR interruption. One [`OnceLock`] decides, whoever comes first: the storage
 //! right before it makes the object visible, or the edge that read ABOR or must stop.
 //!
 //! What an upload is, the end of its *data* connection says. Cameras and scripts send everything, close, and leave without waiting for the
@@ -15,24 +15,23 @@
 //! | FIN under TLS, without close_notify | | interrupted; like FIN in the clear where `require_close_notify` is false |
 //! | reset, stall, TLS without close_notify, ABOR | | interrupted |
 
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ftp::net::{PeerWatch, Stream, reset_on_close};
-use crate::store::{Interruption, Sink, Source, VirtualPath};
+use crate::ftp::net::PeerWatch;
+use crate::store::{Interruption, VirtualPath};
 
 /// The state that the edge and the storage share while data moves.
 #[derive(Debug)]
 pub struct Transfer {
-    state: AtomicU8,
+    /// Set once, by whoever comes first.
+    end: OnceLock<End>,
     bytes: AtomicU64,
     interrupted: CancellationToken,
     control: PeerWatch,
@@ -79,20 +78,12 @@ const WITHOUT_CONTROL: Duration = Duration::from_secs(120);
 /// How long a commit waits until what the client said before it left has been read: it is in the kernel already.
 const CONTROL_SETTLES: Duration = Duration::from_secs(1);
 
-const RUNNING: u8 = 0;
-const COMMITTED: u8 = 1;
-/// The codes of the interruptions, from 2 on.
-const INTERRUPTIONS: [Interruption; 9] = [
-    Interruption::Abort,
-    Interruption::ControlLost,
-    Interruption::NotConnected,
-    Interruption::DataReset,
-    Interruption::TlsTruncated,
-    Interruption::TlsHandshake,
-    Interruption::TlsNotResumed,
-    Interruption::Stalled,
-    Interruption::Stopping,
-];
+/// The one end of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Committed,
+    Interrupted(Interruption),
+}
 
 impl Transfer {
     /// `control` is watched for the client's death; see [`Transfer::commit`]. Bytes are counted in `counter`, too, while
@@ -100,7 +91,7 @@ impl Transfer {
     pub fn new(subject: Subject, control: PeerWatch, counter: Counter) -> Arc<Self> {
         let began = Instant::now();
         Arc::new(Transfer {
-            state: AtomicU8::new(RUNNING),
+            end: OnceLock::new(),
             bytes: AtomicU64::new(0),
             interrupted: CancellationToken::new(),
             control,
@@ -168,21 +159,15 @@ impl Transfer {
         pace.rate
     }
 
-    fn count(&self, bytes: u64) {
+    /// Counts bytes that have crossed the data connection.
+    pub(super) fn count(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.counter.inc_by(bytes);
     }
 
     /// Ends the transfer early. False if it had ended before, by commit or by another interruption.
     pub fn interrupt(&self, reason: Interruption) -> bool {
-        let code = INTERRUPTIONS
-            .iter()
-            .position(|known| *known == reason)
-            .map_or(RUNNING, |at| at as u8 + 2);
-        let won = self
-            .state
-            .compare_exchange(RUNNING, code, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok();
+        let won = self.end.set(End::Interrupted(reason)).is_ok();
         if won {
             self.interrupted.cancel();
         }
@@ -191,10 +176,10 @@ impl Transfer {
 
     /// Why it was interrupted, if it was.
     pub fn interruption(&self) -> Option<Interruption> {
-        let code = self.state.load(Ordering::SeqCst);
-        code.checked_sub(2)
-            .and_then(|at| INTERRUPTIONS.get(usize::from(at)))
-            .copied()
+        match self.end.get() {
+            Some(End::Interrupted(reason)) => Some(*reason),
+            Some(End::Committed) | None => None,
+        }
     }
 
     /// True for a transfer from the client.
@@ -218,7 +203,7 @@ impl Transfer {
     }
 
     /// Resolves when the control connection has ended and the client never said QUIT on it.
-    async fn left_without_quit(&self) {
+    pub(super) async fn left_without_quit(&self) {
         self.control_ended.cancelled().await;
         if self.quit.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -243,12 +228,9 @@ impl Transfer {
                 self.interrupt(Interruption::ControlLost);
             }
         }
-        match self
-            .state
-            .compare_exchange(RUNNING, COMMITTED, Ordering::SeqCst, Ordering::SeqCst)
-        {
-            Ok(_) | Err(COMMITTED) => Ok(()),
-            Err(_) => Err(self.interruption().unwrap_or(Interruption::ControlLost)),
+        match self.end.get_or_init(|| End::Committed) {
+            End::Committed => Ok(()),
+            End::Interrupted(reason) => Err(*reason),
         }
     }
 
@@ -260,199 +242,6 @@ impl Transfer {
     /// Resolves when the transfer is interrupted.
     pub async fn interrupted(&self) {
         self.interrupted.cancelled().await;
-    }
-}
-
-/// The client's data connection in the hands of the storage.
-///
-/// Whatever happens to it, the client can tell a whole transfer from a broken one: unless [`DataConnection::close`] or a clean
-/// end of an upload came first, dropping it resets the connection.
-#[derive(Debug)]
-pub struct DataConnection {
-    /// Taken only by [`DataConnection::close`].
-    stream: Option<Stream>,
-    transfer: Arc<Transfer>,
-    stall: Duration,
-    closed: bool,
-    /// TLS's close_notify has come: the client itself ended its data.
-    notified: bool,
-    end: TlsEnd,
-}
-
-/// What ends the data of an upload under TLS (`require_close_notify`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsEnd {
-    /// close_notify alone: without it the data were cut (RFC 8446, section 6.1).
-    CloseNotify,
-    /// The connection's own end, too, which anybody on the way can forge: for clients that never send close_notify.
-    Any,
-}
-
-/// How long our end of the connection may take to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-impl DataConnection {
-    /// `stall` bounds each wait for the client to send or to take something.
-    pub fn new(stream: Stream, transfer: Arc<Transfer>, stall: Duration, end: TlsEnd) -> Self {
-        DataConnection {
-            stream: Some(stream),
-            transfer,
-            stall,
-            closed: false,
-            notified: false,
-            end,
-        }
-    }
-
-    /// The state shared with the edge.
-    pub fn transfer(&self) -> &Arc<Transfer> {
-        &self.transfer
-    }
-
-    /// Ends the connection well after everything was sent.
-    pub async fn close(mut self) -> Result<(), Interruption> {
-        let Some(mut stream) = self.stream.take() else {
-            return Ok(());
-        };
-        let shutdown = bounded(&self.transfer, CLOSE_TIMEOUT, stream.shutdown()).await;
-        match &shutdown {
-            Ok(()) if stream.is_tls() => {
-                // The client answers with its own close_notify. A closed socket would answer that with a reset, and on some
-                // systems a reset throws away what the client hasn't read yet.
-                tokio::spawn(tokio::time::timeout(CLOSE_TIMEOUT, drain(stream)));
-            }
-            Ok(()) => {}
-            Err(_) => reset_on_close(stream.tcp()),
-        }
-        shutdown
-    }
-}
-
-fn open(stream: &mut Option<Stream>) -> &mut Stream {
-    stream
-        .as_mut()
-        .expect("only close() takes the stream, and it takes the whole DataConnection")
-}
-
-/// Throws away what the peer still sends, until it closes.
-async fn drain(mut stream: Stream) {
-    let mut chunk = [0; 512];
-    // a peer that goes on sending is no longer a client that closes
-    for _ in 0..64 {
-        if !matches!(stream.read(&mut chunk).await, Ok(1..)) {
-            return;
-        }
-    }
-}
-
-/// Runs one socket operation within `limit`, unless the transfer is interrupted; an error interrupts the transfer.
-///
-/// The interruption is looked at first: a socket that is always ready would starve an ABOR.
-async fn bounded<T>(
-    transfer: &Transfer,
-    limit: Duration,
-    operation: impl Future<Output = io::Result<T>>,
-) -> Result<T, Interruption> {
-    if let Some(reason) = transfer.interruption() {
-        return Err(reason);
-    }
-    let reason = tokio::select! {
-        biased;
-        done = operation => match done {
-            Ok(value) => return Ok(value),
-            // rustls reports an end without close_notify this way
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Interruption::TlsTruncated,
-            Err(_) => Interruption::DataReset,
-        },
-        () = transfer.interrupted() => Interruption::Abort,
-        () = tokio::time::sleep_until(Instant::now() + limit) => Interruption::Stalled,
-    };
-    transfer.interrupt(reason);
-    Err(transfer.interruption().unwrap_or(reason))
-}
-
-impl Source for DataConnection {
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Interruption> {
-        if self.closed {
-            return Ok(0);
-        }
-        let stream = open(&mut self.stream);
-        let (end, mut is_cut) = (self.end, false);
-        let reading = async {
-            match stream.read(buffer).await {
-                // rustls makes an end without close_notify an error of this kind
-                Err(error)
-                    if error.kind() == io::ErrorKind::UnexpectedEof && end == TlsEnd::Any =>
-                {
-                    is_cut = true;
-                    Ok(0)
-                }
-                read => read,
-            }
-        };
-        let read = bounded(&self.transfer, self.stall, reading).await?;
-        if read == 0 {
-            self.notified = open(&mut self.stream).is_tls() && !is_cut;
-            // Our end closes at once: Python's FTP_TLS waits for the answer to its close before it reads the reply, and a
-            // store may need half a minute to complete a large object. All bytes are here, so it doesn't matter if the
-            // client has left without waiting for this.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, open(&mut self.stream).shutdown()).await;
-            self.closed = true;
-        }
-        self.transfer.count(read as u64);
-        Ok(read)
-    }
-
-    async fn commit(&mut self) -> Result<(), Interruption> {
-        self.transfer.commit(self.notified).await
-    }
-
-    async fn interrupted(&self) -> Interruption {
-        let interrupted = Sink::interrupted(self);
-        if !self.closed || self.notified {
-            return interrupted.await;
-        }
-        // All data have come, and their end proves nothing: how the commit would end is known as soon as the client has left.
-        tokio::select! {
-            biased;
-            reason = interrupted => reason,
-            () = self.transfer.left_without_quit() => {
-                self.transfer.interrupt(Interruption::ControlLost);
-                self.transfer.interruption().unwrap_or(Interruption::ControlLost)
-            }
-        }
-    }
-}
-
-impl Sink for DataConnection {
-    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
-        // one wait per write(2), so that a slow client that moves at all isn't called stalled
-        while !bytes.is_empty() {
-            let stream = open(&mut self.stream);
-            let written = bounded(&self.transfer, self.stall, stream.write(bytes)).await?;
-            if written == 0 {
-                self.transfer.interrupt(Interruption::DataReset);
-                return Err(Interruption::DataReset);
-            }
-            self.transfer.count(written as u64);
-            bytes = &bytes[written..];
-        }
-        Ok(())
-    }
-
-    async fn interrupted(&self) -> Interruption {
-        self.transfer.interrupted().await;
-        self.transfer
-            .interruption()
-            .unwrap_or(Interruption::ControlLost)
-    }
-}
-
-impl Drop for DataConnection {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.as_ref().filter(|_| !self.closed) {
-            reset_on_close(stream.tcp());
-        }
     }
 }
 
@@ -530,18 +319,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_interruption_is_told_apart() {
+    async fn the_first_interruption_is_the_reason() {
         let (_client, server) = pair().await;
-        for reason in INTERRUPTIONS {
-            let transfer = Transfer::new(
-                subject(),
-                PeerWatch::new(&server).expect("a descriptor"),
-                Counter::default(),
-            );
-            assert!(transfer.interrupt(reason));
-            assert!(!transfer.interrupt(Interruption::Abort));
-            assert_eq!(transfer.interruption(), Some(reason));
-            assert_eq!(transfer.commit(false).await, Err(reason));
-        }
+        let transfer = Transfer::new(
+            subject(),
+            PeerWatch::new(&server).expect("a descriptor"),
+            Counter::default(),
+        );
+        assert!(transfer.interrupt(Interruption::Stalled));
+        assert!(!transfer.interrupt(Interruption::Abort));
+        assert_eq!(transfer.interruption(), Some(Interruption::Stalled));
+        assert_eq!(transfer.commit(false).await, Err(Interruption::Stalled));
     }
 }

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::readings::Reading;
+use super::reading::Reading;
 use super::{FtpMetrics, Kind, Requests};
 
 /// All metrics of a gateway.

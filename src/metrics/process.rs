@@ -4,11 +4,11 @@ use std::fs;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
-use super::readings::Reading;
+use super::reading::Reading;
 use super::{PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START};
 
 /// What /proc tells; what can't be read has no value.
-pub(super) fn readings() -> Vec<Reading> {
+pub(crate) fn readings() -> Vec<Reading> {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // the second field is the program's name in brackets, which may hold anything
     let fields: Vec<f64> = stat.rsplit_once(") ").map_or_else(Vec::new, |(_, rest)| {

@@ -8,7 +8,6 @@ use std::env;
 use std::fmt;
 use std::time::Duration;
 
-use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::hyper::HyperClient;
@@ -21,13 +20,11 @@ use opentelemetry_sdk::resource::{
     EnvResourceDetector, ResourceDetector, TelemetryResourceDetector,
 };
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider, Tracer};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tracing_opentelemetry::OpenTelemetryLayer;
 
 use super::capped::Capped;
 use super::export::Reporting;
+use crate::http_client;
 
 /// What the environment says about the collector.
 #[derive(Debug)]
@@ -137,26 +134,9 @@ impl Collector {
         &self,
         authority: Option<&[u8]>,
     ) -> Result<HyperClient<hyper_rustls::HttpsConnector<HttpConnector>>, String> {
-        let mut roots = RootCertStore::empty();
-        // what the system has that isn't a certificate is no reason to do without the rest
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for certificate in CertificateDer::pem_slice_iter(authority.unwrap_or_default()) {
-            let added = certificate
-                .map_err(|error| error.to_string())
-                .and_then(|certificate| roots.add(certificate).map_err(|e| e.to_string()));
-            added.map_err(|error| format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {error}"))?;
-        }
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let tls = http_client::tls_with(authority.unwrap_or_default())
+            .map_err(|error| format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {error}"))?;
+        let connector = http_client::connector(tls, None);
         Ok(HyperClient::new(connector, self.timeout, None))
     }
 

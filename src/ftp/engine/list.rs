@@ -8,12 +8,12 @@ use unftp_core::auth::DefaultUser;
 
 use crate::auth::Right;
 use crate::charset::Charset;
+use crate::ftp::data_connection::DataConnection;
 use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{ListRequest, StorageOutcome, StorageRequest};
 use crate::ftp::glob::matches;
 use crate::ftp::listformat::Format;
 use crate::ftp::session::state::Session;
-use crate::ftp::transfer::DataConnection;
 use crate::store::{Entry, Home, Sink, StoreError, VirtualPath};
 
 /// Bytes of listing lines that are gathered before they are written.

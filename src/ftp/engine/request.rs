@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 use crate::charset::Charset;
+use crate::ftp::data_connection::DataConnection;
 use crate::ftp::listformat::Format;
-use crate::ftp::transfer::DataConnection;
 use crate::store::{Entry, Hashes, Mode, Renamed, Stored, VirtualPath};
 
 /// One request of the edge.

@@ -8,12 +8,12 @@ use unftp_core::auth::DefaultUser;
 
 use crate::auth::Right;
 use crate::ftp::ascii::AsciiSource;
+use crate::ftp::data_connection::DataConnection;
 use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{
     DataConnectionOffer, StorageOutcome, StorageRequest, StoreRequest,
 };
 use crate::ftp::session::state::Session;
-use crate::ftp::transfer::DataConnection;
 use crate::store::{Holder, Interruption, Source, StoreError, UploadRequest};
 
 /// Takes [`StorageRequest::Store`].

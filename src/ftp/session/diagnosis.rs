@@ -110,16 +110,6 @@ pub(super) fn cause(error: &StoreError) -> String {
     }
 }
 
-/// How what failed ended, in a word: for its log line, metric and trace.
-pub(super) fn ending(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::UploadInterrupted { kept: Some(_), .. } => "kept",
-        StoreError::UploadInterrupted { kept: None, .. } => "discarded",
-        StoreError::TooLarge { .. } => "too_large",
-        _ => "failed",
-    }
-}
-
 fn interruption(reason: Interruption) -> &'static str {
     match reason {
         Interruption::Abort => "the client aborted it (ABOR)",

@@ -6,9 +6,10 @@ use tracing::{debug, error, warn};
 
 use crate::chain::Chain;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
+use crate::ftp::failed::{Consequences, Severity, consequences};
 use crate::ftp::failures::Failure;
 use crate::ftp::reply::Reply;
-use crate::ftp::session::diagnosis::{cause, ending};
+use crate::ftp::session::diagnosis::cause;
 use crate::ftp::session::trace::Trace;
 use crate::ftp::session::{Close, Edge, Step};
 use crate::store::{StoreError, VirtualPath};
@@ -81,25 +82,21 @@ impl Edge {
         error: &StoreError,
         trace: Option<&mut Trace>,
     ) -> Reply {
+        let Consequences {
+            severity, outcome, ..
+        } = consequences(error);
         let reply = Reply::from(error);
         let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
-        let is_noted = match error {
-            StoreError::Denied { .. }
-            | StoreError::NoSpace { .. }
-            | StoreError::Refused { .. }
-            | StoreError::Integrity { .. }
-            | StoreError::Rename { .. } => {
+        let is_noted = match severity {
+            Severity::Error => {
                 error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }
-            StoreError::Unavailable { .. }
-            | StoreError::Changed { .. }
-            | StoreError::Busy { .. }
-            | StoreError::NoMemory => {
+            Severity::Warn => {
                 warn!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }
-            _ => {
+            Severity::Debug => {
                 debug!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "refused");
                 trace.is_some()
             }
@@ -111,7 +108,7 @@ impl Edge {
             self.note_failure(verb, path, reply.code, cause(error));
         }
         if let Some(trace) = trace {
-            trace.failed(ending(error), reply.code, error);
+            trace.failed(outcome.word(), reply.code, error);
         }
         reply
     }

@@ -15,20 +15,21 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::chain::Chain;
+use crate::ftp::data_connection::{DataConnection, TlsEnd};
 use crate::ftp::engine::EngineError;
 use crate::ftp::engine::request::{
     DataConnectionOffer, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest, StoreRequest,
 };
+use crate::ftp::failed::consequences;
 use crate::ftp::net::PeerWatch;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::arrival::{Arrival, First, Missed};
 use crate::ftp::session::commits::{Change, Commit};
-use crate::ftp::session::diagnosis::ending;
 use crate::ftp::session::during_transfer::attend;
 use crate::ftp::session::protection::protect;
 use crate::ftp::session::trace::Trace;
 use crate::ftp::session::{Close, Edge, Step};
-use crate::ftp::transfer::{DataConnection, Subject, TlsEnd, Transfer};
+use crate::ftp::transfer::{Subject, Transfer};
 use crate::metrics::Direction;
 use crate::store::{Interruption, Mode, StoreError, VirtualPath};
 
@@ -411,7 +412,7 @@ impl Edge {
             self.publish(&commit, trace.span());
         }
         let error = outcome.as_ref().err();
-        let outcome = error.map_or("complete", ending);
+        let outcome = error.map_or("complete", |error| consequences(error).outcome.word());
         let (code, trace_id) = (reply.code, trace.id());
         self.frontend.metrics.transfer(verb, outcome, Some(took));
         trace.bytes(bytes, size);

@@ -4,8 +4,9 @@
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
-use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::config::{Credentials, ProvideCredentials};
+use http_body_util::Full;
+use hyper::Request;
 use serde::Deserialize;
 
 use super::http::{Answer, Http, HttpError, words};
@@ -60,8 +61,11 @@ impl InstanceRole {
     }
 
     async fn get(&self, url: &str, role: &str) -> Result<Answer, SourceError> {
-        let request =
-            || HttpRequest::get(url).map_err(|error| HttpError::Address(error.to_string()));
+        let request = || {
+            Request::get(url)
+                .body(Full::default())
+                .map_err(|error| HttpError::Address(error.to_string()))
+        };
         let answer = self.http.ask(request, |answer| answer.status == 429).await;
         let answer = answer.map_err(|source| SourceError::Unreachable {
             url: url.to_owned(),

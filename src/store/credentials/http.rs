@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::config::http::HttpRequest;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_http_client::{Connector, tls};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use tokio::time::{sleep, timeout};
 
 use crate::chain::Chain;
+use crate::http_client::{self, HttpClient};
+
+/// A request, whole.
+pub(super) type HttpRequest = hyper::Request<Full<Bytes>>;
 
 /// Asks services of the cloud; never through a proxy, which would see what they answer.
 #[derive(Debug)]
-pub(super) struct Http(Connector);
+pub(super) struct Http(HttpClient);
 
 /// What was answered.
 pub(super) struct Answer {
@@ -40,17 +42,8 @@ pub(super) enum HttpError {
 impl Http {
     /// A client with a pool of its own; no connection is made.
     pub fn new() -> Self {
-        let settings = HttpConnectorSettings::builder()
-            .connect_timeout(CONNECT_TIME)
-            .read_timeout(ATTEMPT_TIME)
-            .build();
-        let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
-        Http(
-            Connector::builder()
-                .connector_settings(settings)
-                .tls_provider(provider)
-                .build(),
-        )
+        let client = http_client::client_with_connect_timeout(CONNECT_TIME);
+        Http(client.expect("aws-lc-rs has the default versions of TLS"))
     }
 
     /// The answer to `request`, made anew for each attempt; `again` tells which answers pass with time.
@@ -83,18 +76,17 @@ impl Http {
     }
 
     async fn once(&self, request: HttpRequest) -> Result<Answer, HttpError> {
-        let answered = self.0.call(request).await;
+        let answered = self.0.request(request).await;
         let response = answered.map_err(|error| HttpError::Transport(Chain(&error).to_string()))?;
         let status = response.status().as_u16();
-        let mut stream = ByteStream::new(response.into_body());
-        let mut body = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| HttpError::Transport(Chain(&error).to_string()))?;
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(HttpError::Size);
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => HttpError::Size,
+            false => HttpError::Transport(Chain(&*error).to_string()),
+        })?;
+        let body = body.to_bytes().to_vec();
         Ok(Answer { status, body })
     }
 }

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
-use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::config::{Credentials, ProvideCredentials};
-use aws_sdk_s3::primitives::SdkBody;
+use http_body_util::Full;
+use hyper::Request;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
-use super::http::{Answer, Http, HttpError, words};
+use super::http::{Answer, Http, HttpError, HttpRequest, words};
 use super::{SourceError, issued};
 use crate::config::TkeIdentity;
 
@@ -97,31 +97,18 @@ impl ProvideCredentials for PodIdentity {
 }
 
 fn request(url: &str, region: &str, body: &str) -> Result<HttpRequest, HttpError> {
-    let address = |error: &dyn std::error::Error| HttpError::Address(error.to_string());
-    let mut request = HttpRequest::new(SdkBody::from(body));
-    request
-        .set_method("POST")
-        .map_err(|error| address(&error))?;
-    request
-        .set_uri(format!("{url}/"))
-        .map_err(|error| address(&error))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |time| time.as_secs()).to_string();
-    for (name, value) in [
-        ("content-type", "application/json"),
-        ("x-tc-action", ACTION),
-        ("x-tc-version", VERSION),
-        ("x-tc-region", region),
-        ("x-tc-timestamp", now.as_str()),
+    let now = now.map_or(0, |time| time.as_secs());
+    Request::post(format!("{url}/"))
+        .header("content-type", "application/json")
+        .header("x-tc-action", ACTION)
+        .header("x-tc-version", VERSION)
+        .header("x-tc-region", region)
+        .header("x-tc-timestamp", now)
         // the token is the proof: there are no keys yet that could sign
-        ("authorization", "SKIP"),
-    ] {
-        request
-            .headers_mut()
-            .try_insert(name, value.to_owned())
-            .map_err(|error| address(&error))?;
-    }
-    Ok(request)
+        .header("authorization", "SKIP")
+        .body(Full::from(body.to_owned()))
+        .map_err(|error| HttpError::Address(error.to_string()))
 }
 
 /// Tencent answers errors with 200, too.

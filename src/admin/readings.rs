@@ -1,41 +1,12 @@
-//! What can be asked for when somebody looks: read from the gateway's own state, not kept a second time.
+//! The metrics that are read when somebody scrapes, from the gateway's own state: nothing is kept a second time.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::*;
 use crate::events::{OUTCOMES, SinkState};
 use crate::ftp::frontend::Frontend;
+use crate::metrics::*;
 use crate::telemetry;
-
-/// A metric as it is now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
-    pub(super) metric: Metric,
-    pub(super) samples: Vec<(Vec<(&'static str, String)>, f64)>,
-}
-
-impl Reading {
-    /// A metric without labels.
-    pub fn of(metric: Metric, value: f64) -> Self {
-        Reading {
-            metric,
-            samples: vec![(Vec::new(), value)],
-        }
-    }
-
-    /// A metric with one value for each of several values of its label.
-    pub fn by_label(metric: Metric, values: impl IntoIterator<Item = (String, f64)>) -> Self {
-        let label = metric.labels.first().copied().unwrap_or_default();
-        let samples = values
-            .into_iter()
-            .map(|(name, value)| (vec![(label, name)], value));
-        Reading {
-            metric,
-            samples: samples.collect(),
-        }
-    }
-}
 
 /// Everything of a gateway that is not counted as it happens.
 pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Reading> {
@@ -100,7 +71,7 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
         },
     });
     readings.extend(certificate(frontend));
-    readings.extend(process::readings());
+    readings.extend(process_readings());
     readings
 }
 

@@ -1,0 +1,67 @@
+//! The users of the configuration by name, and the hashes that hide which of them exist.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use crate::auth::user::{HomeDefaults, User};
+use crate::config;
+use crate::password::{HashError, PasswordHash, hash_password, random_password};
+
+/// The users in force.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) by_name: HashMap<String, Arc<User>>,
+    /// One hash of each cost that users have: a login that fails takes the work of all of them, whether or not there is
+    /// such a user, and whatever the user's own hash costs.
+    pub(super) decoys: Vec<PasswordHash>,
+}
+
+impl Directory {
+    pub(super) fn new<'a>(
+        users: impl Iterator<Item = &'a config::User>,
+        defaults: &HomeDefaults,
+    ) -> Result<Self, HashError> {
+        let by_name: HashMap<String, Arc<User>> = users
+            .map(|user| {
+                (
+                    user.name.clone(),
+                    Arc::new(User::new(user.clone(), defaults)),
+                )
+            })
+            .collect();
+        let hashes = by_name
+            .values()
+            .filter_map(|user| user.password_hash.as_ref());
+        let mut decoys = one_of_each_cost(hashes);
+        if decoys.is_empty() {
+            let hash = hash_password(&random_password()?)?;
+            decoys.push(PasswordHash::parse(hash.expose_secret()).expect("our own hash is one"));
+        }
+        Ok(Directory { by_name, decoys })
+    }
+
+    /// The hashes that are computed besides `own`, so that a failed login takes the work of all.
+    pub(super) fn decoys_beside(&self, own: Option<&PasswordHash>) -> Vec<PasswordHash> {
+        let cost = own.map(PasswordHash::cost);
+        let others = self
+            .decoys
+            .iter()
+            .filter(|decoy| Some(decoy.cost()) != cost);
+        others.cloned().collect()
+    }
+}
+
+/// A hash of each kind and cost, the dearest first, and no more than [`MAX_COSTS`].
+fn one_of_each_cost<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Vec<PasswordHash> {
+    let by_cost: BTreeMap<&str, &PasswordHash> = hashes.map(|hash| (hash.cost(), hash)).collect();
+    let mut each: Vec<PasswordHash> = by_cost.into_values().cloned().collect();
+    each.sort_by_key(|hash| std::cmp::Reverse(hash.work()));
+    each.truncate(MAX_COSTS);
+    each
+}
+
+/// Kinds and costs of hashes that a failed login pays for. Users come from one or two other servers, each of which had one
+/// cost; the cheapest of more than this don't show beside the others.
+const MAX_COSTS: usize = 4;
