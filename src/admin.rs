@@ -58,7 +58,7 @@ struct Admin {
     last: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
-/// How often the store is asked when nobody asks here.
+/// The interval at which the store is asked when nobody asks here.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Serves the admin port until the gateway has stopped.
@@ -159,7 +159,7 @@ async fn status_content(
 }
 
 impl Admin {
-    /// What `render` makes of the gateway as it is now, for who may see it.
+    /// The page that `render` makes of the gateway as it is now, for who may see it.
     async fn show(
         &self,
         client: Client,

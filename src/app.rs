@@ -318,7 +318,7 @@ impl Gateway {
         self.embedded.as_ref()
     }
 
-    /// How things stand with the certificate files, if there is FTPS.
+    /// The state of the certificate files, if there is FTPS.
     pub fn certificates(&self) -> Option<Reload> {
         self.frontend.tls.as_ref().map(|tls| tls.state())
     }
@@ -328,7 +328,7 @@ impl Gateway {
         self.frontend.connections.count()
     }
 
-    /// Who may log in.
+    /// The users who may log in.
     pub fn users(&self) -> &Users {
         &self.frontend.users
     }
@@ -394,7 +394,7 @@ async fn signalled() {
     }
 }
 
-/// What a self-signed certificate is made out to.
+/// The names that a self-signed certificate is made out to.
 fn certificate_names(config: &Config) -> Vec<String> {
     let mut names = vec![
         "localhost".to_owned(),

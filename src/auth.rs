@@ -1,4 +1,4 @@
-//! Who may come in: users, their rights, and the check of a login.
+//! Users, their rights, and the check of a login.
 //!
 //! ```text
 //! USER, PASS ─> guard: locked out?  ─> users of the configuration: password hash, in the pool of threads
@@ -65,7 +65,7 @@ pub struct Users {
 
 /// Somebody has logged in.
 pub struct Login {
-    /// Who it is.
+    /// The user.
     pub user: Arc<User>,
     /// Where the user's files go.
     pub store: Store,
@@ -261,8 +261,8 @@ impl Users {
         Err(error)
     }
 
-    /// What a client gets whose login failed with `error`. While the endpoint gives no usable answers, users whom it knows
-    /// get [`LoginError::Unavailable`]; others get the same, or the difference would tell whom this gateway knows itself.
+    /// The error for a client whose login failed with `error`. While the endpoint gives no usable answers, users whom it knows
+    /// get [`LoginError::Unavailable`]; others get the same, or the difference would show whom this gateway knows itself.
     fn as_unavailable(&self, error: LoginError) -> LoginError {
         let failing = self.endpoint.as_ref().is_some_and(Endpoint::is_failing);
         match error {
@@ -306,7 +306,7 @@ impl Users {
         }
     }
 
-    /// Whether `password` is that of the user, who may be refused nevertheless. If the login fails, this takes the same
+    /// True if `password` is that of the user, who may be refused nevertheless. If the login fails, this takes the same
     /// work for everybody.
     async fn verify(
         &self,
@@ -346,12 +346,12 @@ impl Users {
         self.guard.lockouts()
     }
 
-    /// How the users file fares.
+    /// The state of the users file.
     pub fn reload_state(&self) -> watch::Receiver<Reload> {
         self.reload.subscribe()
     }
 
-    /// What the janitor looks after: `base` with the prefix of all homes, and each bucket and account besides.
+    /// The buckets and prefixes to sweep: `base` with the prefix of all homes, and each bucket and account besides.
     pub fn places(&self, base: &Store) -> Vec<(Store, String)> {
         let mut places = vec![(base.clone(), self.defaults.prefix.clone())];
         let mut buckets = Vec::new();

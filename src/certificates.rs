@@ -75,13 +75,13 @@ pub enum Part {
     ClientAuthorities,
 }
 
-/// A file can't be used; the text says why and how to mend it, and never shows what is in a key.
+/// A file can't be used; the text says why and how to fix it, and never shows what is in a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{advice}")]
 pub struct CertificateError {
     /// The file at fault.
     pub part: Part,
-    /// What is wrong, and what to do.
+    /// The fault, and its remedy.
     pub advice: String,
 }
 
@@ -193,12 +193,12 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     name.as_str().ok().map(str::to_owned)
 }
 
-/// What people want to know of a certificate.
+/// The facts of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The DNS names and addresses that it is made out to.
     pub names: Vec<String>,
-    /// Who signed it.
+    /// Its issuer.
     pub issuer: String,
     /// `notBefore`
     pub from: SystemTime,
@@ -206,7 +206,7 @@ pub struct Facts {
     pub until: SystemTime,
 }
 
-/// What stands in a certificate; none if it can't be read.
+/// The facts of a certificate; none if it can't be read.
 pub fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let alternatives = parsed.subject_alternative_name().ok().flatten();
@@ -234,7 +234,7 @@ pub fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
     })
 }
 
-/// Whether clients that connect to `host`, a name or an address, find it in the certificate.
+/// True if clients that connect to `host`, a name or an address, find it in the certificate.
 pub fn covers(certificate: &CertificateDer<'_>, host: &str) -> bool {
     let (Ok(parsed), Ok(name)) = (
         ParsedCertificate::try_from(certificate),

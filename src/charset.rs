@@ -103,13 +103,13 @@ impl Charset {
         unescape_where(name, |c| self.lacks(c))
     }
 
-    /// Whether `c` is one of the characters that the charset is made for: not the rest of Unicode, which GB18030 has in codes
+    /// True if `c` is one of the characters that the charset is made for: not the rest of Unicode, which GB18030 has in codes
     /// of four bytes.
     pub fn is_native(self, c: char) -> bool {
         self.code(c).is_some_and(|(_, length)| length <= 2)
     }
 
-    /// Whether `c` has to be written as a code.
+    /// True if `c` has to be written as a code.
     fn lacks(self, c: char) -> bool {
         !c.is_ascii() && !c.is_control() && self.code(c).is_none()
     }

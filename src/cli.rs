@@ -86,7 +86,7 @@ struct Import {
     /// Pure-FTPd); passwords stay as they are
     #[arg(long, value_name = "FILE")]
     users: Option<PathBuf>,
-    /// What to write
+    /// Format of the output
     #[arg(long, value_enum, default_value = "yaml")]
     format: ImportFormat,
     /// New file for keys and users, which only its owner may read
@@ -114,7 +114,7 @@ struct Source {
     config: Option<PathBuf>,
 }
 
-/// What ends the program with an error.
+/// An error that ends the program.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]

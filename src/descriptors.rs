@@ -7,12 +7,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What a limit of file descriptors is enough for.
+/// The capacity of a limit of file descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
     /// The most that may be open; `u64::MAX` without a limit.
     pub limit: u64,
-    /// What `sessions.max` sessions need at the most.
+    /// The need of `sessions.max` sessions at the most.
     pub needed: u64,
     /// Sessions that there may be: `sessions.max`, or fewer.
     pub sessions: usize,
@@ -34,7 +34,7 @@ const PER_PASSIVE_PORT: u64 = 2;
 const LAST_RESERVE: u64 = 64;
 
 impl Descriptors {
-    /// What `limit` is enough for.
+    /// The capacity of `limit`.
     pub fn of(config: &Config, limit: u64) -> Self {
         let requests = config.upload.concurrency.max(config.download.concurrency);
         let per_session = PER_SESSION + requests as u64;
@@ -55,7 +55,7 @@ impl Descriptors {
         }
     }
 
-    /// What is wrong and how to mend it, if the limit is too low for `sessions.max`.
+    /// The fault and its remedy, if the limit is too low for `sessions.max`.
     pub fn shortage(&self) -> Option<String> {
         (self.sessions < self.wanted).then(|| {
             format!(
@@ -69,7 +69,7 @@ impl Descriptors {
         })
     }
 
-    /// How to get a limit that is high enough, or do without.
+    /// The ways to get a limit that is high enough, or do without.
     pub fn remedy(&self) -> String {
         format!(
             "raise the hard limit where the gateway is started (LimitNOFILE= of systemd, ulimit -Hn, --ulimit nofile= of \

@@ -1,11 +1,11 @@
-//! `cosgate doctor`: named checks, each with what was seen and how to mend it.
+//! `cosgate doctor`: named checks, each with what was seen and how to fix it.
 //!
 //! ```text
 //! cosgate doctor                  this configuration: store, certificate, public address, ports, machine
 //! cosgate doctor --connect HOST   a running gateway, from where clients stand
 //!
 //! examination ── one check after the other, each within its time ──> report (text, JSON)
-//!      ├─ gateway: visit (the way in), data (connections and files), address (what is told), trust (TLS), client (wire)
+//!      ├─ gateway: visit (the way in), data (connections and files), address (the advertised one), trust (TLS), client (wire)
 //!      └─ configuration: store, reach, network (address, certificate, cluster), machine (ports, memory, descriptors)
 //! ```
 //!
@@ -45,7 +45,7 @@ pub struct Target {
     pub port: u16,
     /// When TLS begins.
     pub security: Security,
-    /// Who logs in; none: what comes before the login is examined.
+    /// The user of the examination; none: what comes before the login is examined.
     pub login: Option<Login>,
     /// PEM file with authorities that are trusted besides the system's.
     pub ca: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! Events about committed objects: who stored, renamed or deleted what, told to consumers when it is so in the store.
+//! Events about committed objects: who stored, renamed or deleted what, reported to consumers when it is so in the store.
 //!
 //! ```text
 //! commit ──> Event ──> each sink whose filter takes it ──> its backlog (bounded) ──> lanes ──> http: POST    any 2xx
@@ -45,11 +45,11 @@ struct Sink {
 pub struct SinkError {
     /// `events.sinks[].name`
     pub name: String,
-    /// What is wrong.
+    /// The fault.
     pub reason: String,
 }
 
-/// What became of a sink's events since the start. One counter each.
+/// The outcome of a sink's events since the start. One counter each.
 #[derive(Debug, Default)]
 pub struct Counts {
     accepted: AtomicU64,
@@ -58,7 +58,7 @@ pub struct Counts {
     lost: AtomicU64,
 }
 
-/// The ways in which [`Counts`] are told apart: the values of the metric's label `outcome`.
+/// The ways in which [`Counts`] are distinguished: the values of the metric's label `outcome`.
 pub const OUTCOMES: [&str; 4] = ["accepted", "refused", "retried", "lost"];
 
 impl Counts {
@@ -90,7 +90,7 @@ impl Events {
         Ok(Events(Arc::new(sinks.collect::<Result<_, _>>()?)))
     }
 
-    /// Whether anybody wants to know.
+    /// True if anybody wants to know.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -105,7 +105,7 @@ impl Events {
         }
     }
 
-    /// How each sink does, by name.
+    /// The state of each sink, by name.
     pub fn states(&self) -> Vec<(&str, SinkState<'_>)> {
         self.0
             .iter()

@@ -14,7 +14,7 @@ pub const WITHIN: Duration = Duration::from_secs(3);
 /// The reasons of `/readyz` are a few lines.
 const ANSWER_BYTES: usize = 16 * 1024;
 
-/// What is asked.
+/// The question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// `/livez`: does the process work?
@@ -47,7 +47,7 @@ pub enum HealthError {
     NoAnswer {
         /// Where it was asked.
         address: SocketAddr,
-        /// What it was asked.
+        /// The question.
         path: &'static str,
         /// Why.
         #[source]
@@ -58,7 +58,7 @@ pub enum HealthError {
     Late {
         /// Where it was asked.
         address: SocketAddr,
-        /// What it was asked.
+        /// The question.
         path: &'static str,
     },
     /// It answers that it is not well.
@@ -66,7 +66,7 @@ pub enum HealthError {
     Unwell {
         /// Where it was asked.
         address: SocketAddr,
-        /// What it was asked.
+        /// The question.
         path: &'static str,
         /// The HTTP status.
         status: u16,

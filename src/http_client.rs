@@ -27,7 +27,7 @@ pub enum TlsSetupError {
     CaFile {
         /// The path.
         file: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// The TLS library refused its settings.

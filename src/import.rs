@@ -42,7 +42,7 @@ use crate::config::printable;
 
 pub use text::{Text, read};
 
-/// What the result is written as.
+/// The format of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A configuration file; secrets as variables of the environment.
@@ -58,9 +58,9 @@ pub enum Format {
 pub struct Imported {
     /// Holds no secret.
     pub values: String,
-    /// What belongs to it: keys of the store, users with hashed passwords.
+    /// The secrets that belong to it: keys of the store, users with hashed passwords.
     pub secrets: SecretString,
-    /// What an operator should look at; one sentence each.
+    /// Remarks for the operator; one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -98,7 +98,7 @@ pub struct Mistake {
     pub line: Option<usize>,
     /// Section and key.
     pub key: String,
-    /// What is wrong, and how to mend it. No secret.
+    /// The fault, and its remedy. No secret.
     pub advice: String,
 }
 

@@ -47,7 +47,7 @@ pub use unready::PodEvents;
 
 /// A watched Service.
 pub struct ServiceWatch {
-    /// What it says.
+    /// Its content.
     pub status: watch::Receiver<ServiceStatus>,
     /// When the API server has answered last.
     pub contact: Contact,
@@ -69,7 +69,7 @@ pub enum ClientError {
     Kubeconfig {
         /// From `kubernetes.kubeconfig`.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         #[source]
         source: kube::config::KubeconfigError,
     },
@@ -210,7 +210,7 @@ struct Watcher {
     name: String,
     publish: watch::Sender<ServiceStatus>,
     refer: watch::Sender<Option<ObjectReference>>,
-    /// What is wrong at present.
+    /// The fault at present.
     failing: Option<Failure>,
 }
 
@@ -423,7 +423,7 @@ fn without_ingress(name: &str, service: Option<&Service>) -> String {
     }
 }
 
-/// The kind of a failure, and what to tell people.
+/// The kind of a failure, and the advice on it.
 fn describe(error: &watcher::Error) -> (Failure, String) {
     use watcher::Error::{
         InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed,

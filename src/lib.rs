@@ -21,7 +21,7 @@
 //! 6. A data connection never serves another session than the one that was given its port (see [`ftp::passive`]).
 //! 7. Nothing is ever logged that authenticates: passwords, keys, tokens.
 //! 8. Every number that bounds something is configurable, or a named constant with its reason.
-//! 9. In a cluster no client is told a pod's address, unless it comes from `masquerade.internal_cidrs` (see [`masquerade`]).
+//! 9. In a cluster no client gets a pod's address, unless it comes from `masquerade.internal_cidrs` (see [`masquerade`]).
 //!
 //! Types of the SDK stay in [`store`], libunftp's in [`ftp`], kube's in [`kubernetes`]; `store` never imports `ftp`. [`app`]
 //! alone knows every module that runs; [`doctor`] is beside it, and examines what `app` would use.

@@ -1,4 +1,4 @@
-//! The public address and ports that clients are told for their data connections, and where they come from.
+//! The public address and ports that clients get for their data connections, and where they come from.
 //!
 //! One value is published here and read at every PASV and EPSV, so that a change reaches open sessions too.
 //!
@@ -13,14 +13,14 @@
 //!
 //! The order: `masquerade_address`, an IPv4 address or a name; the address in the mapping file; the first IPv4 address of the
 //! watched Service's load balancer; its host name; and only outside of a cluster the address that the client connected to.
-//! Clients inside (`masquerade.internal_cidrs`) are told the address they connected to, with the bound port, always.
+//! Clients inside (`masquerade.internal_cidrs`) get the address they connected to, with the bound port, always.
 //!
 //! Invariants:
-//! - In a cluster no client is told the address that its control connection reached, a pod's, unless it comes from
+//! - In a cluster no client gets the address that its control connection reached, a pod's, unless it comes from
 //!   `masquerade.internal_cidrs`, or a source says that very address.
 //! - An address that was known stays until a source says another: lost watches, names that don't resolve, a deleted
 //!   Service change nothing.
-//! - As long as no address is known PASV is refused with the reason. EPSV, which tells none, works, unless the ports are
+//! - As long as no address is known PASV is refused with the reason. EPSV, which names none, works, unless the ports are
 //!   mapped and the mapping is not known.
 
 mod decision;
@@ -54,20 +54,20 @@ pub struct Masquerade {
     after_grace: AfterGrace,
 }
 
-/// What is published.
+/// The published decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The address for clients from outside.
     pub decision: Decision,
     /// The ports for clients from outside.
     pub ports: Ports,
-    /// How often one address took the place of another.
+    /// The number of times that one address took the place of another.
     pub changes: u64,
     /// Why the Service can't be watched at present; the address above still holds.
     pub trouble: Option<String>,
 }
 
-/// What one client is to be told.
+/// The address and ports for one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertised {
     /// The address for PASV.
@@ -76,7 +76,7 @@ pub struct Advertised {
     pub ports: Ports,
 }
 
-/// No address can be told now.
+/// There is no address for clients now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAddress {
     /// No source has said one yet.
@@ -165,7 +165,7 @@ impl Masquerade {
         }
     }
 
-    /// What a client at `peer` is told whose control connection ends at `local`.
+    /// The address and ports for a client at `peer` whose control connection ends at `local`.
     pub fn advertised_to(&self, local: IpAddr, peer: IpAddr) -> Advertised {
         let (local, peer) = (local.to_canonical(), peer.to_canonical());
         let own = match local {
@@ -203,12 +203,12 @@ impl Masquerade {
         }
     }
 
-    /// Whether clients from outside can be told an address and the ports that go with it.
+    /// True if there is an address for clients from outside and the ports that go with it.
     pub fn is_known(&self) -> bool {
         self.unknown().is_none()
     }
 
-    /// What a ready gateway still has to say.
+    /// The warnings of a ready gateway.
     pub fn notes(&self) -> Vec<String> {
         let unknown = self
             .unknown()
@@ -231,7 +231,7 @@ impl Masquerade {
 }
 
 impl Published {
-    /// Why clients from outside can't be told where to connect to, if they can't.
+    /// The reason why there is no address for clients from outside, if there is none.
     fn unknown(&self) -> Option<Arc<str>> {
         match (&self.decision, &self.ports) {
             (Decision::Unknown(reason), _) | (_, Ports::Unknown(reason)) => Some(reason.clone()),
@@ -312,7 +312,7 @@ async fn keep_deciding(
     }
 }
 
-/// What is to be published after `last`.
+/// The next decision after `last`.
 fn next(sources: &Sources, last: &Published) -> Published {
     let decision = decide(sources, &last.decision);
     let changed = match (last.decision.address(), decision.address()) {

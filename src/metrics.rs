@@ -30,7 +30,7 @@ pub use reading::Reading;
 pub struct Metric {
     /// Without unit and without `_total`.
     name: &'static str,
-    /// What kind of number.
+    /// The kind of number.
     pub kind: Kind,
     unit: In,
     /// Names of the labels.
@@ -39,7 +39,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// What kind of number a metric is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
@@ -197,7 +197,7 @@ pub fn markdown_rows() -> String {
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
-/// What is counted at the FTP side. Cheap to clone.
+/// The counters of the FTP side. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FtpMetrics {
     refused: Family<Labels<1>, Counter>,
@@ -319,7 +319,7 @@ impl FtpMetrics {
     }
 }
 
-/// What is counted of the requests to the store. Cheap to clone.
+/// The counters of the requests to the store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Requests {
     requests: Family<Labels<2>, Counter>,

@@ -96,7 +96,7 @@ impl PasswordHash {
         }
     }
 
-    /// Whether `password` is the one; takes as long for a wrong one.
+    /// True if `password` is the one; takes as long for a wrong one.
     pub fn verify(&self, password: &SecretString, scratch: &mut Scratch) -> bool {
         let password = password.expose_secret().as_bytes();
         if password.len() > MAX_PASSWORD_BYTES {

@@ -13,13 +13,13 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-/// Stands for the content of files, of which it tells nothing: those may hold secrets.
+/// Stands for the content of files, of which it shows nothing: those may hold secrets.
 pub type Digest = [u8; 32];
 
 /// Far above any real configuration; keeps a path such as /dev/zero from filling memory.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// How long content has to stay the same before it counts: a file that is being written is read half.
+/// The time for which content has to stay the same before it counts: a file that is being written is read half.
 const STABLE_TIME: Duration = Duration::from_millis(200);
 
 /// Files that are read again and again, together.
@@ -43,7 +43,7 @@ pub struct ReadError {
     pub reason: String,
 }
 
-/// How things stand with content that is loaded again when it changes; for logs, metrics and the status page.
+/// The state of content that is loaded again when it changes; for logs, metrics and the status page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reload {
     /// When what is in force was loaded.
@@ -52,12 +52,12 @@ pub struct Reload {
     pub failure: Option<Failure>,
 }
 
-/// What came after the state in force could not be loaded.
+/// The failure of the newest state, if it could not be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// When that was found, for the first time since the last good state.
     pub since: SystemTime,
-    /// What is wrong now; it holds no secret.
+    /// The fault now; it holds no secret.
     pub error: String,
 }
 

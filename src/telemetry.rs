@@ -1,4 +1,4 @@
-//! What the program says about itself: log lines on standard output, and traces to a collector.
+//! The program's own reports: log lines on standard output, and traces to a collector.
 //!
 //! One subscriber serves both. The log shows events, filtered by `log.level`, which may change while the program runs
 //! ([`level`]). The traces show the spans of target [`TRACE`] and nothing else; without a collector in the environment
@@ -40,7 +40,7 @@ pub use lines::log_lines_dropped;
 /// The target of the spans that traces are made of.
 pub const TRACE: &str = "cosgate::trace";
 
-/// What others log at the level that is configured for cosgate would drown it, and libunftp's spans print its users: these
+/// The default levels of other crates: at the level that is configured for cosgate would drown it, and libunftp's spans print its users: these
 /// say more only when they are named in `log.level`.
 const DEFAULT_LEVELS: [&str; 13] = [
     "libunftp=error",
@@ -65,7 +65,7 @@ const DEFAULT_LEVELS: [&str; 13] = [
 /// parameters that they show whole. No `log.level` brings these out; a test searches what is written at the loudest.
 const CREDENTIAL_LOGGERS: [&str; 2] = ["aws_sigv4", "aws_smithy_runtime::client::orchestrator"];
 
-/// Whether an event may be seen at all. Spans may: none of them has such fields.
+/// True if an event may be seen at all. Spans may: none of them has such fields.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let logs_credentials = || {
         CREDENTIAL_LOGGERS

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use support::{Ftp, TestGateway};
 
-/// What a change of the address may take to reach a client.
+/// The longest time that a change of the address may take to reach a client.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn at(last: u8) -> (Ipv4Addr, Value) {
@@ -33,7 +33,7 @@ fn at(last: u8) -> (Ipv4Addr, Value) {
     (address, json!([{"ip": address.to_string()}]))
 }
 
-/// Waits until the session's PASV tells `address`, and says how long it took.
+/// Waits until the session's PASV reports `address`, and says how long it took.
 async fn told(ftp: &mut Ftp, address: Ipv4Addr) -> Duration {
     let begun = Instant::now();
     loop {

@@ -35,13 +35,13 @@ pub struct Contender {
     pub way: Target,
 }
 
-/// How a contender is asked to do something.
+/// The way a contender is asked to do something.
 pub enum Target {
     Direct(Helper),
     Ftp(Account),
 }
 
-/// What one operation took.
+/// The cost of one operation.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     pub seconds: f64,
@@ -57,7 +57,7 @@ pub struct Sample {
     pub error: Option<String>,
 }
 
-/// What an operation tells besides its time.
+/// The result of an operation besides its time.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub slowest_seconds: Option<f64>,
@@ -74,7 +74,7 @@ const FIRST_PORT: u16 = 12_000;
 /// Passive ports of each gateway: more than there are transfers at once.
 const PASSIVE_PORTS: u16 = 500;
 
-/// How long a gateway may take to start.
+/// The longest time that a gateway may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Bench {
@@ -151,7 +151,7 @@ impl Bench {
         self.gateways.iter().map(Daemon::pid).collect()
     }
 
-    /// What the store is called in the report.
+    /// The store's name in the report.
     pub fn store_name(&self) -> &str {
         match self.sink {
             Some(_) => "sink",

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a child may take for one answer; a transfer of many GiB on a slow store fits.
+/// The longest time that a child may take for one answer; a transfer of many GiB on a slow store fits.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long a gateway that was told to stop may drain.
+/// The longest time that a gateway may drain after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A process of our own that is told what to do line by line. It ends when this is dropped.
+/// A process of our own that takes its orders line by line. It ends when this is dropped.
 pub struct Helper {
     child: Child,
     commands: Option<ChildStdin>,
@@ -72,7 +72,7 @@ impl Drop for Helper {
     }
 }
 
-/// A process that serves until it is told to stop.
+/// A process that serves until it is asked to stop.
 pub struct Daemon(pub Child);
 
 impl Daemon {
@@ -107,7 +107,7 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// What the kernel has counted for a process.
+/// The kernel's counters for a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// CPU seconds in user and kernel mode, all threads, ended ones included.

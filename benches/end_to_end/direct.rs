@@ -37,7 +37,7 @@ pub struct Store {
     pub secret_key: String,
 }
 
-/// How the direct client works.
+/// The way the direct client works.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Requests in flight of one transfer, of the gateway and of the direct client.
@@ -54,7 +54,7 @@ pub struct Options {
     pub direct_unsigned: bool,
 }
 
-/// What the direct client does for integrity; with none, the SDK still signs a SHA-256 of each body.
+/// The integrity checks of the direct client; with none, the SDK still signs a SHA-256 of each body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Checksum {
     None,

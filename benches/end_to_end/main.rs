@@ -14,7 +14,7 @@
 //! Everything listens on loopback only. All child processes end with this one, by their id; a watchdog ends all of it
 //! after `--limit`. The gateway's log of the last run stays under `target/tmp`.
 //!
-//! How to start peers and a real store beside it, and what the figures can and can't tell, stands in benches/README.md.
+//! The way to start peers and a real store beside it, and the meaning of the figures, stands in benches/README.md.
 
 mod bench;
 mod child;
@@ -74,7 +74,7 @@ enum Role {
     },
 }
 
-/// What is measured, on what, against whom.
+/// The measurements, on what, against whom.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Scenarios, in this order.
@@ -176,7 +176,7 @@ enum Only {
     Sessions,
 }
 
-/// What the sink gives as ETag.
+/// The sink's ETag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Etag {
     /// The MD5 of the body.

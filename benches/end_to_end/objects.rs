@@ -1,4 +1,4 @@
-//! What the sink remembers of its objects: names, sizes, tags, and no byte of content.
+//! The sink's memory of its objects: names, sizes, tags, and no byte of content.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use crc_fast::{CrcAlgorithm, checksum_combine};
 
-/// What an object is, bodies apart.
+/// An object without its body.
 #[derive(Debug, Clone)]
 pub struct Object {
     pub size: u64,
@@ -164,7 +164,7 @@ impl Objects {
     }
 }
 
-/// What a ListObjects request asks for; names that aren't given are empty.
+/// The parameters of a ListObjects request; names that aren't given are empty.
 #[derive(Debug)]
 pub struct Query<'a> {
     pub bucket: &'a str,

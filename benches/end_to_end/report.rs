@@ -1,4 +1,4 @@
-//! What is printed: one Markdown table per scenario, so that it can stand in a README as it is.
+//! The report: one Markdown table per scenario, so that it can stand in a README as it is.
 
 use crate::bench::Sample;
 
@@ -12,7 +12,7 @@ pub struct Row {
     pub unit: Unit,
 }
 
-/// What one operation of a scenario moves.
+/// The bytes that one operation of a scenario moves.
 #[derive(Debug, Clone, Copy)]
 pub enum Unit {
     Bytes(u64),

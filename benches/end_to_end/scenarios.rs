@@ -1,4 +1,4 @@
-//! What is measured.
+//! The measurements.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,10 @@
 //! The sink: an S3 server that throws every body away and makes up every body that it serves.
 //!
 //! It runs in a process of its own. So its CPU time and memory are counted apart, it shares no allocator and no runtime
-//! with a client, and the direct client and the gateway reach it in the same way, over TCP. It is told what to do on its
+//! with a client, and the direct client and the gateway reach it in the same way, over TCP. It gets its orders on its
 //! standard input, and ends when that closes: nothing stays behind, however the benchmark ends.
 //!
-//! What it doesn't do: check signatures, or compute a checksum of what it throws away. A checksum that a client sends, as
+//! It doesn't check signatures, or compute a checksum of what it throws away. A checksum that a client sends, as
 //! a header or as a trailer, is believed and echoed, and the CRC-64/NVME of a whole object is combined from those of its
 //! parts, as a real store would answer. So a client's own comparison costs the client what it costs elsewhere, and the
 //! store nothing. The ETag is the MD5 if the client sent Content-MD5 or the sink was started with `--etag md5`, and
@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 
 use crate::objects::{Object, Objects, Part, Query};
 
-/// What every XML answer begins with.
+/// The beginning of every XML answer.
 const XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 /// Bytes of the one block that all bodies are made of.
@@ -117,7 +117,7 @@ async fn answer(
     Ok(sink.answer(&call, &head.headers, received))
 }
 
-/// What is left of a body.
+/// The rest of a body.
 struct Received {
     bytes: u64,
     md5: Option<[u8; 16]>,

@@ -1,4 +1,4 @@
-//! Who may see the status page: it shows names of users and files, so not everybody who reaches the port.
+//! Access to the status page: it shows names of users and files, so not everybody who reaches the port.
 //!
 //! - With `admin.token`: who sends it, as `Authorization: Bearer` or as the password of HTTP Basic with any user name, which
 //!   is what a browser can ask for.
@@ -24,9 +24,9 @@ pub enum Access {
     Off,
     /// Everybody could come, and there is no token.
     Unprotected,
-    /// Who is on this host.
+    /// Clients on this host.
     Local,
-    /// Who has the token, the digest of which this is.
+    /// Clients with the token of this digest.
     Token([u8; 32]),
 }
 

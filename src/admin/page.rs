@@ -78,7 +78,7 @@ pub fn page(snapshot: &Snapshot) -> String {
     page.into_string()
 }
 
-/// What changes: the parts, each with an id of its own.
+/// The changing content: the parts, each with an id of its own.
 pub fn content(snapshot: &Snapshot) -> Markup {
     html! {
         (overview(snapshot))

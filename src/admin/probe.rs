@@ -1,7 +1,7 @@
-//! Whether the store can be reached: asked seldom, answered at once, and not upset by an outage of seconds.
+//! Reachability of the store: asked seldom, answered at once, and not upset by an outage of seconds.
 //!
 //! Readiness takes a pod out of a Service. A store that is away is away for all pods, and all of them out of the Service
-//! would turn clients away that would only have waited, or been told why. So a good answer stands for [`GOOD_FOR`], and what
+//! would turn clients away that would only have waited, or got a reason. So a good answer stands for [`GOOD_FOR`], and what
 //! an outage means that is longer is for `admin.store_outage` to say. A gateway whose store has never answered is another
 //! matter: it may be its own configuration, and a rolling update must not go on with it.
 //!
@@ -24,16 +24,16 @@ pub const GOOD_FOR: Duration = Duration::from_secs(60);
 /// Any answer is taken again for so long, so that probes can't load the store.
 pub const ANSWER_HOLDS: Duration = Duration::from_secs(5);
 
-/// How long the store may take to answer.
+/// The longest time that the store may take to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a probe waits for an answer while the last good one still stands.
+/// The longest time that a probe waits for an answer while the last good one still stands.
 const RECHECK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long it waits if there is none: less than `cosgate health` gives it.
+/// The longest wait if there is none: less than `cosgate health` gives it.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the answers so far come to.
+/// The result of the answers so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The last answer was good.
@@ -66,7 +66,7 @@ struct Heard {
 struct Answers {
     last_good: Option<Instant>,
     last: Option<Instant>,
-    /// What is wrong, since the last good answer.
+    /// The fault, since the last good answer.
     trouble: Option<String>,
     is_asking: bool,
 }
@@ -80,7 +80,7 @@ impl StoreProbe {
         }
     }
 
-    /// What is known now, after a new question if the last answer is old and the store is quick.
+    /// The state as known now, after a new question if the last answer is old and the store is quick.
     pub async fn verdict(&self) -> Verdict {
         let mut news = std::pin::pin!(self.heard.news.notified());
         // from here on no answer is missed
@@ -100,13 +100,13 @@ impl StoreProbe {
         self.known()
     }
 
-    /// Whether the last answer was a good one; not before the first.
+    /// True if the last answer was a good one; not before the first.
     pub fn is_answering(&self) -> bool {
         let answers = self.heard.lock();
         answers.last_good.is_some() && answers.trouble.is_none()
     }
 
-    /// What is known now; nothing is asked.
+    /// The state as known now; nothing is asked.
     pub fn known(&self) -> Verdict {
         self.heard.lock().verdict(Instant::now())
     }

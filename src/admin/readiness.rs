@@ -1,4 +1,4 @@
-//! Whether clients should be sent here, and if not, why: each reason by its name.
+//! The decision whether clients should be sent here, and each reason against it by its name.
 
 use std::time::SystemTime;
 
@@ -6,12 +6,12 @@ use crate::admin::probe::Verdict;
 use crate::config::StoreOutage;
 use crate::ftp::frontend::Frontend;
 
-/// What `/readyz` says.
+/// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
     /// Why not; none: ready.
     pub reasons: Vec<String>,
-    /// What a ready gateway has to say besides.
+    /// The warnings of a ready gateway.
     pub notes: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Readiness {
         Readiness { reasons, notes }
     }
 
-    /// Whether clients should be sent here.
+    /// True if clients should be sent here.
     pub fn is_ready(&self) -> bool {
         self.reasons.is_empty()
     }

@@ -44,7 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// One line in a while says that accepting fails, not one for each try.
 static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));
 
-/// Who asks, for the routes.
+/// The client of a request, for the routes.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
 

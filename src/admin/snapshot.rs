@@ -1,4 +1,4 @@
-//! What the status page shows, gathered in one moment. Plain values: nothing here is looked at twice, or held.
+//! The content of the status page, gathered in one moment. Plain values: nothing here is looked at twice, or held.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -24,9 +24,9 @@ pub struct Snapshot {
     pub at: SystemTime,
     /// For how long it has been running.
     pub uptime: Duration,
-    /// What `/readyz` says.
+    /// The answer of `/readyz`.
     pub readiness: Readiness,
-    /// What the store's answers come to.
+    /// The verdict on the store's answers.
     pub store: Verdict,
     /// It is stopping: no new sessions, transfers go on.
     pub is_draining: bool,
@@ -40,7 +40,7 @@ pub struct Snapshot {
     pub transfers: Vec<TransferRow>,
     /// All transfers.
     pub transfer_count: usize,
-    /// What PASV tells.
+    /// The address in PASV replies.
     pub masquerade: MasqueradeRow,
     /// Passive ports that are bound.
     pub passive_ports: usize,
@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub download_memory: Budget,
     /// The certificate in force, with FTPS.
     pub certificate: Option<Validity>,
-    /// What failed, the newest first.
+    /// The failures, the newest first.
     pub failures: Vec<Failure>,
 }
 
@@ -69,13 +69,13 @@ pub struct SessionRow {
     pub client: IpAddr,
     /// When it connected.
     pub since: SystemTime,
-    /// Whether the control connection is protected.
+    /// True if the control connection is protected.
     pub is_secured: bool,
     /// The last command.
     pub verb: &'static str,
-    /// Whether it is still being obeyed.
+    /// True if it is still running.
     pub is_running: bool,
-    /// How long it has been idle, or at that command.
+    /// The time for which it has been idle, or at that command.
     pub for_time: Duration,
 }
 
@@ -104,7 +104,7 @@ pub struct TransferRow {
     pub is_connected: bool,
 }
 
-/// What PASV tells, and who says so.
+/// The address in PASV replies, and its source.
 #[derive(Debug, Clone)]
 pub struct MasqueradeRow {
     /// The address, or in words what stands for it.

@@ -40,7 +40,7 @@ const ENTRIES: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 /// An address from which a user has logged in within this time is the user's own: jobs run at least weekly.
 const KNOWN_FOR: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// How long an attempt waits for others of the same address or user to be checked.
+/// The longest time that an attempt waits for others of the same address or user to be checked.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Counts failures and decides what they lead to.
@@ -71,7 +71,7 @@ struct Counter {
     in_flight: u32,
 }
 
-/// What is locked out.
+/// The scope of a lockout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// All logins from the address.
@@ -89,12 +89,12 @@ pub enum Rejected {
     Busy,
 }
 
-/// What a failure leads to.
+/// The consequences of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failed {
-    /// How long after its arrival the attempt is answered.
+    /// The time from the attempt's arrival to its answer.
     pub pause: Duration,
-    /// What this failure has locked out.
+    /// The scope that this failure has locked out.
     pub locked: Option<Scope>,
 }
 
@@ -104,7 +104,7 @@ pub struct Attempt {
     guard: Arc<Guard>,
     address: IpAddr,
     name: u64,
-    /// How long to wait before the check.
+    /// The wait before the check.
     pub wait: Duration,
 }
 
@@ -129,7 +129,7 @@ impl Guard {
         self.limits.delay
     }
 
-    /// How long a lockout holds.
+    /// The time for which a lockout holds.
     pub fn lockout(&self) -> Duration {
         self.limits.duration
     }

@@ -1,7 +1,7 @@
 //! Logins that an HTTP endpoint decides: for companies with a directory of their own.
 //!
 //! The password goes out in a POST, the user's record comes back. Anything but a clear yes lets nobody in: no answer in
-//! time, a redirect, another status, an answer that is too long or says less than it must. Such a failure is told apart
+//! time, a redirect, another status, an answer that is too long or says less than it must. Such a failure is distinguished
 //! from a wrong password, for the log and for the guard, which counts only the latter.
 //!
 //! Successes may be kept for a short time, so that clients with many short sessions don't load the endpoint. What is kept
@@ -41,7 +41,7 @@ pub struct Endpoint {
     state: State,
 }
 
-/// How the last request went.
+/// The outcome of the last request.
 #[derive(Debug, Default)]
 struct State {
     failing: AtomicBool,
@@ -73,7 +73,7 @@ pub enum Denied {
     Unusable(String),
 }
 
-/// Stands for everything that the endpoint was told.
+/// Stands for everything that was sent to the endpoint.
 type Tag = [u8; 32];
 
 /// Successes that still hold.
@@ -158,12 +158,12 @@ impl Endpoint {
         Ok(user)
     }
 
-    /// Whether the last request had no usable answer, whoever it was for: the endpoint is down, or fails.
+    /// True if the last request had no usable answer, whoever it was for: the endpoint is down, or fails.
     pub fn is_failing(&self) -> bool {
         self.state.failing.load(Ordering::Relaxed)
     }
 
-    /// How long the last request took.
+    /// The time that the last request took.
     pub fn last_took(&self) -> Duration {
         Duration::from_millis(self.state.took_millis.load(Ordering::Relaxed))
     }
@@ -243,7 +243,7 @@ impl Cache {
         })
     }
 
-    /// Stands for everything that the endpoint was told.
+    /// Stands for everything that was sent to the endpoint.
     fn tag(&self, name: &str, password: &SecretString, peer: &Peer) -> Tag {
         let mut hmac =
             Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");

@@ -18,7 +18,7 @@ use crate::password::{PasswordHash, Scratch};
 #[derive(Debug)]
 pub struct Pool(SyncSender<Check>);
 
-/// What a password is checked against.
+/// The hash of a password.
 #[derive(Debug)]
 pub struct Hashes {
     /// The user's own; none if there is no such user.
@@ -47,7 +47,7 @@ const MAX_THREADS: usize = 4;
 /// Checks that may wait for a thread.
 const QUEUE: usize = 1000;
 
-/// How long a login waits for its answer.
+/// The longest time that a login waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Pool {
@@ -74,7 +74,7 @@ impl Pool {
         Pool(sender)
     }
 
-    /// Whether `password` is that of the own hash.
+    /// True if `password` is that of the own hash.
     pub async fn check(&self, hashes: Hashes, password: SecretString) -> Result<bool, Busy> {
         let (answer, answered) = oneshot::channel();
         let check = Check {
@@ -91,7 +91,7 @@ impl Pool {
 }
 
 impl Hashes {
-    /// Whether `password` is the right one. Without a break in the work of a login that fails: a check that waited for its
+    /// True if `password` is the right one. Without a break in the work of a login that fails: a check that waited for its
     /// turn a second time would show that there was a second one.
     fn verify(&self, password: &SecretString, scratch: &mut Scratch) -> bool {
         let own = self.own.as_ref();

@@ -17,13 +17,13 @@ pub struct User {
     pub name: String,
     /// Where the user's `/` lies.
     pub home: Home,
-    /// What the user may do.
+    /// The user's rights.
     pub permissions: Permissions,
     /// Largest file in bytes, `upload.max_file_size` considered.
     pub max_file_size: u64,
-    /// What `TYPE A` does.
+    /// The effect of `TYPE A`.
     pub ascii: Ascii,
-    /// What a client's names are in that are not UTF-8.
+    /// The charset of a client's names that are not UTF-8.
     pub charset: Charset,
     pub(super) password_hash: Option<PasswordHash>,
     pub(super) tenant: Tenant,
@@ -36,7 +36,7 @@ pub struct User {
     client_cert_cn: Option<String>,
 }
 
-/// What is known of a client besides name and password.
+/// Known facts about a client besides name and password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Where the client comes from.
@@ -47,14 +47,14 @@ pub struct Peer {
     pub client_cert_cn: Option<String>,
 }
 
-/// What all homes have in common.
+/// The defaults of all homes.
 #[derive(Debug, Clone)]
 pub struct HomeDefaults {
     /// `storage.prefix`
     pub prefix: String,
     /// The store's limit for a key.
     pub max_key_bytes: usize,
-    /// Whether a key may begin with a backslash.
+    /// True if a key may begin with a backslash.
     pub takes_backslash: bool,
     /// `upload.max_file_size`
     pub max_file_size: u64,
@@ -147,7 +147,7 @@ impl User {
         }
     }
 
-    /// Whether the user may come in from there and so.
+    /// Checks network, TLS and certificate restrictions.
     pub(super) fn check_restrictions(&self, peer: &Peer) -> Result<(), LoginRestriction> {
         let address = peer.address.to_canonical();
         if !self.allow_from.is_empty() && !self.allow_from.iter().any(|net| net.contains(&address))

@@ -26,7 +26,7 @@ pub(super) struct Doctor {
     /// Its admin port, which is asked whether the gateway is ready (/readyz)
     #[arg(long, value_name = "HOST:PORT", requires = "connect", value_parser = admin)]
     admin: Option<(String, u16)>,
-    /// Who logs in there; without a user the examination ends before the login
+    /// The user for the login; without a user the examination ends before the login
     #[arg(long, value_name = "NAME", requires = "connect", value_parser = one_line)]
     user: Option<String>,
     /// File that holds the password (default: COSGATE_DOCTOR_PASSWORD, else it is asked for, or read from standard input)
@@ -47,7 +47,7 @@ pub(super) struct Doctor {
     /// Time for all checks, such as 30s
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     timeout: Duration,
-    /// What to write
+    /// Format of the output
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -184,7 +184,7 @@ fn password(file: Option<PathBuf>) -> Result<SecretString, Failure> {
         .map_err(|advice| Failure::Doctor(format!("the password: {advice}")))
 }
 
-/// What goes into a command line of FTP must not become two.
+/// Text in a command line of FTP, which must not become two.
 fn one_line(text: &str) -> Result<String, String> {
     match text.chars().any(char::is_control) {
         true => Err("control characters are not allowed".to_owned()),

@@ -1,4 +1,4 @@
-//! What a gateway without users shows to the person in front of it: whom to log in as, and what to try.
+//! The first steps that a gateway without users shows to the person in front of it: whom to log in as, and what to try.
 
 use secrecy::ExposeSecret as _;
 

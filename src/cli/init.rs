@@ -26,7 +26,7 @@ pub(super) struct Init {
     /// URL of a store that is neither Amazon's nor Tencent's own
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// What clients connect to, if not this host's own address: IPv4 address or DNS name
+    /// The address for clients, if not this host's own address: IPv4 address or DNS name
     #[arg(long, value_name = "ADDRESS")]
     masquerade_address: Option<String>,
     /// A user, with a random password that is shown once; may be repeated
@@ -147,7 +147,7 @@ fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     })
 }
 
-/// What comes next, with the passwords.
+/// The next steps, with the passwords.
 fn next(
     draft: &Draft,
     provider: Provider,

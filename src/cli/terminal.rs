@@ -9,7 +9,7 @@ use rustix::termios::{
 use secrecy::zeroize::Zeroizing;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a terminal sends for Ctrl-C while it makes no signals.
+/// The byte that a terminal sends for Ctrl-C while it makes no signals.
 const CTRL_C: u8 = 3;
 
 /// Terminals have no longer lines.

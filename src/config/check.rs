@@ -39,7 +39,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What is right of `node`, which stands at `path`; the rest becomes problems.
+    /// The valid part of `node`, which stands at `path`; the rest becomes problems.
     pub fn value(&mut self, path: &str, node: Node) -> Option<Value> {
         match (keys::place(path), node) {
             (Place::Unknown, _) => self.problem(path, unknown_key(path)),
@@ -180,7 +180,7 @@ impl YamlFile {
         }
     }
 
-    /// `/etc/cosgate.yaml, line 3`, as far as the line can be told.
+    /// `/etc/cosgate.yaml, line 3`, as far as the line is known.
     pub fn origin_of(&self, key: &str) -> String {
         // Each lookup reads the file again; nobody mends a hundred problems by their lines.
         const MAX_LOOKUPS: usize = 50;

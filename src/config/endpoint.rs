@@ -73,7 +73,7 @@ impl Endpoint {
         self.is_below(&["myqcloud.com", "tencentcos.cn"])
     }
 
-    /// Whether this store refuses, or is about to refuse, the bucket in the path.
+    /// True if this store refuses, or is about to refuse, the bucket in the path.
     pub fn wants_virtual_addressing(&self) -> bool {
         self.is_amazon() || self.is_tencent() || self.is_below(&["aliyuncs.com"])
     }

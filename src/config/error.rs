@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in words that say how to mend it.
+//! The faults of a configuration, each with its remedy.
 //!
 //! Invariant: a [`Problem`] never holds a secret; values pass through [`shown`] first.
 
@@ -41,7 +41,7 @@ impl std::error::Error for ConfigError {}
 
 /// One thing that is wrong.
 ///
-/// Prints as `key = value (from origin): what is allowed; how to mend it`.
+/// Prints as `key = value (from origin): what is allowed; how to fix it`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The key, or what stands in its place: a variable, a file.
@@ -50,7 +50,7 @@ pub struct Problem {
     pub value: Option<String>,
     /// Where the value came from.
     pub origin: Option<String>,
-    /// What is allowed, and how to mend it.
+    /// The rule, and the remedy.
     pub advice: String,
 }
 

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::yaml_text::scalar;
 use super::{Provider, bucket_name, masquerade_address, parse, region_name};
 
-/// What the configuration is for.
+/// The purpose of the configuration.
 #[derive(Debug)]
 pub struct Wishes {
     /// The kind of store.
@@ -20,7 +20,7 @@ pub struct Wishes {
     pub region: Option<String>,
     /// URL of an S3-compatible store; none for Amazon's and Tencent's own.
     pub endpoint: Option<String>,
-    /// What clients connect to, if that is not this host's own address.
+    /// The address for clients, if that is not this host's own address.
     pub masquerade_address: Option<String>,
     /// Names and hashed passwords.
     pub users: Vec<(String, SecretString)>,
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    /// What `check-config` makes of the text.
+    /// The verdict of `check-config` on the text.
     fn loaded(text: &str) -> crate::config::Config {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("cosgate.yaml");

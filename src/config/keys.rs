@@ -11,15 +11,15 @@ use super::sections;
 pub struct Key {
     /// Path in YAML; `users[].name` is a key of each entry of `users`.
     pub path: &'static str,
-    /// What its text is made of.
+    /// The type of its text.
     pub kind: Kind,
-    /// What holds when the key is not set.
+    /// The default of the key.
     pub default: DefaultValue,
     /// One sentence: meaning, unit, range.
     pub doc: &'static str,
 }
 
-/// What the text of a key is made of.
+/// The type of a key's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Text with rules of its own.
@@ -40,7 +40,7 @@ pub enum Kind {
     Count(u64, u64),
 }
 
-/// What holds when a key is not set.
+/// The default of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultValue {
     /// This text, as if somebody had written it.
@@ -52,7 +52,7 @@ pub enum DefaultValue {
 }
 
 impl Key {
-    /// Whether the value must never be shown.
+    /// True if the value must never be shown.
     pub fn is_secret(&self) -> bool {
         self.kind == Kind::Secret
     }
@@ -113,14 +113,14 @@ pub fn markdown_rows() -> String {
     rows
 }
 
-/// What stands at a path of the configuration.
+/// The node at a path of the configuration.
 pub(super) enum Place {
     Key(&'static Key),
     Section,
     Unknown,
 }
 
-/// What stands at `path`, which may carry indices: `users[3].name`.
+/// The node at `path`, which may carry indices: `users[3].name`.
 pub(super) fn place(path: &str) -> Place {
     let path = without_indices(path);
     if let Some(key) = find(&path) {
@@ -222,14 +222,14 @@ fn without_indices(path: &str) -> String {
     plain
 }
 
-/// What the names of all variables begin with.
+/// The prefix of all variables.
 pub(super) const PREFIX: &str = "COSGATE_";
 /// Names the YAML file; a variable, but no key.
 pub(super) const CONFIG_VARIABLE: &str = "COSGATE_CONFIG";
 /// Makes the variable of a secret the name of a file.
 pub(super) const FILE_SUFFIX: &str = "_FILE";
 
-/// What the sections write their rows with.
+/// The means with which the sections write their rows.
 pub(super) mod row {
     pub(in crate::config) use super::DefaultValue::{Derived, Text as Is, Unset};
     pub(in crate::config) use super::Key;

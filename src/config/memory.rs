@@ -1,4 +1,4 @@
-//! How much memory this container may use.
+//! The memory that this container may use.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub fn default_budget(limit: Option<u64>) -> u64 {
     }
 }
 
-/// What is configured, or a part of the memory there is.
+/// The configured value, or a part of the memory there is.
 pub(super) fn budget(read: &mut Reader, key: &'static str) -> u64 {
     read.optional(key, parse::size).unwrap_or_else(|| {
         let budget = default_budget(MemoryLimit::default().read());

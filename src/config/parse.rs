@@ -1,7 +1,7 @@
 //! Text to value, for each kind of value.
 //!
 //! An error is the rest of the sentence `key = value (from origin): `; it says what is allowed
-//! and how to mend it, and does not repeat the value.
+//! and how to fix it, and does not repeat the value.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use strum::VariantNames;
 
-/// What a parser returns.
+/// The result of a parser.
 pub(crate) type Parsed<T> = Result<T, String>;
 
 /// One of the words of `T`.

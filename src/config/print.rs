@@ -1,4 +1,4 @@
-//! What was loaded, and how `cosgate check-config` prints it.
+//! The loaded configuration, and how `cosgate check-config` prints it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::sections::{sink_lines, user_lines};
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What works, but probably not as its author thinks; one sentence each.
+    /// Settings that work, but probably not as its author thinks; one sentence each.
     pub warnings: Vec<String>,
     pub(super) settings: BTreeMap<&'static str, Setting>,
 }

@@ -24,7 +24,7 @@ pub(super) struct Setting {
     pub origin: String,
 }
 
-/// What a source says about a key.
+/// A source's setting of a key.
 #[derive(Debug, Clone)]
 pub(super) struct RawSetting {
     pub texts: Vec<String>,
@@ -81,7 +81,7 @@ impl Reader {
         }
     }
 
-    /// What the platform set as the variable `name`, which is no key; never empty.
+    /// The value that the platform set as the variable `name`, which is no key; never empty.
     pub fn platform_env(&self, name: &str) -> Option<String> {
         self.platform_env.get(name).cloned()
     }
@@ -298,7 +298,7 @@ impl Reader {
         section.map_or(Origin::Default, |section| self.origin(section))
     }
 
-    /// Whether `name` stands in entry `index` of the list of sections `list`.
+    /// True if `name` stands in entry `index` of the list of sections `list`.
     pub fn entry_is_set(&self, list: &str, index: usize, name: &str) -> bool {
         let entries = self.root.find_ref(list).and_then(Value::as_array);
         entries
@@ -306,7 +306,7 @@ impl Reader {
             .is_some_and(|section| section.find_ref(name).is_some())
     }
 
-    /// Whether a key below `inside` was refused by name: it probably is the one that is missed.
+    /// True if a key below `inside` was refused by name: it probably is the one that is missed.
     fn has_unknown_key(&self, inside: &str) -> bool {
         self.problems.iter().any(|problem| {
             problem.key.starts_with(inside) && keys::find_indexed(&problem.key).is_none()
@@ -430,13 +430,13 @@ impl Reader {
         }
     }
 
-    /// Whether somebody set `path`.
+    /// True if somebody set `path`.
     pub fn is_set(&self, path: &str) -> bool {
         self.raw(path)
             .is_some_and(|given| given.origin != Origin::Default)
     }
 
-    /// Whether nothing has been said against `path` yet.
+    /// True if nothing has been said against `path` yet.
     pub fn is_valid(&self, path: &str) -> bool {
         self.problems.iter().all(|problem| problem.key != path)
     }

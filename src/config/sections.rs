@@ -97,7 +97,7 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Text of the 220 greeting; one line of at most 200 bytes.
     pub greeting: String,
-    /// What PASV replies tell the client to connect to.
+    /// The address in PASV replies.
     pub masquerade: Masquerade,
     /// Passive data connections.
     pub passive: Passive,
@@ -109,9 +109,9 @@ pub struct Config {
     pub sessions: Sessions,
     /// The object store.
     pub storage: Storage,
-    /// What `TYPE A` does to files.
+    /// The effect of `TYPE A` to files.
     pub ascii: Ascii,
-    /// What a client's names are in that are not UTF-8.
+    /// The charset of a client's names that are not UTF-8.
     pub charset: Charset,
     /// Which times listings give.
     pub listing_times: Times,
@@ -121,17 +121,17 @@ pub struct Config {
     pub download: Download,
     /// The end of the process.
     pub drain: Drain,
-    /// Who may log in. No name occurs twice, here and in [`Config::users_file`] together.
+    /// The users who may log in. No name occurs twice, here and in [`Config::users_file`] together.
     pub users: Vec<User>,
     /// More users, in a file of their own.
     pub users_file: Option<UsersFile>,
-    /// How logins are checked besides.
+    /// The checks of logins besides.
     pub auth: Auth,
-    /// How often files are looked at that may change at run time; 1 ms to 7 days.
+    /// The interval at which files are looked at that may change at run time; 1 ms to 7 days.
     pub reload_interval: Duration,
     /// The cluster around this process, if any.
     pub kubernetes: Kubernetes,
-    /// Who is told of committed objects.
+    /// The consumers of events about committed objects.
     pub events: Events,
     /// The HTTP probes.
     pub admin: Admin,

@@ -1,7 +1,7 @@
 //! Where values come from: defaults, YAML file, environment, files named by the environment.
 //!
 //! Invariant: what leaves here has passed the table of keys. Every leaf is a known key, and holds
-//! the text that was written, with a figment tag that tells its origin.
+//! the text that was written, with a figment tag that has its origin.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ pub(super) struct Sources {
     pub figment: Figment,
     pub file: Option<YamlFile>,
     pub problems: Vec<Problem>,
-    /// Whether Kubernetes started this process.
+    /// True if Kubernetes started this process.
     pub in_pod: bool,
-    /// Variables that are no keys, but tell where this process runs.
+    /// Variables that are no keys, but say where this process runs.
     pub platform_env: BTreeMap<String, String>,
 }
 
@@ -228,7 +228,7 @@ impl Sources {
 
 /// One source, as figment wants it.
 pub(super) struct Layer {
-    /// What a report says after "from".
+    /// The origin in a report, after "from".
     pub name: String,
     pub file: Option<PathBuf>,
     pub value: Option<Value>,

@@ -66,7 +66,7 @@ enum Scalars {
     Typed,
 }
 
-/// How to read the node at a path.
+/// A reader of the node at a path.
 #[derive(Clone)]
 struct Seed {
     path: String,
@@ -102,7 +102,7 @@ impl Seed {
         }
     }
 
-    /// Whether this is the wanted key, or the first one below it.
+    /// True if this is the wanted key, or the first one below it.
     fn is_wanted(&self) -> bool {
         self.wanted.as_ref().is_some_and(|wanted| {
             let rest = self.path.strip_prefix(wanted.as_str());

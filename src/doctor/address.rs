@@ -1,4 +1,4 @@
-//! What is to be said of the address and the ports that a gateway tells its clients: pure functions.
+//! The verdict on the address and the ports that a gateway sends its clients: pure functions.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,11 +9,11 @@ use super::report::Verdict;
 /// A passive data connection, tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tried {
-    /// What the 227 reply said.
+    /// The address of the 227 reply.
     pub told: (Ipv4Addr, u16),
     /// Where the control connection goes.
     pub control: IpAddr,
-    /// Of the connection to what was told.
+    /// Of the connection to the advertised address.
     pub there: Result<(), Unreachable>,
     /// Of one to the control connection's address, where that is another one and the first failed.
     pub at_control: Option<Result<(), Unreachable>>,
@@ -35,7 +35,7 @@ pub(super) fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// What PASV and the connection after it came to.
+/// The result of PASV and the connection after it.
 pub(super) fn judge(tried: &Tried) -> Verdict {
     let (address, port) = tried.told;
     let control = tried.control.to_canonical();
@@ -111,7 +111,7 @@ pub(super) fn judge(tried: &Tried) -> Verdict {
     }
 }
 
-/// What the passive ports that were tried came to.
+/// The result of the passive ports that were tried.
 pub(super) fn judge_ports(tried: &BTreeMap<u16, Result<(), Unreachable>>) -> Verdict {
     let bad = tried.iter().filter_map(|(port, result)| {
         let error = result.as_ref().err()?;
@@ -143,7 +143,7 @@ pub(super) fn judge_ports(tried: &BTreeMap<u16, Result<(), Unreachable>>) -> Ver
     Verdict::failed(finding, blocked(*first))
 }
 
-/// What to do about ports that can't be reached.
+/// The remedy for ports that can't be reached.
 pub(super) fn blocked(error: Unreachable) -> String {
     format!(
         "{}; open all of passive.ports on the way to the gateway: firewall, security group, listeners of the balancer, \

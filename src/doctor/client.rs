@@ -62,7 +62,7 @@ impl Control {
         })
     }
 
-    /// Whether the next reply would be one to what was asked before: then this connection has had its day.
+    /// True if the next reply would be one to what was asked before: then this connection has had its day.
     pub fn owes_reply(&self) -> bool {
         self.owes_reply
     }
@@ -217,7 +217,7 @@ impl Unreachable {
         }
     }
 
-    /// What usually is behind it.
+    /// The usual cause.
     pub fn cause(self) -> &'static str {
         match self {
             Unreachable::Refused => "nobody listens there, or a firewall refuses",
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// What is made of bytes that a server sends.
+    /// A line of bytes that a server sends.
     async fn said(bytes: &[u8]) -> Result<Reply, Broken> {
         let mut control = Control {
             wire: BufReader::new(Box::new(std::io::Cursor::new(bytes.to_vec()))),

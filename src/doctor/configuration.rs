@@ -1,4 +1,4 @@
-//! This configuration, examined where it is used: the store behind it, what clients are told, the machine.
+//! This configuration, examined where it is used: the store behind it, what clients get, the machine.
 
 use super::examination::{Examination, Limits};
 use super::report::{Report, Verdict};

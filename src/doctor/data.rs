@@ -21,7 +21,7 @@ pub(super) struct Visitor<'a> {
     pub control: Control,
     /// Data connections are protected with this.
     pub trust: Option<&'a Trust>,
-    /// What data connections have been found to work; EPSV first, as most clients do it.
+    /// The modes that have been found to work; EPSV first, as most clients do it.
     pub ways: Vec<ConnectMode>,
     /// Passive ports that were tried, and what came of it.
     pub ports: BTreeMap<u16, Result<(), Unreachable>>,
@@ -33,7 +33,7 @@ pub(super) struct Visitor<'a> {
     pub insecure: bool,
 }
 
-/// What an upload came to.
+/// The result of an upload.
 pub(super) enum Upload {
     /// With the handshake of the data connection, if there was one.
     Stored(Option<Handshake>),
@@ -41,19 +41,19 @@ pub(super) enum Upload {
     MayNot,
 }
 
-/// How a data connection comes about.
+/// The origin of a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectMode {
     /// EPSV: the control connection's address.
     Extended,
-    /// PASV, and the address that it tells.
+    /// PASV, and the address that it names.
     Passive,
-    /// PASV, and the control connection's address, whatever it tells.
+    /// PASV, and the control connection's address, whatever it names.
     PassiveAtControl,
 }
 
 impl Visitor<'_> {
-    /// PASV, and a connection to what it tells.
+    /// PASV, and a connection to what it names.
     pub async fn pasv(&mut self) -> CheckResult<()> {
         let reply = match self.control.command("PASV").await {
             Ok(reply) => reply,
@@ -98,7 +98,7 @@ impl Visitor<'_> {
         (Some(()), verdict)
     }
 
-    /// EPSV, and a connection to the port that it tells.
+    /// EPSV, and a connection to the port that it names.
     pub async fn epsv(&mut self) -> CheckResult<()> {
         let reply = match self.control.command("EPSV").await {
             Ok(reply) => reply,
@@ -346,7 +346,7 @@ impl Visitor<'_> {
         address.filter(|_| is_right).ok_or(Failure::Refused(reply))
     }
 
-    /// A data connection, if need be by several tries: the ports check has told which don't work.
+    /// A data connection, if need be by several tries: the check of the ports has found those that don't work.
     async fn data(&mut self) -> Result<TcpStream, Failure> {
         let way = self.ways.first().copied().unwrap_or(ConnectMode::Extended);
         let mut last = Unreachable::Silent;
@@ -400,7 +400,7 @@ impl Visitor<'_> {
         }
     }
 
-    /// Whether a certificate is the one to which the password went.
+    /// True if a certificate is the one to which the password went.
     fn recognizes(&self, seen: Option<&Seen>) -> bool {
         let is_same = |seen: &&Seen| {
             let mut shown = self.shown.iter();
@@ -411,7 +411,7 @@ impl Visitor<'_> {
     }
 }
 
-/// What is to be said of the protection of data connections.
+/// The verdict on the protection of data connections.
 pub(super) fn judge_handshake(handshake: &Handshake) -> Verdict {
     if handshake.resumed {
         Verdict::ok(format!(

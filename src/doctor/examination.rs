@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::{Check, Report, Verdict};
 
-/// How long things may take.
+/// Time limits.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// All checks together; what was left behind is removed afterwards, within one step.
@@ -40,7 +40,7 @@ pub(super) struct Examination {
     ends: Instant,
 }
 
-/// What a check yields: something for the next ones, if it went well enough, and what is to be said.
+/// The result of a check: something for the next ones, if it went well enough, and what is to be said.
 pub(super) type CheckResult<T> = (Option<T>, Verdict);
 
 impl Examination {
@@ -55,7 +55,7 @@ impl Examination {
         }
     }
 
-    /// Time for the next check, for those that have several tries and want to tell of all of them.
+    /// Time for the next check, for those that have several tries and want to report all of them.
     pub fn time_left(&self) -> Duration {
         let left = self.ends.saturating_duration_since(Instant::now());
         left.min(self.limits.step)
@@ -117,7 +117,7 @@ impl Examination {
         self.add(name, Duration::ZERO, verdict);
     }
 
-    /// Those of `names` that have not been done are told to be skipped.
+    /// Those of `names` that have not been done get to be skipped.
     pub fn skip_rest(&mut self, names: &[&str], reason: &str) {
         for name in names {
             if !self.report.checks.iter().any(|check| check.name == *name) {

@@ -142,7 +142,7 @@ fn reasons(text: &str) -> String {
     each.join("; ")
 }
 
-/// What the gateway says of itself.
+/// The gateway's own readiness.
 async fn readiness(host: &str, port: u16) -> CheckResult<()> {
     let verdict = match health::ask_at(host, port, Question::Ready).await {
         Ok(words) if words == "ready" => Verdict::ok(words),
@@ -231,7 +231,7 @@ async fn transfer(
     }
 }
 
-/// What is to be said where TLS is not spoken.
+/// The verdict where TLS is not spoken.
 fn without(security: Security, offered: bool) -> Verdict {
     if offered {
         Verdict::skipped("--tls off; the gateway offers it")

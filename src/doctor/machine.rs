@@ -1,4 +1,4 @@
-//! What this machine has to give: ports, memory, file descriptors; and whether the gateway runs here.
+//! The resources of this machine: ports, memory, file descriptors; and whether the gateway runs here.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -61,7 +61,7 @@ pub(super) fn examine(examination: &mut Examination, config: &Config, running: b
     examination.note("file descriptors", descriptors_verdict(&limit, config));
 }
 
-/// What is known of who has this configuration's ports.
+/// Known facts about who has this configuration's ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     /// The gateway that runs here.
@@ -109,7 +109,7 @@ fn in_use(addresses: &BTreeSet<IpAddr>, ports: &RangeInclusive<u16>) -> Vec<(u16
         .collect()
 }
 
-/// What is to be said of the ports to which clients connect.
+/// The verdict on the ports to which clients connect.
 fn control_ports(listeners: &BTreeSet<SocketAddr>, held: Held) -> Verdict {
     let all: Vec<String> = listeners.iter().map(SocketAddr::to_string).collect();
     let all = all.join(", ");
@@ -164,7 +164,7 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
     Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
 }
 
-/// What is to be said of the passive ports.
+/// The verdict on the passive ports.
 fn ports(
     ports: RangeInclusive<u16>,
     in_use: &[(u16, io::ErrorKind)],
@@ -216,7 +216,7 @@ fn ports(
     Verdict::ok(format!("{about}, {state}"))
 }
 
-/// What is to be said of the memory budgets for uploads and downloads.
+/// The verdict on the memory budgets for uploads and downloads.
 fn memory((upload, download): (u64, u64), limit: Option<u64>) -> Verdict {
     let sum = upload + download;
     let about = format!(

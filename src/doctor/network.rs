@@ -1,4 +1,4 @@
-//! What clients are told and shown: the public address, the cluster behind it, names, the certificate.
+//! The client's view: the public address, the cluster behind it, names, the certificate.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::kubernetes::examine::{self, Examined};
 use crate::masquerade::{self, mapping};
 use crate::reload;
 
-/// Examines what clients are told and shown.
+/// Examines what clients get and shown.
 pub(super) async fn examine(examination: &mut Examination, config: &Config) {
     let service = match &config.kubernetes.service {
         Some(service) => {
@@ -61,7 +61,7 @@ async fn in_cluster(service: &str, config: &Config) -> CheckResult<Examined> {
     (Some(examined), verdict)
 }
 
-/// What PASV would tell, by the same order of sources as the gateway's.
+/// The address that PASV would send, by the same order of sources as the gateway's.
 async fn public_address(config: &Config, service: Option<&Examined>) -> CheckResult<()> {
     let wanted = &config.masquerade;
     let verdict = match (&wanted.address, &wanted.mapping_file) {

@@ -1,11 +1,11 @@
-//! What was found, for people and for programs.
+//! The findings, for people and for programs.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-/// What a check comes to.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -19,29 +19,29 @@ pub enum Outcome {
     Skipped,
 }
 
-/// What is to be said of one thing that was looked at.
+/// The verdict on one thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// How it stands.
+    /// The verdict.
     pub outcome: Outcome,
-    /// What was seen; no secret, no control character.
+    /// The observation; no secret, no control character.
     pub finding: String,
-    /// How to mend it.
+    /// The remedy.
     pub fix: Option<String>,
 }
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at; stable, for programs.
+    /// The subject; stable, for programs.
     pub name: String,
-    /// How it stands.
+    /// The verdict.
     pub outcome: Outcome,
-    /// What was seen.
+    /// The observation.
     pub finding: String,
-    /// How to mend it.
+    /// The remedy.
     pub fix: Option<String>,
-    /// How long it took.
+    /// The time it took.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub took: Duration,
 }
@@ -49,7 +49,7 @@ pub struct Check {
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What was examined.
+    /// The subject of the examination.
     pub subject: String,
     /// In the order in which it was done.
     pub checks: Vec<Check>,
@@ -94,7 +94,7 @@ impl Verdict {
 }
 
 impl Check {
-    /// Whether both were skipped for one reason, so that it need not be told twice.
+    /// True if both were skipped for one reason, so that it need not be reported twice.
     fn is_skipped_like(&self, other: &Check) -> bool {
         self.outcome == Outcome::Skipped
             && other.outcome == Outcome::Skipped
@@ -183,7 +183,7 @@ impl Outcome {
     }
 }
 
-/// What a stranger sent, fit to be printed: no terminal escapes, no novel.
+/// Text from a peer, fit to be printed: no terminal escapes, no novel.
 pub(super) fn printable(text: &str) -> String {
     const MAX_CHARS: usize = 160;
     let line: String = text

@@ -231,7 +231,7 @@ async fn users(examination: &mut Examination, config: &Config, store: &Store) {
     examination.note("stores of users", verdict);
 }
 
-/// Whether an object of a user may be in the store.
+/// True if an object of a user may be in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Putting {
     Not,
@@ -291,7 +291,7 @@ async fn obtain(storage: &Storage) -> CheckResult<()> {
     }
 }
 
-/// Whether the directory of the built-in store can be used.
+/// True if the directory of the built-in store can be used.
 fn data_dir(directory: &Path) -> Verdict {
     let shown = directory.display();
     // it is made at the start
@@ -353,7 +353,7 @@ fn right_verdict(right: Right, used: Result<(), StoreError>, provider: Provider)
     }
 }
 
-/// What an error of the store means.
+/// The verdict on an error of the store.
 fn trouble(
     what: &str,
     error: &StoreError,
@@ -394,7 +394,7 @@ fn trouble(
     Verdict::failed(format!("{what}: {}", cut(&text)), fix)
 }
 
-/// How far this machine's clock is off.
+/// The error of this machine's clock.
 fn clock(store: Option<SystemTime>, here: SystemTime) -> Verdict {
     let Some(store) = store else {
         return Verdict::skipped("the store told no time");

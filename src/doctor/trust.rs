@@ -1,4 +1,4 @@
-//! TLS as a client does it, with every fault of the certificate seen and told, and none of them hidden by the first.
+//! TLS as a client does it, with every fault of the certificate seen and reported, and none of them hidden by the first.
 //!
 //! Invariant: a handshake with a certificate that isn't trusted succeeds, so that it can be described; whoever sends a
 //! password has to ask [`Seen::is_trusted`] first.
@@ -30,11 +30,11 @@ pub(super) struct Trust {
     witness: Arc<Witness>,
 }
 
-/// What one handshake showed.
+/// The facts of one handshake.
 pub(super) struct Handshake {
     /// Such as "TLS 1.3, TLS13_AES_256_GCM_SHA384".
     pub spoken: String,
-    /// Whether an earlier session was resumed.
+    /// True if an earlier session was resumed.
     pub resumed: bool,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Handshake {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     own: CertificateDer<'static>,
-    /// What the library says of it; the first fault only.
+    /// The library's verdict; the first fault only.
     fault: Option<rustls::Error>,
 }
 
@@ -113,12 +113,12 @@ impl Trust {
 }
 
 impl Seen {
-    /// Whether a careful client goes on.
+    /// True if a careful client goes on.
     pub fn is_trusted(&self) -> bool {
         self.fault.is_none()
     }
 
-    /// Whether both are one certificate, whatever was found of it.
+    /// True if both are one certificate, whatever was found of it.
     pub fn is_same(&self, other: &Seen) -> bool {
         self.own == other.own
     }
@@ -137,7 +137,7 @@ impl Seen {
     }
 }
 
-/// What is to be said of a certificate.
+/// The verdict on a certificate.
 fn judge(
     facts: &Facts,
     covers: bool,

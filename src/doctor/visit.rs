@@ -86,7 +86,7 @@ pub(super) async fn greeting(control: &mut Control) -> CheckResult<()> {
     }
 }
 
-/// What the server offers.
+/// The features of the server.
 pub(super) async fn features(control: &mut Control) -> CheckResult<Reply> {
     match control.command("FEAT").await {
         Ok(reply) if reply.code == 211 => {
@@ -153,7 +153,7 @@ pub(super) async fn secure_unlisted(
     }
 }
 
-/// Whether a password may go to `peer`. In clear it stays on this machine, unless that is what was asked for.
+/// True if a password may go to `peer`. In clear it stays on this machine, unless that is what was asked for.
 pub(super) fn may_send_password(security: Security, peer: IpAddr, private: bool) -> bool {
     private || security == Security::Off || peer.to_canonical().is_loopback()
 }

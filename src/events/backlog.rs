@@ -57,7 +57,7 @@ pub(super) struct Backlog {
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
-/// What the lanes and whoever looks on share.
+/// The shared state of the lanes and the status page.
 #[derive(Default)]
 struct Shared {
     counts: Counts,
@@ -76,20 +76,20 @@ struct Queued {
     _room: OwnedSemaphorePermit,
 }
 
-/// How a sink does.
+/// The state of a sink.
 #[derive(Debug)]
 pub struct SinkState<'a> {
-    /// What became of its events.
+    /// The fate of its events.
     pub counts: &'a Counts,
     /// Events that it has not taken yet.
     pub backlog: usize,
-    /// How long the oldest of them has waited.
+    /// The time that the oldest of them has waited.
     pub oldest: Option<Duration>,
     /// Why the last attempt failed, if it did.
     pub failure: Option<String>,
 }
 
-/// What each lane needs.
+/// The settings of a lane.
 #[derive(Clone)]
 struct Lane {
     name: String,

@@ -18,7 +18,7 @@ use crate::config::EventType;
 pub struct Event {
     /// A ULID, the same in every repetition: consumers drop repetitions by it.
     pub id: String,
-    /// What happened.
+    /// The kind of event.
     pub event_type: EventType,
     /// When, by the gateway's clock.
     pub time: SystemTime,
@@ -26,13 +26,13 @@ pub struct Event {
     pub bucket: String,
     /// The object's key; of a directory the prefix, with the slash at its end.
     pub key: String,
-    /// What is known of it.
+    /// Known facts about it.
     pub data: EventData,
     /// The span that the event belongs to, as a W3C `traceparent`.
     pub traceparent: Option<String>,
 }
 
-/// What is known of an event. A field that is not known is left out of the JSON.
+/// Known facts about an event. A field that is not known is left out of the JSON.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct EventData {

@@ -24,10 +24,10 @@ const MAX_JUNK: usize = 1024 * 1024;
 /// A client that doesn't read its replies for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the last bytes of a session may take.
+/// The longest time that the last bytes of a session may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What arrived on the control connection.
+/// One line, or the end, of the control connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// A line without its end.
@@ -53,7 +53,7 @@ pub struct Control {
     scanned: usize,
     /// Bytes of the current over-long line thrown away so far; 0 while the line is sound.
     junk: usize,
-    /// What replies are sent in.
+    /// The charset of replies.
     charset: Charset,
 }
 

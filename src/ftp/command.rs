@@ -20,7 +20,7 @@ pub fn verb(line: &str) -> &'static str {
     known.copied().unwrap_or("(unknown)")
 }
 
-/// What clients say.
+/// Commands of clients.
 const VERBS: &[&str] = &[
     "ABOR", "ACCT", "ALLO", "APPE", "AUTH", "CCC", "CDUP", "CLNT", "CWD", "DELE", "EPRT", "EPSV",
     "FEAT", "HASH", "HELP", "LIST", "MDTM", "MFMT", "MKD", "MLSD", "MLST", "MODE", "NLST", "NOOP",
@@ -166,7 +166,7 @@ impl std::fmt::Debug for Password {
 }
 
 impl Command {
-    /// Reads one line; the error is what the client is told (500 unknown, 501 bad argument, 502 known but not here,
+    /// Reads one line; the error is the reply (500 unknown, 501 bad argument, 502 known but not here,
     /// 504 not for this argument).
     pub fn parse(line: &str) -> Result<Self, Reply> {
         let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));

@@ -13,7 +13,7 @@ use crate::store::{Interruption, Sink, Source};
 
 /// The client's data connection in the hands of the storage.
 ///
-/// Whatever happens to it, the client can tell a whole transfer from a broken one: unless [`DataConnection::close`] or a clean
+/// Whatever happens to it, the client can distinguish a whole transfer from a broken one: unless [`DataConnection::close`] or a clean
 /// end of an upload came first, dropping it resets the connection.
 #[derive(Debug)]
 pub struct DataConnection {
@@ -27,7 +27,7 @@ pub struct DataConnection {
     end: TlsEnd,
 }
 
-/// What ends the data of an upload under TLS (`require_close_notify`).
+/// The end of the data of an upload under TLS (`require_close_notify`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsEnd {
     /// close_notify alone: without it the data were cut (RFC 8446, section 6.1).
@@ -36,7 +36,7 @@ pub enum TlsEnd {
     Any,
 }
 
-/// How long our end of the connection may take to close.
+/// The longest time that our end of the connection may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DataConnection {

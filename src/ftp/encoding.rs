@@ -22,11 +22,11 @@ const MAX_SHOWN: usize = 64 * 1024;
 /// Spaces in a line behind which a name is looked for: more than the arguments of any command have in front of it.
 const MAX_WORDS: usize = 8;
 
-/// What is known of a client's encoding.
+/// Known facts about a client's encoding.
 #[derive(Debug)]
 pub struct NameEncoding {
     charset: Charset,
-    /// What the last `OPTS UTF8` said.
+    /// The last `OPTS UTF8`.
     announced: Option<bool>,
     /// A line has come since that can't be UTF-8.
     is_legacy: bool,
@@ -61,7 +61,7 @@ impl NameEncoding {
         utf8 || !self.charset.is_utf8()
     }
 
-    /// What replies and listings are sent in.
+    /// The charset of replies and listings.
     pub fn outgoing(&self) -> Charset {
         match self.announced {
             Some(true) if !self.is_legacy => Charset::UTF_8,
@@ -129,7 +129,7 @@ impl Shown {
         }
     }
 
-    /// Whether one of them is in a line, as a part of its path.
+    /// True if one of them is in a line, as a part of its path.
     fn is_in(&self, line: &[u8]) -> bool {
         if self.names.is_empty() {
             return false;

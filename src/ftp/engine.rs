@@ -10,7 +10,7 @@
 //! 4. It never opens a data connection, since nobody asks it for one: no PASV and no PORT reaches it.
 //! 5. Its timers never fire; the edge owns all timers.
 //!
-//! What it does for the gateway is the session (login, its state) and the dispatch of every command to the storage:
+//! Its work for the gateway is the session (login, its state) and the dispatch of every command to the storage:
 //!
 //! | the client's command | reaches the storage |
 //! |---|---|
@@ -54,7 +54,7 @@ use crate::ftp::engine::retrieve::RetrieveHandler;
 use crate::ftp::engine::store::StoreHandler;
 use crate::ftp::session::state::Session;
 
-/// How long the engine may take for a reply while no storage call is running.
+/// The longest time that the engine may take for a reply while no storage call is running.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest reply that the engine can send to the lines it gets; far above what it does send.

@@ -25,7 +25,7 @@ pub enum Severity {
     Debug,
 }
 
-/// How a transfer that failed ended, for its log line, metric and trace.
+/// The way a transfer that failed ended, for its log line, metric and trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferOutcome {
     /// An interrupted upload whose bytes were stored.

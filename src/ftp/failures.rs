@@ -1,4 +1,4 @@
-//! What went wrong lately, in plain words, for the status page.
+//! The latest failures, in plain words, for the status page.
 //!
 //! Bounded twice: a ring holds the last [`MAX_FAILURES`] failures, and each text in it is cut. The same failure again is counted,
 //! not listed again, so that a device that fails every second doesn't push out what else happened.
@@ -25,17 +25,17 @@ pub struct Failures(Mutex<VecDeque<Failure>>);
 pub struct Failure {
     /// When, the last time.
     pub at: SystemTime,
-    /// How often, since it was the last of its kind.
+    /// The number of times, since it was the last of its kind.
     pub times: u64,
     /// Whose; empty before the login.
     pub user: String,
     /// From where.
     pub client: IpAddr,
-    /// What was asked for, such as `STOR`, or `login`.
+    /// The command, such as `STOR`, or `login`.
     pub verb: &'static str,
     /// The name that it was about; empty for a login.
     pub path: String,
-    /// What the client was answered.
+    /// The code of the reply.
     pub code: u16,
     /// Why, in plain words.
     pub cause: String,

@@ -1,4 +1,4 @@
-//! What all sessions share, and how they end together.
+//! The shared state of all sessions, and their common end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::permits::{Permit, Permits};
 use crate::store::Store;
 use crate::store::embedded::DiskSpace;
 
-/// What every session needs, built once.
+/// The shared state of all sessions, built once.
 pub struct Frontend {
     /// `greeting`
     pub greeting: String,
@@ -40,7 +40,7 @@ pub struct Frontend {
     pub upload_stall: Duration,
     /// `download.stall_timeout`
     pub download_stall: Duration,
-    /// Who may come in.
+    /// The users.
     pub users: Arc<Users>,
     /// Where files go.
     pub store: Store,
@@ -52,9 +52,9 @@ pub struct Frontend {
     pub active: config::Active,
     /// Where active mode doesn't connect to.
     pub own_ports: OwnPorts,
-    /// Who is told of commits.
+    /// The consumers of events about commits.
     pub events: Events,
-    /// What PASV tells.
+    /// The address in PASV replies.
     pub masquerade: Masquerade,
     /// When the API server has last answered, if a Service is watched.
     pub contact: Option<Contact>,
@@ -72,7 +72,7 @@ pub struct Frontend {
     pub tasks: TaskTracker,
     /// The control connections that are open.
     pub connections: Arc<ControlConnections>,
-    /// Who is connected, and what went wrong lately.
+    /// The open sessions, and the latest failures.
     pub registry: SessionRegistry,
     /// The control ports.
     pub control_ports: ControlPorts,
@@ -80,7 +80,7 @@ pub struct Frontend {
     pub started: Instant,
     /// The passive ports, one pool per address.
     pub pools: Vec<Arc<PassivePool>>,
-    /// What is counted.
+    /// The counters.
     pub metrics: FtpMetrics,
 }
 
@@ -112,14 +112,14 @@ impl ControlPorts {
     }
 }
 
-/// What a drain came to.
+/// The result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
     /// Sessions that were open when it began.
     pub sessions: usize,
     /// Transfers that ended meanwhile.
     pub transfers: Ended<u64>,
-    /// How long it took.
+    /// The time it took.
     pub took: Duration,
 }
 
@@ -174,8 +174,8 @@ impl Frontend {
     }
 }
 
-/// How long before the drain's deadline no session begins another command; a tenth of a deadline that is short.
+/// The time before the drain's deadline in which no session begins another command; a tenth of a deadline that is short.
 const LAST_CALL: Duration = Duration::from_secs(30);
 
-/// How long transfers may take to end after they were interrupted: time to complete or abort at the store.
+/// The longest time that transfers may take to end after they were interrupted: time to complete or abort at the store.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);

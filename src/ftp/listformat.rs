@@ -1,4 +1,4 @@
-//! How a directory looks to a client: the lines of LIST, NLST and MLSD.
+//! Directories as clients see them: the lines of LIST, NLST and MLSD.
 
 use std::fmt::Write;
 use std::time::SystemTime;

@@ -37,7 +37,7 @@ impl Stream {
     }
 }
 
-/// What counts as one address: an IPv6 customer has a whole /64 to choose from.
+/// The unit of limits per address: an IPv6 customer has a whole /64 to choose from.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -130,7 +130,7 @@ impl AsyncWrite for Stream {
 /// connection are kept alive well below that.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How long a sent reply may stay unacknowledged before the kernel gives the control connection up.
+/// The longest time that a sent reply may stay unacknowledged before the kernel gives the control connection up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// Prepares an accepted socket. A socket that refuses an option still works, only less well.

@@ -40,7 +40,7 @@ pub struct PassivePool {
     /// Where the search for a port begins. It rotates, so that a port comes back to the same client as late as possible.
     next: AtomicUsize,
     freed: Notify,
-    /// How long a connection may take to come: how long a reservation is worth keeping when others need the port, and how long a pair
+    /// The longest time that a connection may take to come: how long a reservation is worth keeping when others need the port, and how long a pair
     /// is in quarantine.
     accept_timeout: Duration,
     serial: AtomicU64,
@@ -50,7 +50,7 @@ pub struct PassivePool {
 /// A port and a client address.
 type Pair = (u16, IpAddr);
 
-/// What a pair is taken by. A pair that is free has no state.
+/// The holder of a pair. A pair that is free has no state.
 #[derive(Debug)]
 enum State {
     /// A session waits for a connection.
@@ -347,7 +347,7 @@ impl Reservation {
         self.pair.0
     }
 
-    /// When the port was taken for the client, which is told of it right away.
+    /// When the port was taken for the client, which gets it right away.
     pub fn since(&self) -> Instant {
         self.since
     }

@@ -1,4 +1,4 @@
-//! Who is connected, for whoever looks on: the status page.
+//! The open sessions, for the status page.
 //!
 //! A session enters once and leaves once; what it does meanwhile it notes in itself. So nothing here is touched by a
 //! transfer, let alone by its bytes.

@@ -65,7 +65,7 @@ pub(super) const STOPPING: &str = "The server is stopping, try again later";
 /// The reply to QUIT.
 const GOODBYE: &str = "Goodbye";
 
-/// How long a QUIT may take to cross a last reply.
+/// The longest time that a QUIT may take to cross a last reply.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The control connection ends.
@@ -77,11 +77,11 @@ pub(super) enum Close {
     With(Reply),
     /// With a last reply that the client may not expect; a QUIT that crosses it is answered.
     Farewell(Reply),
-    /// Not at all: it goes on under TLS, after the handshake that the client has been told to begin.
+    /// Not at all: it goes on under TLS, after the handshake that the client has had its reply to begin.
     StartTls,
 }
 
-/// What a step of the session comes to.
+/// The result of a step of the session.
 pub(super) type Step<T = ()> = Result<T, Close>;
 
 impl From<io::Error> for Close {
@@ -114,11 +114,11 @@ pub(super) struct Edge {
     /// Lines that arrived during a transfer, to be answered after it.
     pub(super) queue: VecDeque<Line>,
     pub(super) engine: Option<Engine>,
-    /// How the next transfer's data connection comes about.
+    /// The origin of the next transfer's data connection.
     pub(super) data: Option<DataChannel>,
     /// TLS on the control connection.
     pub(super) secured: Option<Secured>,
-    /// Whether data connections are protected (`PROT P`).
+    /// True if data connections are protected (`PROT P`).
     pub(super) private: bool,
     /// The offset of the last `REST`, for the transfer that follows.
     pub(super) restart: u64,
@@ -143,9 +143,9 @@ pub(super) struct Edge {
     pub(super) facts: Facts,
     /// Counts the session among those of its user.
     pub(super) user_permit: Option<permits::Permit<String>>,
-    /// What the last command named, if it was an `RNFR` that the engine accepted.
+    /// The path of the last command, if it was an `RNFR` that the engine accepted.
     pub(super) renaming: Option<VirtualPath>,
-    /// Whether that is a directory.
+    /// True if that is a directory.
     pub(super) renames_directory: bool,
     /// The user's bucket, once somebody has logged in.
     pub(super) bucket: Option<String>,
@@ -153,7 +153,7 @@ pub(super) struct Edge {
     pub(super) permit: Permit,
 }
 
-/// How a data connection comes about.
+/// The origin of a data connection.
 pub(super) enum DataChannel {
     /// The client connects to a port of ours.
     Passive(Reservation),
@@ -332,7 +332,7 @@ impl Edge {
         Ok(self.control.send(&reply).await?)
     }
 
-    /// What was said before AUTH doesn't count (RFC 4217, section 4.1).
+    /// Forgets what was sent before AUTH (RFC 4217, section 4.1).
     pub(super) fn forget_user(&mut self) {
         self.user_name = None;
     }

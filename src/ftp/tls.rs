@@ -50,7 +50,7 @@ pub struct Tls {
     tickets: Arc<dyn ProducesTickets>,
     users: Users,
     current: watch::Sender<Arc<Acceptors>>,
-    /// How things stand with the files.
+    /// The state of the files.
     state: watch::Sender<Reload>,
     /// Of the files as they were at the start.
     digest: Digest,
@@ -58,7 +58,7 @@ pub struct Tls {
     authorities: Digest,
 }
 
-/// What handshakes need; one for each state of the files.
+/// The settings of handshakes; one for each state of the files.
 #[derive(Debug)]
 struct Acceptors {
     /// For connections that the client reads from.
@@ -78,7 +78,7 @@ pub struct Secured {
     pub client_name: Option<String>,
 }
 
-/// What ties data connections to their control connection.
+/// The tie between data connections to their control connection.
 #[derive(Debug)]
 enum Tie {
     /// They must resume its session.
@@ -172,7 +172,7 @@ impl Tls {
         }))
     }
 
-    /// How things stand with the files.
+    /// The state of the files.
     pub fn state(&self) -> Reload {
         self.state.borrow().clone()
     }
@@ -187,7 +187,7 @@ impl Tls {
         self.validity().until
     }
 
-    /// Whether there are clients that can't do without: FTPS is required, or there is a port for nothing else.
+    /// True if there are clients that can't do without: FTPS is required, or there is a port for nothing else.
     pub fn is_needed(&self) -> bool {
         let settings = &self.settings;
         settings.required != config::TlsRequired::None || !settings.implicit_listen.is_empty()

@@ -3,7 +3,7 @@
 //! Invariant: a transfer ends by commit XOR interruption. One [`OnceLock`] decides, whoever comes first: the storage
 //! right before it makes the object visible, or the edge that read ABOR or must stop.
 //!
-//! What an upload is, the end of its *data* connection says. Cameras and scripts send everything, close, and leave without waiting for the
+//! The outcome of an upload is decided by the end of its *data* connection says. Cameras and scripts send everything, close, and leave without waiting for the
 //! 226; bytes that the kernel still holds then are the file's tail. So an upload whose control connection has ended reads its data to
 //! their own end, for at most two minutes:
 //!
@@ -51,7 +51,7 @@ pub struct Transfer {
     pace: Mutex<Pace>,
 }
 
-/// What a transfer is about.
+/// The subject of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// The client's command.
@@ -60,7 +60,7 @@ pub struct Subject {
     pub path: VirtualPath,
 }
 
-/// How fast a transfer was when somebody looked last. Only who looks touches it.
+/// A transfer's speed at the last look. Only who looks touches it.
 #[derive(Debug)]
 struct Pace {
     at: Instant,
@@ -71,11 +71,11 @@ struct Pace {
 /// A rate is measured over at least this long: over less it would jump with every chunk.
 const PACE_OVER: Duration = Duration::from_secs(1);
 
-/// How long an upload may go on after its control connection has ended: time for what the kernels of both sides hold, some MiB, over a
+/// The longest time that an upload may go on after its control connection has ended: time for what the kernels of both sides hold, some MiB, over a
 /// slow line.
 const WITHOUT_CONTROL: Duration = Duration::from_secs(120);
 
-/// How long a commit waits until what the client said before it left has been read: it is in the kernel already.
+/// The longest time that a commit waits until what the client said before it left has been read: it is in the kernel already.
 const CONTROL_SETTLES: Duration = Duration::from_secs(1);
 
 /// The one end of a transfer.
@@ -111,7 +111,7 @@ impl Transfer {
         })
     }
 
-    /// What it is about.
+    /// The subject.
     pub fn subject(&self) -> &Subject {
         &self.subject
     }

@@ -1,4 +1,4 @@
-//! What COS FTP Server's keys mean, each value checked.
+//! The meaning of COS FTP Server's keys, each value checked.
 //!
 //! Its releases since 2019 have a section `[COS_ACCOUNT_n]` per user, with the store's keys and the user's own. The
 //! earlier ones have one `[COS_ACCOUNT]`, and all users in one line of `[FTP_ACCOUNT]` ([`super::earlier`]).
@@ -19,9 +19,9 @@ use crate::config::{self, Provider, parse};
 pub(super) struct Source {
     pub accounts: Vec<Account>,
     pub options: Options,
-    /// What was in the file and has no meaning, for the reader of the result and of the terminal.
+    /// The entries without a meaning, for the reader of the result and of the terminal.
     pub notes: Vec<String>,
-    /// What is otherwise here, for the reader of the result.
+    /// The differences, for the reader of the result.
     pub remarks: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Place {
     pub endpoint: Option<String>,
 }
 
-/// What a user may do.
+/// A user's rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Authority {
     Read,

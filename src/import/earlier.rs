@@ -5,7 +5,7 @@ use super::accounts::{Account, Authority, Source, Store, store, user_name};
 use super::fields::Fields;
 use crate::config::printable;
 
-/// What was read of the two sections.
+/// The content of the two sections.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
     account: Option<(usize, Option<Store>)>,

@@ -75,7 +75,7 @@ impl<'a> Fields<'a, '_> {
     }
 }
 
-/// What is said of entries that nobody read, that stand there twice, or whose comment may belong to a secret.
+/// The remarks on entries that nobody read, that stand there twice, or whose comment may belong to a secret.
 pub(super) fn notes_on_entries(section: &Section, used: &[&str], notes: &mut Vec<String>) {
     let name = printable(&section.name);
     for (index, entry) in section.entries.iter().enumerate() {

@@ -6,7 +6,7 @@ use super::fields::Fields;
 use crate::config::printable;
 use crate::config::{self, parse};
 
-/// What holds for all accounts; none where the file says nothing.
+/// The rules for all accounts; none where the file says nothing.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub masquerade_address: Option<String>,

@@ -100,7 +100,7 @@ pub(super) fn plain(path: &str) -> String {
     parts.map(|part| format!("/{part}")).collect()
 }
 
-/// What all of `homes` lie below: their directories' longest common beginning.
+/// The directory above all of `homes`: their directories' longest common beginning.
 pub(super) fn base<'a>(homes: impl Iterator<Item = &'a str>) -> String {
     let parents = homes.map(|home| {
         let parent = home.rsplit_once('/').map_or("", |(parent, _)| parent);

@@ -1,6 +1,6 @@
 //! Values that COS FTP Server's example files come with, where something of one's own belongs.
 
-/// What to write in the place of `value`; none if it is nothing that an example file came with.
+/// The text in the place of `value`; none if it is nothing that an example file came with.
 pub(super) fn wanted(key: &str, value: &str) -> Option<&'static str> {
     let value = value.to_ascii_lowercase();
     let is_crosses = value.len() > 2 && value.chars().all(|c| c == 'x' || c == '.');

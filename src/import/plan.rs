@@ -12,7 +12,7 @@ use crate::config::parse::size_text;
 use crate::config::printable;
 use crate::store::parts::PartPlan;
 
-/// What is to be written, before it has a form.
+/// The settings to write, before it has a form.
 pub(super) struct Plan {
     /// Whose configuration it was.
     pub program: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Plan {
     pub users: Vec<User>,
     /// Access key and secret key of the store, where the file has them.
     pub keys: Option<(SecretString, SecretString)>,
-    /// What has no place at a key.
+    /// The notes that belong to no key.
     pub notes: Vec<String>,
     pub warnings: Vec<String>,
 }
@@ -314,7 +314,7 @@ fn user(
     })
 }
 
-/// What an account has for itself.
+/// An account's own settings.
 fn own(account: &Account, first: &Account) -> Vec<(&'static str, SecretString)> {
     use secrecy::ExposeSecret as _;
     let mut own: Vec<(&'static str, SecretString)> = Vec::new();
@@ -376,7 +376,7 @@ const DEFAULT_PART: u64 = 8 << 20;
 /// Load balancers take 50 listeners by default (Tencent's CLB, AWS's NLB), one of which is the control port.
 const MOST_PORTS: u16 = 49;
 
-/// What COS takes. [Tencent docs 436/14518]
+/// The limits of COS. [Tencent docs 436/14518]
 const MOST_FILE: u64 = (1 << 40) * 4882 / 100;
 
 /// The least that `upload.memory_budget` is by itself.

@@ -9,7 +9,7 @@ use super::plan::{Plan, Setting, User};
 use crate::config::keys;
 use crate::config::yaml_text::{quoted, scalar};
 
-/// What may be seen.
+/// The part without secrets.
 pub(super) fn values(plan: &Plan, format: Format, secret_name: &str) -> String {
     let mut text = comment(
         0,
@@ -58,7 +58,7 @@ pub(super) fn values(plan: &Plan, format: Format, secret_name: &str) -> String {
     text
 }
 
-/// What must not be seen.
+/// The secrets.
 pub(super) fn secrets(plan: &Plan, format: Format, secret_name: &str) -> String {
     let pair = plan.keys.iter().flat_map(|(id, key)| {
         [

@@ -22,7 +22,7 @@ pub(super) enum Server {
     PureFtpd,
 }
 
-/// What a file says, in cosgate's terms.
+/// The content of a file, in cosgate's terms.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The program's name.
@@ -38,7 +38,7 @@ pub(super) struct Found {
     pub certificate: Option<Certificate>,
     /// Everything else that has a key here.
     pub settings: Vec<Setting>,
-    /// What users may do, as `users[].permissions`.
+    /// The users' rights, as `users[].permissions`.
     pub permissions: &'static str,
     /// The directory of a user without one of its own; `$USER` stands for its name.
     pub home: Option<String>,

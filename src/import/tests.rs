@@ -67,7 +67,7 @@ fn good(text: &str) -> Imported {
     convert_as(text, Format::Yaml).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What cosgate makes of the result, with the secrets in the environment.
+/// The configuration that cosgate makes of the result, with the secrets in the environment.
 fn load(format: Format, imported: &Imported) -> Result<Config, String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("cosgate.yaml");
@@ -97,7 +97,7 @@ fn load(format: Format, imported: &Imported) -> Result<Config, String> {
     Ok(loaded.config)
 }
 
-/// What the chart and Kubernetes do: the configuration goes to `path`, the Secret's keys to variables and to a mounted file.
+/// The work of the chart and Kubernetes: the configuration goes to `path`, the Secret's keys to variables and to a mounted file.
 fn helm(values: &str, manifest: &str, mount: &Path, path: &Path) -> Vec<(String, String)> {
     let (_, config) = values.split_once("\nconfig:\n").expect("a configuration");
     let file = mount.join("users.yaml");

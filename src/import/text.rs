@@ -30,7 +30,7 @@ impl Text {
         }
     }
 
-    /// Whether the file was UTF-8, as cosgate's own files are.
+    /// True if the file was UTF-8, as cosgate's own files are.
     pub fn is_utf8(&self) -> bool {
         self.encoding == UTF_8.name()
     }

@@ -22,7 +22,7 @@ impl Contact {
         *self.0.lock() = Instant::now();
     }
 
-    /// How long ago the last answer came; without one, since the watcher's start. A watch is begun anew every few seconds, so
+    /// The time since the last answer; without one, since the watcher's start. A watch is begun anew every few seconds, so
     /// more than half a minute means that there is no way to the API server.
     pub fn age(&self) -> Duration {
         let last = self.0.lock();

@@ -1,4 +1,4 @@
-//! What `cosgate doctor` asks the API server: each verb that the watcher needs, once.
+//! The requests of `cosgate doctor` to the API server: each verb that the watcher needs, once.
 
 use std::net::Ipv4Addr;
 use std::pin::pin;
@@ -11,7 +11,7 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use super::{ClientError, client, describe_answer, ingress, without_ingress};
 use crate::config;
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
     /// `namespace/name`

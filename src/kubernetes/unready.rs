@@ -32,7 +32,7 @@ pub struct PodEvents {
 }
 
 impl ServiceWatch {
-    /// What writes Events of this pod; none without `kubernetes.pod_name`.
+    /// The writer of Events of this pod; none without `kubernetes.pod_name`.
     pub fn pod_events(&self) -> Option<PodEvents> {
         let name = self.pod_name.clone()?;
         Some(PodEvents {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::{MasqueradeAddress, Multiple};
 use crate::masquerade::mapping::{Mapping, PortMap};
 
-/// What every source says at this moment.
+/// The statements of all sources at this moment.
 #[derive(Debug, Clone)]
 pub(super) struct Sources {
     /// `masquerade_address`
@@ -16,7 +16,7 @@ pub(super) struct Sources {
     pub mapping: Option<Result<Arc<Mapping>, String>>,
     /// The watched Service, if one is watched.
     pub service: Option<ServiceStatus>,
-    /// Whether the control connection's own address is a pod's.
+    /// True if the control connection's own address is a pod's.
     pub in_cluster: bool,
     /// `masquerade.multiple`
     pub multiple: Multiple,
@@ -24,7 +24,7 @@ pub(super) struct Sources {
     pub looked_up: Option<LookUp>,
 }
 
-/// What the watched Service says of its load balancer. Addresses stay when the Service or its watch is lost.
+/// The watched Service's statement about its load balancer. Addresses stay when the Service or its watch is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceStatus {
     /// The first IPv4 address of the load balancer.
@@ -37,7 +37,7 @@ pub struct ServiceStatus {
     pub trouble: Option<String>,
 }
 
-/// What a name was resolved to.
+/// The result of a name's look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LookUp {
     pub name: String,
@@ -58,14 +58,14 @@ pub enum Origin {
     ServiceHostname,
 }
 
-/// What is told to clients that come from outside.
+/// The address for clients that come from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// This address, whatever the client connected to. 0.0.0.0 means the control connection's.
     Known {
         /// The address.
         address: Ipv4Addr,
-        /// Who says so.
+        /// The source of the address.
         origin: Origin,
     },
     /// The address that the client connected to. Never in a cluster.
@@ -85,7 +85,7 @@ pub enum Ports {
     Unknown(Arc<str>),
 }
 
-/// What the winning source wants to be told.
+/// The winning source's choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Selected {
     Address(Ipv4Addr, Origin),
@@ -138,7 +138,7 @@ pub(super) fn select(sources: &Sources) -> Selected {
     }
 }
 
-/// What is told now, after `last` was.
+/// The decision now, after `last` was.
 pub(super) fn decide(sources: &Sources, last: &Decision) -> Decision {
     let new = match select(sources) {
         Selected::Address(address, origin) => Decision::Known { address, origin },
@@ -156,7 +156,7 @@ pub(super) fn decide(sources: &Sources, last: &Decision) -> Decision {
     }
 }
 
-/// What `name` stands for, by its last look-up.
+/// The addresses of `name`, by its last look-up.
 fn address_of(name: &str, sources: &Sources, last: &Decision) -> Result<Ipv4Addr, String> {
     let addresses = match &sources.looked_up {
         Some(look_up) if look_up.name == name => match &look_up.addresses {
@@ -188,7 +188,7 @@ pub(super) fn ports(sources: &Sources) -> Ports {
     }
 }
 
-/// Whether a client can connect to this address at all.
+/// True if a client can connect to this address at all.
 pub(crate) fn is_usable(address: Ipv4Addr) -> bool {
     !(address.is_unspecified() || address.is_broadcast() || address.is_multicast())
 }

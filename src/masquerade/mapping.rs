@@ -30,7 +30,7 @@ use crate::reload::Watched;
 /// From passive port to public port.
 pub type PortMap = BTreeMap<u16, u16>;
 
-/// What a mapping file says.
+/// The content of a mapping file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     /// The public address, if it is in there.

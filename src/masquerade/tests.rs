@@ -256,7 +256,7 @@ impl Names {
     }
 }
 
-/// Waits until an outside client is told `address`.
+/// Waits until an outside client gets `address`.
 async fn tells(masquerade: &Masquerade, address: Ipv4Addr) {
     let mut published = masquerade.subscribe();
     let told = published.wait_for(|published| published.decision.address() == Some(address));

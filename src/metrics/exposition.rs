@@ -25,7 +25,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What an `Accept` header asks for.
+    /// The format that an `Accept` header asks for.
     pub fn accepted(accept: &str) -> Self {
         let wants = |range: &str| {
             let mut words = range.split(';').map(str::trim);
@@ -49,7 +49,7 @@ impl Format {
 }
 
 impl Exposition {
-    /// What is counted, and `read`, which tells the rest each time somebody looks.
+    /// The counters, and `read`, which returns the rest each time somebody looks.
     pub fn new(
         front: &FtpMetrics,
         requests: &Requests,

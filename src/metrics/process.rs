@@ -1,4 +1,4 @@
-//! What the kernel knows of this process (proc(5)), by the names that every Prometheus client library uses.
+//! The kernel's figures of this process (proc(5)), by the names that every Prometheus client library uses.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use super::reading::Reading;
 use super::{PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START};
 
-/// What /proc tells; what can't be read has no value.
+/// Reads /proc; what can't be read has no value.
 pub(crate) fn readings() -> Vec<Reading> {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // the second field is the program's name in brackets, which may hold anything
@@ -45,7 +45,7 @@ fn boot_time() -> Option<f64> {
     line.trim().parse().ok()
 }
 
-/// How many file descriptors this process may have.
+/// The number of file descriptors that this process may have.
 fn max_fds() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits

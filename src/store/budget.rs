@@ -41,7 +41,7 @@ const LEAST_BLOCK: u64 = 4 * 1024;
 /// A first block is this part of what is free of its area: 500 uploads find one in 8 MiB, and the last ones a page.
 const BLOCKS: u64 = 128;
 
-/// What a user may hold is this many times what is free besides.
+/// A user's limit is this many times what is free besides.
 const SHARE: u64 = 3;
 
 /// A client that needs longer than this for the rest of a part is slow.
@@ -68,7 +68,7 @@ impl Holder {
 #[derive(Debug)]
 pub struct Budget {
     state: Mutex<State>,
-    /// How many have waited for longer than [`LACK`].
+    /// The number of those that have waited for longer than [`LACK`].
     lacking: watch::Sender<usize>,
     wait: Duration,
     largest_part: u64,
@@ -76,7 +76,7 @@ pub struct Budget {
     waited_micros: AtomicU64,
 }
 
-/// What is free, who has what, and who waits.
+/// Free bytes, their holders, and the waiting uploads.
 #[derive(Debug)]
 struct State {
     small: u64,
@@ -113,7 +113,7 @@ struct Waiter {
     answer: oneshot::Sender<Portion>,
 }
 
-/// What is missing of what an upload asks for.
+/// The missing part of what an upload asks for.
 #[derive(Debug, Clone, Copy)]
 struct Want {
     /// Bytes of the shared area.
@@ -123,14 +123,14 @@ struct Want {
     is_slow: bool,
 }
 
-/// What a part needs.
+/// The need of a part.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
     /// Bytes that it is to hold, at least.
     pub bytes: u64,
     /// Bytes with which it can be sent.
     pub enough: u64,
-    /// How long its client will need to bring `enough`.
+    /// The time that its client will need to bring `enough`.
     pub within: Duration,
 }
 
@@ -159,7 +159,7 @@ pub struct Grant {
     portions: Vec<Portion>,
 }
 
-/// Whether somebody may have a place.
+/// True if somebody may have a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum May {
     Have,
@@ -261,7 +261,7 @@ impl Budget {
         state.total + state.owed.iter().sum::<u64>() - free
     }
 
-    /// How often somebody had to wait, and how long in all; waits that are over.
+    /// The number of times that somebody had to wait, and how long in all; waits that are over.
     pub fn waits(&self) -> (u64, Duration) {
         let micros = self.waited_micros.load(Ordering::Relaxed);
         let waits = self.waits.load(Ordering::Relaxed);
@@ -347,7 +347,7 @@ impl Budget {
     }
 }
 
-/// How many bytes of a budget are small, shared area and reserve.
+/// The bytes of a budget are small, shared area and reserve.
 fn areas(total: u64, largest_part: u64) -> [u64; 3] {
     let reserve = largest_part.max(total / 2).min(total);
     let small = (total / 8).min(total - reserve);

@@ -54,7 +54,7 @@ pub(super) struct PartBuffer {
     /// Bytes that may be filled: the buffer may be larger than what is granted so far.
     capacity: usize,
     grant: Grant,
-    /// What of the grant is counted as in use.
+    /// The part of the grant that counts as in use.
     counted: u64,
     /// Its pages were another part's before, so all of them are there.
     is_used: bool,
@@ -69,7 +69,7 @@ impl Buffers {
         })
     }
 
-    /// What bounds them.
+    /// Their bound.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }

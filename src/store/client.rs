@@ -50,7 +50,7 @@ pub(super) struct Inner {
     /// Tells the keys of this site from those of others in `known`; 0 is the gateway's own.
     site_id: u64,
     unsigned_payload: bool,
-    /// What integrity and signatures at another place follow from.
+    /// The facts from which integrity and signatures at another place follow from.
     wanted: (config::Integrity, config::SignPayload),
     buffers: Arc<Buffers>,
     /// For the chunks that downloads read ahead.
@@ -60,13 +60,13 @@ pub(super) struct Inner {
     aborts: TaskTracker,
 }
 
-/// What the clients of all tenants are made from; they share its connections.
+/// The base of the clients of all tenants; they share its connections.
 #[derive(Clone)]
 struct Base {
     /// Without interceptors, of which each client has its own.
     config: Builder,
     send_trace_context: bool,
-    /// How the bucket is named at `endpoint`.
+    /// The way the bucket is named at `endpoint`.
     addressing: config::Addressing,
     endpoint: Option<String>,
     /// `sessions.max`
@@ -101,7 +101,7 @@ impl Base {
     }
 }
 
-/// How a user's store differs from the gateway's own.
+/// The way a user's store differs from the gateway's own.
 #[derive(Debug, Clone)]
 pub struct Tenant {
     /// Another bucket.
@@ -114,7 +114,7 @@ pub struct Tenant {
     pub overwrite: bool,
 }
 
-/// What every new object gets.
+/// The options of every new object.
 #[derive(Debug, Clone)]
 pub(super) struct ObjectOptions {
     /// Some things are said in a store's own words.
@@ -133,7 +133,7 @@ pub(super) struct ObjectOptions {
     pub provenance: bool,
 }
 
-/// What uploads and copies may do, resolved from the configuration.
+/// The limits of uploads and copies, resolved from the configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     /// Sizes of the parts of every upload.
@@ -154,13 +154,13 @@ pub(super) struct Settings {
     pub max_attempts: u32,
     /// Time for all attempts of a request, bodies apart.
     pub retry_time: Duration,
-    /// What to do with an upload that was interrupted after its first byte.
+    /// The treatment of an upload that was interrupted after its first byte.
     pub on_interrupt: config::OnInterrupt,
     /// Keys per page of a listing; none leaves it to the store.
     pub page_keys: Option<i32>,
-    /// How listings are asked for.
+    /// The operation that lists objects.
     pub list_version: config::ListVersion,
-    /// What downloads may do.
+    /// The limits of downloads.
     pub download: config::Download,
 }
 
@@ -327,12 +327,12 @@ impl Store {
         (upload, download)
     }
 
-    /// How often uploads have waited for buffer memory, and how long in all.
+    /// The number of times that uploads have waited for buffer memory, and how long in all.
     pub fn memory_waits(&self) -> (u64, Duration) {
         self.0.buffers.budget().waits()
     }
 
-    /// What is counted of the requests.
+    /// The counters of the requests.
     pub fn requests(&self) -> &Requests {
         &self.0.requests
     }

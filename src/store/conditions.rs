@@ -6,7 +6,7 @@
 //! looks with a HEAD right before, and never lets the SDK repeat a delete whose answer was lost. What remains there is a
 //! window of one request.
 //!
-//! Whether a store has a condition is learnt per bucket, from answers that prove it. A 412 proves that it has; an answer
+//! The conditions of a store are learnt per bucket, from answers that prove it. A 412 proves that it has; an answer
 //! of success to a condition that can't hold proves that it ignores it. See [`Store::delete_version`].
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// As the SDK's own pauses at the default of `storage.retry.max_backoff`.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a write may replace.
+/// The objects that a write may replace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Replaces {
     /// Whatever is there, as far as `upload.overwrite` allows it.
@@ -51,7 +51,7 @@ pub(super) enum Replaces {
     Nothing,
 }
 
-/// What became of a version that was to be deleted.
+/// The outcome of a version that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removal {
     /// It is gone, by this request as far as the store says.
@@ -62,7 +62,7 @@ pub(super) enum Removal {
     Replaced,
 }
 
-/// What one bucket is known to have.
+/// The known conditions of one bucket.
 #[derive(Debug)]
 pub(super) struct Conditions {
     /// `If-Match` on PutObject and CompleteMultipartUpload.
@@ -73,7 +73,7 @@ pub(super) struct Conditions {
     pub copy: Learnt,
 }
 
-/// Whether a store has one condition.
+/// Knowledge of one condition: a store has it, or lacks it.
 #[derive(Debug)]
 pub(super) struct Learnt {
     fixed: Option<bool>,
@@ -140,7 +140,7 @@ impl Store {
         }
     }
 
-    /// Whether a write must not replace anything.
+    /// True if a write must not replace anything.
     pub(super) fn must_be_new(&self, replaces: &Replaces) -> bool {
         match replaces {
             Replaces::Any => !self.object_options().overwrite,
@@ -295,7 +295,7 @@ impl Store {
     }
 }
 
-/// What is missing was deleted by an attempt whose answer was lost, or by somebody else.
+/// A missing object was deleted by an attempt whose answer was lost, or by somebody else.
 fn gone(is_repeated: bool) -> Removal {
     if is_repeated {
         Removal::Done

@@ -29,7 +29,7 @@ const COPY_SOURCE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// The object that is to be copied, as a HEAD or a listing told it.
+/// The object that is to be copied, as a HEAD or a listing reported it.
 #[derive(Debug, Clone)]
 pub(super) struct Original {
     pub key: ObjectKey,
@@ -244,7 +244,7 @@ impl Store {
         }
     }
 
-    /// Whether the version still is there.
+    /// True if the version still is there.
     async fn is_there(&self, original: &Original) -> Result<bool, StoreError> {
         match self.head(&original.key).await {
             Ok(head) => Ok(is_same_etag(&head.etag, &original.etag)),

@@ -1,4 +1,4 @@
-//! Who hands out credentials for the store, and how they are renewed before they expire.
+//! The source of credentials for the store, and how they are renewed before they expire.
 //!
 //! ```text
 //! the SDK's signer ──> Renewed ──> tke: token file ──> Tencent's security token service
@@ -28,7 +28,7 @@ use secrecy::ExposeSecret;
 pub(super) use self::renewed::Renewed;
 use crate::config::{self, CredentialSource};
 
-/// What signs the requests of one store; none leaves the SDK without.
+/// The signer of the requests of one store; none leaves the SDK without.
 ///
 /// Besides, what can be asked for others than the store has had; fixed keys can't.
 pub(super) fn provider(
@@ -103,9 +103,9 @@ enum SourceError {
     /// No answer, after all attempts.
     #[error("{url} does not answer; {fix}")]
     Unreachable {
-        /// What was asked.
+        /// The URL that was asked.
         url: String,
-        /// What to do.
+        /// The remedy.
         fix: &'static str,
         /// The last attempt's error.
         #[source]
@@ -114,13 +114,13 @@ enum SourceError {
     /// The token service said no.
     #[error("{url} refused: {code}: {message}{fix}")]
     Refused {
-        /// What was asked.
+        /// The URL that was asked.
         url: String,
         /// Tencent's own error code.
         code: String,
         /// Tencent's words.
         message: String,
-        /// What to do, after a semicolon, where it is known.
+        /// The remedy, after a semicolon, where it is known.
         fix: &'static str,
     },
     /// The metadata service knows of no role.
@@ -128,7 +128,7 @@ enum SourceError {
         "{url} answers 404: no CAM role{role} is bound to this CVM; bind one in the CVM console, and check storage.cvm_role"
     )]
     NoRole {
-        /// What was asked.
+        /// The URL that was asked.
         url: String,
         /// The role's name after a space, if one was asked for.
         role: String,
@@ -136,9 +136,9 @@ enum SourceError {
     /// An answer that is none.
     #[error("{url} answers with {what}")]
     Answer {
-        /// What was asked.
+        /// The URL that was asked.
         url: String,
-        /// What is wrong with it.
+        /// Its fault.
         what: String,
     },
 }

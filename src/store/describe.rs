@@ -1,4 +1,4 @@
-//! What belongs to an object besides its bytes, and is kept when the object is written anew: by APPE, `REST` and `STOR`,
+//! The description of an object besides its bytes, which is kept when the object is written anew: by APPE, `REST` and `STOR`,
 //! MFMT, and copies in parts.
 
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ pub(super) fn parse_expires(text: Option<&str>) -> Option<DateTime> {
 /// What belongs to a new object besides its bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Description {
-    /// What is configured, and this metadata.
+    /// The configured value, and this metadata.
     New(HashMap<String, String>),
     /// What another object has.
     Of(Box<Head>),
@@ -92,7 +92,7 @@ impl Store {
         head
     }
 
-    /// What an object keeps when its content changes: all but the time that was set for the old content and the tag of a
+    /// The description that an object keeps when its content changes: all but the time that was set for the old content and the tag of a
     /// fragment, and with the trace of this upload and who does it.
     pub(super) async fn kept(
         &self,

@@ -15,7 +15,7 @@
 //! waits for that memory. When none is free, the next chunk is simply read by the download itself when its turn comes, and
 //! goes straight to the client, so a download needs no memory to go on and the budget can't lock up.
 //!
-//! What HTTP itself holds of a body that nobody takes is over a MiB. It is a part of the same budget: a download takes its
+//! The part that HTTP itself holds of a body that nobody takes is over a MiB. It is a part of the same budget: a download takes its
 //! share at the start. When none is free, or when a client takes nothing for a while and memory is short, the download
 //! goes on in small ranges, of which HTTP holds little: many requests, but of a client that is slow anyway.
 //!
@@ -62,7 +62,7 @@ struct Chunks {
     current: Current,
     /// Those behind it, in order.
     ahead: VecDeque<Ahead>,
-    /// What the client has so far.
+    /// The bytes that the client has so far.
     position: u64,
     /// From here on nothing has been asked for.
     planned: u64,
@@ -76,7 +76,7 @@ struct Chunks {
     since: Instant,
     /// Requests that may run at a time.
     slots: Arc<Semaphore>,
-    /// What is sent is compared with the store's checksum; none if it isn't the whole, or the store has none.
+    /// The download is compared with the store's checksum; none if it isn't the whole, or the store has none.
     verification: Option<Verification>,
 }
 

@@ -1,4 +1,4 @@
-//! What an upload asks of the memory, and how it goes on with less: parts that are sent before they are full.
+//! The requests of an upload for memory, and how it goes on with less: parts that are sent before they are full.
 //!
 //! While uploads lack memory, an upload sends a part as soon as the store takes one of that size. The janitor knows this
 //! program's uploads by the size of a part, so a first part of another size is preceded by a mark.
@@ -12,7 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::parts;
 use crate::store::upload::{FIRST_ROOM, Upload};
 
-/// What an upload is marked with whose first part is sent early, see [`Upload::mark`].
+/// The mark of an upload whose first part is sent early, see [`Upload::mark`].
 static MARK: [u8; parts::MARK_BYTES as usize] = [0; parts::MARK_BYTES as usize];
 
 impl Upload {
@@ -29,7 +29,7 @@ impl Upload {
         !self.store.settings().parts_alike && self.filling.len() > self.least()
     }
 
-    /// What to ask for next.
+    /// The next request for memory.
     pub(super) fn ask(&self, part_bytes: u64) -> Ask {
         let (capacity, filled) = (self.filling.capacity() as u64, self.filling.len());
         let least = if self.store.settings().parts_alike {

@@ -70,7 +70,7 @@ mod space;
 mod tables;
 mod tags;
 
-/// How to start an [`EmbeddedStore`].
+/// Settings of an [`EmbeddedStore`].
 #[derive(Debug)]
 pub struct Options {
     /// Where index and bodies are kept; created if it is missing. One process at a time.
@@ -122,7 +122,7 @@ pub enum EmbeddedError {
     DataDir {
         /// The data directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -133,7 +133,7 @@ pub enum EmbeddedError {
     Index {
         /// The file of the index.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -142,7 +142,7 @@ pub enum EmbeddedError {
     Listen {
         /// The address that was asked for.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -243,7 +243,7 @@ impl EmbeddedStore {
         &self.credentials.secret_access_key
     }
 
-    /// Whether there is space for uploads.
+    /// True if there is space for uploads.
     #[must_use]
     pub fn space(&self) -> &Arc<DiskSpace> {
         &self.space
@@ -288,7 +288,7 @@ fn random_credentials() -> std::io::Result<Credentials> {
     })
 }
 
-/// How long the index may take to close after the last request, as a synced write may be running.
+/// The longest time that the index may take to close after the last request, as a synced write may be running.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

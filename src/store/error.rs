@@ -1,4 +1,4 @@
-//! What can go wrong between the gateway and the store: one variant per decision the caller can make.
+//! The errors between the gateway and the store: one variant per decision the caller can make.
 
 use std::error::Error;
 use std::fmt;
@@ -47,7 +47,7 @@ pub enum StoreError {
     Denied {
         /// The S3 operation.
         operation: &'static str,
-        /// What the store said.
+        /// The store's answer.
         #[source]
         source: Cause,
     },
@@ -65,7 +65,7 @@ pub enum StoreError {
     NoSpace {
         /// The S3 operation.
         operation: &'static str,
-        /// What the store said.
+        /// The store's answer.
         #[source]
         source: Cause,
     },
@@ -74,34 +74,34 @@ pub enum StoreError {
     Refused {
         /// The S3 operation.
         operation: &'static str,
-        /// What the store said.
+        /// The store's answer.
         #[source]
         source: Cause,
     },
     /// Somebody else replaced or deleted the object under the command that reads or moves it.
     #[error("changed meanwhile: {detail}")]
     Changed {
-        /// What became of it.
+        /// Its fate.
         detail: &'static str,
     },
     /// Another command or another client has the name in work, or was faster. Nothing was changed.
     #[error("busy: {detail}")]
     Busy {
-        /// What came in between.
+        /// The other change.
         detail: &'static str,
     },
-    /// What the store holds or sent is not what was asked for: another checksum, a wrong length.
+    /// The bytes that the store holds or sent: they are is not what was asked for: another checksum, a wrong length.
     #[error("integrity: {detail}")]
     Integrity {
-        /// What differed.
+        /// The difference.
         detail: String,
     },
     /// The store's answer to a write contradicts what was sent, or proves nothing.
     #[error("integrity: {detail}; {remains}")]
     Unverified {
-        /// What was wrong with the answer.
+        /// The fault of the answer.
         detail: String,
-        /// What the name holds now.
+        /// The present content of the name.
         remains: Remains,
     },
     /// The answer to a write was lost, and the store could not be asked for what it did.
@@ -125,9 +125,9 @@ pub enum StoreError {
     /// `REST` points behind the end of the object.
     #[error("restart position {offset} is beyond the end, the file has {size} bytes")]
     BeyondEnd {
-        /// What the client asked for.
+        /// The offset of the request.
         offset: u64,
-        /// What the object has.
+        /// The size of the object.
         size: u64,
     },
     /// A directory was not moved as a whole. Nothing is lost.
@@ -135,7 +135,7 @@ pub enum StoreError {
     Rename {
         /// Where everything is now.
         outcome: String,
-        /// What stopped it.
+        /// The error that stopped it.
         #[source]
         source: Box<StoreError>,
     },
@@ -145,7 +145,7 @@ pub enum StoreError {
     /// The same for an upload, which may have left something behind.
     #[error("upload interrupted: {reason}")]
     UploadInterrupted {
-        /// Who ended it.
+        /// The cause of its end.
         reason: Interruption,
         /// `Some(bytes)`: what had arrived was kept as one whole object. `None`: nothing was stored.
         kept: Option<u64>,
@@ -186,7 +186,7 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// Whether the store turned out to have other bytes than were sent.
+    /// True if the store turned out to have other bytes than were sent.
     pub fn is_of_integrity(&self) -> bool {
         match self {
             StoreError::Integrity { .. } | StoreError::Unverified { .. } => true,
@@ -198,10 +198,10 @@ impl StoreError {
     }
 }
 
-/// What is left under a name after a write that doesn't count.
+/// The content of a name after a write that doesn't count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remains {
-    /// What was there before, or what somebody else has stored since.
+    /// The object from before, or what somebody else has stored since.
     Older,
     /// The new object, which could not be compared.
     New,

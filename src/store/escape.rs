@@ -42,7 +42,7 @@ pub fn escape_where(text: &str, needs: impl Fn(char) -> bool + Copy) -> Cow<'_, 
     Cow::Owned(escaped)
 }
 
-/// What [`escape_where`] with the same `needs` has made `text` of.
+/// The text of which [`escape_where`] with the same `needs` has made `text`.
 pub fn unescape_where(text: &str, needs: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
@@ -61,7 +61,7 @@ pub fn unescape_where(text: &str, needs: impl Fn(char) -> bool + Copy) -> Cow<'_
     Cow::Owned(unescaped)
 }
 
-/// What a text begins with that is more than it seems.
+/// The beginning of a text that is more than it seems.
 enum Code {
     /// The code of a character that needs one, and the code's bytes.
     Char(char, usize),

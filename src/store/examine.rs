@@ -1,4 +1,4 @@
-//! What `cosgate doctor` asks a store: each right that the gateway needs by itself, on an object of its own.
+//! The requests of `cosgate doctor` to a store: each right that the gateway needs by itself, on an object of its own.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,7 +24,7 @@ use crate::store::key::ObjectKey;
 use crate::store::metadata::system_time;
 use crate::store::outcome::content_length;
 
-/// What the gateway asks of a store. All but [`Right::Put`] and [`Right::Multipart`] need the object to be there.
+/// The rights that the gateway needs at a store. All but [`Right::Put`] and [`Right::Multipart`] need the object to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// PutObject
@@ -59,7 +59,7 @@ pub async fn credentials(storage: &config::Storage) -> Result<Option<SystemTime>
 }
 
 impl Store {
-    /// Asks for the bucket; besides, the store's time as its answer tells it.
+    /// Asks for the bucket; besides, the store's time as its answer reports it.
     pub async fn examine_bucket(&self) -> (Result<(), StoreError>, Option<SystemTime>) {
         let time = ServerTime::default();
         let request = self.client().head_bucket().bucket(self.bucket());
@@ -76,7 +76,7 @@ impl Store {
         (answer, time.get())
     }
 
-    /// Whether the bucket has versioning, or had it: `Enabled` or `Suspended`; none if it never had.
+    /// True if the bucket has versioning, or had it: `Enabled` or `Suspended`; none if it never had.
     pub async fn examine_versioning(&self) -> Result<Option<String>, StoreError> {
         let request = self.client().get_bucket_versioning().bucket(self.bucket());
         let answer = request.send().await;
@@ -155,7 +155,7 @@ impl Store {
         }
     }
 
-    /// How uploads are compared with what the store has; known after the first upload.
+    /// The way uploads are compared with what the store has; known after the first upload.
     pub fn proof(&self) -> &'static str {
         match self.integrity().method() {
             Some(Method::Crc64Nvme) => "CRC-64/NVME of the whole object",
@@ -181,7 +181,7 @@ impl Right {
         Right::Delete,
     ];
 
-    /// What a policy has to allow, at S3 and at COS.
+    /// The actions that a policy has to allow, at S3 and at COS.
     pub fn actions(self) -> (&'static str, &'static str) {
         match self {
             Right::Put => ("s3:PutObject", "name/cos:PutObject"),
@@ -245,5 +245,5 @@ impl Intercept for ServerTime {
     }
 }
 
-/// What the examined object holds.
+/// The content of the examined object.
 const PROBE: &[u8] = b"cosgate doctor was here and removes this again\n";

@@ -1,4 +1,4 @@
-//! What a store says about the content of an object, for comparisons without its bytes.
+//! A store's facts about the content of an object, for comparisons without its bytes.
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
@@ -24,7 +24,7 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Whether both have the same checksum; false if there is none to compare.
+    /// True if both have the same checksum; false if there is none to compare.
     pub(super) fn has_checksum_of(&self, other: &Fingerprint) -> bool {
         let nvme = self.crc64_nvme.as_ref().zip(other.crc64_nvme.as_ref());
         let cos = self.cos_crc64.zip(other.cos_crc64);

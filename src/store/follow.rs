@@ -11,11 +11,11 @@ use tracing::info;
 use crate::config::{MemoryLimit, default_budget};
 use crate::store::Store;
 
-/// How often the limit is read. A new one has to be read twice: kubelet writes several files, and one that could not be read for
+/// The interval at which the limit is read. A new one has to be read twice: kubelet writes several files, and one that could not be read for
 /// a moment is no change.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What follows which limit.
+/// The task that follows each limit.
 #[derive(Debug, Clone)]
 pub struct Followed {
     /// Where it is read.

@@ -1,4 +1,4 @@
-//! Hashes of an object that the store knows: one HEAD tells them, and nothing is downloaded.
+//! Hashes of an object that the store knows: one HEAD reports them, and nothing is downloaded.
 //!
 //! Which there are depends on the store and on who wrote the object: Amazon keeps a CRC-64/NVME of the whole object (and
 //! what else a writer sent), COS a CRC-64/XZ, and an ETag is an MD5 if the object was written in one piece and not
@@ -63,7 +63,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// What the store knows of one object.
+/// The hashes that the store knows of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashes {
     /// Bytes of the object.
@@ -91,7 +91,7 @@ impl Store {
         }
     }
 
-    /// What the store knows of the file at `path`: [`StoreError::NotFound`], or [`StoreError::IsDirectory`].
+    /// The hashes that the store knows of the file at `path`: [`StoreError::NotFound`], or [`StoreError::IsDirectory`].
     pub async fn hashes(&self, home: &Home, path: &VirtualPath) -> Result<Hashes, StoreError> {
         let cos = CosChecksum::default();
         // COS knows nothing of Amazon's checksums and sends its own unasked

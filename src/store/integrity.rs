@@ -1,7 +1,7 @@
 //! Proof that the store has what the client sent.
 //!
 //! FTP checks nothing, so the gateway does: every body that goes to the store is digested here, and what the store says
-//! it has is compared before the client hears 226. Which digest depends on what a store offers:
+//! it has is compared before the client gets 226. Which digest depends on what a store offers:
 //!
 //! | method | store | checked by the store before it answers | compared by the gateway |
 //! |---|---|---|---|
@@ -25,7 +25,7 @@ use md5::{Digest as _, Md5};
 use parking_lot::{Mutex, MutexGuard};
 use tracing::info;
 
-/// How bodies are proved for one store.
+/// The way bodies are proved for one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// Not at all.
@@ -39,7 +39,7 @@ pub enum Method {
     Md5,
 }
 
-/// What was learnt of a store is forgotten after this: it may be upgraded, and a proxy may have answered for it.
+/// The facts about a store are forgotten after this: it may be upgraded, and a proxy may have answered for it.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// So many uploads in a row have to be refused with a checksum and taken without one, until uploads of an unknown store go
@@ -59,7 +59,7 @@ struct Learnt {
     refusals: u32,
 }
 
-/// What is known of one body.
+/// Known facts about one body.
 #[derive(Debug, Clone, Copy)]
 pub struct Digest {
     /// Bytes of the body.
@@ -156,7 +156,7 @@ impl Digest {
         }
     }
 
-    /// A part that the store copied; its CRC as far as the store told it.
+    /// A part that the store copied; its CRC as far as the store reported it.
     pub fn of_copy(bytes: u64, crc64_nvme: Option<&str>) -> Self {
         Digest {
             bytes,
@@ -263,7 +263,7 @@ impl Digest {
     }
 }
 
-/// What a store's word says about a body.
+/// The verdict of a store's answer about a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// It is what was sent.
@@ -274,7 +274,7 @@ pub enum Comparison {
     Differs(&'static str),
 }
 
-/// What a store says about a body that it took.
+/// A store's answer about a body that it took.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Answer<'a> {
     /// `x-amz-checksum-crc64nvme`, base64.

@@ -1,8 +1,8 @@
 //! Sweeps what dead gateways left behind: multipart uploads that nobody will complete, which cost storage for ever.
 //!
-//! An unfinished upload tells little about itself: its key, its begin, and the sizes and times of its parts. So the sizes
+//! An unfinished upload shows little about itself: its key, its begin, and the sizes and times of its parts. So the sizes
 //! carry the mark: the parts of this program are a few bytes larger than a round number (see [`is_marked`]), and
-//! the janitor touches only uploads that have such a part, unless it is told to sweep all. Every upload's first part that
+//! the janitor touches only uploads that have such a part, unless it is set to sweep all. Every upload's first part that
 //! the store acknowledges has the mark: a last part waits for another one, and of a file that is continued a range of a
 //! marked size is copied first. An upload without any part is aborted if it was begun as this program begins them (CRC-64/NVME
 //! of the full object). Some stores don't list how uploads were begun (SeaweedFS): there all that have no part after so long
@@ -37,7 +37,7 @@ const MAX_PAGES: usize = 100;
 
 /// Sweeps now and then at intervals, until `stop`.
 ///
-/// `places` tells, at each sweep, which stores and prefixes there are.
+/// `places` lists, at each sweep, which stores and prefixes there are.
 pub async fn run(
     places: impl Fn() -> Vec<(Store, String)> + Send,
     sweep: Sweep,

@@ -13,7 +13,7 @@ use crate::store::path::{NameError, VirtualPath};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(String);
 
-/// What all keys below one directory start with: empty (the whole bucket) or ending in `/`.
+/// The prefix that all keys below one directory start with: empty (the whole bucket) or ending in `/`.
 ///
 /// It is at the same time the key of the directory's marker, a zero-byte object.
 #[derive(Clone, PartialEq, Eq, Hash)]

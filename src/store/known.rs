@@ -1,4 +1,4 @@
-//! What this process has seen of directories and files, so that a command needs no request to find out.
+//! The entries that this process has seen of directories and files, so that a command needs no request to find out.
 //!
 //! Stores have no directories: one exists as long as there is a marker `dir/` or a key below it. So whoever takes the last
 //! entry away has to leave a marker, and a file must not get the name of a directory. Both can be asked of the store, one
@@ -21,7 +21,7 @@ use crate::store::key::{KeyPrefix, ObjectKey};
 /// Directories, and files, that are remembered; some 100 bytes each.
 const MAX_NAMES: usize = 16 * 1024;
 
-/// How long a marker or another entry of a directory is taken to be there still: another gateway or another program may
+/// The time for which a marker or another entry of a directory is taken to be there still: another gateway or another program may
 /// remove it. What it saves is a request per deleted file, so a minute is enough for clients that delete many in a row.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 
@@ -40,7 +40,7 @@ struct Names {
     leaving: HashMap<u64, Vec<u64>>,
 }
 
-/// What was seen of a directory.
+/// Observations of a directory.
 #[derive(Debug, Clone, Copy, Default)]
 struct Directory {
     marker: Option<Instant>,

@@ -100,7 +100,7 @@ impl Listing {
         self.left_out
     }
 
-    /// What a client sees of a page.
+    /// A page as a client sees it.
     fn entries(&mut self, keys: &Keys) -> Result<Vec<Entry>, StoreError> {
         let prefix = self.prefix.as_str();
         let mut entries = Vec::with_capacity(keys.objects.len() + keys.directories.len());
@@ -155,7 +155,7 @@ impl Drop for Listing {
 /// One answer of the store to a listing.
 pub(super) struct Keys {
     pub objects: Vec<Object>,
-    /// What the delimiter summed up.
+    /// The common prefixes.
     pub directories: Vec<CommonPrefix>,
     /// Where the next page goes on; `None` after the last.
     pub next: Option<String>,

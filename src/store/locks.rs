@@ -19,11 +19,11 @@ use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::key::{KeyPrefix, ObjectKey};
 
-/// How long a command waits for a name that another one has in work. FTP clients give up on a silent control connection
+/// The longest time that a command waits for a name that another one has in work. FTP clients give up on a silent control connection
 /// after 20 to 60 seconds, and the longest that a name is taken is the copy of one large object.
 const NAME_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a command has in work.
+/// The claim of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// One name: a file, or the marker of a directory.
@@ -37,7 +37,7 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// Whether the two can't be in work at the same time, at the same name.
+    /// True if the two can't be in work at the same time, at the same name.
     fn excludes(self, other: Scope) -> bool {
         use Scope::{Directory, Inner, Name, Tree};
         match (self, other) {
@@ -49,7 +49,7 @@ impl Scope {
         }
     }
 
-    /// Whether this, on a directory, excludes `other` on a name below it.
+    /// True if this, on a directory, excludes `other` on a name below it.
     fn excludes_below(self, other: Scope) -> bool {
         match self {
             Scope::Tree => true,

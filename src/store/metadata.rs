@@ -1,4 +1,4 @@
-//! What is known of one name: file, directory or nothing.
+//! Known facts about one name: file, directory or nothing.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ pub struct Entry {
     pub modified: Option<SystemTime>,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// An object.
@@ -41,7 +41,7 @@ pub enum EntryKind {
     Directory,
 }
 
-/// What a HEAD says about an object, as far as others need it.
+/// The facts of a HEAD about an object, as far as others need it.
 #[derive(Debug, Clone)]
 pub(super) struct Head {
     pub size: u64,
@@ -56,7 +56,7 @@ pub(super) struct Head {
     pub content_language: Option<String>,
     pub expires: Option<DateTime>,
     pub metadata: Option<HashMap<String, String>>,
-    /// How many tags it has; HEAD doesn't say which.
+    /// The number of tags that it has; HEAD doesn't say which.
     pub tag_count: i32,
     /// The tags, once they were asked for.
     pub tags: Vec<(String, String)>,
@@ -67,7 +67,7 @@ pub(super) struct Head {
 pub(super) const MTIME: &str = "mtime";
 
 impl Head {
-    /// What a copy needs to know.
+    /// The facts for a copy.
     pub fn original(&self, key: &ObjectKey) -> Original {
         Original {
             key: key.clone(),
@@ -106,7 +106,7 @@ impl TryFrom<HeadObjectOutput> for Head {
 }
 
 impl Store {
-    /// What `path` is. A file wins over a directory of the same name.
+    /// The entry at `path`. A file wins over a directory of the same name.
     ///
     /// Exact, whatever else shares the prefix: the name exists only if the key does, or a key below `name/`.
     pub async fn entry(&self, home: &Home, path: &VirtualPath) -> Result<Entry, StoreError> {

@@ -24,7 +24,7 @@ use crate::store::metadata::Head;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, etag, new_id};
 use crate::store::put::{content_type, forbid_overwrite, without_body};
 
-/// How long to try to abort a multipart upload; the janitor sweeps what remains.
+/// The time limit for aborting a multipart upload; the janitor sweeps what remains.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A multipart upload that is neither completed nor aborted yet.
@@ -36,7 +36,7 @@ pub(super) struct Multipart {
     method: Method,
     /// The mark of the object, see [`outcome`](super::outcome).
     mark: String,
-    /// What the object may take the place of.
+    /// The object that the new one may take the place of.
     replaces: Replaces,
 }
 
@@ -478,7 +478,7 @@ impl PartRequest {
     }
 }
 
-/// How a CompleteMultipartUpload failed.
+/// The failure of a CompleteMultipartUpload.
 enum Refusal {
     /// Nothing was done.
     Final(StoreError),

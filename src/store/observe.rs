@@ -247,7 +247,7 @@ impl Drop for State {
     }
 }
 
-/// What came of a request or an attempt.
+/// The result of a request or an attempt.
 struct Answer {
     outcome: &'static str,
     status: Option<u16>,
@@ -294,7 +294,7 @@ fn record(span: &Span, answer: &Answer) {
     }
 }
 
-/// What a request is about.
+/// The subject of a request.
 struct Subject<'a> {
     operation: &'static str,
     bucket: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! How a write ended, when the store's answer doesn't prove it: the object itself is looked at.
+//! The outcome of a write, when the store's answer doesn't prove it: the object itself is looked at.
 //!
 //! | the store's answer | the object | the write |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | | can't be compared | can't be vouched for: the object stays |
 //! | any of these | can't be asked for | is not known |
 //!
-//! Each upload marks its object with an id of its own (`x-amz-meta-cosgate-id`). The mark costs no request, and it tells
+//! Each upload marks its object with an id of its own (`x-amz-meta-cosgate-id`). The mark costs no request, and it shows
 //! the upload's object from one of the same length that another client stores meanwhile, on stores whose ETag is no MD5
 //! and that have no checksums, too. A copy inside the store carries the mark of its source.
 
@@ -33,7 +33,7 @@ pub(super) const ID_METADATA: &str = "cosgate-id";
 /// The most time for the look at an object, after `storage.retry.time_limit` is over: the client waits for its reply.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a new object should be.
+/// The expected new object.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected<'a> {
     pub operation: &'static str,
@@ -59,10 +59,10 @@ pub(super) enum Doubt {
     },
 }
 
-/// What is under the name now.
+/// The present object of the name.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
-    /// What was sent.
+    /// The facts of the sent object.
     AsSent { etag: String },
     /// The upload's object, and its bytes differ from what was sent.
     Damaged { etag: String },
@@ -260,7 +260,7 @@ pub(super) fn content_length(
     })
 }
 
-/// The ETag that an answer must have: without it, one version of an object can't be told from another.
+/// The ETag that an answer must have: without it, one version of an object can't be distinguished from another.
 pub(super) fn etag<'a>(
     operation: &'static str,
     etag: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! How large the next part of a multipart upload is.
+//! The size of the next part of a multipart upload.
 //!
 //! FTP never announces a length and a store allows 10,000 parts, so a fixed part size must be chosen for the largest file
 //! there may ever be, and every small file pays for it with memory. Here parts grow with the stream instead: the first
@@ -24,7 +24,7 @@ const LEVEL_PARTS: u64 = MAX_PARTS / 10;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What the size of a marked part leaves when it is divided by [`MARK_MODULUS`].
+/// The remainder of the size of a marked part when it is divided by [`MARK_MODULUS`].
 const MARK: u64 = 0xc05;
 
 /// Fine enough to cost nothing, coarse enough that only one in 65,536 sizes is marked by chance.

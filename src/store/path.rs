@@ -1,4 +1,4 @@
-//! What a client may call a file: an absolute path inside the user's home.
+//! A client's name of a file: an absolute path inside the user's home.
 //!
 //! Invariant: a [`VirtualPath`] has no `.`, no `..`, no empty component and no control character, so joining it to a
 //! home prefix can never leave that home. There is no other way to make one than [`VirtualPath::resolve`].
@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VirtualPath(String);
 
-/// Why a name is refused; the client is told with reply 553.
+/// Why a name is refused; the client gets it with reply 553.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Control characters break listings and control replies, and no store lists them reliably.

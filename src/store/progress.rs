@@ -1,4 +1,4 @@
-//! How long a request may go on without a byte moving: the HTTP client below the SDK.
+//! The longest time that a request may go on without a byte moving: the HTTP client below the SDK.
 //!
 //! The SDK bounds an attempt and a whole operation by fixed times. For a body that is either too short for a slow link or
 //! too long for a store that accepts connections and stays silent. Here the bytes are watched instead:
@@ -239,7 +239,7 @@ fn timeout(text: String) -> ConnectorError {
 /// The body of a request, which moves when HTTP takes a step of it.
 struct Stepwise {
     body: SdkBody,
-    /// What is left of the last piece.
+    /// The rest of the last piece.
     step: Bytes,
     progress: Progress,
 }

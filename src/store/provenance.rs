@@ -1,4 +1,4 @@
-//! What a new object carries besides its bytes: who stored it, and of an interrupted upload the tag that says so.
+//! The metadata of a new object: who stored it, and of an interrupted upload the tag that says so.
 //!
 //! | what | where | when |
 //! |---|---|---|
@@ -58,7 +58,7 @@ pub struct StoredBy {
     pub client: IpAddr,
 }
 
-/// What is known of one bucket's tags.
+/// Known facts about one bucket's tags.
 #[derive(Debug, Default)]
 pub(super) struct TagSupport {
     /// The log has said that objects can't be tagged.

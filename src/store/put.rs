@@ -43,7 +43,7 @@ impl Store {
         Some(HashMap::from([(TRACE_METADATA.to_owned(), id)]))
     }
 
-    /// What a new object says of itself: the mark of its upload, its trace, and `more`.
+    /// The metadata of a new object: the mark of its upload, its trace, and `more`.
     pub(super) fn new_metadata(
         &self,
         id: &str,

@@ -33,7 +33,7 @@ pub(super) struct Version {
     etag: String,
     /// Bytes of the whole object.
     pub(super) size: u64,
-    /// Of the whole object, if the first answer told it.
+    /// Of the whole object, if the first answer reported it.
     pub(super) checksum: Option<Checksum>,
 }
 
@@ -58,7 +58,7 @@ impl Version {
 /// See the module.
 pub(super) struct RangeReader {
     version: Arc<Version>,
-    /// What is still to come.
+    /// The rest.
     range: Range<u64>,
     body: Option<ByteStream>,
     /// Bodies that broke off since the last byte.
@@ -117,7 +117,7 @@ impl RangeReader {
         }
     }
 
-    /// What was pinned by the first answer.
+    /// The version that was pinned by the first answer.
     pub fn version(&self) -> &Arc<Version> {
         &self.version
     }
@@ -186,7 +186,7 @@ impl RangeReader {
         Ok(())
     }
 
-    /// What is still to come, asked for as a part of the pinned version.
+    /// The rest, asked for as a part of the pinned version.
     async fn open(&self) -> Result<ByteStream, StoreError> {
         let version = &self.version;
         let etag = version.etag.clone();

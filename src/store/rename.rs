@@ -18,7 +18,7 @@ use crate::store::outcome::{content_length, etag};
 use crate::store::path::VirtualPath;
 use crate::store::rename_directory::Move;
 
-/// How often a copy begins again because its source was replaced under it.
+/// The number of times that a copy begins again because its source was replaced under it.
 pub(super) const COPY_ATTEMPTS: usize = 3;
 
 /// A rename that was done.

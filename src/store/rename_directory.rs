@@ -43,7 +43,7 @@ pub(super) struct Move<'a> {
     to: KeyPrefix,
 }
 
-/// What was copied so far, and the first error.
+/// The copies so far, and the first error.
 struct Progress {
     hasher: RandomState,
     sources: HashSet<u64>,
@@ -53,7 +53,7 @@ struct Progress {
     failure: Option<StoreError>,
 }
 
-/// What became of one file.
+/// The outcome of one file.
 enum Copied {
     /// There is a copy now.
     Made {
@@ -69,7 +69,7 @@ enum Copied {
     Gone,
 }
 
-/// What came of the deletes.
+/// The result of the deletes.
 #[derive(Default)]
 struct Deletes {
     /// Of those that were meant: gone.
@@ -121,7 +121,7 @@ impl<'a> Move<'a> {
         Move { store, from, to }
     }
 
-    /// Whether the new directory is what an earlier attempt has left: no file in it but copies of those in the old one, at
+    /// True if the new directory is what an earlier attempt has left: no file in it but copies of those in the old one, at
     /// least one; or a copy of each file in the old one, some of which were deleted already.
     pub(super) async fn was_begun(&self) -> Result<bool, StoreError> {
         let files = |prefix| {
@@ -198,7 +198,7 @@ impl<'a> Move<'a> {
         }
     }
 
-    /// Removes the copies that were made; returns what the client is told.
+    /// Removes the copies that were made; returns the text for the client.
     async fn remove_copies(&self, progress: &Progress) -> String {
         let made = progress.copies.len();
         let deletes = self.delete(&self.to, &progress.copies, progress).await;

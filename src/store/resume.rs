@@ -1,10 +1,10 @@
-//! How an upload begins that keeps the first bytes of an older object (`REST` and `STOR`, `APPE`).
+//! The beginning of an upload that keeps the first bytes of an older object (`REST` and `STOR`, `APPE`).
 //!
 //! The kept range is copied inside the store; only new bytes travel. A range under the store's least part size can't be a
 //! part of its own unless it is the last, so it is read into the first part's buffer. The old object stays as it is until
 //! the new one is complete: a copy reads, it doesn't move.
 //!
-//! What is kept is proved. All of an object has the object's checksum, where the store has one; a range that has none is
+//! Kept bytes are proved. All of an object has the object's checksum, where the store has one; a range that has none is
 //! read twice; of copied ranges the store is asked how long they are, before the new object becomes visible (see `copied_parts`).
 
 use std::time::Duration;

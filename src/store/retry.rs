@@ -81,7 +81,7 @@ const REFILL: Duration = Duration::from_secs(5);
 /// A code stands at the beginning of an error's body.
 const ERROR_HEAD_BYTES: usize = 4096;
 
-/// What a failed attempt means for the next one.
+/// The meaning of a failed attempt for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
     /// Too many requests.
@@ -221,7 +221,7 @@ pub(super) struct Retries {
     time_limit: Duration,
 }
 
-/// What was done for one request already.
+/// The attempts for one request already.
 #[derive(Debug, Clone, Default)]
 struct Tried(Arc<Mutex<Done>>);
 

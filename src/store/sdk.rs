@@ -73,7 +73,7 @@ impl ResolveEndpoint for OwnDomain {
     }
 }
 
-/// How the bucket is named. Not part of [`config`]: what is made from those settings may be addressed otherwise.
+/// The way the bucket is named. Not part of [`config`]: what is made from those settings may be addressed otherwise.
 pub(super) fn addressed(
     builder: Builder,
     addressing: Addressing,

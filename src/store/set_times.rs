@@ -31,7 +31,7 @@ const MAX_FILES: usize = 64 * 1024;
 /// time isn't remembered yet.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
-/// What is remembered of all stores of one process. Only hashes of names and versions are kept.
+/// The memory of all stores of one process. Only hashes of names and versions are kept.
 #[derive(Debug)]
 pub(super) struct SetTimes {
     hasher: RandomState,
@@ -61,7 +61,7 @@ impl SetTimes {
         self.files.lock()
     }
 
-    /// What is remembered of this version of a file.
+    /// The memory of this version of a file.
     fn of(&self, file: u64, version: u64) -> Option<Remembered> {
         let mut files = self.lock();
         files

@@ -20,7 +20,7 @@ pub struct Tenants {
     secrets: RandomState,
 }
 
-/// What makes two stores the same. Of secrets there is a keyed hash only.
+/// The identity of a store. Of secrets there is a keyed hash only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     bucket: Option<String>,

@@ -48,7 +48,7 @@ pub enum Mode {
     Append,
 }
 
-/// What is known of an upload before its first byte.
+/// Known facts about an upload before its first byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadRequest {
     /// Where it begins.
@@ -64,7 +64,7 @@ pub struct UploadRequest {
     pub stored_by: Option<StoredBy>,
 }
 
-/// What an upload came to.
+/// The result of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// Bytes that arrived from the client.
@@ -76,7 +76,7 @@ pub struct Stored {
 /// The first memory for a part; it doubles as bytes arrive, so that a small file or a slow client holds little.
 pub(super) const FIRST_ROOM: u64 = 64 * 1024;
 
-/// How long a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
+/// The longest time that a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
 const KEEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that filled its last part within this time gets the memory of the whole next one at once, most likely a
@@ -134,7 +134,7 @@ pub(super) struct Upload {
     pub(super) key: ObjectKey,
     /// The multipart upload, once there is one.
     multipart: Option<Multipart>,
-    /// What the object may take the place of.
+    /// The object that the new one may take the place of.
     pub(super) replaces: Replaces,
     /// What belongs to the object besides its bytes.
     pub(super) description: Description,
@@ -150,7 +150,7 @@ pub(super) struct Upload {
     pub(super) running: JoinSet<Result<UploadedPart, StoreError>>,
     /// The part that is being filled.
     pub(super) filling: PartBuffer,
-    /// How long this part has waited for its client; what counts is its pace, not the wait for memory.
+    /// The time for which this part has waited for its client; what counts is its pace, not the wait for memory.
     pub(super) reading: Duration,
     /// Since when this part could be sent early.
     enough_since: Option<Instant>,

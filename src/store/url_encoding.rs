@@ -40,7 +40,7 @@ impl Decoder {
     }
 }
 
-/// What an encoder may leave: printable ASCII without spaces, and `%` only before two hexadecimal digits.
+/// The characters that an encoder may leave: printable ASCII without spaces, and `%` only before two hexadecimal digits.
 fn is_encoded(text: &str) -> bool {
     let bytes = text.as_bytes();
     let is_hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);

@@ -1,7 +1,7 @@
 //! Downloads compared with the checksum that the store keeps of the whole object.
 //!
 //! TCP and TLS guard the way, and the length is compared anyway; a checksum finds what a store's disk, a cache or a proxy
-//! changed. It costs no request where the answer brings it: COS tells its CRC-64 with every answer, other stores theirs if
+//! changed. It costs no request where the answer brings it: COS reports its CRC-64 with every answer, other stores theirs if
 //! the range is the whole object. For an object of several chunks one HEAD is asked meanwhile, if the store is known to
 //! keep CRC-64/NVME. The bytes are digested in the order in which they are written, at memory speed (a CRC-64 takes
 //! 0.09 s of CPU time per GiB), and the last piece is held back until the comparison: a client never gets the whole of a
@@ -32,7 +32,7 @@ pub(super) struct Checksum {
 }
 
 impl Checksum {
-    /// What an answer to GetObject tells of the object of `size` bytes of which it sends `range`.
+    /// The facts that an answer to GetObject has of the object of `size` bytes of which it sends `range`.
     pub fn of_answer(
         answer: &GetObjectOutput,
         cos: &CosChecksum,
@@ -102,7 +102,7 @@ enum Expected {
 }
 
 impl Verification {
-    /// For a whole object; none if the store tells no checksum of it. `chunk` bytes of it are on their way.
+    /// For a whole object; none if the store reports no checksum of it. `chunk` bytes of it are on their way.
     pub fn begin(version: &Arc<Version>, chunk: u64) -> Option<Self> {
         let method = version.store.integrity().method();
         let (algorithm, expected) = match version.checksum {

@@ -1,4 +1,4 @@
-//! The way to the collector. Invariant: trouble on it is told once when it begins and once when it ends, and reaches no
+//! The way to the collector. Invariant: trouble on it is logged once when it begins and once when it ends, and reaches no
 //! transfer: spans wait in a bounded queue, and a thread of its own takes them from there.
 
 use std::sync::Arc;
@@ -32,13 +32,13 @@ pub(super) fn note_ended() {
     ENDED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// An exporter whose trouble is told.
+/// An exporter whose trouble is logged.
 #[derive(Debug)]
 pub(super) struct Reporting<E> {
     exporter: Arc<E>,
     /// Both transports need the runtime, the thread that waits for them is none of its own.
     runtime: Handle,
-    /// What the collector is called in the log.
+    /// The collector's name in the log.
     host: String,
     protocol: &'static str,
     failing: AtomicBool,

@@ -15,7 +15,7 @@ use crate::chain::Chain;
 use crate::config;
 use crate::reload::Watched;
 
-/// How often the file is looked at; a mounted ConfigMap takes a minute or two to change anyway.
+/// The interval at which the file is looked at; a mounted ConfigMap takes a minute or two to change anyway.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 type Set = dyn Fn(&str) -> Result<(), String> + Send + Sync;

@@ -30,7 +30,7 @@ impl LineLimit {
         }
     }
 
-    /// Whether the line is to be written now; if so, how many like it were left out since the last.
+    /// True if the line is to be written now; if so, how many like it were left out since the last.
     pub fn pass(&self) -> Option<u64> {
         let mut state = self.state.lock();
         if state.last.is_some_and(|at| at.elapsed() < self.interval) {

@@ -26,7 +26,7 @@ use super::capped::Capped;
 use super::export::Reporting;
 use crate::http_client;
 
-/// What the environment says about the collector.
+/// The environment's settings of the collector.
 #[derive(Debug)]
 pub(super) struct Collector {
     endpoint: String,
@@ -185,7 +185,7 @@ where
         .with_context_activation(false)
 }
 
-/// Who sends: the program, and what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES add, such as the pod's name.
+/// The sender: the program, and what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES add, such as the pod's name.
 fn resource() -> Resource {
     let detectors: [Box<dyn ResourceDetector>; 2] = [
         Box::new(TelemetryResourceDetector),

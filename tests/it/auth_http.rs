@@ -106,7 +106,7 @@ async fn answer(
     }
 }
 
-/// What a followed redirect would find.
+/// The target of a followed redirect.
 async fn yes() -> Response {
     json!({"name": "moved", "home": "/", "permissions": "RW"})
         .to_string()

@@ -60,7 +60,7 @@ async fn a_certificate_that_is_optional_must_be_the_same_on_data_connections() {
     gateway.stop().await;
 }
 
-/// Whether a client gets as far as the answer to a command; in TLS 1.3 it learns of a refusal with its first read.
+/// True if a client gets as far as the answer to a command; in TLS 1.3 it learns of a refusal with its first read.
 async fn is_served(gateway: &TestGateway, client: &TlsClient) -> Option<bool> {
     let mut ftp = gateway.connect().await.secure(client).await.ok()?;
     let resumed = ftp.tls().handshake_kind() == Some(HandshakeKind::Resumed);

@@ -1,4 +1,4 @@
-//! What clients of all ages send, and what they make of the replies.
+//! Commands that clients of all ages send, and what they make of the replies.
 
 use futures::StreamExt;
 

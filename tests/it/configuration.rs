@@ -192,7 +192,7 @@ impl Program {
             .expect("a number")
     }
 
-    /// What the program has written so far, without the password of the demo user.
+    /// The output of the program so far, without the password of the demo user.
     pub fn output(&self) -> String {
         self.output.lock().expect("no panic").clone()
     }
@@ -256,7 +256,7 @@ async fn with_nothing_configured_it_serves_a_demo_user_and_ends_at_sigterm() {
     assert_eq!(ftp.reply().await.code, 421);
 }
 
-/// What a program writes to standard output, up to a line with `last` or to its end.
+/// The output of a program to standard output, up to a line with `last` or to its end.
 fn lines_until(child: &mut Child, last: &str) -> Vec<String> {
     let output = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! How many control connections there may be: from one address, before the login, and with few file descriptors.
+//! Limits of control connections: from one address, before the login, and with few file descriptors.
 
 use crate::configuration::Program;
 use crate::support::http::get;

@@ -1,4 +1,4 @@
-//! What is done to files inside the store: renames that break, listings by both operations, times that clients set.
+//! Changes of files inside the store: renames that break, listings by both operations, times that clients set.
 
 use crate::support::{TestGateway, pattern};
 

@@ -1,4 +1,4 @@
-//! What sessions meet while a gateway drains.
+//! The experience of sessions while a gateway drains.
 
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt;
 use crate::support::tls::Authority;
 use crate::support::{Ftp, TestGateway, eventually, pattern};
 
-/// How a client leaves after its last byte.
+/// The way a client leaves after its last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leave {
     /// Data closed, QUIT sent, control closed, nothing read.

@@ -16,7 +16,7 @@ const NAMES: [&str; 2] = ["a", "b"];
 const SESSIONS: usize = 4;
 const COMMANDS: usize = 6;
 
-/// What is at each name: the numbers of the STOR and of the APPEs that made it.
+/// The content of each name: the numbers of the STOR and of the APPEs that made it.
 type State = [Option<Vec<u64>>; 2];
 
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ struct Event {
 }
 
 impl Operation {
-    /// How many moments it has.
+    /// The number of moments that it has.
     fn moments(&self) -> u8 {
         match self {
             Operation::Rename(_, true) => 2,
@@ -97,7 +97,7 @@ struct Point {
     copied: Vec<Option<Vec<u64>>>,
 }
 
-/// Whether there is an order of all moments, each between its command and its reply, in which everything fits.
+/// True if there is an order of all moments, each between its command and its reply, in which everything fits.
 /// `strictly`: nothing but reads comes between the two moments of a rename.
 fn is_linearizable(events: &[Event], strictly: bool) -> bool {
     let start = Point {
@@ -153,7 +153,7 @@ impl Random {
     }
 }
 
-/// What all sessions of one history share.
+/// The shared state of all sessions of one history share.
 struct Shared {
     clock: AtomicU64,
     ids: AtomicU64,

@@ -31,7 +31,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// What `check-config` says in a shell that has read `files`.
+/// The output of `check-config` in a shell that has read `files`.
 fn check_in_a_shell(files: &[&Path], config: Option<&Path>) -> (bool, String) {
     let mut script = "set -ae\n".to_owned();
     for file in files {
@@ -147,7 +147,7 @@ fn a_file_that_is_wrong_writes_nothing_and_is_64() {
     assert_eq!(run(&bad_name, &[], "").0, Some(64));
 }
 
-/// What a shell makes of the file of the secrets.
+/// The result that a shell makes of the file of the secrets.
 fn assignments(text: &str) -> Vec<(String, String)> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let pair = |line: &str| {

@@ -1,4 +1,4 @@
-//! What the store has is compared with what the client sent, before 226.
+//! The store's object is compared with what the client sent, before 226.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! The address and ports that clients are told, with an API server that behaves and one that doesn't.
+//! The address and ports that clients get, with an API server that behaves and one that doesn't.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::sessions::get;
 use crate::support::kube_api::{Cut, Gone};
 use crate::support::{Ftp, KubeApi, TestGateway, eventually, pattern};
 
-/// What an issue of the address may take to reach a client.
+/// The longest time that a change of the address may take to reach a client.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 async fn gateway(api: &KubeApi, more: &[&str]) -> TestGateway {
@@ -75,7 +75,7 @@ async fn until(silent: &mut tokio::sync::watch::Receiver<bool>, wanted: bool) {
     let _ = silent.wait_for(|silent| *silent == wanted).await;
 }
 
-/// Waits until the session's PASV tells `address`, and says how long it took.
+/// Waits until the session's PASV reports `address`, and says how long it took.
 async fn told(ftp: &mut Ftp, address: Ipv4Addr) -> Duration {
     let begun = Instant::now();
     loop {

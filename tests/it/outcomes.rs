@@ -1,4 +1,4 @@
-//! What a client hears of a change is what became of it, whatever the store answers, or whether it answers.
+//! The reply to a change says what became of it, whatever the store answers, or whether it answers.
 
 use std::net::SocketAddr;
 

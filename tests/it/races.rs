@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use crate::support::proxy::Proxy;
 use crate::support::{TestGateway, pattern};
 
-/// What the store behind the proxy makes of conditions on writes and deletes.
+/// The treatment by the store behind the proxy of conditions on writes and deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Conditions {
     Obeyed,

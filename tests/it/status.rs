@@ -246,7 +246,7 @@ async fn connections_that_say_nothing_are_bounded_and_take_no_place_from_others(
     gateway.stop().await;
 }
 
-/// What `/livez` says to a client with this address.
+/// The answer of `/livez` to a client with this address.
 async fn is_alive(admin: SocketAddr, client: Ipv4Addr) -> bool {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket

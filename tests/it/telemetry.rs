@@ -1,4 +1,4 @@
-//! What the program says about itself: traces at a collector, metrics on the admin port, lines in the log.
+//! The program's own reports: traces at a collector, metrics on the admin port, lines in the log.
 
 mod collectors;
 mod lines;

@@ -26,7 +26,7 @@ async fn heads(gateway: &TestGateway) -> u64 {
         .sum()
 }
 
-/// What MLSD, MDTM and MLST say of the time of `name`.
+/// The answers of MLSD, MDTM and MLST about the time of `name`.
 async fn times(ftp: &mut Ftp, name: &str) -> [String; 3] {
     let of_facts = |line: &str| {
         let (_, rest) = line.split_once("modify=").expect("a time");

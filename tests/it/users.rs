@@ -3,7 +3,7 @@
 use crate::support::tls::{Authority, TlsClient};
 use crate::support::{Ftp, TestGateway, eventually, login, try_login, users};
 
-/// What a user may do shows in the replies to the same commands; `+` stands for done, `-` for 550.
+/// A user's rights show in the replies to the same commands; `+` stands for done, `-` for 550.
 async fn probe(gateway: &TestGateway, user: &str) -> Vec<&'static str> {
     gateway.put_object("dir/", Vec::new()).await;
     gateway.put_object("empty/", Vec::new()).await;

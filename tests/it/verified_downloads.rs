@@ -11,7 +11,7 @@ use crate::support::{Ftp, TestGateway, pattern};
 
 const KIB: usize = 1024;
 
-/// What came, whether the connection was reset, and the reply.
+/// The bytes that came, whether the connection was reset, and the reply.
 async fn retrieve(ftp: &mut Ftp, line: &str) -> (Vec<u8>, bool, u16) {
     let mut data = ftp.data().await;
     assert_eq!(ftp.command(line).await.code, 150);

@@ -1,4 +1,4 @@
-//! What an upload waits for, and who ends the wait: a store that holds its answer back keeps no client and no drain waiting.
+//! The waits of an upload, and their ends: a store that holds its answer back keeps no client and no drain waiting.
 
 use std::time::Duration;
 

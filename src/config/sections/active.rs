@@ -17,9 +17,9 @@ pub(in crate::config) const KEYS: &[Key] = &[
 /// Active data connections.
 #[derive(Debug, Clone)]
 pub struct Active {
-    /// Whether PORT and EPRT are taken.
+    /// True if PORT and EPRT are taken.
     pub enabled: bool,
-    /// How long the client may take to accept; 1 ms to 7 days.
+    /// The longest time that the client may take to accept; 1 ms to 7 days.
     pub connect_timeout: Duration,
 }
 

@@ -28,15 +28,15 @@ pub(in crate::config) const KEYS: &[Key] = &[
 pub struct Admin {
     /// Address of the HTTP server; none: it is off.
     pub listen: Option<SocketAddr>,
-    /// Whether there is a status page.
+    /// True if there is a status page.
     pub status: bool,
-    /// What it asks for; at least 16 letters.
+    /// The token; at least 16 letters.
     pub token: Option<SecretString>,
-    /// What an outage of the store means to `/readyz`.
+    /// The effect of an outage of the store means to `/readyz`.
     pub store_outage: StoreOutage,
 }
 
-/// What an outage of a store that has answered before means to `/readyz`. One that has never answered is always a reason not
+/// The effect of an outage of a store that has answered before means to `/readyz`. One that has never answered is always a reason not
 /// to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]

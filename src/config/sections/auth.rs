@@ -42,7 +42,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Longest of these pauses."),
 ];
 
-/// How logins are checked, besides the users' own password hashes.
+/// The checks of logins, besides the users' own password hashes.
 #[derive(Debug, Clone)]
 pub struct Auth {
     /// The endpoint that is asked for users that are not configured.
@@ -51,7 +51,7 @@ pub struct Auth {
     pub lockout: Lockout,
 }
 
-/// An HTTP endpoint that checks passwords and tells what a user may do.
+/// An HTTP endpoint that checks passwords and says what a user may do.
 #[derive(Debug, Clone)]
 pub struct HttpAuth {
     /// `https://...`, or `http://` to a loopback address or where that was allowed explicitly.
@@ -62,7 +62,7 @@ pub struct HttpAuth {
     pub ca_file: Option<PathBuf>,
     /// Time for a whole request; 1 ms to 7 days.
     pub timeout: Duration,
-    /// How long a success holds; none: each login asks.
+    /// The time for which a success holds; none: each login asks.
     pub cache: Option<Duration>,
 }
 
@@ -75,7 +75,7 @@ pub struct Lockout {
     pub per_user: u32,
     /// Failures are forgotten when none has come for this time; 1 ms to 7 days.
     pub window: Duration,
-    /// How long a lockout holds; 1 ms to 7 days.
+    /// The time for which a lockout holds; 1 ms to 7 days.
     pub duration: Duration,
     /// Pause before the first failure is answered; doubles with each further one. 1 ms to 7 days.
     pub delay: Duration,
@@ -145,7 +145,7 @@ fn url(text: &str, allow_plain: bool) -> Parsed<String> {
     }
 }
 
-/// What goes behind `Bearer ` (RFC 6750, section 2.1).
+/// The text behind `Bearer ` (RFC 6750, section 2.1).
 fn token(text: &str) -> Parsed<String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_string())

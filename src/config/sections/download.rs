@@ -61,5 +61,5 @@ pub(super) fn resolve(read: &mut Reader) -> Download {
     }
 }
 
-/// What a chunk may have: under the lower end requests cost more than they bring, and a chunk must fit into memory.
+/// The limits of a chunk: under the lower end requests cost more than they bring, and a chunk must fit into memory.
 const CHUNK_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;

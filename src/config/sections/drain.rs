@@ -17,7 +17,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 /// The end of the process.
 #[derive(Debug, Clone)]
 pub struct Drain {
-    /// How long transfers may go on after SIGTERM; 1 ms to 7 days.
+    /// The longest time that transfers may go on after SIGTERM; 1 ms to 7 days.
     pub deadline: Duration,
     /// A session that has rested for so long ends then; 1 ms to 7 days.
     pub idle: Duration,

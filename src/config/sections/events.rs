@@ -1,4 +1,4 @@
-//! The `events` section: who is told what was stored, renamed and deleted.
+//! The `events` section: the consumers of events about files that were stored, renamed and deleted.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 /// Events about committed objects.
 #[derive(Debug, Clone)]
 pub struct Events {
-    /// Who gets them; no name occurs twice.
+    /// The consumers; no name occurs twice.
     pub sinks: Vec<EventSink>,
     /// The attribute `source` of each event, a URI reference.
     pub source: String,
@@ -57,16 +57,16 @@ pub struct Events {
     pub queue: usize,
     /// Time for one attempt, connecting included; 1 ms to 7 days.
     pub timeout: Duration,
-    /// How long an event is offered to a sink that refuses it; 1 ms to 7 days.
+    /// The time for which an event is offered to a sink that refuses it; 1 ms to 7 days.
     pub give_up_after: Duration,
-    /// How long the end of the process waits for the backlog; 1 ms to 7 days.
+    /// The time for which the end of the process waits for the backlog; 1 ms to 7 days.
     pub flush_timeout: Duration,
 }
 
 /// Somebody who gets events.
 #[derive(Debug, Clone)]
 pub struct EventSink {
-    /// What logs and metrics call it; 1 to 40 letters, digits, `-` and `_`.
+    /// The name in logs and metrics; 1 to 40 letters, digits, `-` and `_`.
     pub name: String,
     /// `https://` or `http://`; `tls://` or `nats://` for NATS.
     pub url: String,
@@ -82,7 +82,7 @@ pub struct EventSink {
     pub keys: Vec<WildMatch>,
 }
 
-/// What happened to an object.
+/// The kind of change of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
     /// A client's file is whole in the store.
@@ -116,12 +116,12 @@ impl EventType {
 }
 
 impl EventSink {
-    /// Whether it takes events by NATS, and not by HTTP.
+    /// True if it takes events by NATS, and not by HTTP.
     pub fn is_nats(&self) -> bool {
         self.url.starts_with("nats://") || self.url.starts_with("tls://")
     }
 
-    /// Whether it wants an event of this kind about `key`.
+    /// True if it wants an event of this kind about `key`.
     pub fn takes(&self, event_type: EventType, key: &str) -> bool {
         self.types.contains(&event_type)
             && (self.keys.is_empty() || self.keys.iter().any(|pattern| pattern.matches(key)))

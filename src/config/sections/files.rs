@@ -1,4 +1,4 @@
-//! How files look to clients: `ascii`, `charset`, `listing.times`.
+//! Files as clients see them: `ascii`, `charset`, `listing.times`.
 
 use strum::{Display, EnumString, VariantNames};
 
@@ -17,7 +17,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Which times MLSD and LIST give: the store's own, or those that clients set with `MFMT`, which `FEAT` then announces, at the price of a HEAD for each file of a directory that has changed. `rclone sync` that keeps times needs `metadata`."),
 ];
 
-/// What `TYPE A` does to the bytes of a file.
+/// The effect of `TYPE A` to the bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Ascii {

@@ -28,9 +28,9 @@ pub(in crate::config) const KEYS: &[Key] = &[
 /// The cluster around this process.
 #[derive(Debug, Clone)]
 pub struct Kubernetes {
-    /// Whether this process runs in a pod, the address of which is of no use to clients outside.
+    /// True if this process runs in a pod, the address of which is of no use to clients outside.
     pub in_cluster: bool,
-    /// The Service of type LoadBalancer whose address is told; a name of RFC 1123.
+    /// The Service of type LoadBalancer whose address clients get; a name of RFC 1123.
     pub service: Option<String>,
     /// Its namespace; none: the pod's own, or the kubeconfig's.
     pub namespace: Option<String>,
@@ -38,7 +38,7 @@ pub struct Kubernetes {
     pub pod_name: Option<String>,
     /// This pod's UID, so that its Events are shown with it.
     pub pod_uid: Option<String>,
-    /// How to reach an API server from outside of a pod.
+    /// The way to an API server from outside of a pod.
     pub kubeconfig: Option<PathBuf>,
 }
 

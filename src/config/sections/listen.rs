@@ -48,7 +48,7 @@ pub(crate) fn greeting(text: &str) -> Parsed<String> {
     }
 }
 
-/// Whether only one of the two can be bound. Port 0 is a new port each time.
+/// True if only one of the two can be bound. Port 0 is a new port each time.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && one.port() != 0

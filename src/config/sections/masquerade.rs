@@ -1,4 +1,4 @@
-//! The address that clients are told: `masquerade_address` and `masquerade.*`.
+//! The address that clients get: `masquerade_address` and `masquerade.*`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -36,17 +36,17 @@ pub struct Masquerade {
     pub address: Option<MasqueradeAddress>,
     /// A file that says which public port leads to which passive port.
     pub mapping_file: Option<PathBuf>,
-    /// What is told when a name has several IPv4 addresses.
+    /// The answer when a name has several IPv4 addresses.
     pub multiple: Multiple,
-    /// Clients from here are told the control connection's own address.
+    /// Clients from here get the control connection's own address.
     pub internal_cidrs: Vec<IpNet>,
-    /// How long an address that is not known yet is nothing unusual; 1 ms to 7 days.
+    /// The time for which an address that is not known yet is nothing unusual; 1 ms to 7 days.
     pub grace: Duration,
-    /// What a gateway is then that has never known one.
+    /// The readiness of a gateway that has never known one.
     pub after_grace: AfterGrace,
 }
 
-/// The public address that is told to clients.
+/// The public address that is sent to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasqueradeAddress {
     /// A fixed address; never 0.0.0.0, broadcast or multicast.
@@ -55,7 +55,7 @@ pub enum MasqueradeAddress {
     Dns(String),
 }
 
-/// What is told when a name has several IPv4 addresses.
+/// The answer when a name has several IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Multiple {
@@ -65,7 +65,7 @@ pub enum Multiple {
     Zero,
 }
 
-/// What a gateway is that has never known its address when `masquerade.grace` has passed.
+/// The readiness of a gateway that has never known its address when `masquerade.grace` has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum AfterGrace {
@@ -96,7 +96,7 @@ pub(super) fn resolve(read: &mut Reader) -> Masquerade {
     }
 }
 
-/// What clients connect to: an IPv4 address or a DNS name.
+/// The address for clients: an IPv4 address or a DNS name.
 pub(crate) fn masquerade_address(text: &str) -> Parsed<MasqueradeAddress> {
     const WANTED: &str = "write the IPv4 address or DNS name that clients use";
     if text.contains("//") {

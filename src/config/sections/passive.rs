@@ -30,11 +30,11 @@ pub struct Passive {
     /// Ports to listen on: all of `passive.ports`, or this replica's slice; never a port of [`Config::listen`] or
     /// [`Admin::listen`].
     pub ports: RangeInclusive<u16>,
-    /// How long a client may take to connect to its passive port; 1 ms to 7 days.
+    /// The longest time that a client may take to connect to its passive port; 1 ms to 7 days.
     pub accept_timeout: Duration,
 }
 
-/// Reads `passive.*`; `pod_name` tells the ordinal where `passive.ordinal` doesn't.
+/// Reads `passive.*`; `pod_name` gives the ordinal where `passive.ordinal` doesn't.
 pub(super) fn resolve(
     read: &mut Reader,
     listen: &[SocketAddr],

@@ -64,9 +64,9 @@ pub struct Storage {
     /// URL of the store, without bucket and without trailing `/`; none: the SDK's own choice,
     /// or for the built-in store a free loopback port.
     pub endpoint: Option<String>,
-    /// How a request names the bucket.
+    /// The place of the bucket's name in a request.
     pub addressing: Addressing,
-    /// How listings are asked for.
+    /// The operation that lists objects.
     pub list_version: ListVersion,
     /// Send and expect the SDK's checksums only where an operation demands them; stores other
     /// than Amazon's often refuse more.
@@ -81,13 +81,13 @@ pub struct Storage {
     pub connect_timeout: Duration,
     /// Time without progress after which an attempt of a request is given up; 1 ms to 7 days.
     pub request_timeout: Duration,
-    /// What happens when a request fails.
+    /// The retries when a request fails.
     pub retry: Retry,
-    /// Whether requests carry a `traceparent`.
+    /// True if requests carry a `traceparent`.
     pub send_trace_context: bool,
-    /// Whether uploads are compared with what the store has.
+    /// True if uploads are compared with what the store has.
     pub integrity: Integrity,
-    /// Whether bodies are hashed for the signature.
+    /// True if bodies are hashed for the signature.
     pub sign_payload: SignPayload,
     /// Longest key the store takes, in bytes of UTF-8, [`Storage::prefix`] included.
     pub max_key_bytes: usize,
@@ -107,7 +107,7 @@ pub enum Provider {
     Cos,
 }
 
-/// What happens when a request fails in a way that may pass.
+/// The retries when a request fails in a way that may pass.
 #[derive(Debug, Clone)]
 pub struct Retry {
     /// Attempts per request, the first included; 1 to 100.
@@ -118,7 +118,7 @@ pub struct Retry {
     pub time_limit: Duration,
 }
 
-/// Whether uploads are compared with what the store has before 226.
+/// True if uploads are compared with what the store has before 226.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Integrity {
@@ -130,7 +130,7 @@ pub enum Integrity {
     Off,
 }
 
-/// Whether request bodies are hashed for the signature.
+/// True if request bodies are hashed for the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum SignPayload {
@@ -142,7 +142,7 @@ pub enum SignPayload {
     Never,
 }
 
-/// What a store takes.
+/// The limits of a store.
 pub(super) struct Limits {
     /// The store's name in messages.
     pub store: &'static str,

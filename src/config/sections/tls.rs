@@ -1,4 +1,4 @@
-//! The `tls` section. The files are read here already, so that what is wrong with them is told with its key.
+//! The `tls` section. The files are read here already, so that what is wrong with them is reported with its key.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 pub struct Tls {
     /// Where the certificate comes from.
     pub source: CertificateSource,
-    /// What must be protected.
+    /// The connections that must be protected.
     pub required: TlsRequired,
     /// Addresses on which TLS begins with the first byte; may be empty.
     pub implicit_listen: Vec<SocketAddr>,
@@ -52,7 +52,7 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// Whose client certificates are asked for; none: clients show none.
     pub clients: Option<ClientCertificates>,
-    /// Whether data connections must resume the TLS session of their control connection.
+    /// True if data connections must resume the TLS session of their control connection.
     pub session_reuse: SessionReuse,
     /// Time for one handshake; 1 ms to 7 days.
     pub handshake_timeout: Duration,
@@ -79,7 +79,7 @@ pub enum CertificateSource {
 pub struct ClientCertificates {
     /// PEM file with the authorities that sign them.
     pub authorities: PathBuf,
-    /// Whether a client without one is refused.
+    /// True if a client without one is refused.
     pub required: bool,
 }
 
@@ -91,7 +91,7 @@ enum ClientAuth {
     Optional,
 }
 
-/// What clients must protect.
+/// The connections that clients must protect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum TlsRequired {
@@ -114,7 +114,7 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// What is asked of data connections.
+/// The requirements for data connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum SessionReuse {

@@ -58,9 +58,9 @@ pub struct Upload {
     pub follows_memory_limit: bool,
     /// A client that sends nothing for this long has stalled; 1 ms to 7 days.
     pub stall_timeout: Duration,
-    /// What becomes of an upload that breaks off after its first byte.
+    /// The fate of an upload that breaks off after its first byte.
     pub on_interrupt: OnInterrupt,
-    /// Whether a file may replace an older one.
+    /// True if a file may replace an older one.
     pub overwrite: bool,
     /// Storage class of new objects, if it isn't the bucket's own.
     pub storage_class: Option<String>,
@@ -68,9 +68,9 @@ pub struct Upload {
     pub server_side_encryption: Option<String>,
     /// Key for server-side encryption.
     pub kms_key_id: Option<String>,
-    /// Whether new objects name the trace of their upload in their metadata.
+    /// True if new objects name the trace of their upload in their metadata.
     pub trace_metadata: bool,
-    /// Whether new objects name their user and client in their metadata.
+    /// True if new objects name their user and client in their metadata.
     pub provenance: bool,
     /// When an unfinished multipart upload is given up for dead; 1 ms to 7 days.
     pub stale_after: Duration,
@@ -78,11 +78,11 @@ pub struct Upload {
     pub sweep: Sweep,
 }
 
-/// What becomes of an upload that breaks off after its first byte.
+/// The fate of an upload that breaks off after its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum OnInterrupt {
-    /// What arrived becomes one whole object.
+    /// The bytes that arrived become one whole object.
     Keep,
     /// Nothing is stored, and an older object stays.
     Discard,

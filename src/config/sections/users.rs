@@ -23,12 +23,12 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Who may log in; in the environment as JSON or YAML list."),
 ];
 
-/// Who checks a user's password.
+/// The authority over a user's password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Authority {
     /// The gateway, against the user's `password_hash`.
     Hash,
-    /// Somebody else, who then tells home and permissions as well: no default stands for what is missing.
+    /// Somebody else, who then sends home and permissions as well: no default stands for what is missing.
     Endpoint,
 }
 

@@ -1,4 +1,4 @@
-//! What holds for any text.
+//! The rules for any text.
 
 use proptest::prelude::*;
 

@@ -8,7 +8,7 @@ fn list(rest: &str) -> String {
     format!("USERS=[{{name: b, password_hash: '{HASH}', {rest}}}]")
 }
 
-/// What becomes of a user of COS in ap-guangzhou.
+/// The fate of a user of COS in ap-guangzhou.
 fn at_cos(rest: &str, more: &[&str]) -> Result<Option<Site>, String> {
     let users = list(rest);
     let loaded = with_env(&cos(&users, more)).map_err(|error| error.to_string())?;

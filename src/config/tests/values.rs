@@ -1,4 +1,4 @@
-//! What a store, or the ports of a machine, make of single values.
+//! Single values, as a store, or the ports of a machine, make of single values.
 
 use super::*;
 

@@ -113,7 +113,7 @@ pub(super) fn mdtm(argument: String) -> Command {
     }
 }
 
-/// What `SITE` is good for, as `SITE HELP` shows it.
+/// The help of `SITE` is good for, as `SITE HELP` shows it.
 pub(in crate::ftp) const SITE_HELP: &str = "SITE commands\n\
     CHMOD mode name: nothing, objects have no permissions\n\
     UTIME YYYYMMDDhhmm[ss] name: sets the file's time in UTC\n\

@@ -117,7 +117,7 @@ pub(super) fn out_of_step() -> Reply {
     Reply::new(ReplyCode::BadCommandSequence, "No such request")
 }
 
-/// What libunftp makes its own reply from, by the code that the edge replies with.
+/// The error from which libunftp makes its own reply from, by the code that the edge replies with.
 fn kind(error: &StoreError) -> ErrorKind {
     match reply::Reply::from(error).code {
         426 => ErrorKind::ConnectionClosed,
@@ -138,7 +138,7 @@ fn resolve(path: &Path) -> Result<VirtualPath, StoreError> {
     Ok(VirtualPath::resolve(&VirtualPath::root(), text)?)
 }
 
-/// What libunftp gets to see of a name.
+/// The facts that libunftp gets of a name.
 #[derive(Debug)]
 pub struct EngineMetadata(Entry);
 

@@ -101,7 +101,7 @@ impl Backend {
         outlet.finish().await
     }
 
-    /// What has the name of a pattern, such as a file `a[1].txt`: it is what the client means.
+    /// An entry that has the name of a pattern, such as a file `a[1].txt`: it is what the client means.
     async fn named_literally(
         &self,
         home: &Home,

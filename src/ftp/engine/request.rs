@@ -1,4 +1,4 @@
-//! What the edge asks of the storage, and what came of it.
+//! The edge's requests to the storage, and their outcomes.
 //!
 //! A transfer command means more than a path: the client's data connection, the restart offset, the listing's format. The edge leaves
 //! all of it in the session as one [`StorageRequest`], the handler of the `SITE` subcommand that the engine dispatches to takes it, and
@@ -33,7 +33,7 @@ pub enum StorageRequest {
 pub struct StoreRequest {
     /// The file.
     pub path: VirtualPath,
-    /// What is kept of the object that is there.
+    /// The part that stays of the object that is there.
     pub mode: Mode,
     /// Bytes that the client announced with ALLO.
     pub announced: Option<u64>,
@@ -67,7 +67,7 @@ pub struct ListRequest {
     pub pattern: Option<String>,
     /// Stands before names in NLST.
     pub directory: String,
-    /// What the lines are sent in.
+    /// The charset of the lines.
     pub charset: Charset,
     /// The times that clients set stand for the store's own.
     pub set_times: bool,
@@ -75,14 +75,14 @@ pub struct ListRequest {
     pub offer: Option<DataConnectionOffer>,
 }
 
-/// What the storage did.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum StorageOutcome {
     /// Nothing more to say.
     Plain,
-    /// What a name is.
+    /// The entry of a name.
     Entry(Entry),
-    /// What the store knows of a file's content, with the file's size.
+    /// The hashes that the store knows of a file's content, with the file's size.
     Hashes(Hashes),
     /// A rename.
     Renamed(Renamed),

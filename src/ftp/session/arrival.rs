@@ -1,4 +1,4 @@
-//! The data connection's coming: how long it is waited for, and when the client is told to begin.
+//! The data connection's coming: how long it is waited for, and when the 150 is sent.
 //!
 //! Most clients connect before they send the transfer's command, or right after. The storage is asked only then: a client that never
 //! comes costs it nothing. Others connect only once they have read the 150, as RFC 959, section 5.4 lets them: for a client that has not
@@ -21,7 +21,7 @@ use crate::ftp::session::transfers::Exchange;
 use crate::ftp::session::{Close, DataChannel, Edge, STOPPING, Step};
 use crate::store::Interruption;
 
-/// How long a client may take to come before it is taken for one that waits for the 150.
+/// The longest time that a client may take to come before it is taken for one that waits for the 150.
 const EARLY: Duration = Duration::from_millis(500);
 
 /// A data connection that has not come yet.
@@ -31,7 +31,7 @@ pub(super) struct Arrival {
     span: DataConnection,
     /// The passive port of ours, or the client's own one.
     pub port: u16,
-    /// When the client was told of a passive port; none in active mode.
+    /// When the reply to PASV was sent; none in active mode.
     pub reserved: Option<tokio::time::Instant>,
     /// The longest wait in all.
     pub within: Duration,
@@ -39,7 +39,7 @@ pub(super) struct Arrival {
     left: Duration,
 }
 
-/// What came of the first part of the wait.
+/// The result of the first part of the wait.
 pub(super) enum First {
     /// The connection is there.
     Came(TcpStream),
@@ -95,7 +95,7 @@ impl Arrival {
         }
     }
 
-    /// Waits for as long as the client hears nothing.
+    /// Waits for as long as the client gets nothing.
     pub(super) async fn first(mut self) -> First {
         let early = match self.reserved {
             Some(_) => EARLY.min(self.within),

@@ -18,7 +18,7 @@ pub(super) struct Commit<'a> {
     pub took: Duration,
 }
 
-/// What changed.
+/// The change.
 pub(super) enum Change<'a> {
     /// A file is whole.
     Stored(&'a Stored),

@@ -1,6 +1,6 @@
 //! Failures in plain words, for the operator: what it means, and what to look at.
 //!
-//! Clients are told less; see [`Reply`](crate::ftp::reply::Reply).
+//! Clients get less; see [`Reply`](crate::ftp::reply::Reply).
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -160,7 +160,7 @@ impl Edge {
         }
     }
 
-    /// Refuses what the user may not do, where the storage can't tell by itself.
+    /// Refuses what the user may not do, where the storage can't decide by itself.
     fn permitted(&self, right: Right) -> Result<(), StoreError> {
         let user = self.session.user().ok_or(StoreError::Forbidden)?;
         user.may(right)

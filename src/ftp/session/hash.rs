@@ -1,4 +1,4 @@
-//! What a client asks and says about one file: MFMT, HASH, and the options of these commands.
+//! Commands about one file: MFMT, HASH, and the options of these commands.
 //!
 //! FEAT doesn't list HASH. What a store has of every file is a CRC-64, which the draft's registry of names and its clients
 //! don't know: FluentFTP, which verifies transfers by HASH where FEAT lists it, throws at a name that it doesn't know and
@@ -17,7 +17,7 @@ use crate::ftp::session::trace::Trace;
 use crate::ftp::session::{Edge, Step};
 use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};
 
-/// What the storage said about one name.
+/// The storage's answer about one name.
 struct Asked {
     path: VirtualPath,
     outcome: Result<StorageOutcome, StoreError>,
@@ -115,7 +115,7 @@ impl Edge {
         self.send(Reply::new(213, text + "End")).await
     }
 
-    /// `None`: the client has been told why there are none.
+    /// `None`: the client has had its reply why there are none.
     async fn known_hashes(&mut self, path: &str) -> Step<Option<(VirtualPath, Hashes, Trace)>> {
         let Some(asked) = self.ask_about("HASH", StorageRequest::Hash, path).await? else {
             return Ok(None);
@@ -132,7 +132,7 @@ impl Edge {
         }
     }
 
-    /// Brings a request about one name to the storage. `None`: the name is bad, and the client has been told.
+    /// Brings a request about one name to the storage. `None`: the name is bad, and the client has had its reply.
     async fn ask_about(
         &mut self,
         verb: &'static str,

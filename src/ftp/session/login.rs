@@ -74,7 +74,7 @@ impl Edge {
         self.say(230, "Logged in").await
     }
 
-    /// What a client hears whose login failed; the pause for it is over.
+    /// The reply to a failed login; the pause for it is over.
     async fn refuse_login(&mut self, reason: LoginError) -> Step {
         self.failed_logins += 1;
         match reason {

@@ -1,4 +1,4 @@
-//! PASV and EPSV (RFC 2428): a port of ours for the next transfer, and what the client is told of it.
+//! PASV and EPSV (RFC 2428): a port of ours for the next transfer, and the reply with its address.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::ftp::reply::Reply;
 use crate::ftp::session::{DataChannel, Edge, Step};
 use crate::masquerade::{Advertised, Ports};
 
-/// How long PASV waits for a port that is free for this client.
+/// The longest time that PASV waits for a port that is free for this client.
 const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Edge {
@@ -75,7 +75,7 @@ impl Edge {
         .await
     }
 
-    /// The address and ports that this client is told at this moment.
+    /// The address and ports for this client at this moment.
     fn advertised(&self) -> Advertised {
         let (local, peer) = (self.session.local.ip(), self.session.peer.ip());
         self.frontend.masquerade.advertised_to(local, peer)

@@ -1,4 +1,4 @@
-//! What a client says about protection and data connections: AUTH, PBSZ, PROT (RFC 4217), PORT and EPRT.
+//! The commands for protection and data connections: AUTH, PBSZ, PROT (RFC 4217), PORT and EPRT.
 //!
 //! Invariant: where `tls.required`, or a user's `require_tls`, asks for protection, nothing goes without it, whatever the
 //! order of commands: USER needs a protected control connection, and PASV, EPSV, PORT, EPRT and every transfer need
@@ -18,7 +18,7 @@ use crate::ftp::session::{Close, DataChannel, Edge, Step};
 use crate::ftp::tls::{DataRefused, Secured};
 use crate::store::Interruption;
 
-/// The TLS handshake on a control connection. `None`: it failed, and there is nobody to tell.
+/// The TLS handshake on a control connection. `None`: it failed, and there is nobody to reply to.
 pub(super) async fn handshake(
     frontend: &Frontend,
     stream: Stream,

@@ -1,4 +1,4 @@
-//! What is known of one control connection, and where the edge and the engine's storage meet: a slot for the
+//! Known facts about one control connection, and where the edge and the engine's storage meet: a slot for the
 //! [request](crate::ftp::engine::request) in hand and one for what came of it.
 
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ pub struct Session {
     pub peer: SocketAddr,
     /// Where the client connected to.
     pub local: SocketAddr,
-    /// What the edge logs in to the engine with, made anew for each session.
+    /// The password with which the edge logs in to the engine with, made anew for each session.
     pub engine_password: SecretString,
     /// When the client connected.
     pub since: SystemTime,
@@ -40,12 +40,12 @@ pub struct Session {
     shown: Mutex<Shown>,
 }
 
-/// What the client does; for whoever looks on.
+/// The client's current or last command, for the status page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doing {
     /// The last command's verb; empty before the first.
     pub verb: &'static str,
-    /// Whether it is still running.
+    /// True if it is still running.
     pub is_running: bool,
     /// When it came; or when it was answered.
     pub since: Instant,
@@ -112,7 +112,7 @@ impl Session {
         doing.since = Instant::now();
     }
 
-    /// What the client does.
+    /// The client's current or last command.
     pub fn doing(&self) -> Doing {
         *self.doing.lock()
     }
@@ -184,7 +184,7 @@ impl Session {
         *self.outcome.lock() = Some(outcome);
     }
 
-    /// What the last storage call came to; `None` if there was none.
+    /// The result of the last storage call; `None` if there was none.
     pub fn take_outcome(&self) -> Option<Result<StorageOutcome, StoreError>> {
         self.outcome.lock().take()
     }

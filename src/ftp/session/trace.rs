@@ -148,7 +148,7 @@ impl Drop for Trace {
 }
 
 impl DataConnection {
-    /// The wait is over; `asked` is when the client was told of a passive port.
+    /// The wait is over; `asked` is when the reply to PASV was sent.
     pub(super) fn end(self, came: bool, asked: Option<Instant>) {
         if came {
             let waited = asked.map(|asked| asked.elapsed().as_secs_f64());

@@ -33,19 +33,19 @@ use crate::ftp::transfer::{Subject, Transfer};
 use crate::metrics::Direction;
 use crate::store::{Interruption, Mode, StoreError, VirtualPath};
 
-/// What one transfer needs to know besides the session.
+/// The parameters of one transfer.
 pub(super) struct Exchange {
     pub(super) verb: &'static str,
     pub(super) path: VirtualPath,
-    /// What the 150 says.
+    /// The text of the 150.
     pub(super) opening: String,
     /// Longest silence on the data connection.
     pub(super) stall: Duration,
 }
 
-/// What a transfer came to, once the storage was asked.
+/// The result of a transfer, once the storage was asked.
 enum Moved {
-    /// What the storage says.
+    /// The storage's outcome.
     Done(Result<StorageOutcome, StoreError>),
     /// The 150 was said, and nobody came.
     Missed(Missed),
@@ -110,7 +110,7 @@ impl Edge {
         self.store(path, verb, mode, announced, opening).await
     }
 
-    /// `STOU`: a name that nobody else gets, told in the 150 (RFC 1123, section 4.1.2.9).
+    /// `STOU`: a name that nobody else gets, reported in the 150 (RFC 1123, section 4.1.2.9).
     pub(super) async fn upload_unique(&mut self) -> Step {
         let mut random = [0; 8];
         if getrandom::fill(&mut random).is_err() {
@@ -270,7 +270,7 @@ impl Edge {
         }
     }
 
-    /// What is wrong before the storage hears of it.
+    /// Refuses a transfer before the storage is asked.
     async fn turn_down(&mut self, exchange: &Exchange, trace: &mut Trace, refusal: Reply) -> Step {
         trace.refused("refused", refusal.code, "refused");
         let why = format!("refused before it began: {}", refusal.text);
@@ -433,7 +433,7 @@ impl Edge {
         }
     }
 
-    /// The storage did something else than what it was told.
+    /// The storage did something else than the request.
     pub(super) fn out_of_step(&self, verb: &str, code: u16) -> Close {
         let verb = verb.to_owned();
         Close::engine(&self.session, &EngineError::Odd { verb, code })

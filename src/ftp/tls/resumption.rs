@@ -1,4 +1,4 @@
-//! What a data connection's TLS session says of the control connection that it belongs to.
+//! The mark in a data connection's TLS session of the control connection that it belongs to.
 //!
 //! Clients resume the session of their control connection on its data connections, so what they resume is their identity:
 //!
@@ -27,7 +27,7 @@ use rustls::server::{ProducesTickets, StoresServerSessions};
 pub(super) type Mark = [u8; 16];
 type Marks = Arc<Mutex<VecDeque<Mark>>>;
 
-/// How the data connections of one session may resume.
+/// The way the data connections of one session may resume.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Own {
     marks: Marks,
@@ -197,7 +197,7 @@ impl Lineage {
         self.users.0.lock().put(self.mark, Arc::clone(user));
     }
 
-    /// Whether a data connection that resumed the session marked `shown` is another user's.
+    /// True if a data connection that resumed the session marked `shown` is another user's.
     pub(super) fn is_foreign(&self, shown: Mark) -> bool {
         if shown == self.mark || Some(shown) == self.resumed {
             return false;

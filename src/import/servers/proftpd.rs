@@ -1,6 +1,6 @@
 //! `proftpd.conf` of ProFTPD: `Directive value`, and blocks in angle brackets. [proftpd.org/docs/directives]
 //!
-//! What stands in `<Global>` and `<IfModule>` holds for the server; other blocks are about parts of it, and are passed over
+//! The content of `<Global>` and `<IfModule>` holds for the server; other blocks are about parts of it, and are passed over
 //! with their lines.
 
 use super::lines::{Line, Lines, contents, directive};

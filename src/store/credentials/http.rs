@@ -16,7 +16,7 @@ pub(super) type HttpRequest = hyper::Request<Full<Bytes>>;
 #[derive(Debug)]
 pub(super) struct Http(HttpClient);
 
-/// What was answered.
+/// The answer.
 pub(super) struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -46,7 +46,7 @@ impl Http {
         Http(client.expect("aws-lc-rs has the default versions of TLS"))
     }
 
-    /// The answer to `request`, made anew for each attempt; `again` tells which answers pass with time.
+    /// The answer to `request`, made anew for each attempt; `again` says which answers pass with time.
     pub async fn ask(
         &self,
         request: impl Fn() -> Result<HttpRequest, HttpError>,
@@ -97,7 +97,7 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }
 
-/// What a service says, on one line, bounded, and without `secret` or a part of it.
+/// A service's message, on one line, bounded, and without `secret` or a part of it.
 pub(super) fn words(text: &str, secret: &str) -> String {
     let mut text = text.to_owned();
     // a JSON Web Token is three parts between dots, each of which says something

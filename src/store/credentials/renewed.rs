@@ -52,7 +52,7 @@ struct Failure {
 
 struct Kept {
     credentials: Credentials,
-    /// How long before its expiry it is to be renewed.
+    /// The time before its expiry at which it is renewed.
     margin: Duration,
     /// The store doesn't take them, so others are worth waiting for.
     is_rejected: bool,
@@ -196,7 +196,7 @@ impl State {
     }
 }
 
-/// How long the credentials are still good for; none: for ever.
+/// The time for which the credentials are still good for; none: for ever.
 fn lifetime(credentials: &Credentials, now: SystemTime) -> Option<Duration> {
     let expiry = credentials.expiry()?;
     Some(expiry.duration_since(now).unwrap_or_default())
@@ -223,7 +223,7 @@ impl Kept {
             .is_none_or(|expiry| now + self.margin < expiry)
     }
 
-    /// How long the source has peace after a fetch.
+    /// The time for which the source has peace after a fetch.
     fn pause(&self) -> Duration {
         self.margin / 10
     }

@@ -193,7 +193,7 @@ fn read(url: &str, token: &str, answer: &Answer) -> Result<Credentials, SourceEr
     )
 }
 
-/// What helps, for the codes that an operator meets while setting it up.
+/// The remedies for the codes that an operator meets while setting it up.
 fn fix(code: &str) -> &'static str {
     let is = |prefix: &str| code.starts_with(prefix);
     if is("InvalidParameter.WebIdentityTokenError") || is("InvalidParameter.OIDCtokenError") {

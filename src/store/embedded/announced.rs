@@ -1,4 +1,4 @@
-//! What the headers of an upload announce about its body, and whether the body keeps it.
+//! The announcements in the headers of an upload about its body, and the check whether the body keeps it.
 
 use hyper::HeaderMap;
 use s3s::{S3ErrorCode, TrailingHeaders, s3_error};
@@ -6,7 +6,7 @@ use s3s::{S3ErrorCode, TrailingHeaders, s3_error};
 use super::checksum::{Algorithm, Digested};
 use super::fault::Fault;
 
-/// What the client said about the body before sending it.
+/// The client's announcements of the body before sending it.
 pub(super) struct Announced {
     length: u64,
     md5: Option<[u8; 16]>,

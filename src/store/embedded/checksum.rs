@@ -90,7 +90,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// What a checksum of a multipart object covers.
+/// The coverage of a checksum of a multipart object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Kind {
     FullObject,
@@ -156,7 +156,7 @@ impl Checksum {
         }
     }
 
-    /// Whether `declared` names this value; the `-N` of a composite one may be left out.
+    /// True if `declared` names this value; the `-N` of a composite one may be left out.
     pub(super) fn matches(&self, declared: &str) -> bool {
         let own = self.value.as_str();
         own == declared

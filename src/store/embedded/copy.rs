@@ -2,7 +2,7 @@
 //!
 //! A copy shares the files of its source and reads them only to hash them: a part copy always, as
 //! its ETag is the MD5 of the range; an object copy when its ETag or checksum cannot be taken over.
-//! Whether the source is still the same is decided in the transaction that names the copy.
+//! The comparison with the source is made in the transaction that names the copy.
 
 use std::ops::Range as ByteRange;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ fn copied(record: &ObjectRecord) -> CopyObjectOutput {
     }
 }
 
-/// What CopyObject is to make.
+/// The target of CopyObject.
 struct Target {
     bucket: String,
     path: ObjectPath,
@@ -364,7 +364,7 @@ fn source_keeps_changing() -> Fault {
     .into()
 }
 
-/// How often a copy starts again because its source was replaced.
+/// The number of times that a copy starts again because its source was replaced.
 const ATTEMPTS: usize = 3;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What can go wrong inside the store, and the S3 answer it becomes.
+//! The errors inside the store, and the S3 answer it becomes.
 
 use std::io;
 use std::sync::Arc;

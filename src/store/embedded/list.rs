@@ -98,7 +98,7 @@ pub(super) async fn objects_v2(
     })
 }
 
-/// What a page of objects is asked for.
+/// The request for a page of objects.
 struct Asked {
     bucket: String,
     prefix: String,
@@ -201,7 +201,7 @@ pub(super) fn common_prefixes(prefixes: Vec<String>, encoding: Encoding) -> Vec<
     prefixes.into_iter().map(prefix).collect()
 }
 
-/// How keys are written in an answer.
+/// The way keys are written in an answer.
 #[derive(Clone, Copy)]
 pub(super) enum Encoding {
     Plain,

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use super::fault::Fault;
 
-/// What a client asked for, valid for objects and for uploads.
+/// A client's request, valid for objects and for uploads.
 #[derive(Debug)]
 pub(super) struct Query<'q> {
     pub(super) prefix: &'q str,

@@ -257,7 +257,7 @@ const INLINE_BYTES: usize = 16 << 10;
 /// matter, small enough for a thousand uploads at once.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// How long a client may pause in the middle of a body. AWS waits about 20 seconds.
+/// The longest time that a client may pause in the middle of a body. AWS waits about 20 seconds.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of a refused body that are read before the connection is cut: more than most parts have.

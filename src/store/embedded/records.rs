@@ -1,4 +1,4 @@
-//! What the index stores: the records of objects, uploads and parts, and the layout of a body.
+//! The content of the index: the records of objects, uploads and parts, and the layout of a body.
 //!
 //! Invariant: a layout names only blobs that the index counts as referenced, and a blob is never
 //! changed after its first reference, so a layout read once stays valid while its blobs are pinned.
@@ -58,7 +58,7 @@ pub(super) struct Attributes {
     pub(super) tags: Tags,
 }
 
-/// What HEAD and LIST say about an object.
+/// The answer of HEAD and LIST about an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ObjectRecord {
     pub(super) length: u64,

@@ -113,13 +113,13 @@ pub(super) async fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, S
     Ok((listener, address))
 }
 
-/// How long requests may go on after the signal to stop.
+/// The longest time that requests may go on after the signal to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// How long a client may take to send the head of a request, and so to be idle between two. Longer
+/// The longest time that a client may take to send the head of a request, and so to be idle between two. Longer
 /// than the 90 seconds after which SDKs drop idle connections: when the server closes first, a
 /// request may be on its way.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{info, warn};
 
-/// How much space the data directory has; clones of the handle see the same.
+/// The space that the data directory has; clones of the handle see the same.
 #[derive(Debug)]
 pub struct DiskSpace {
     directory: PathBuf,
@@ -23,7 +23,7 @@ impl DiskSpace {
         }
     }
 
-    /// Whether the store refuses what needs space. One system call, which may block for as long as the file system does.
+    /// True if the store refuses what needs space. One system call, which may block for as long as the file system does.
     pub fn is_low(&self) -> bool {
         let Ok(disk) = rustix::fs::statvfs(&self.directory) else {
             // what can't be asked is tried; the write itself says what is wrong

@@ -114,7 +114,7 @@ pub(super) struct Tables<'t> {
     effects: &'t mut Effects,
 }
 
-/// What the commit means for files: new ones to keep, unnamed ones to delete.
+/// The effect of a commit on files: new ones to keep, unnamed ones to delete.
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) adopted: Vec<Draft>,

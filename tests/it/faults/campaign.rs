@@ -150,7 +150,7 @@ async fn campaign(operations: usize, seed: Option<u64>, is_alone: bool) {
     }
 }
 
-/// How many this process has open.
+/// The number that this process has open.
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
@@ -160,7 +160,7 @@ struct Session<'a> {
     dice: Dice,
     model: Model<'a>,
     counts: &'a Counts,
-    /// What is being done, for messages.
+    /// The current work, for messages.
     context: String,
     label: String,
 }

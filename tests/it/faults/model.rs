@@ -1,4 +1,4 @@
-//! What a session's names may hold after each reply, and the comparison with the store itself.
+//! The possible content of a session's names after each reply, and the comparison with the store itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// What a name may hold after a reply to a change of it.
+/// The possible content of a name after a reply to a change of it.
 pub fn after(reply: &Reply, old: &Content, new: &Content) -> Vec<Content> {
     let says = |text: &str| reply.text.contains(text);
     if reply.code < 300 {

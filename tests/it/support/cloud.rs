@@ -26,7 +26,7 @@ pub struct Cloud {
     pub issuer: Arc<Issuer>,
 }
 
-/// What was issued, and to whom it may be issued.
+/// The issued credentials, and the roles that may get them.
 pub struct Issuer {
     lifetime: Duration,
     issued: Mutex<Vec<Issued>>,
@@ -83,7 +83,7 @@ fn now() -> u64 {
 const GRACE: u64 = 2;
 
 impl Issuer {
-    /// How often credentials were issued.
+    /// The number of times that credentials were issued.
     pub fn issued(&self) -> usize {
         self.issued.lock().expect("no panic").len()
     }
@@ -118,7 +118,7 @@ impl Issuer {
         fresh
     }
 
-    /// What a store answers to a request with these headers, if it is not to be served.
+    /// The answer of a store to a request with these headers, if it is not to be served.
     pub fn refusal(
         &self,
         method: &Method,

@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// What it has been sent.
+/// The received spans.
 #[derive(Clone)]
 pub struct Collector {
     pub address: SocketAddr,
@@ -93,7 +93,7 @@ impl Collector {
         self.received.lock().expect("no panic").spans.clear();
     }
 
-    /// Who sends.
+    /// The sender.
     pub fn resource(&self, name: &str) -> String {
         let received = self.received.lock().expect("no panic");
         received.resource.get(name).cloned().unwrap_or_default()

@@ -39,7 +39,7 @@ pub struct CosState {
     marks: Mutex<BTreeMap<String, String>>,
     /// Headers of the last write.
     pub last_headers: Mutex<HeaderMap>,
-    /// What GetBucketVersioning says.
+    /// The answer of GetBucketVersioning.
     pub versioning: Mutex<Option<&'static str>>,
     /// Whose credentials are taken; none: everybody is served.
     pub guard: Mutex<Option<Arc<Issuer>>>,
@@ -257,7 +257,7 @@ async fn answer_whole(
     }
 }
 
-/// What UploadPartCopy is to copy.
+/// The source of UploadPartCopy.
 fn copied(state: &CosState, headers: &HeaderMap) -> Option<Vec<u8>> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let source = text("x-amz-copy-source")?;

@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What happens to a request instead of what should.
+/// The fault of a request instead of what should.
 #[derive(Clone)]
 pub enum Fault {
     /// The store doesn't get it; it is answered with this.

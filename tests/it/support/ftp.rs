@@ -22,7 +22,7 @@ pub struct Reply {
 /// A control connection.
 pub struct Ftp {
     control: BufReader<Wire>,
-    /// What data connections are protected with, after `PROT P`.
+    /// The TLS settings of data connections, after `PROT P`.
     private: Option<TlsClient>,
 }
 

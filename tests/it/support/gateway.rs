@@ -46,7 +46,7 @@ impl std::ops::Deref for TestGateway {
     }
 }
 
-/// What the configuration calls the bucket.
+/// The bucket in the configuration.
 pub const BUCKET: &str = "cosgate";
 
 impl TestGateway {
@@ -136,7 +136,7 @@ impl TestGateway {
 }
 
 impl TestStore {
-    /// A store of its own behind `proxy`, and what a gateway has to be told to use it. The user is `demo` with `secret`.
+    /// A store of its own behind `proxy`, and the settings with which a gateway uses it. The user is `demo` with `secret`.
     pub async fn behind_proxy() -> (Self, Proxy, Vec<String>) {
         let data = tempfile::tempdir().expect("a temporary directory");
         let options = Options {
@@ -187,7 +187,7 @@ impl TestStore {
         (store, proxy, own)
     }
 
-    /// What the store's keys are, to look for where they must not be.
+    /// The store's keys, to look for where they must not be.
     pub fn keys_of_outside(&self) -> [String; 2] {
         let store = self.outside.as_ref().expect("a store of its own");
         let secret = store.secret_access_key().expose_secret();
@@ -396,7 +396,7 @@ pub fn users(entries: &[&str]) -> String {
     format!("[{}]", entries.join(", "))
 }
 
-/// What makes a gateway use the store at `endpoint` through `proxy`, and a client that looks past both.
+/// The settings that make a gateway use the store at `endpoint` through `proxy`, and a client that looks past both.
 fn settings(
     proxy: &Proxy,
     endpoint: &str,

@@ -32,13 +32,13 @@ pub struct KubeApi {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     news: watch::Sender<()>,
-    /// What stands before it, if anything does.
+    /// The thing before it, if anything does.
     way: Option<SocketAddr>,
     serving: Option<JoinHandle<()>>,
     directory: TempDir,
 }
 
-/// How a version that is forgotten is refused.
+/// The way a version that is forgotten is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
     /// As the answer to the request.
@@ -47,7 +47,7 @@ pub enum Gone {
     Event,
 }
 
-/// What a watch does next.
+/// The next step of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// It ends in the middle of the body.
@@ -386,7 +386,7 @@ impl Feed {
         }
     }
 
-    /// What has happened since, and whether this is the end.
+    /// The changes since, and whether this is the end.
     fn due(&mut self) -> (Vec<Frame<Bytes>>, Option<Cut>) {
         let state = self.state.lock().expect("not poisoned");
         let (before, how) = state.cut;
@@ -402,7 +402,7 @@ impl Feed {
         (lines, None)
     }
 
-    /// None while something else is due: a bookmark promises that all before it has been told.
+    /// None while something else is due: a bookmark promises that all before it has been reported.
     fn bookmark(&mut self) -> Option<Frame<Bytes>> {
         let state = self.state.lock().expect("not poisoned");
         let is_cut = self.number <= state.cut.0;

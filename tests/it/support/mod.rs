@@ -1,4 +1,4 @@
-//! What the scenarios are made of.
+//! The building blocks of the scenarios.
 
 pub mod cloud;
 pub mod collector;

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::faults::{Answer, Fault, Given, Script, operation};
 
-/// Passes bytes on until it is told to break.
+/// Passes bytes on until it is set to break.
 pub struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
@@ -46,7 +46,7 @@ struct State {
     holding: Mutex<Option<(Failing, Arc<Held>)>>,
     /// Which requests meet which fault.
     script: Script,
-    /// How many have.
+    /// The number of those that have.
     faults: AtomicU64,
 }
 
@@ -61,7 +61,7 @@ struct Held {
 pub struct Hold(Arc<Held>);
 
 impl Hold {
-    /// How many requests wait, or have waited.
+    /// The number of requests that wait, or have waited.
     pub fn caught(&self) -> u64 {
         self.0.caught.load(Ordering::SeqCst)
     }
@@ -133,7 +133,7 @@ impl Proxy {
         *self.state.lose.lock().expect("not poisoned") = Some((method, in_target));
     }
 
-    /// How many answers were lost that way.
+    /// The number of answers that were lost that way.
     pub fn answers_lost(&self) -> u64 {
         self.state.lost.load(Ordering::SeqCst)
     }
@@ -215,7 +215,7 @@ impl Proxy {
         self.state.script.clear();
     }
 
-    /// How many requests met a fault of the script.
+    /// The number of requests that met a fault of the script.
     pub fn faults_met(&self) -> u64 {
         self.state.faults.load(Ordering::SeqCst)
     }
@@ -282,7 +282,7 @@ impl State {
     }
 }
 
-/// How the connection to the client ends when the requests end.
+/// The way the connection to the client ends when the requests end.
 enum End {
     /// It just ends.
     Closed,
@@ -290,12 +290,12 @@ enum End {
     Answered(Vec<u8>),
 }
 
-/// What the two directions of one connection share. There is one request at a time, so one place for its fault.
+/// The shared state of the two directions of one connection. There is one request at a time, so one place for its fault.
 #[derive(Default)]
 struct Exchange {
     /// The answer to come is not to be passed on.
     doomed: AtomicBool,
-    /// What to do with the answer to come, and whether it is that of a HEAD.
+    /// The treatment of the answer to come, and whether it is that of a HEAD.
     fault: Mutex<Option<(Fault, bool)>>,
 }
 

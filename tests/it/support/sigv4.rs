@@ -10,7 +10,7 @@ pub fn key_id(headers: &HeaderMap) -> Option<&str> {
     authorization.split("Credential=").nth(1)?.split('/').next()
 }
 
-/// Whether the request was signed with `secret`, and its body is the one that was signed.
+/// True if the request was signed with `secret`, and its body is the one that was signed.
 pub fn is_signed_with(
     secret: &str,
     method: &Method,

@@ -52,7 +52,7 @@ impl fmt::Debug for StaticCredentials {
     }
 }
 
-/// Who hands out credentials for the store.
+/// The source of credentials for the store.
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum CredentialSource {
@@ -66,7 +66,7 @@ pub enum CredentialSource {
     Cvm(CvmRole),
 }
 
-/// What TKE put into this pod's environment, and where it is exchanged for credentials.
+/// The identity that TKE put into this pod's environment, and where it is exchanged for credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TkeIdentity {
     /// Region that the token service is asked for.
@@ -77,7 +77,7 @@ pub struct TkeIdentity {
     pub role_arn: String,
     /// File with the pod's token; replaced by the kubelet before the token expires.
     pub token_file: PathBuf,
-    /// How the session is named in CAM's audit log; 2 to 128 bytes of `[A-Za-z0-9_=,.@-]`.
+    /// The way the session is named in CAM's audit log; 2 to 128 bytes of `[A-Za-z0-9_=,.@-]`.
     pub session_name: String,
     /// URL of the token service, without a slash at the end; https, or loopback.
     pub sts_endpoint: String,
@@ -134,7 +134,7 @@ fn missing_half(read: &mut Reader, missing: &'static str, given: &str) {
     );
 }
 
-/// Reads `storage.credentials` and what belongs to it; `has_keys` tells that a key pair is set.
+/// Reads `storage.credentials` and what belongs to it; `has_keys`: a key pair is set.
 pub(super) fn source(
     read: &mut Reader,
     provider: Option<Provider>,
@@ -301,7 +301,7 @@ fn role(text: &str) -> Parsed<String> {
     }
 }
 
-/// Whether CAM would take `text` as the name of a role; it goes into a URL.
+/// True if CAM would take `text` as the name of a role; it goes into a URL.
 pub(crate) fn is_role_name(text: &str) -> bool {
     let sound = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
     (1..=128).contains(&text.len()) && text.chars().all(sound) && !text.starts_with('.')

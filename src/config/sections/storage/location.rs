@@ -21,7 +21,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "The S3 operation that lists keys: ListObjects (`v1`, the one that Tencent documents) or ListObjectsV2."),
 ];
 
-/// How a request names the bucket.
+/// The place of the bucket's name in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum Addressing {
@@ -227,7 +227,7 @@ pub(super) fn addressing(
     chosen.unwrap_or(fitting)
 }
 
-/// What `storage.addressing: auto` makes of an endpoint.
+/// The addressing that `storage.addressing: auto` makes of an endpoint.
 pub(crate) fn fitting_addressing(provider: Provider, endpoint: Option<&Endpoint>) -> Addressing {
     let is_virtual = match provider {
         // A bucket cannot be put in front of an IP address; COS itself never has one.
@@ -242,7 +242,7 @@ pub(crate) fn fitting_addressing(provider: Provider, endpoint: Option<&Endpoint>
     }
 }
 
-/// Whether the store at an endpoint may refuse the SDK's own checksums.
+/// True if the store at an endpoint may refuse the SDK's own checksums.
 pub(crate) fn checksums_when_required(provider: Provider, endpoint: Option<&Endpoint>) -> bool {
     match provider {
         Provider::Cos => true,
@@ -287,7 +287,7 @@ pub(crate) fn region_name(text: &str) -> Parsed<String> {
     }
 }
 
-/// What SDKs sign for where a store has no regions.
+/// The region that SDKs sign for where a store has no regions.
 const DEFAULT_REGION: &str = "us-east-1";
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 pub struct UsersFile {
     /// Where it lies.
     pub path: PathBuf,
-    /// What it held; at least one.
+    /// Its old name; at least one.
     pub users: Vec<User>,
     /// Of its content when it was read.
     pub digest: crate::reload::Digest,

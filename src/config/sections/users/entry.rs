@@ -54,11 +54,11 @@ pub(in crate::config) const LIMITS: &[Key] = &[
 pub struct User {
     /// Login name, 1 to 128 bytes without control characters.
     pub name: String,
-    /// What the password is checked against; none: somebody else has checked it ([`HttpAuth`](crate::config::HttpAuth)).
+    /// The hash for the password; none: somebody else has checked it ([`HttpAuth`](crate::config::HttpAuth)).
     pub password_hash: Option<PasswordHash>,
-    /// What the user sees as `/`: absolute, no `.`, `..`, `//` or trailing `/` (but `/` itself).
+    /// The path that the user sees as `/`: absolute, no `.`, `..`, `//` or trailing `/` (but `/` itself).
     pub home: String,
-    /// What the user may do.
+    /// The user's rights.
     pub permissions: Permissions,
     /// Bucket of the user's own; none: [`Storage::bucket`](crate::config::Storage::bucket).
     pub bucket: Option<String>,
@@ -72,13 +72,13 @@ pub struct User {
     pub max_sessions: Option<usize>,
     /// Largest file in bytes; [`Upload::max_file_size`](crate::config::Upload::max_file_size) holds besides.
     pub max_file_size: Option<u64>,
-    /// What `TYPE A` does to the user's files; none: as [`Config::ascii`](crate::config::Config::ascii) says.
+    /// The effect of `TYPE A` to the user's files; none: as [`Config::ascii`](crate::config::Config::ascii) says.
     pub ascii: Option<Ascii>,
-    /// What the names of the user's clients are in that are not UTF-8; none: as [`Config::charset`](crate::config::Config::charset) says.
+    /// The charset of the user's clients; none: as [`Config::charset`](crate::config::Config::charset) says.
     pub charset: Option<Charset>,
     /// Logins on a connection without TLS are refused.
     pub require_tls: bool,
-    /// Whether the user's uploads must end with close_notify; none: as [`Tls::require_close_notify`](crate::config::Tls::require_close_notify) says.
+    /// True if the user's uploads must end with close_notify; none: as [`Tls::require_close_notify`](crate::config::Tls::require_close_notify) says.
     pub require_close_notify: Option<bool>,
     /// Common name that the client's certificate must have.
     pub client_cert_cn: Option<String>,

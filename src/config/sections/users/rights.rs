@@ -1,4 +1,4 @@
-//! What a user may do: `users[].permissions` and `users[].delete`.
+//! A user's rights: `users[].permissions` and `users[].delete`.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "`false` takes deleting, renaming and overwriting away, whatever `permissions` says."),
 ];
 
-/// What a user may do; never nothing.
+/// A user's rights; never nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Permissions {
     /// Download.

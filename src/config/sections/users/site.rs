@@ -36,13 +36,13 @@ pub struct Site {
     pub region: String,
     /// URL without bucket and without trailing `/`; none: the SDK's own choice.
     pub endpoint: Option<String>,
-    /// How a request names the bucket.
+    /// The place of the bucket's name in a request.
     pub addressing: Addressing,
     /// As [`Storage::checksums_when_required`].
     pub checksums_when_required: bool,
 }
 
-/// What users' stores are measured against: `storage`, as far as it is sound.
+/// The measure for users' stores against: `storage`, as far as it is sound.
 #[derive(Debug, Clone)]
 pub struct Common {
     /// None: any store's rules.
@@ -79,7 +79,7 @@ impl Common {
         }
     }
 
-    /// What is wrong with a user's own `bucket` at `site`, if anything is: at the domain of one bucket there is no other.
+    /// The fault of a user's own `bucket` at `site`, if anything is: at the domain of one bucket there is no other.
     pub(super) fn refuses_bucket(&self, bucket: &str, site: Option<&Site>) -> Option<&'static str> {
         let place = self.place.as_ref()?;
         let common = place.endpoint.as_ref().map(|endpoint| &endpoint.url);
@@ -211,7 +211,7 @@ impl Place {
     }
 }
 
-/// Whether credentials for `common` may sign for `own` as well: at the same host and port, or in another region of the same
+/// True if credentials for `common` may sign for `own` as well: at the same host and port, or in another region of the same
 /// vendor, and never with less protection. None is Amazon's.
 pub(crate) fn may_share_credentials(common: Option<&Endpoint>, own: Option<&Endpoint>) -> bool {
     let is_tls = |endpoint: Option<&Endpoint>| endpoint.is_none_or(|endpoint| endpoint.is_tls);
