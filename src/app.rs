@@ -195,6 +195,9 @@ impl Gateway {
             tokio::spawn(async move { users.follow(path, watched, stop).await });
         }
         let events = Events::start(&config.events)?;
+        let (watched, base) = (Arc::clone(&users), store.clone());
+        let watch = events.clone();
+        tokio::spawn(watch.watch_outbox(move || watched.places(&base), stop.clone()));
         let loopback = Loopback::bind().await.map_err(StartError::Loopback)?;
         let addresses = listeners.addresses();
         let admin_address = admin

@@ -34,6 +34,7 @@ use crate::permits::{Permit, Permits};
 use crate::reload::{Reload, Watched};
 use crate::store::Store;
 use crate::store::client::Tenant;
+use crate::store::key::Reserved;
 use crate::store::tenants::Tenants;
 use crate::telemetry::LineLimit;
 use directory::Directory;
@@ -124,6 +125,7 @@ impl Users {
             prefix: config.storage.prefix.clone(),
             max_key_bytes: config.storage.max_key_bytes,
             takes_backslash: config.storage.provider != config::Provider::Cos,
+            reserved: Reserved::new(&config.storage.reserved_name),
             max_file_size: config.upload.max_file_size,
             ascii: config.ascii,
             charset: config.charset,

@@ -16,6 +16,7 @@ mod address;
 mod client;
 mod configuration;
 mod data;
+mod events;
 mod examination;
 mod failure;
 mod gateway;

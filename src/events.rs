@@ -9,13 +9,16 @@
 //! lost, counted, and said so. In a sink's backlog events of one key keep their order; a lane sends one event at a time and goes on
 //! with it until the sink has taken it, so a sink that is down holds up its own backlog and nothing else.
 //!
-//! Delivery is `memory`: what is in the backlog when the process dies is lost. At an orderly end the backlog is sent for up to
-//! `events.flush_timeout`; what is left then is counted in the log's last lines.
+//! At an orderly end the backlog is sent for up to `events.flush_timeout`; what is left then is counted in the log's last lines. With
+//! `events.delivery: memory` it is lost, as is all of the backlog of a process that is killed. With `durable` each event has an entry
+//! in the bucket from before its change is made until the sinks have it, see `outbox.rs` and `replay.rs`.
 
 mod backlog;
 mod event;
 mod http;
 mod nats;
+mod outbox;
+mod replay;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,14 +28,63 @@ use tracing::{info, warn};
 
 pub use backlog::SinkState;
 use backlog::{Backlog, Publish};
-pub use event::{Checksum, Event, EventData, new_id};
+pub use event::{Event, EventData, new_id};
+use outbox::{Claim, Outbox};
+pub use outbox::{OUTBOX_OUTCOMES, OutboxState};
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
 pub use crate::config::EventType;
+use crate::store::{Announcement, Store, StoreError};
 
 /// All sinks. Cheap to clone; without sinks everything here does nothing.
 #[derive(Clone, Default)]
-pub struct Events(Arc<Vec<Sink>>);
+pub struct Events(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    sinks: Vec<Sink>,
+    /// With `events.delivery: durable`.
+    outbox: Option<Arc<Outbox>>,
+}
+
+/// An event whose change is still to be made. Dropping it leaves its entry in the outbox to the janitor.
+pub struct Pending {
+    /// The event, as far as it is known.
+    pub event: Event,
+    announcement: Arc<Announcement>,
+    claim: Option<Claim>,
+}
+
+impl Pending {
+    /// What is said of the change beside the change itself.
+    pub fn announcement(&self) -> &Arc<Announcement> {
+        &self.announcement
+    }
+
+    /// The change was not made. If it is not known whether it was, the entry stays: the store is asked later.
+    pub fn abandon(self, error: &StoreError) {
+        let Some(claim) = self.claim else { return };
+        claim.note(error);
+        if matches!(
+            error,
+            StoreError::Unknown { .. } | StoreError::Rename { .. }
+        ) {
+            return;
+        }
+        tokio::spawn(async move {
+            // a request that is under way would write the entry after its deletion
+            self.announcement.settle().await;
+            claim.delete();
+        });
+    }
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Pending").field(&self.event).finish()
+    }
+}
 
 struct Sink {
     config: config::EventSink,
@@ -56,16 +108,23 @@ pub struct Counts {
     refused: AtomicU64,
     retried: AtomicU64,
     lost: AtomicU64,
+    deferred: AtomicU64,
 }
 
 /// The ways in which [`Counts`] are distinguished: the values of the metric's label `outcome`.
-pub const OUTCOMES: [&str; 4] = ["accepted", "refused", "retried", "lost"];
+pub const OUTCOMES: [&str; 5] = ["accepted", "refused", "retried", "lost", "deferred"];
 
 impl Counts {
     /// The numbers, in the order of [`OUTCOMES`].
-    pub fn values(&self) -> [u64; 4] {
-        [&self.accepted, &self.refused, &self.retried, &self.lost]
-            .map(|counter| counter.load(Ordering::Relaxed))
+    pub fn values(&self) -> [u64; 5] {
+        [
+            &self.accepted,
+            &self.refused,
+            &self.retried,
+            &self.lost,
+            &self.deferred,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed))
     }
 }
 
@@ -73,41 +132,95 @@ impl Events {
     /// Sets the sinks up. Nothing is sent before the first event, so a sink that is down keeps no gateway from starting.
     pub fn start(settings: &config::Events) -> Result<Self, SinkError> {
         let sinks = settings.sinks.iter().map(|sink| {
-            let failed = |reason: String| SinkError {
+            let publish = publisher(sink, settings.timeout).map_err(|reason| SinkError {
                 name: sink.name.clone(),
                 reason,
-            };
-            let publish: Arc<dyn Publish> = if sink.is_nats() {
-                Arc::new(nats::NatsSink::new(sink, settings.timeout).map_err(failed)?)
-            } else {
-                Arc::new(http::HttpSink::new(sink, settings.timeout).map_err(failed)?)
-            };
+            })?;
             Ok(Sink {
                 config: sink.clone(),
                 backlog: Backlog::start(sink.name.clone(), publish, settings),
             })
         });
-        Ok(Events(Arc::new(sinks.collect::<Result<_, _>>()?)))
+        let sinks: Vec<Sink> = sinks.collect::<Result<_, _>>()?;
+        let is_durable = settings.delivery == config::Delivery::Durable && !sinks.is_empty();
+        let outbox = is_durable.then(|| Outbox::start(settings));
+        Ok(Events(Arc::new(Inner { sinks, outbox })))
     }
 
-    /// True if anybody wants to know.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Hands an event to every sink that takes events of its kind and key. Never waits.
-    pub fn publish(&self, event: Event) {
-        let event = Arc::new(event);
-        for sink in self.0.iter() {
-            if sink.config.takes(event.event_type, &event.key) {
-                sink.backlog.push(Arc::clone(&event));
-            }
+    /// Looks after the outboxes until `stop`; does nothing without any. `places` returns the stores, and the prefixes that their
+    /// outboxes lie below.
+    pub async fn watch_outbox(
+        self,
+        places: impl Fn() -> Vec<(Store, String)> + Send,
+        stop: CancellationToken,
+    ) {
+        if let Some(outbox) = self.0.outbox.clone() {
+            replay::run(self, outbox, places, stop).await;
         }
     }
 
-    /// The state of each sink, by name.
+    /// Whether a sink takes an event of one of these kinds about `key`.
+    pub fn are_wanted(&self, types: &[EventType], key: &str) -> bool {
+        let mut sinks = self.0.sinks.iter();
+        sinks.any(|sink| types.iter().any(|kind| sink.config.takes(*kind, key)))
+    }
+
+    /// Announces a change of the store that is to be made. With durable delivery this begins to write the event's entry into the
+    /// outbox of `store` below the prefix `base`; the change has to wait for [`Announcement::ready`].
+    pub fn announce(&self, event: Event, store: &Store, base: &str) -> Pending {
+        let (announcement, claim) = match &self.0.outbox {
+            Some(outbox) => {
+                let (announcement, claim) = outbox.announce(&event, store, base);
+                (announcement, Some(claim))
+            }
+            None => (Announcement::new(event.id.clone(), None), None),
+        };
+        Pending {
+            event,
+            announcement: Arc::new(announcement),
+            claim,
+        }
+    }
+
+    /// Hands the event of a change that was made to every sink that takes events of its kind and key. Never waits.
+    pub fn publish(&self, pending: Pending) {
+        self.send(pending.event, pending.claim.map(Arc::new));
+    }
+
+    fn send(&self, event: Event, claim: Option<Arc<Claim>>) {
+        let event = Arc::new(event);
+        let takers = || {
+            let sinks = self.0.sinks.iter();
+            sinks.filter(|sink| sink.config.takes(event.event_type, &event.key))
+        };
+        if let Some(claim) = &claim {
+            claim.expect(takers().count());
+        }
+        for sink in takers() {
+            sink.backlog.push(Arc::clone(&event), claim.clone());
+        }
+    }
+
+    /// Whether every sink that takes the event has room for it.
+    fn has_room(&self, event: &Event) -> bool {
+        let mut sinks = self.0.sinks.iter();
+        sinks
+            .all(|sink| !sink.config.takes(event.event_type, &event.key) || sink.backlog.has_room())
+    }
+
+    fn all_sinks_fail(&self) -> bool {
+        self.0.sinks.iter().all(|sink| sink.backlog.is_failing())
+    }
+
+    /// How the outboxes do; none with `events.delivery: memory`.
+    pub fn outbox_state(&self) -> Option<OutboxState> {
+        self.0.outbox.as_ref().map(|outbox| outbox.state())
+    }
+
+    /// How each sink does, by name.
     pub fn states(&self) -> Vec<(&str, SinkState<'_>)> {
         self.0
+            .sinks
             .iter()
             .map(|sink| (sink.config.name.as_str(), sink.backlog.state()))
             .collect()
@@ -116,21 +229,32 @@ impl Events {
     /// Sends what is left, for up to `limit`, and ends the sinks. Says what could not be sent.
     pub async fn flush(&self, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
-        for sink in self.0.iter() {
+        for sink in &self.0.sinks {
             sink.backlog.close();
         }
-        for sink in self.0.iter() {
+        for sink in &self.0.sinks {
             let left = sink.backlog.ended(deadline).await;
-            let [accepted, _, _, lost] = sink.backlog.counts().values();
+            let [accepted, _, _, lost, deferred] = sink.backlog.counts().values();
             let name = &sink.config.name;
-            if left > 0 || lost > 0 {
+            if self.0.outbox.is_some() && lost == 0 && left > 0 {
+                info!(
+                    event = "events_left",
+                    sink = name,
+                    accepted,
+                    deferred,
+                    left,
+                    "not all events reached the sink; what is left stays in the outbox, and any replica sends it"
+                );
+            } else if left > 0 || lost > 0 {
                 warn!(
                     event = "events_lost",
                     sink = name,
                     accepted,
                     lost,
+                    deferred,
                     left,
-                    "not all events reached the sink; what is left when the process ends is lost, too"
+                    durable = self.0.outbox.is_some(),
+                    "not all events reached the sink; what is left when the process ends is lost, too, unless it is in the outbox"
                 );
             } else {
                 info!(
@@ -141,12 +265,39 @@ impl Events {
                 );
             }
         }
+        if let Some(outbox) = &self.0.outbox {
+            // at least one request: an entry that stays is sent again
+            let at_least = tokio::time::Instant::now() + DELETES_TIMEOUT;
+            outbox.flush(deadline.max(at_least)).await;
+            let left = outbox.live();
+            info!(
+                event = "outbox_left",
+                left, "entries that this process leaves in the outbox"
+            );
+        }
     }
 }
 
+fn publisher(sink: &config::EventSink, timeout: Duration) -> Result<Arc<dyn Publish>, String> {
+    Ok(if sink.is_nats() {
+        Arc::new(nats::NatsSink::new(sink, timeout)?)
+    } else {
+        Arc::new(http::HttpSink::new(sink, timeout)?)
+    })
+}
+
+/// Looks whether a sink could take events, without sending one; returns what was found, or what is wrong.
+pub async fn probe(sink: &config::EventSink, timeout: Duration) -> Result<String, String> {
+    let publisher = publisher(sink, timeout)?;
+    publisher.probe().await.map_err(|error| error.to_string())
+}
+
+/// Time for the deletion of entries whose events have been taken, at the end of the process.
+const DELETES_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = self.0.iter().map(|sink| &sink.config.name);
+        let names = self.0.sinks.iter().map(|sink| &sink.config.name);
         f.debug_list().entries(names).finish()
     }
 }

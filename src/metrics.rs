@@ -156,11 +156,17 @@ metrics! {
     CERTIFICATE_FAILING = "cosgate_certificate_reload_failing_since_timestamp" Gauge Seconds []
         "Since when changed certificate files can't be used, in Unix time, or 0; absent without FTPS";
     EVENTS = "cosgate_events" Counter Number ["sink" "outcome"]
-        "Events about committed files, by sink of the configuration: `accepted`, `refused` (an attempt that the sink refused), `retried`, `lost` (no room, or given up)";
+        "Events about committed files, by sink of the configuration: `accepted`, `refused` (an attempt that the sink refused), `retried`, `lost` (no room, or given up), `deferred` (no room, left in the outbox)";
     EVENTS_BACKLOG = "cosgate_events_backlog" Gauge Number ["sink"]
         "Events that a sink has not taken yet";
     EVENTS_OLDEST = "cosgate_events_oldest" Gauge Seconds ["sink"]
         "How long the oldest of them has waited, or 0";
+    OUTBOX = "cosgate_outbox" Counter Number ["outcome"]
+        "Entries of the outbox: `written`, `unwritten` (their changes were refused with 451), `deleted`, and of those that gateways have left behind `replayed`, `unconfirmed` (sent, though another object has taken the place) and `dropped`; absent unless `events.delivery` is `durable`, as the next two are";
+    OUTBOX_ENTRIES = "cosgate_outbox_entries" Gauge Number []
+        "Events in the outboxes at the last look, of all replicas, up to 10,000 for each bucket";
+    OUTBOX_OLDEST = "cosgate_outbox_oldest" Gauge Seconds []
+        "How long this process has seen the oldest of them there unchanged, or 0";
     LOG_DROPPED = "cosgate_log_lines_dropped" Counter Number []
         "Log lines that were dropped because nobody read standard output";
     SPANS_ENDED = "cosgate_trace_spans" Counter Number []

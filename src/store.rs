@@ -4,9 +4,12 @@
 //! downloads, listings and copies are its methods, each in a module of its own. No type of the SDK leaves this module,
 //! and nothing in here knows FTP: a client appears only as a [`Source`] or a [`Sink`] of bytes.
 
+mod announcement;
 pub mod budget;
 pub mod buffer;
+mod checksum;
 pub mod client;
+mod commit;
 mod conditions;
 mod copied_parts;
 pub mod copy;
@@ -32,6 +35,7 @@ mod locks;
 pub mod metadata;
 pub mod multipart;
 mod observe;
+pub mod outbox;
 mod outcome;
 pub mod parts;
 pub mod path;
@@ -55,7 +59,9 @@ mod verify;
 
 use std::future::Future;
 
+pub use announcement::{Announcement, Entry as OutboxEntry, EntryBody, ObjectFacts};
 pub use budget::Holder;
+pub use checksum::ObjectChecksum;
 pub use client::Store;
 pub use error::{Interruption, StoreError};
 pub use hashes::{Algorithm, Hashes};

@@ -13,8 +13,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 use crate::admin::probe::Verdict;
-use crate::admin::snapshot::{Budget, SessionRow, Snapshot, TransferRow};
+use crate::admin::snapshot::{Budget, SessionRow, SinkRow, Snapshot, TransferRow};
 use crate::certificates::{ENDS_SOON, Validity};
+use crate::events::OutboxState;
 use crate::ftp::failures::Failure;
 
 mod text;
@@ -149,6 +150,8 @@ fn tiles(snapshot: &Snapshot) -> Markup {
                 (budget("Upload memory", snapshot.upload_memory))
                 (budget("Download memory", snapshot.download_memory))
                 (certificate(snapshot.certificate, snapshot.at))
+                @for row in &snapshot.sinks { (sink(row)) }
+                @if let Some(state) = &snapshot.outbox { (outbox(state)) }
             }
         }
     }
@@ -180,6 +183,26 @@ fn certificate(certificate: Option<Validity>, now: SystemTime) -> Markup {
     let until = validity.until;
     let detail = html! { "valid until " time datetime=(moment(until)) { (clock(until)) } };
     tile("Certificate", value, detail)
+}
+
+fn sink(row: &SinkRow) -> Markup {
+    let detail = html! {
+        (row.accepted) " taken"
+        @if let Some(oldest) = row.oldest { ", the oldest waits for " (span(oldest)) }
+        @if row.lost > 0 { ", " span.bad { (row.lost) " lost" } }
+        @if let Some(failure) = &row.failure { br; span.warn { (shortened(failure)) } }
+    };
+    let title = format!("Events for {}", row.name);
+    tile(&title, html! { (row.backlog) " waiting" }, detail)
+}
+
+fn outbox(state: &OutboxState) -> Markup {
+    let detail = html! {
+        "in the bucket at the last look, of all replicas"
+        @if let Some(oldest) = state.oldest { ", the oldest for " (span(oldest)) }
+        @if let Some(failure) = &state.failure { br; span.warn { (shortened(failure)) } }
+    };
+    tile("Outbox", html! { (state.entries) " events" }, detail)
 }
 
 fn transfers(snapshot: &Snapshot) -> Markup {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::events::{OUTCOMES, SinkState};
+use crate::events::{OUTBOX_OUTCOMES, OUTCOMES, SinkState};
 use crate::ftp::frontend::Frontend;
 use crate::metrics::*;
 use crate::telemetry;
@@ -63,6 +63,7 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
         Reading::of(SPANS_EXPORTED, telemetry::spans_exported() as f64),
     ];
     readings.extend(events(frontend));
+    readings.extend(outbox(frontend));
     readings.push(match &frontend.contact {
         Some(contact) => Reading::of(API_SERVER_SILENCE, contact.age().as_secs_f64()),
         None => Reading {
@@ -104,6 +105,29 @@ fn events(frontend: &Frontend) -> [Reading; 3] {
             EVENTS_OLDEST,
             each(|state| state.oldest.map_or(0.0, |oldest| oldest.as_secs_f64())),
         ),
+    ]
+}
+
+/// Without durable events there are metrics, and no values of them.
+fn outbox(frontend: &Frontend) -> [Reading; 3] {
+    let state = frontend.events.outbox_state();
+    let reading = |metric: Metric, value: Option<f64>| Reading {
+        metric,
+        samples: value.map(|value| (Vec::new(), value)).into_iter().collect(),
+    };
+    let counts = state.iter().flat_map(|state| {
+        let outcomes = OUTBOX_OUTCOMES.into_iter().zip(state.counts);
+        outcomes.map(|(outcome, count)| (outcome.to_owned(), count as f64))
+    });
+    let oldest =
+        |state: &crate::events::OutboxState| state.oldest.map_or(0.0, |age| age.as_secs_f64());
+    [
+        Reading::by_label(OUTBOX, counts),
+        reading(
+            OUTBOX_ENTRIES,
+            state.as_ref().map(|state| state.entries as f64),
+        ),
+        reading(OUTBOX_OLDEST, state.as_ref().map(oldest)),
     ]
 }
 

@@ -9,6 +9,7 @@ use crate::admin::probe::Verdict;
 use crate::admin::readiness::Readiness;
 use crate::certificates::Validity;
 use crate::config::StoreOutage;
+use crate::events::OutboxState;
 use crate::ftp::failures::{Failure, MAX_FAILURES};
 use crate::ftp::frontend::Frontend;
 use crate::ftp::session::state::Session;
@@ -54,6 +55,10 @@ pub struct Snapshot {
     pub download_memory: Budget,
     /// The certificate in force, with FTPS.
     pub certificate: Option<Validity>,
+    /// The sinks of events.
+    pub sinks: Vec<SinkRow>,
+    /// The outbox, with durable events.
+    pub outbox: Option<OutboxState>,
     /// The failures, the newest first.
     pub failures: Vec<Failure>,
 }
@@ -117,6 +122,23 @@ pub struct MasqueradeRow {
     pub remarks: Vec<String>,
 }
 
+/// A sink of events.
+#[derive(Debug, Clone)]
+pub struct SinkRow {
+    /// `events.sinks[].name`
+    pub name: String,
+    /// Events that it has taken.
+    pub accepted: u64,
+    /// Events that it has not taken yet.
+    pub backlog: usize,
+    /// How long the oldest of them has waited.
+    pub oldest: Option<Duration>,
+    /// Events that are lost.
+    pub lost: u64,
+    /// Why the last attempt failed, if it did.
+    pub failure: Option<String>,
+}
+
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -163,9 +185,27 @@ impl Snapshot {
                 limit: download,
             },
             certificate: frontend.tls.as_ref().map(|tls| tls.validity()),
+            sinks: sinks(frontend),
+            outbox: frontend.events.outbox_state(),
             failures: failures(frontend),
         }
     }
+}
+
+fn sinks(frontend: &Frontend) -> Vec<SinkRow> {
+    let states = frontend.events.states().into_iter();
+    let rows = states.map(|(name, state)| {
+        let [accepted, _, _, lost, _] = state.counts.values();
+        SinkRow {
+            name: name.to_owned(),
+            accepted,
+            backlog: state.backlog,
+            oldest: state.oldest,
+            lost,
+            failure: state.failure,
+        }
+    });
+    rows.collect()
 }
 
 fn session_row(session: &Arc<Session>) -> SessionRow {

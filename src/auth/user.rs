@@ -8,6 +8,7 @@ use crate::charset::Charset;
 use crate::config::{self, Ascii, Permissions};
 use crate::password::PasswordHash;
 use crate::store::client::Tenant;
+use crate::store::key::Reserved;
 use crate::store::{Home, StoreError, VirtualPath};
 
 /// One FTP user.
@@ -17,6 +18,8 @@ pub struct User {
     pub name: String,
     /// Where the user's `/` lies.
     pub home: Home,
+    /// What the outbox of the user's events lies below: credentials of one's own often reach no further than the home.
+    pub outbox_base: String,
     /// The user's rights.
     pub permissions: Permissions,
     /// Largest file in bytes, `upload.max_file_size` considered.
@@ -56,6 +59,8 @@ pub struct HomeDefaults {
     pub max_key_bytes: usize,
     /// True if a key may begin with a backslash.
     pub takes_backslash: bool,
+    /// The name that no key of a client has.
+    pub reserved: Reserved,
     /// `upload.max_file_size`
     pub max_file_size: u64,
     /// `ascii`
@@ -101,11 +106,16 @@ impl User {
         let home = VirtualPath::resolve(&VirtualPath::root(), &user.home)
             // a parsed home is a path; nobody gets more than that by a fault of ours
             .unwrap_or_else(|_| unreachable!("the configuration checks homes"));
-        let mut home = Home::new(&defaults.prefix, &home, defaults.max_key_bytes);
+        let mut home = Home::new(&defaults.prefix, &home, defaults.max_key_bytes)
+            .reserving(defaults.reserved.clone());
         if !defaults.takes_backslash {
             home = home.without_backslash();
         }
         User {
+            outbox_base: match user.credentials {
+                Some(_) => home.root().as_str().to_owned(),
+                None => defaults.prefix.clone(),
+            },
             home,
             max_file_size: user.max_file_size.map_or(defaults.max_file_size, |own| {
                 own.min(defaults.max_file_size)
@@ -174,6 +184,7 @@ mod tests {
             prefix: "ftp/".to_owned(),
             max_key_bytes: 1024,
             takes_backslash: true,
+            reserved: Reserved::default(),
             max_file_size: 1000,
             ascii: Ascii::Convert,
             charset: Charset::UTF_8,

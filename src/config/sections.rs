@@ -36,7 +36,7 @@ pub use auth::{Auth, HttpAuth, Lockout};
 pub use download::Download;
 pub use drain::Drain;
 pub(super) use events::sink_lines;
-pub use events::{EventSink, EventType, Events};
+pub use events::{Delivery, EventSink, EventType, Events};
 pub use files::{Ascii, Times};
 pub use kubernetes::Kubernetes;
 pub(crate) use listen::greeting;
@@ -163,7 +163,8 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
     if let Some(tls) = &tls {
         listen::implicit_conflicts(read, &tls.implicit_listen, &listen, &range, &admin);
     }
-    let storage = storage::resolve(read);
+    let outbox = events::resolve_outbox(read);
+    let storage = storage::resolve(read, events::reserved_name(&outbox));
     let auth = auth::resolve(read);
     let (users, users_file) = users::resolve(read, &storage, auth.http.is_some());
     tls::check_users(read, tls.as_ref(), &users);
@@ -182,7 +183,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         auth,
         reload_interval: read.duration("reload.interval"),
         log: log::resolve(read),
-        events: events::resolve(read),
+        events: events::resolve(read, outbox),
         active: active::resolve(read),
         listen,
         passive,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::events;
 use super::examination::{CheckResult, Examination};
 use super::random_name;
 use super::reach::Site;
@@ -68,6 +69,7 @@ pub(super) async fn examine(
     let key =
         probe_key(config, &VirtualPath::root()).ok_or("no key is free under storage.prefix")?;
     rights(examination, config, &store, &key).await;
+    events::outbox(examination, config, &store).await;
     users(examination, config, &store).await;
     // a multipart upload that ran out of time is still being aborted
     store.settle(within).await;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::config;
+use crate::events::outbox::Claim;
 use crate::events::{Counts, Event};
 use crate::telemetry::TRACE;
 
@@ -33,6 +34,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub(super) trait Publish: Send + Sync {
     /// Returns once the sink has taken the event for good. `event` is what `body`, the JSON, was made of.
     async fn publish(&self, event: &Event, body: &[u8]) -> Result<(), PublishError>;
+
+    /// Looks whether events could be published, without one; returns what was found.
+    async fn probe(&self) -> Result<String, PublishError>;
 }
 
 /// The sink did not take an event.
@@ -73,6 +77,8 @@ struct Shared {
 struct Queued {
     event: Arc<Event>,
     since: Instant,
+    /// The event's entry in the outbox.
+    claim: Option<Arc<Claim>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -133,9 +139,14 @@ impl Backlog {
         }
     }
 
-    /// Adds an event, or counts it as lost if there is no room. Never waits.
-    pub(super) fn push(&self, event: Arc<Event>) {
+    /// Adds an event. If there is no room, one that has an entry in the outbox stays there, and any other is lost; either is
+    /// counted. Never waits.
+    pub(super) fn push(&self, event: Arc<Event>, claim: Option<Arc<Claim>>) {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            if claim.is_some() {
+                self.shared.counts.deferred.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
             if !self.shared.overflowing.swap(true, Ordering::Relaxed) {
                 warn!(
@@ -149,12 +160,13 @@ impl Backlog {
         };
         self.shared.overflowing.store(false, Ordering::Relaxed);
         let lane = usize::try_from(self.hasher.hash_one(&event.key)).unwrap_or(0) % LANES;
-        let since = Instant::now();
+        let (since, is_durable) = (Instant::now(), claim.is_some());
         self.shared.waiting.lock().insert(event.id.clone(), since);
         let id = event.id.clone();
         let queued = Queued {
             event,
             since,
+            claim,
             _room: room,
         };
         let sent = self
@@ -165,8 +177,24 @@ impl Backlog {
         if !sent {
             // after the end of the sinks
             self.shared.waiting.lock().remove(&id);
-            self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
+            let counts = &self.shared.counts;
+            let counter = if is_durable {
+                &counts.deferred
+            } else {
+                &counts.lost
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the next event would find a place.
+    pub(super) fn has_room(&self) -> bool {
+        self.room.available_permits() > 0
+    }
+
+    /// Whether the last attempt failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
     }
 
     pub(super) fn counts(&self) -> &Counts {
@@ -203,6 +231,9 @@ impl Lane {
     async fn run(self, mut events: UnboundedReceiver<Queued>) {
         while let Some(queued) = events.recv().await {
             self.deliver(&queued).await;
+            if let Some(claim) = &queued.claim {
+                claim.settle();
+            }
             self.shared.waiting.lock().remove(&queued.event.id);
         }
     }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{self, HeaderValue};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode, Uri};
 use secrecy::ExposeSecret;
 
@@ -56,13 +57,16 @@ impl HttpSink {
     }
 
     async fn post(&self, body: &[u8]) -> Result<StatusCode, String> {
-        let mut request = Request::builder()
-            .method(Method::POST)
+        let request = Request::builder().method(Method::POST).header(
+            header::CONTENT_TYPE,
+            "application/cloudevents+json; charset=UTF-8",
+        );
+        self.send(request, body).await
+    }
+
+    async fn send(&self, request: Builder, body: &[u8]) -> Result<StatusCode, String> {
+        let mut request = request
             .uri(self.uri.clone())
-            .header(
-                header::CONTENT_TYPE,
-                "application/cloudevents+json; charset=UTF-8",
-            )
             .header(header::USER_AGENT, USER_AGENT);
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization.clone());
@@ -84,6 +88,26 @@ impl HttpSink {
 
 #[async_trait]
 impl Publish for HttpSink {
+    /// Asks as a webhook is asked whether it takes events (the same document, section 4); any answer shows that somebody is there.
+    async fn probe(&self) -> Result<String, PublishError> {
+        let request = Request::builder()
+            .method(Method::OPTIONS)
+            .header("webhook-request-origin", "cosgate");
+        let status = match tokio::time::timeout(self.timeout, self.send(request, b"")).await {
+            Ok(status) => status.map_err(PublishError::Unavailable)?,
+            Err(_) => return Err(PublishError::Unavailable("no answer in time".to_owned())),
+        };
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PublishError::Refused(
+                format!("it answers {status}: correct the token"),
+            )),
+            status if status.is_server_error() || status.is_redirection() => {
+                Err(PublishError::Unavailable(format!("it answers {status}")))
+            }
+            status => Ok(format!("reached, it answers an OPTIONS with {status}")),
+        }
+    }
+
     async fn publish(&self, _: &Event, body: &[u8]) -> Result<(), PublishError> {
         let status = match tokio::time::timeout(self.timeout, self.post(body)).await {
             Ok(status) => status.map_err(PublishError::Unavailable)?,

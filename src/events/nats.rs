@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 
 use crate::chain::Chain;
-use crate::config::EventSink;
+use crate::config::{EventSink, EventType};
 use crate::events::Event;
 use crate::events::backlog::{Publish, PublishError};
 
@@ -19,6 +19,7 @@ pub(super) struct NatsSink {
     url: String,
     options: ConnectOptions,
     subject: String,
+    types: Vec<EventType>,
     timeout: Duration,
     /// Connects with the first event, and by itself again when the connection is lost.
     jetstream: OnceCell<jetstream::Context>,
@@ -43,6 +44,7 @@ impl NatsSink {
             url: settings.url.clone(),
             options,
             subject: settings.subject.clone(),
+            types: settings.types.clone(),
             timeout,
             jetstream: OnceCell::new(),
         })
@@ -61,6 +63,26 @@ impl NatsSink {
             Ok(context)
         };
         self.jetstream.get_or_try_init(|| connect).await
+    }
+
+    /// Looks for the stream of each type.
+    async fn streams(&self) -> Result<String, PublishError> {
+        let jetstream = self.jetstream().await?;
+        let mut names = Vec::new();
+        for kind in &self.types {
+            let subject = format!("{}.{}", self.subject, kind.word());
+            let found = jetstream.stream_by_subject(subject.as_str()).await;
+            let name = found.map_err(|error| {
+                PublishError::Unavailable(format!(
+                    "no stream of JetStream covers {subject} ({})",
+                    Chain(&error)
+                ))
+            })?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(format!("reached, its events go to {}", names.join(", ")))
     }
 
     async fn send(&self, event: &Event, body: &[u8]) -> Result<(), PublishError> {
@@ -89,6 +111,12 @@ impl NatsSink {
 
 #[async_trait]
 impl Publish for NatsSink {
+    async fn probe(&self) -> Result<String, PublishError> {
+        tokio::time::timeout(self.timeout, self.streams())
+            .await
+            .unwrap_or_else(|_| Err(PublishError::Unavailable("no answer in time".to_owned())))
+    }
+
     async fn publish(&self, event: &Event, body: &[u8]) -> Result<(), PublishError> {
         // the client's own time-outs do not cover a connection that is being made again
         tokio::time::timeout(self.timeout, self.send(event, body))

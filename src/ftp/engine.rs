@@ -24,6 +24,7 @@
 //!
 //! A late or odd reply ends the session; the two state machines are never brought back in step by guessing.
 
+mod announce;
 mod authenticator;
 pub mod backend;
 mod bridge;

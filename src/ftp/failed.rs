@@ -1,7 +1,7 @@
 //! The one table from store errors to what follows from them: the reply, the level of the log line, the outcome.
 
 use crate::ftp::reply::Reply;
-use crate::store::{Interruption, StoreError};
+use crate::store::{Interruption, NameError, StoreError};
 
 /// The consequences of a store error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub fn consequences(error: &StoreError) -> Consequences {
         | StoreError::Forbidden => (550, Debug, Failed),
         // the same again would be refused again, and clients repeat after a 4xx
         StoreError::Denied { .. } | StoreError::Refused { .. } => (550, Error, Failed),
+        // the same for all commands, whatever is there: RETR and CWD know no 553
+        StoreError::BadName(NameError::Reserved) => (550, Debug, Failed),
         StoreError::BadName(_) => (553, Debug, Failed),
         StoreError::NotADirectory => (501, Debug, Failed),
         // never 450: libcurl takes it as an empty directory and succeeds, rclone as a name that doesn't exist
@@ -71,6 +73,7 @@ pub fn consequences(error: &StoreError) -> Consequences {
             (451, Warn, Failed)
         }
         StoreError::Integrity { .. } => (451, Error, Failed),
+        StoreError::Outbox(_) => (451, Error, Failed),
         StoreError::Unverified { .. } | StoreError::Unknown { .. } => (451, Debug, Failed),
         StoreError::TooLarge { .. } => (552, Debug, TooLarge),
         StoreError::NoMemory => (452, Warn, Failed),
@@ -141,6 +144,10 @@ fn describe(error: &StoreError) -> String {
         StoreError::Unavailable { .. } => {
             "The object store is not available, try again later".to_owned()
         }
+        StoreError::Outbox(_) => {
+            "The event about it could not be written, so nothing was changed; try again later"
+                .to_owned()
+        }
         StoreError::NoSpace { .. } => "The object store has no space left".to_owned(),
         StoreError::Refused { .. } => "The object store refused the request".to_owned(),
         StoreError::Denied { .. } => "The object store denied access".to_owned(),
@@ -155,7 +162,6 @@ fn describe(error: &StoreError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NameError;
 
     #[test]
     fn what_may_be_retried_is_451_and_what_is_wrong_is_5xx() {

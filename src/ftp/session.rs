@@ -147,8 +147,6 @@ pub(super) struct Edge {
     pub(super) renaming: Option<VirtualPath>,
     /// True if that is a directory.
     pub(super) renames_directory: bool,
-    /// The user's bucket, once somebody has logged in.
-    pub(super) bucket: Option<String>,
     /// Counts the connection among those that are open.
     pub(super) permit: Permit,
 }
@@ -218,7 +216,6 @@ pub async fn run(
         facts: Facts::ALL,
         renaming: None,
         renames_directory: false,
-        bucket: None,
         permit,
     };
     let end = loop {

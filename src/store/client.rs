@@ -17,6 +17,7 @@ use crate::store::credentials::{self, Renewed};
 use crate::store::document::WholeListings;
 use crate::store::error::StoreError;
 use crate::store::integrity::Integrity;
+use crate::store::key::Reserved;
 use crate::store::known::Known;
 use crate::store::locks::NameLocks;
 use crate::store::observe::Observer;
@@ -160,6 +161,8 @@ pub(super) struct Settings {
     pub page_keys: Option<i32>,
     /// The operation that lists objects.
     pub list_version: config::ListVersion,
+    /// The name that no listing shows and no rename of a directory moves.
+    pub reserved: Reserved,
     /// The limits of downloads.
     pub download: config::Download,
 }
@@ -236,6 +239,7 @@ impl Store {
             on_interrupt: upload.on_interrupt,
             page_keys: None,
             list_version: storage.list_version,
+            reserved: Reserved::new(&storage.reserved_name),
             download: download.clone(),
         };
         let requests = Requests::default();

@@ -71,6 +71,8 @@ pub(super) struct Conditions {
     pub delete: Learnt,
     /// `If-None-Match` on CopyObject.
     pub copy: Learnt,
+    /// DeleteObjects.
+    pub delete_many: Learnt,
 }
 
 /// Knowledge of one condition: a store has it, or lacks it.
@@ -99,6 +101,11 @@ impl Conditions {
             write: learnt("If-Match on PutObject"),
             delete: learnt("If-Match on DeleteObject"),
             copy: learnt("If-None-Match on CopyObject"),
+            delete_many: Learnt {
+                fixed: None,
+                learnt: Mutex::new(None),
+                name: "DeleteObjects",
+            },
         }
     }
 }

@@ -279,7 +279,7 @@ impl Store {
             Err(error) => Err(error),
         };
         match checked {
-            Ok(parts) => multipart.complete(parts).await,
+            Ok(parts) => multipart.complete(parts).await.map(|proof| proof.etag),
             Err(error) => {
                 multipart.abort().await;
                 Err(error)

@@ -113,6 +113,9 @@ pub enum StoreError {
         #[source]
         source: Box<StoreError>,
     },
+    /// The event about a change can't be written to the outbox, so the change was not made.
+    #[error("the event about it could not be written to the outbox, so nothing was changed")]
+    Outbox(#[source] Box<StoreError>),
     /// The upload grew over `upload.max_file_size`.
     #[error("the file is larger than the limit of {limit} bytes")]
     TooLarge {
@@ -174,6 +177,7 @@ impl StoreError {
             StoreError::Integrity { .. } => "integrity",
             StoreError::Unverified { .. } => "unverified",
             StoreError::Unknown { .. } => "unknown_outcome",
+            StoreError::Outbox(_) => "outbox",
             StoreError::TooLarge { .. } => "too_large",
             StoreError::NoMemory => "no_memory",
             StoreError::BeyondEnd { .. } => "beyond_end",

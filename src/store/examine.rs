@@ -22,7 +22,7 @@ use crate::store::error::StoreError;
 use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
 use crate::store::metadata::system_time;
-use crate::store::outcome::content_length;
+use crate::store::outcome::{content_length, new_id};
 
 /// The rights that the gateway needs at a store. All but [`Right::Put`] and [`Right::Multipart`] need the object to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Store {
             }
             Right::Multipart => {
                 let mut upload = self
-                    .begin_multipart(key, Replaces::Any, &Description::nothing())
+                    .begin_multipart(key, new_id(), Replaces::Any, &Description::nothing())
                     .await?;
                 let part = upload.part(1).send(Bytes::from_static(PROBE)).await;
                 let aborted = upload.try_abort().await;

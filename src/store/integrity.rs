@@ -25,6 +25,8 @@ use md5::{Digest as _, Md5};
 use parking_lot::{Mutex, MutexGuard};
 use tracing::info;
 
+use crate::store::checksum::ObjectChecksum;
+
 /// The way bodies are proved for one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -184,6 +186,20 @@ impl Digest {
         Some(STANDARD.encode_to_string(crc.to_be_bytes()))
     }
 
+    /// The checksum that is compared by `method`; none of an object made of parts that were compared one by one.
+    pub fn checksum(&self, method: Option<Method>) -> Option<ObjectChecksum> {
+        let crc = |algorithm| {
+            self.crc
+                .map(|crc| ObjectChecksum::new(algorithm, format!("{crc:016x}")))
+        };
+        match method? {
+            Method::Off => None,
+            Method::Crc64Nvme => crc("CRC64NVME"),
+            Method::CosCrc64 => crc("CRC64XZ"),
+            Method::Md5 => self.md5.map(|md5| ObjectChecksum::new("MD5", hex(&md5))),
+        }
+    }
+
     /// Compares with what the store answered to the write. An ETag is the least that an S3 store says; besides, the
     /// checksum of the store's own method has to be there.
     pub fn compare(&self, method: Option<Method>, answer: &Answer<'_>) -> Comparison {
@@ -291,7 +307,7 @@ fn md5(bytes: &[u8]) -> [u8; 16] {
     Md5::digest(bytes).into()
 }
 
-fn decode_crc(base64: &str) -> Option<u64> {
+pub(super) fn decode_crc(base64: &str) -> Option<u64> {
     let bytes = STANDARD.decode_to_vec(base64).ok()?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }

@@ -27,6 +27,7 @@ use crate::store::describe::Description;
 use crate::store::error::StoreError;
 use crate::store::key::Home;
 use crate::store::metadata::system_time;
+use crate::store::outcome::new_id;
 use crate::store::parts::is_marked;
 use crate::store::path::VirtualPath;
 use crate::store::url_encoding::Decoder;
@@ -215,7 +216,7 @@ async fn lists_checksums(store: &Store, prefix: &str, key: &str) -> Result<bool,
         return Ok(true);
     };
     let mut probe = store
-        .begin_multipart(&key, Replaces::Any, &Description::nothing())
+        .begin_multipart(&key, new_id(), Replaces::Any, &Description::nothing())
         .await?;
     let list = store.client().list_multipart_uploads();
     let list = list.bucket(store.bucket()).prefix(key.as_str());

@@ -1,10 +1,13 @@
 //! Path -> key: the one place where a client's path becomes the name of an object.
 //!
-//! Invariant: every key that leaves this module starts with the home's prefix, which is empty or ends in `/`, followed
+//! Invariant: every key that is made of a path starts with the home's prefix, which is empty or ends in `/`, followed
 //! by a path that can't climb (see [`VirtualPath`]). So the homes `a` and `ab` never meet. Control characters of a key are
 //! escaped in paths (see [`escape`](crate::store::escape)), which adds no `/` and no `.`.
+//!
+//! Invariant: no key has a component that is the [`Reserved`] name, under which the gateway keeps what is its own.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::store::escape::unescape;
 use crate::store::path::{NameError, VirtualPath};
@@ -19,12 +22,38 @@ pub struct ObjectKey(String);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyPrefix(String);
 
+/// The directory name that no client can use, at any depth: the first component of `events.outbox`.
+///
+/// At any depth, since a home may lie anywhere: what is outside of one user's home may be inside of another's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reserved(Option<Arc<str>>);
+
 /// Where a user's `/` lies in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     prefix: KeyPrefix,
     max_key_bytes: usize,
     takes_backslash: bool,
+    reserved: Reserved,
+}
+
+impl Reserved {
+    /// Reserves `name`, which is a single component.
+    pub fn new(name: &str) -> Self {
+        Reserved(Some(name.into()))
+    }
+
+    /// Whether `component` is the name. In upper case, too: there are stores on file systems that take both for one.
+    pub fn is(&self, component: &str) -> bool {
+        self.0
+            .as_deref()
+            .is_some_and(|name| name.eq_ignore_ascii_case(component))
+    }
+
+    /// Whether a component of `key` is the name.
+    pub fn is_in(&self, key: &str) -> bool {
+        self.0.is_some() && key.split('/').any(|component| self.is(component))
+    }
 }
 
 impl Home {
@@ -40,7 +69,14 @@ impl Home {
             prefix: KeyPrefix(format!("{storage_prefix}{below}")),
             max_key_bytes,
             takes_backslash: true,
+            reserved: Reserved::default(),
         }
+    }
+
+    /// The same without the keys in which `reserved` is a component; if the home itself lies below one, it has no keys.
+    pub fn reserving(mut self, reserved: Reserved) -> Self {
+        self.reserved = reserved;
+        self
     }
 
     /// The same in a store that takes no key that begins with a backslash, which is COS.
@@ -62,7 +98,7 @@ impl Home {
             return Err(NameError::Root);
         }
         let key = format!("{}{}", self.prefix.0, unescape(&path.as_str()[1..]));
-        self.check_length(&key)?;
+        self.check(&key)?;
         Ok(ObjectKey(key))
     }
 
@@ -84,15 +120,20 @@ impl Home {
     /// The prefix of all keys below the directory at `path`.
     pub fn directory(&self, path: &VirtualPath) -> Result<KeyPrefix, NameError> {
         if path.is_root() {
-            return Ok(self.prefix.clone());
+            return match self.reserved.is_in(&self.prefix.0) {
+                true => Err(NameError::Reserved),
+                false => Ok(self.prefix.clone()),
+            };
         }
         let prefix = format!("{}{}/", self.prefix.0, unescape(&path.as_str()[1..]));
-        self.check_length(&prefix)?;
+        self.check(&prefix)?;
         Ok(KeyPrefix(prefix))
     }
 
-    fn check_length(&self, key: &str) -> Result<(), NameError> {
-        if key.len() > self.max_key_bytes {
+    fn check(&self, key: &str) -> Result<(), NameError> {
+        if self.reserved.is_in(key) {
+            Err(NameError::Reserved)
+        } else if key.len() > self.max_key_bytes {
             Err(NameError::TooLong {
                 limit: self.max_key_bytes,
             })
@@ -103,6 +144,11 @@ impl Home {
 }
 
 impl ObjectKey {
+    /// A key of the gateway's own, or one that was read from an entry of the outbox; not one of a client's path.
+    pub(super) fn of_entry(prefix: &str, name: &str) -> Self {
+        ObjectKey(format!("{prefix}{name}"))
+    }
+
     /// The key as the store spells it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -208,7 +254,60 @@ mod tests {
         );
     }
 
+    #[test]
+    fn no_home_has_a_key_with_the_reserved_name() {
+        let reserved = Reserved::new(".cosgate");
+        for (home, argument, is_free) in [
+            ("/", "a/cosgate/.cosgate2", true),
+            ("/", ".cosgate", false),
+            ("/", ".cosgate/outbox/01J", false),
+            ("/", "//./.cosgate//outbox", false),
+            ("/", "a/../.CosGate/outbox", false),
+            ("/", "a/b/.cosgate/x", false),
+            ("/.cosgate/outbox", "x", false),
+            ("/a", "../.cosgate", false),
+        ] {
+            let home = Home::new("", &path(home), 1024).reserving(reserved.clone());
+            let path = path(argument);
+            for (key, what) in [
+                (home.key(&path).map(drop), "file"),
+                (home.directory(&path).map(drop), "directory"),
+            ] {
+                let expected = if is_free {
+                    Ok(())
+                } else {
+                    Err(NameError::Reserved)
+                };
+                assert_eq!(key, expected, "{what} {argument}");
+            }
+        }
+        let inside = Home::new(".cosgate/", &path("/outbox"), 1024).reserving(reserved);
+        assert_eq!(
+            inside.directory(&VirtualPath::root()),
+            Err(NameError::Reserved)
+        );
+    }
+
     proptest! {
+        #[test]
+        fn no_input_reaches_the_reserved_name(
+            cwd in "(/([ab]|\\.cosgate)){0,3}",
+            argument in "(\\.{1,2}|/|a|%2[eE]|\\.cosgate|\\.COSGATE|outbox|%00|%2F){0,8}",
+        ) {
+            let home = Home::new("", &VirtualPath::root(), 1024).reserving(Reserved::new(".cosgate"));
+            if let Ok(cwd) = VirtualPath::resolve(&VirtualPath::root(), &cwd)
+                && let Ok(path) = VirtualPath::resolve(&cwd, &argument)
+            {
+                let is_reserved = |key: &str| key.to_ascii_lowercase().split('/').any(|name| name == ".cosgate");
+                if let Ok(key) = home.key(&path) {
+                    prop_assert!(!is_reserved(key.as_str()), "{key}");
+                }
+                if let Ok(directory) = home.directory(&path) {
+                    prop_assert!(!is_reserved(directory.as_str()));
+                }
+            }
+        }
+
         #[test]
         fn two_homes_share_no_key_and_neither_lists_into_the_other(
             storage_prefix in "|ftp/|a/",

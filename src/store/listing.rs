@@ -103,6 +103,7 @@ impl Listing {
     /// A page as a client sees it.
     fn entries(&mut self, keys: &Keys) -> Result<Vec<Entry>, StoreError> {
         let prefix = self.prefix.as_str();
+        let reserved = self.store.settings().reserved.clone();
         let mut entries = Vec::with_capacity(keys.objects.len() + keys.directories.len());
         for object in &keys.objects {
             let Some(name) = object.key().and_then(|key| key.strip_prefix(prefix)) else {
@@ -112,6 +113,9 @@ impl Listing {
             // the directory's own marker; one with content is a file that no path leads to
             if name.is_empty() && size == 0 {
                 self.store.saw_directory(&self.prefix, true);
+                continue;
+            }
+            if reserved.is(name) {
                 continue;
             }
             let modified = object.last_modified().and_then(system_time);
@@ -127,6 +131,9 @@ impl Listing {
             let name = directory.prefix().and_then(|key| key.strip_prefix(prefix));
             let Some(name) = name else { continue };
             let name = name.strip_suffix('/').unwrap_or(name);
+            if reserved.is(name) {
+                continue;
+            }
             if let Some(below) = directory
                 .prefix()
                 .and_then(|key| self.prefix.directory_below(key))

@@ -48,6 +48,8 @@ pub(super) struct Head {
     pub etag: String,
     /// The time that somebody set, or else the store's own.
     pub modified: Option<SystemTime>,
+    /// The store's own time.
+    pub stored: Option<SystemTime>,
     pub storage_class: Option<StorageClass>,
     pub content_type: Option<String>,
     pub cache_control: Option<String>,
@@ -89,6 +91,7 @@ impl TryFrom<HeadObjectOutput> for Head {
                 .metadata()
                 .and_then(|metadata| parse_mtime(metadata.get(MTIME)?))
                 .or_else(|| head.last_modified().and_then(system_time)),
+            stored: head.last_modified().and_then(system_time),
             etag: etag("HeadObject", head.e_tag())?.to_owned(),
             storage_class: head.storage_class,
             content_type: head.content_type,
@@ -254,15 +257,23 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a file (`DELE`); what is missing is an error, though S3 itself would call it success.
-    pub async fn delete(&self, home: &Home, path: &VirtualPath) -> Result<(), StoreError> {
+    /// Removes a file (`DELE`); what is missing is an error, though S3 itself would call it success. Nothing is removed before
+    /// `ready` has come to an end.
+    pub async fn delete(
+        &self,
+        home: &Home,
+        path: &VirtualPath,
+        ready: impl Future<Output = Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
         if path.is_root() {
             return Err(StoreError::IsDirectory);
         }
         let key = home.key(path)?;
         let _name = self.lock_key(&key).await?;
-        match self.head(&key).await {
+        let (head, ready) = tokio::join!(self.head(&key), ready);
+        match head {
             Ok(head) => {
+                ready?;
                 let _leaving = self.keep_parent(home, path, &key).await?;
                 match self.delete_version(&key, &head.etag, true).await? {
                     Removal::Done => {

@@ -22,7 +22,7 @@ use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method, c
 use crate::store::key::ObjectKey;
 use crate::store::metadata::Head;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, etag, new_id};
-use crate::store::put::{content_type, forbid_overwrite, without_body};
+use crate::store::put::{Proof, content_type, forbid_overwrite, without_body};
 
 /// The time limit for aborting a multipart upload; the janitor sweeps what remains.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,15 +51,15 @@ pub(super) struct UploadedPart {
 }
 
 impl Store {
-    /// Begins a multipart upload.
+    /// Begins a multipart upload. `mark` is what the object carries as its id.
     pub(super) async fn begin_multipart(
         &self,
         key: &ObjectKey,
+        mark: String,
         replaces: Replaces,
         description: &Description,
     ) -> Result<Multipart, StoreError> {
         let known = self.integrity().method();
-        let mark = new_id();
         let (answer, method) = match self.create_multipart(key, known, &mark, description).await {
             Err(StoreError::Refused { .. }) if known.is_none() => {
                 let md5 = Method::Md5;
@@ -183,11 +183,11 @@ impl Multipart {
         self.id.as_deref().unwrap_or_default()
     }
 
-    /// Completes the upload: the object becomes visible, whole and compared. Returns its ETag.
+    /// Completes the upload: the object becomes visible, whole and compared.
     pub(super) async fn complete(
         mut self,
         mut parts: Vec<UploadedPart>,
-    ) -> Result<String, StoreError> {
+    ) -> Result<Proof, StoreError> {
         parts.sort_unstable_by_key(|part| part.number);
         let method = Some(self.method);
         let whole = parts.iter().fold(Digest::empty(), |sum, part| {
@@ -213,7 +213,7 @@ impl Multipart {
         match answer {
             Ok(etag) => {
                 self.id = None;
-                Ok(etag)
+                Ok(Proof::new(etag, &whole, method))
             }
             Err(error) => {
                 self.abort().await;

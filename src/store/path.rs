@@ -24,6 +24,9 @@ pub enum NameError {
     /// COS takes no key that begins with a backslash (<https://www.tencentcloud.com/document/product/436/13324>).
     #[error("the store takes no name that begins with a backslash")]
     Backslash,
+    /// A directory with this name is the gateway's own, see [`Reserved`](crate::store::key::Reserved).
+    #[error("this name is reserved for the server")]
+    Reserved,
     /// The root directory itself can't be written, renamed or removed.
     #[error("this is the root directory")]
     Root,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tracing::Span;
 
 use crate::config::Provider;
+use crate::store::checksum::ObjectChecksum;
 use crate::store::client::Store;
 use crate::store::conditions::{
     Attempts, Replaces, is_failed_condition, is_not_implemented, overtaken,
@@ -31,6 +32,22 @@ struct NewObject<'a> {
     id: String,
     replaces: &'a Replaces,
     description: &'a Description,
+}
+
+/// What proves that an object is as it was sent.
+#[derive(Debug)]
+pub(super) struct Proof {
+    pub etag: String,
+    pub checksum: Option<ObjectChecksum>,
+}
+
+impl Proof {
+    pub(super) fn new(etag: String, digest: &Digest, method: Option<Method>) -> Self {
+        Proof {
+            etag,
+            checksum: digest.checksum(method),
+        }
+    }
 }
 
 impl Store {
@@ -62,12 +79,25 @@ impl Store {
         bytes: Bytes,
         replaces: &Replaces,
         description: &Description,
-    ) -> Result<String, StoreError> {
+    ) -> Result<Proof, StoreError> {
+        let id = new_id();
+        self.put_marked(key, bytes, id, replaces, description).await
+    }
+
+    /// As [`Store::put`], with a mark of the caller's.
+    pub(super) async fn put_marked(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        id: String,
+        replaces: &Replaces,
+        description: &Description,
+    ) -> Result<Proof, StoreError> {
         let known = self.integrity().method();
         let put = NewObject {
             key,
             bytes,
-            id: new_id(),
+            id,
             replaces,
             description,
         };
@@ -88,7 +118,7 @@ impl Store {
         &self,
         put: &NewObject<'_>,
         method: Option<Method>,
-    ) -> Result<String, StoreError> {
+    ) -> Result<Proof, StoreError> {
         let NewObject { key, replaces, .. } = put;
         let mut digest = Digest::of(&put.bytes, method);
         if method == Some(Method::CosCrc64) {
@@ -148,27 +178,31 @@ impl Store {
                 let error = self.refused_write("PutObject", error, replaces);
                 return if attempts.may_be_done() {
                     let doubt = Doubt::Failed(error);
-                    self.resolve(key, &expected, doubt).await
+                    let etag = self.resolve(key, &expected, doubt).await?;
+                    Ok(Proof::new(etag, &digest, self.integrity().method()))
                 } else {
                     Err(error)
                 };
             }
         };
-        let etag = answer.e_tag.clone();
+        let mut etag = answer.e_tag.clone();
         let doubt = match digest.compare(method, &put_answer(&answer, &cos)) {
             Comparison::Same => None,
-            Comparison::Unproved => Some(Doubt::Unproved(etag)),
-            Comparison::Differs(kind) => Some(Doubt::Differs { kind, etag }),
+            Comparison::Unproved => Some(Doubt::Unproved(etag.take())),
+            Comparison::Differs(kind) => Some(Doubt::Differs {
+                kind,
+                etag: etag.take(),
+            }),
         };
-        let etag = match doubt {
-            Some(doubt) => self.resolve(key, &expected, doubt).await?,
-            None => answer.e_tag.clone().unwrap_or_default(),
-        };
+        if let Some(doubt) = doubt {
+            etag = Some(self.resolve(key, &expected, doubt).await?);
+        }
         if method.is_none() {
             self.integrity()
                 .learn(answer.checksum_crc64_nvme().is_some());
         }
-        Ok(etag)
+        let etag = etag.unwrap_or_default();
+        Ok(Proof::new(etag, &digest, self.integrity().method()))
     }
 
     /// With `upload.overwrite: false` a taken name is refused before anything is sent or copied. The store refuses it

@@ -26,15 +26,25 @@ pub(super) const COPY_ATTEMPTS: usize = 3;
 pub struct Renamed {
     /// Files under the old name that somebody has stored meanwhile, and that stay there.
     pub left: u64,
+    /// Objects that were moved, the markers of directories included.
+    pub moved: u64,
+}
+
+impl Renamed {
+    fn file(left: u64) -> Self {
+        Renamed { left, moved: 1 }
+    }
 }
 
 impl Store {
     /// Moves a file, replacing a file under the new name, or a whole directory, which the new name must not yet be.
+    /// Nothing is moved before `ready` has come to an end.
     pub async fn rename(
         &self,
         home: &Home,
         from: &VirtualPath,
         to: &VirtualPath,
+        ready: impl Future<Output = Result<(), StoreError>>,
     ) -> Result<Renamed, StoreError> {
         if from.is_root() || to.is_root() {
             return Err(StoreError::BadName(crate::store::NameError::Root));
@@ -46,9 +56,11 @@ impl Store {
             .iter()
             .flat_map(|name| [(*name, Scope::Tree), (*name, Scope::Directory)]);
         let names = self.lock_names(names).await?;
-        match self.head(&source).await {
-            Ok(_) if from == to => Ok(Renamed { left: 0 }),
+        let (head, ready) = tokio::join!(self.head(&source), ready);
+        match head {
+            Ok(_) if from == to => Ok(Renamed::file(0)),
             Ok(head) => {
+                ready?;
                 // a file may replace a file, never hide a directory
                 match self.directory_entry(home, to).await {
                     Err(StoreError::NotFound) => {}
@@ -66,7 +78,10 @@ impl Store {
                 self.saw_stored(&target);
                 Ok(renamed)
             }
-            Err(StoreError::NotFound) => self.rename_directory(home, from, to, names).await,
+            Err(StoreError::NotFound) => {
+                ready?;
+                self.rename_directory(home, from, to, names).await
+            }
             Err(error) => Err(error),
         }
     }
@@ -94,9 +109,9 @@ impl Store {
             }
         }
         match self.delete_version(source, &head.etag, false).await {
-            Ok(Removal::Done | Removal::Gone) => Ok(Renamed { left: 0 }),
+            Ok(Removal::Done | Removal::Gone) => Ok(Renamed::file(0)),
             // a copy may take minutes, and a client that stored the name meanwhile has its 226
-            Ok(Removal::Replaced) => Ok(Renamed { left: 1 }),
+            Ok(Removal::Replaced) => Ok(Renamed::file(1)),
             Err(error) => Err(StoreError::Rename {
                 outcome: "the new file is complete, but the old one could not be deleted"
                     .to_owned(),
@@ -114,7 +129,7 @@ impl Store {
     ) -> Result<Renamed, StoreError> {
         self.directory_entry(home, from).await?;
         if from == to {
-            return Ok(Renamed { left: 0 });
+            return Ok(Renamed { left: 0, moved: 0 });
         }
         if from.contains(to) {
             return Err(StoreError::IntoItself);
@@ -161,6 +176,14 @@ impl Store {
         pages
             .map_ok(|objects| stream::iter(objects.into_iter().map(Ok)))
             .try_flatten()
+            // what is not shown is not moved either: it stays where its owner looks for it
+            .try_filter(|object: &Object| {
+                let reserved = &self.settings().reserved;
+                let key = object.key().unwrap_or_default();
+                std::future::ready(
+                    !reserved.is_in(key.strip_prefix(prefix.as_str()).unwrap_or(key)),
+                )
+            })
             .try_filter_map(|object| self.original(prefix, object))
     }
 
@@ -217,7 +240,8 @@ mod tests {
                 settings.page_keys = Some(5);
             });
             let to = format!("moved-{version}");
-            let renamed = store.rename(&home, &path(&from), &path(&to)).await;
+            let ready = std::future::ready(Ok(()));
+            let renamed = store.rename(&home, &path(&from), &path(&to), ready).await;
             renamed.expect("renamed");
             let old = store.directory_entry(&home, &path(&from)).await;
             assert!(matches!(old, Err(StoreError::NotFound)), "{old:?}");

@@ -187,6 +187,7 @@ impl<'a> Move<'a> {
         match progress.taken {
             0 => Ok(Renamed {
                 left: deletes.others,
+                moved: progress.sources.len() as u64,
             }),
             taken => Err(failed(
                 format!(

@@ -24,16 +24,16 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use crate::config::OnInterrupt;
+use crate::store::announcement::Announcement;
 use crate::store::budget::Holder;
 use crate::store::buffer::PartBuffer;
 use crate::store::client::Store;
 use crate::store::conditions::Replaces;
 use crate::store::describe::Description;
-use crate::store::error::{Interruption, StoreError};
+use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
-use crate::store::locks::NameGuard;
 use crate::store::multipart::{Multipart, UploadedPart};
+use crate::store::outcome::new_id;
 use crate::store::provenance::StoredBy;
 use crate::store::{Source, resume};
 
@@ -76,9 +76,6 @@ pub struct Stored {
 /// The first memory for a part; it doubles as bytes arrive, so that a small file or a slow client holds little.
 pub(super) const FIRST_ROOM: u64 = 64 * 1024;
 
-/// The longest time that a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
-const KEEP_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A client that filled its last part within this time gets the memory of the whole next one at once, most likely a
 /// buffer whose pages are there already. A slower one would sit on memory that others could use.
 const FAST_FILL_TIME: Duration = Duration::from_secs(2);
@@ -94,10 +91,13 @@ impl Store {
     ///
     /// Whatever error comes back, the object that was there before is untouched, with one exception that the error names:
     /// [`StoreError::UploadInterrupted`] with `kept`, when the configuration says to keep what had arrived.
+    ///
+    /// With an `announcement`, nothing is stored before it is ready, and it learns what was stored.
     pub async fn upload<S: Source>(
         &self,
         key: &ObjectKey,
         request: UploadRequest,
+        announcement: Option<&Announcement>,
         source: &mut S,
     ) -> Result<Stored, StoreError> {
         let limit = request.max_bytes;
@@ -105,14 +105,14 @@ impl Store {
             return Err(StoreError::TooLarge { limit });
         }
         let mode = request.mode;
-        let mut upload = Upload::new(self.clone(), key.clone(), request);
+        let mut upload = Upload::new(self.clone(), key.clone(), request, announcement);
         let mut outcome = resume::begin(&mut upload, mode, source).await;
         if outcome.is_ok() {
             outcome = upload.receive(source).await;
         }
         let outcome = match outcome {
-            Ok(()) => upload.finish(source).await,
-            Err(StoreError::Interrupted(reason)) => upload.interrupted(reason).await,
+            Ok(()) => upload.finish(announcement, source).await,
+            Err(StoreError::Interrupted(reason)) => upload.interrupted(announcement, reason).await,
             Err(error) => Err(error),
         };
         match outcome {
@@ -132,8 +132,10 @@ impl Store {
 pub(super) struct Upload {
     pub(super) store: Store,
     pub(super) key: ObjectKey,
+    /// What the object carries as its id.
+    pub(super) mark: String,
     /// The multipart upload, once there is one.
-    multipart: Option<Multipart>,
+    pub(super) multipart: Option<Multipart>,
     /// The object that the new one may take the place of.
     pub(super) replaces: Replaces,
     /// What belongs to the object besides its bytes.
@@ -159,7 +161,7 @@ pub(super) struct Upload {
     /// The store has a part that marks the upload and is none of the object's.
     pub(super) is_marked: bool,
     pub(super) holder: Holder,
-    received: u64,
+    pub(super) received: u64,
     /// Bytes of the object so far.
     pub(super) size: u64,
     /// No part is smaller than this, but for the last.
@@ -168,13 +170,19 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    fn new(store: Store, key: ObjectKey, request: UploadRequest) -> Self {
+    fn new(
+        store: Store,
+        key: ObjectKey,
+        request: UploadRequest,
+        announcement: Option<&Announcement>,
+    ) -> Self {
         let least_part = store.settings().plan.for_announced(request.announced);
         let filling = store.buffers().part(request.holder);
         let provenance = store.provenance(request.stored_by.as_ref());
         Upload {
             store,
             key,
+            mark: announcement.map_or_else(new_id, |announced| announced.mark().to_owned()),
             multipart: None,
             replaces: Replaces::Any,
             description: Description::New(provenance.clone()),
@@ -324,7 +332,7 @@ impl Upload {
     }
 
     /// Sends off the part that was filled, as soon as there is a free place. Cancel safe.
-    async fn ship(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn ship(&mut self) -> Result<(), StoreError> {
         self.begin().await?;
         self.free_place().await?;
         let empty = self.store.buffers().part(self.holder);
@@ -347,9 +355,16 @@ impl Upload {
     pub(super) async fn begin(&mut self) -> Result<&Multipart, StoreError> {
         if self.multipart.is_none() {
             let (store, key) = (self.store.clone(), self.key.clone());
-            let (replaces, description) = (self.replaces.clone(), self.description.clone());
+            let (replaces, description, mark) = (
+                self.replaces.clone(),
+                self.description.clone(),
+                self.mark.clone(),
+            );
             // by a task: the answer to a request that was sent must come to somebody who aborts the upload
-            let begun = async move { store.begin_multipart(&key, replaces, &description).await };
+            let begun = async move {
+                let begun = store.begin_multipart(&key, mark, replaces, &description);
+                begun.await
+            };
             let begun = tokio::spawn(begun.in_current_span()).await;
             self.multipart = Some(begun.map_err(failed_task)??);
         }
@@ -376,110 +391,12 @@ impl Upload {
         self.acknowledged.push(part);
     }
 
-    fn collect(
+    pub(super) fn collect(
         &mut self,
         done: Result<Result<UploadedPart, StoreError>, tokio::task::JoinError>,
     ) -> Result<(), StoreError> {
         self.note(done.map_err(failed_task)??);
         Ok(())
-    }
-
-    /// Makes the object visible. `source` decides the race with an abort.
-    async fn finish(&mut self, source: &mut impl Source) -> Result<(), StoreError> {
-        // until the store has answered, no other command of this process changes the name
-        let _name = match or_interrupted(source, self.ready()).await {
-            Ok(name) => match source.commit().await {
-                Ok(()) => name,
-                Err(reason) => {
-                    drop(name);
-                    return self.interrupted(reason).await;
-                }
-            },
-            Err(StoreError::Interrupted(reason)) => return self.interrupted(reason).await,
-            Err(error) => return Err(error),
-        };
-        self.publish().await.map(drop)
-    }
-
-    /// Sends the request that makes the object visible; returns its ETag.
-    async fn publish(&mut self) -> Result<String, StoreError> {
-        match self.multipart.take() {
-            Some(multipart) => {
-                let parts = std::mem::take(&mut self.acknowledged);
-                multipart.complete(parts).await
-            }
-            None => {
-                let empty = self.store.buffers().part(self.holder);
-                let whole = std::mem::replace(&mut self.filling, empty);
-                let put =
-                    self.store
-                        .put(&self.key, whole.freeze(), &self.replaces, &self.description);
-                put.await
-            }
-        }
-    }
-
-    /// Waits for all that has to come before [`Upload::publish`]. Cancel safe.
-    async fn ready(&mut self) -> Result<NameGuard, StoreError> {
-        if self.multipart.is_some() && self.filling.len() > 0 {
-            // the last part has any size, so by itself it would say nothing to the janitor
-            self.one_acknowledged().await?;
-            self.ship().await?;
-        }
-        self.all_sent().await?;
-        if let Some(multipart) = self.multipart.as_ref()
-            && self.has_copies
-            && !self.copies_proved
-        {
-            multipart.check_lengths(&self.acknowledged).await?;
-        }
-        let name = self.store.lock_key(&self.key).await?;
-        self.store
-            .check_unchanged(&self.key, &self.replaces)
-            .await?;
-        Ok(name)
-    }
-
-    /// Waits until the store has acknowledged every part.
-    async fn all_sent(&mut self) -> Result<(), StoreError> {
-        while let Some(done) = self.running.join_next().await {
-            self.collect(done)?;
-        }
-        Ok(())
-    }
-
-    /// The client's side broke off: keep what arrived as one whole object, or drop it, as configured.
-    async fn interrupted(&mut self, reason: Interruption) -> Result<(), StoreError> {
-        let dropped = StoreError::UploadInterrupted { reason, kept: None };
-        if self.received == 0 || self.store.settings().on_interrupt == OnInterrupt::Discard {
-            return Err(dropped);
-        }
-        let ready = self.ready();
-        let _name = if reason == Interruption::Stopping {
-            let ready = tokio::time::timeout(KEEP_TIMEOUT, ready).await;
-            ready.map_err(|_| dropped)??
-        } else {
-            ready.await?
-        };
-        let etag = self.publish().await?;
-        let tags = match &self.description {
-            Description::Of(head) => &head.tags[..],
-            Description::New(_) => &[],
-        };
-        self.store.tag_kept(&self.key, &etag, tags).await;
-        // stored, and yet an error: the client has to learn that the file is not whole
-        Err(StoreError::UploadInterrupted {
-            reason,
-            kept: Some(self.size),
-        })
-    }
-
-    /// Gives up a multipart upload that was begun; does nothing if there is none.
-    async fn abort(&mut self) {
-        self.running.shutdown().await;
-        if let Some(mut multipart) = self.multipart.take() {
-            multipart.abort().await;
-        }
     }
 }
 

@@ -207,6 +207,12 @@ impl Program {
         self.output()
     }
 
+    /// SIGKILL, which leaves everything as it is.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
     /// SIGTERM, and the exit code.
     pub fn terminate(mut self) -> Option<i32> {
         self.stop()

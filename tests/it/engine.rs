@@ -29,6 +29,7 @@ async fn backend(config: &Config) -> Backend {
         prefix: String::new(),
         max_key_bytes: 1024,
         takes_backslash: true,
+        reserved: Default::default(),
         max_file_size: config.upload.max_file_size,
         ascii: config.ascii,
         charset: Charset::UTF_8,
@@ -38,7 +39,12 @@ async fn backend(config: &Config) -> Backend {
     let session = Session::new(1, nowhere, nowhere, SecretString::from("unused"));
     session.log_in(Arc::new(User::new(config.users[0].clone(), &defaults)));
     let store = store.await.expect("a store");
-    Backend::new(Arc::new(session), store, config.upload.max_file_size)
+    Backend::new(
+        Arc::new(session),
+        store,
+        config.upload.max_file_size,
+        Default::default(),
+    )
 }
 
 /// Serves one control connection with libunftp alone.

@@ -1,94 +1,14 @@
 //! Events about what clients committed, taken by a real HTTP server that behaves well or badly.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
+use axum::http::StatusCode;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::http::get;
-use crate::support::{TestGateway, eventually};
-
-/// A consumer: what it was sent, and what it answers.
-#[derive(Clone, Default)]
-struct Consumer(Arc<Mutex<Inner>>);
-
-#[derive(Default)]
-struct Inner {
-    taken: Vec<Value>,
-    headers: Vec<HeaderMap>,
-    /// Answers to the next requests, before it takes what comes.
-    answers: Vec<StatusCode>,
-    asked: usize,
-}
-
-impl Consumer {
-    async fn start() -> (Self, SocketAddr) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let consumer = Consumer::default();
-        consumer.serve(listener);
-        (consumer, address)
-    }
-
-    fn serve(&self, listener: tokio::net::TcpListener) {
-        let app = Router::new()
-            .route("/hook", post(take))
-            .with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-    }
-
-    fn answers(&self, answers: &[StatusCode]) {
-        self.inner().answers = answers.to_vec();
-    }
-
-    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().expect("not poisoned")
-    }
-
-    fn taken(&self) -> Vec<Value> {
-        self.inner().taken.clone()
-    }
-
-    fn asked(&self) -> usize {
-        self.inner().asked
-    }
-
-    /// The events, once there are `count` of them.
-    async fn wait_for(&self, count: usize) -> Vec<Value> {
-        eventually("the events came", async || self.taken().len() >= count).await;
-        let taken = self.taken();
-        assert_eq!(taken.len(), count, "{taken:?}");
-        taken
-    }
-}
-
-async fn take(State(consumer): State<Consumer>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let refusal = {
-        let mut inner = consumer.inner();
-        inner.asked += 1;
-        (!inner.answers.is_empty()).then(|| inner.answers.remove(0))
-    };
-    if let Some(refusal) = refusal {
-        // longer than the shortest time that a scenario gives an event
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        return refusal;
-    }
-    let mut inner = consumer.inner();
-    inner
-        .taken
-        .push(serde_json::from_slice(&body).expect("JSON"));
-    inner.headers.push(headers);
-    StatusCode::ACCEPTED
-}
+use crate::support::{Absent, Consumer, TestGateway, eventually};
 
 async fn gateway(address: SocketAddr, sink: &str, more: &[&str]) -> TestGateway {
     let sinks = format!("EVENTS__SINKS=[{{name: pipeline, url: 'http://{address}/hook'{sink}}}]");
@@ -96,7 +16,7 @@ async fn gateway(address: SocketAddr, sink: &str, more: &[&str]) -> TestGateway 
     TestGateway::with(&[&own, more].concat()).await
 }
 
-fn of(events: &[Value], field: &str) -> Vec<String> {
+pub fn of(events: &[Value], field: &str) -> Vec<String> {
     let values = events.iter().map(|event| event.pointer(field));
     values
         .map(|value| {
@@ -145,6 +65,21 @@ async fn a_file_is_told_when_it_is_whole_when_it_moves_and_when_it_goes() {
     );
     assert_eq!(of(&events, "/data/size"), ["5", "14", "", "", ""]);
     assert_eq!(of(&events, "/data/received"), ["5", "9", "", "", ""]);
+    assert_eq!(of(&events, "/data/parts"), ["1", "1", "", "", ""]);
+    assert_eq!(of(&events, "/data/count"), ["", "", "", "2", ""]);
+    let kind = "image/jpeg";
+    assert_eq!(of(&events, "/data/content_type"), [kind, kind, "", "", ""]);
+    let crc = "CRC64NVME";
+    assert_eq!(
+        of(&events, "/data/checksum/algorithm"),
+        [crc, crc, "", "", ""]
+    );
+    // MD5 of "first" and "first and more", and nothing made them but the store
+    let etag = |bytes: &[u8]| md5_hex(bytes);
+    assert_eq!(
+        of(&events, "/data/etag")[..2],
+        [etag(b"first"), etag(b"first and more")]
+    );
     assert_eq!(of(&events, "/data/resumed_at"), ["", "5", "", "", ""]);
     for event in &events {
         assert_eq!(event["specversion"], "1.0");
@@ -213,6 +148,12 @@ async fn a_kept_fragment_is_told_as_one_and_who_wants_whole_files_only_is_not_to
     assert_eq!(of(&whole.wait_for(1).await, "/data/key"), ["whole"]);
 }
 
+fn md5_hex(bytes: &[u8]) -> String {
+    use md5::Digest;
+    let digest = md5::Md5::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Asks for the transfer's state until it says `wanted`.
 async fn eventually_async(ftp: &mut crate::support::Ftp, wanted: &str) {
     for _ in 0..1000 {
@@ -276,12 +217,7 @@ async fn a_refused_event_is_given_up_in_time_and_the_next_one_goes_out() {
 
 #[tokio::test]
 async fn what_finds_a_full_backlog_is_lost_and_counted_and_nothing_else() {
-    // nobody listens there
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
-    let address = nobody.local_addr().expect("bound");
-    drop(nobody);
+    let (_nobody, address) = Absent::new();
     let gateway = gateway(
         address,
         "",
@@ -312,11 +248,7 @@ async fn what_finds_a_full_backlog_is_lost_and_counted_and_nothing_else() {
 
 #[tokio::test]
 async fn the_backlog_is_sent_before_the_process_ends() {
-    let late = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
-    let address = late.local_addr().expect("bound");
-    drop(late);
+    let (late, address) = Absent::new();
     let gateway = gateway(address, "", &["EVENTS__FLUSH_TIMEOUT=60s"]).await;
     let mut ftp = gateway.login().await;
     for name in ["a", "b", "c"] {
@@ -325,10 +257,7 @@ async fn the_backlog_is_sent_before_the_process_ends() {
     drop(ftp);
     let consumer = Consumer::default();
     let stopping = tokio::spawn(gateway.stop());
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .expect("the port is still free");
-    consumer.serve(listener);
+    consumer.serve_at(late);
     stopping.await.expect("no panic");
     assert_eq!(consumer.taken().len(), 3);
 }

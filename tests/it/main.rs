@@ -20,8 +20,8 @@ mod downloads;
 mod drain;
 mod endings;
 mod engine;
-
 mod events;
+mod events_durable;
 mod faults;
 mod full_disk;
 mod guessing;
@@ -37,6 +37,7 @@ mod listings;
 mod masquerade;
 mod memory;
 mod names;
+mod outbox_hidden;
 mod outcomes;
 mod protection;
 mod provenance;

@@ -66,6 +66,20 @@ fn hostile() -> Snapshot {
         upload_memory: budget,
         download_memory: budget,
         certificate: None,
+        sinks: vec![SinkRow {
+            name: "pipeline".to_owned(),
+            accepted: 3,
+            backlog: 2,
+            oldest: Some(Duration::from_secs(61)),
+            lost: 1,
+            failure: Some(text()),
+        }],
+        outbox: Some(OutboxState {
+            counts: [0; 6],
+            entries: 4,
+            oldest: Some(Duration::from_secs(61)),
+            failure: Some(text()),
+        }),
         failures: vec![Failure::new(
             HOSTILE,
             client(),
@@ -83,7 +97,7 @@ fn whatever_comes_from_outside_is_text() {
     assert!(!page.contains("<img"));
     let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;";
     // user and path of a session, a transfer and a failure, its cause, two reasons, the store, and three of the address
-    assert_eq!(page.matches(escaped).count(), 12, "{page}");
+    assert_eq!(page.matches(escaped).count(), 14, "{page}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use strum::{EnumString, VariantNames};
 use wildmatch::WildMatch;
 
 use super::auth::ca_file;
@@ -36,8 +37,14 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Patterns of `*` (also across `/`) and `?`, one of which the object's key must fit; all keys if not set."),
     key("events.source", Text, Derived("in a pod with POD_NAMESPACE `/cosgate/<namespace>/<release>`, else `/cosgate/<host name>`"),
         "The attribute `source` of the events, a URI reference."),
+    key("events.delivery", Choice(Delivery::VARIANTS), Is("memory"),
+        "`durable`: each event is written to the bucket before what it is about is done, and stays there until all sinks have taken it; a file whose event can't be written is refused with 451. `memory`: events that wait are lost with the process."),
+    key("events.outbox", Text, Is(".cosgate/outbox/"),
+        "Where durable events wait, below `storage.prefix`, in each bucket that has users. No client can use a directory with the name of its first part, at any depth, whatever `events.delivery` is."),
+    key("events.replay_after", Time, Is("60s"),
+        "How long a durable event stays as it is until a replica takes it for a dead one's, asks the store what came of the file, and sends or drops it."),
     key("events.queue", Count(1, 1_000_000), Is("10000"),
-        "Events that wait for each sink; more are lost and counted. They take some hundred bytes each."),
+        "Events that wait for each sink; more are lost and counted, or with `events.delivery: durable` left in the outbox. They take some hundred bytes each."),
     key("events.timeout", Time, Is("10s"),
         "Time for one attempt to bring an event to a sink."),
     key("events.give_up_after", Time, Is("1h"),
@@ -53,6 +60,13 @@ pub struct Events {
     pub sinks: Vec<EventSink>,
     /// The attribute `source` of each event, a URI reference.
     pub source: String,
+    /// What survives a crash.
+    pub delivery: Delivery,
+    /// Where events wait for their sinks, below the prefix of the store: components with `/` after each, the first of which
+    /// begins with a dot.
+    pub outbox: String,
+    /// How long an event waits there before any replica takes care of it; 1 s to 7 days.
+    pub replay_after: Duration,
     /// Events that wait for each sink; 1 to 1,000,000.
     pub queue: usize,
     /// Time for one attempt, connecting included; 1 ms to 7 days.
@@ -61,6 +75,16 @@ pub struct Events {
     pub give_up_after: Duration,
     /// The time for which the end of the process waits for the backlog; 1 ms to 7 days.
     pub flush_timeout: Duration,
+}
+
+/// What becomes of events that no sink has taken yet when the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Delivery {
+    /// They are lost.
+    Memory,
+    /// They lie in the bucket, and any replica sends them.
+    Durable,
 }
 
 /// Somebody who gets events.
@@ -103,6 +127,11 @@ impl EventType {
         EventType::Renamed,
         EventType::Deleted,
     ];
+
+    /// The type with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
 
     /// The word of the configuration, and the end of the CloudEvents type.
     pub fn word(self) -> &'static str {
@@ -158,8 +187,8 @@ pub(in crate::config) fn sink_lines(list: &str, index: usize, sink: &EventSink) 
         .collect()
 }
 
-/// Reads the section.
-pub(super) fn resolve(read: &mut Reader) -> Events {
+/// Reads the section, all but the outbox.
+pub(super) fn resolve(read: &mut Reader, outbox: String) -> Events {
     let source = read.optional("events.source", source);
     let derived = || match (
         read.platform_env("POD_NAMESPACE"),
@@ -176,11 +205,24 @@ pub(super) fn resolve(read: &mut Reader) -> Events {
     Events {
         sinks: sinks(read),
         source,
+        delivery: read.choice("events.delivery"),
+        outbox,
+        replay_after: read.value("events.replay_after", replay_after),
         queue: read.number("events.queue"),
         timeout: read.duration("events.timeout"),
         give_up_after: read.duration("events.give_up_after"),
         flush_timeout: read.duration("events.flush_timeout"),
     }
+}
+
+/// Reads the outbox, whose name the store needs, too.
+pub(super) fn resolve_outbox(read: &mut Reader) -> String {
+    read.value("events.outbox", outbox)
+}
+
+/// The first component of an outbox.
+pub(super) fn reserved_name(outbox: &str) -> &str {
+    outbox.split('/').next().unwrap_or_default()
 }
 
 /// The name of the StatefulSet in the name of its pod: all replicas are one source.
@@ -307,10 +349,7 @@ fn subject(text: &str) -> Parsed<String> {
 }
 
 fn event_type(text: &str) -> Parsed<EventType> {
-    EventType::ALL
-        .into_iter()
-        .find(|kind| kind.word() == text)
-        .ok_or_else(|| "write stored, kept, renamed or deleted".into())
+    EventType::of_word(text).ok_or_else(|| "write stored, kept, renamed or deleted".into())
 }
 
 fn pattern(text: &str) -> Parsed<WildMatch> {
@@ -319,6 +358,37 @@ fn pattern(text: &str) -> Parsed<WildMatch> {
     } else {
         Err("a pattern is a key with * and ?, of at most 1024 bytes; shorten it".into())
     }
+}
+
+/// Its first component begins with a dot: no client can use a directory of that name, anywhere, and there should be none.
+fn outbox(text: &str) -> Parsed<String> {
+    const ADVICE: &str = "write a prefix such as .cosgate/outbox/, of up to 200 letters, digits, - _ . and /, which begins with a \
+                          dot and ends with a slash";
+    let is_component = |component: &str| {
+        !matches!(component, "" | "." | "..")
+            && component
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    let components = text.strip_suffix('/').unwrap_or_default();
+    let is_good =
+        text.len() <= 200 && text.starts_with('.') && components.split('/').all(is_component);
+    if is_good {
+        Ok(text.to_owned())
+    } else {
+        Err(ADVICE.into())
+    }
+}
+
+/// Less than a second would take uploads for dead ones that are being committed.
+fn replay_after(text: &str) -> Parsed<Duration> {
+    let time = parse::duration(text)?;
+    if time < Duration::from_secs(1) {
+        return Err(
+            "write 1s or more: an event that was written a moment ago is still being sent".into(),
+        );
+    }
+    Ok(time)
 }
 
 /// A URI reference without spaces (CloudEvents, attribute `source`).
@@ -367,6 +437,19 @@ mod tests {
             "/hook",
         ] {
             assert!(url(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_outbox_is_a_prefix_that_begins_with_a_dot() {
+        for good in [".cosgate/outbox/", ".x/", ".events/a-b/c_d/"] {
+            assert_eq!(outbox(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "", "/", ".", "./", "../", ".a", "outbox/", ".a//b/", ".a/../b/", "/.a/", ".a b/",
+            ".é/",
+        ] {
+            assert!(outbox(bad).is_err(), "{bad}");
         }
     }
 

@@ -59,6 +59,8 @@ pub struct Storage {
     pub bucket: String,
     /// Put before every key: empty, or ends with `/`; no leading `/`, no `..`.
     pub prefix: String,
+    /// The directory name that no client can use: the first component of [`Events::outbox`](super::Events::outbox).
+    pub reserved_name: String,
     /// Region to sign requests for.
     pub region: String,
     /// URL of the store, without bucket and without trailing `/`; none: the SDK's own choice,
@@ -178,7 +180,7 @@ impl Limits {
 }
 
 /// Reads the section.
-pub(super) fn resolve(read: &mut Reader) -> Storage {
+pub(super) fn resolve(read: &mut Reader, reserved_name: &str) -> Storage {
     let provider = read.value("storage.provider", |text| {
         let advice = "write embedded (built in, for trials), s3 (Amazon S3 and compatible) or cos (Tencent COS)";
         parse::choice_or(text, advice)
@@ -195,7 +197,8 @@ pub(super) fn resolve(read: &mut Reader) -> Storage {
     Storage {
         provider,
         bucket: bucket(read, known),
-        prefix: prefix(read, limits.key_bytes),
+        prefix: prefix(read, limits.key_bytes, reserved_name),
+        reserved_name: reserved_name.to_owned(),
         addressing,
         list_version: location::list_version(read, known),
         checksums_when_required: location::checksums_when_required(provider, endpoint.as_ref()),
@@ -239,9 +242,15 @@ fn bucket(read: &mut Reader, provider: Option<Provider>) -> String {
     }
 }
 
-fn prefix(read: &mut Reader, max_key_bytes: usize) -> String {
+fn prefix(read: &mut Reader, max_key_bytes: usize, reserved_name: &str) -> String {
     let parsed = read.optional("storage.prefix", |text| {
-        let prefix: String = parse::segments(text)?
+        let segments = parse::segments(text)?;
+        if segments.iter().any(|part| part.eq_ignore_ascii_case(reserved_name)) {
+            return Err(format!(
+                "{reserved_name} is reserved by events.outbox, so no client could use this prefix; choose another one for either"
+            ));
+        }
+        let prefix: String = segments
             .iter()
             .map(|part| format!("{part}/"))
             .collect();

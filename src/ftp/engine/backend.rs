@@ -20,6 +20,8 @@ use unftp_core::storage::{
 };
 
 use crate::auth::{Right, User};
+use crate::events::Events;
+use crate::events::{EventType, Pending};
 use crate::ftp::engine::bridge::{ReaderSource, download_reader};
 use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::reply;
@@ -37,15 +39,17 @@ pub struct Backend {
     pub(super) session: Arc<Session>,
     pub(super) store: Store,
     pub(super) max_file_size: u64,
+    pub(super) events: Events,
 }
 
 impl Backend {
-    /// `max_file_size` in bytes.
-    pub fn new(session: Arc<Session>, store: Store, max_file_size: u64) -> Self {
+    /// `max_file_size` in bytes; `events` is who is told of changes.
+    pub fn new(session: Arc<Session>, store: Store, max_file_size: u64, events: Events) -> Self {
         Backend {
             session,
             store,
             max_file_size,
+            events,
         }
     }
 
@@ -109,6 +113,14 @@ impl Backend {
     /// The edge gave the data connection up before it was handed over.
     pub(super) fn given_up(&self) -> StoreError {
         StoreError::Interrupted(self.session.interruption())
+    }
+}
+
+/// Waits until a change may be made.
+async fn announced(pending: &Option<Pending>) -> Result<(), StoreError> {
+    match pending {
+        Some(pending) => pending.announcement().ready(None).await,
+        None => Ok(()),
     }
 }
 
@@ -209,10 +221,15 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            self.store
-                .delete(self.home(Right::Delete)?, &resolve(&path)?)
-                .await?;
-            Ok(StorageOutcome::Plain)
+            let (home, path) = (self.home(Right::Delete)?, resolve(&path)?);
+            // a path that is no key is refused below, with the reason
+            let pending = match home.key(&path) {
+                Ok(key) => self.announce(&[EventType::Deleted], "DELE", &key, None)?,
+                Err(_) => None,
+            };
+            let deleted = self.store.delete(home, &path, announced(&pending)).await;
+            self.conclude(pending, &deleted);
+            deleted.map(|()| StorageOutcome::Plain)
         };
         self.run(call).await
     }
@@ -256,11 +273,19 @@ impl StorageBackend<DefaultUser> for Backend {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let call = async {
             let home = self.home(Right::Rename)?;
+            let (from, to) = (resolve(&from)?, resolve(&to)?);
+            let pending = match (home.key(&from), home.key(&to)) {
+                (Ok(source), Ok(target)) => {
+                    self.announce(&[EventType::Renamed], "RNTO", &target, Some(&source))?
+                }
+                _ => None,
+            };
             let renamed = self
                 .store
-                .rename(home, &resolve(&from)?, &resolve(&to)?)
-                .await?;
-            Ok(StorageOutcome::Renamed(renamed))
+                .rename(home, &from, &to, announced(&pending))
+                .await;
+            self.conclude(pending, &renamed);
+            renamed.map(StorageOutcome::Renamed)
         };
         self.run(call).await
     }
@@ -306,7 +331,7 @@ impl StorageBackend<DefaultUser> for Backend {
             let key = home.key(&path)?;
             let stored = self
                 .store
-                .upload(&key, upload, &mut ReaderSource(input))
+                .upload(&key, upload, None, &mut ReaderSource(input))
                 .await?;
             self.store.saw_stored(&key);
             received = stored.received;

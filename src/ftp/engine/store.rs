@@ -7,14 +7,18 @@ use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
 use unftp_core::auth::DefaultUser;
 
 use crate::auth::Right;
+use crate::events::Pending;
 use crate::ftp::ascii::AsciiSource;
 use crate::ftp::data_connection::DataConnection;
+use crate::ftp::engine::announce::UPLOAD;
 use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{
     DataConnectionOffer, StorageOutcome, StorageRequest, StoreRequest,
 };
 use crate::ftp::session::state::Session;
-use crate::store::{Holder, Interruption, Source, StoreError, UploadRequest};
+use crate::store::{
+    Holder, Home, Interruption, ObjectKey, Source, StoreError, Stored, UploadRequest,
+};
 
 /// Takes [`StorageRequest::Store`].
 #[derive(Debug)]
@@ -38,6 +42,27 @@ impl Backend {
         let home = self.home(Right::Write)?;
         home.check_new(&request.path)?;
         let key = home.key(&request.path)?;
+        let verb = self
+            .session
+            .transfer()
+            .map_or("STOR", |transfer| transfer.subject().verb);
+        // the entry of its event is written while names are looked at and the client sends
+        let pending = self.announce(&UPLOAD, verb, &key, None)?;
+        // boxed, as the commit is: the compiler gives up on futures that are nested so deeply
+        let stored = Box::pin(self.receive_as(request, home, &key, pending.as_ref())).await;
+        self.conclude(pending, &stored);
+        let stored = stored?;
+        self.store.saw_stored(&key);
+        Ok(StorageOutcome::Stored(stored))
+    }
+
+    async fn receive_as(
+        &self,
+        request: StoreRequest,
+        home: &Home,
+        key: &ObjectKey,
+        pending: Option<&Pending>,
+    ) -> Result<Stored, StoreError> {
         self.or_interrupted(self.store.check_collision(home, &request.path))
             .await?;
         let upload = UploadRequest {
@@ -52,15 +77,15 @@ impl Backend {
             offer: Some(request.offer),
             data: None,
         };
-        let stored = if request.ascii {
+        let announcement = pending.map(|pending| pending.announcement().as_ref());
+        if request.ascii {
             let mut source = AsciiSource::new(source);
-            self.store.upload(&key, upload, &mut source).await
+            let stored = self.store.upload(key, upload, announcement, &mut source);
+            stored.await
         } else {
-            self.store.upload(&key, upload, &mut source).await
-        };
-        let stored = stored?;
-        self.store.saw_stored(&key);
-        Ok(StorageOutcome::Stored(stored))
+            let stored = self.store.upload(key, upload, announcement, &mut source);
+            stored.await
+        }
     }
 }
 

@@ -1,18 +1,13 @@
-//! Events about what this session committed to the store: made after the commit, from what the storage said of it.
+//! Events about what this session committed to the store: announced by the storage before the change, completed and published here.
 
 use std::time::{Duration, SystemTime};
 
-use tracing::{Span, warn};
-
-use crate::events::{Event, EventData, EventType, new_id};
+use crate::events::EventType;
 use crate::ftp::session::Edge;
-use crate::store::{Interruption, Stored, VirtualPath};
-use crate::telemetry::trace_parent;
+use crate::store::{Interruption, Renamed, Stored};
 
 /// A change of the store that a command of this session has made.
 pub(super) struct Commit<'a> {
-    pub verb: &'static str,
-    pub path: &'a VirtualPath,
     pub change: Change<'a>,
     /// Time from the command to the end of its work.
     pub took: Duration,
@@ -28,9 +23,9 @@ pub(super) enum Change<'a> {
         received: u64,
         reason: Interruption,
     },
-    /// A file or directory had this name before.
+    /// A file or directory has another name.
     Renamed {
-        from: &'a VirtualPath,
+        renamed: Renamed,
         is_directory: bool,
     },
     /// A file is gone.
@@ -38,82 +33,45 @@ pub(super) enum Change<'a> {
 }
 
 impl Edge {
-    /// Hands an event about `commit` to the sinks, in the trace of `span`. Costs nothing where there are none, and never waits.
-    pub(super) fn publish(&self, commit: &Commit<'_>, span: &Span) {
-        let events = &self.frontend.events;
-        if events.is_empty() {
+    /// Hands the event about `commit` to the sinks that take it. Never waits.
+    pub(super) fn publish(&self, commit: &Commit<'_>) {
+        let Some(mut pending) = self.session.set_event(None) else {
             return;
+        };
+        let facts = pending.announcement().facts();
+        let event = &mut pending.event;
+        event.time = SystemTime::now();
+        event.data.duration = Some(commit.took);
+        if let Some(facts) = facts {
+            event.data.describe(facts);
         }
-        let (Some(user), Some(bucket)) = (self.session.user(), &self.bucket) else {
-            return;
-        };
-        let time = SystemTime::now();
-        let Some(id) = new_id(time) else {
-            warn!(
-                session = self.session.id,
-                "no event: the system has no random numbers"
-            );
-            return;
-        };
-        let mut data = EventData {
-            user: user.name.clone(),
-            client: Some(self.session.peer.ip().to_canonical()),
-            verb: commit.verb,
-            duration: commit.took,
-            outcome: "complete",
-            session: self.session.id,
-            ..EventData::default()
-        };
-        // a path that was committed has a key
-        let key_of = |path: &VirtualPath, is_directory: bool| {
-            let key = user.home.key(path).ok()?;
-            Some(if is_directory {
-                format!("{}/", key.as_str())
-            } else {
-                key.as_str().to_owned()
-            })
-        };
-        let mut is_directory = false;
-        let event_type = match commit.change {
+        match commit.change {
             Change::Stored(stored) => {
-                data.size = Some(stored.size);
-                data.received = Some(stored.received);
+                event.data.size = Some(stored.size);
+                event.data.received = Some(stored.received);
                 let kept = stored.size.saturating_sub(stored.received);
-                data.resumed_at = (kept > 0).then_some(kept);
-                EventType::Stored
+                event.data.resumed_at = (kept > 0).then_some(kept);
             }
             Change::Kept {
                 bytes,
                 received,
                 reason,
             } => {
-                data.size = Some(bytes);
-                data.received = Some(received);
-                data.outcome = "kept";
-                data.reason = Some(reason.kind());
-                EventType::Kept
+                event.event_type = EventType::Kept;
+                event.data.size = Some(bytes);
+                event.data.received = Some(received);
+                event.data.outcome = "kept".into();
+                event.data.reason = Some(reason.kind().into());
             }
             Change::Renamed {
-                from,
-                is_directory: directory,
+                renamed,
+                is_directory: true,
             } => {
-                is_directory = directory;
-                data.previous = key_of(from, directory);
-                EventType::Renamed
+                event.name_directory();
+                event.data.count = Some(renamed.moved);
             }
-            Change::Deleted => EventType::Deleted,
-        };
-        let Some(key) = key_of(commit.path, is_directory) else {
-            return;
-        };
-        events.publish(Event {
-            id,
-            event_type,
-            time,
-            bucket: bucket.clone(),
-            key,
-            data,
-            traceparent: trace_parent(span),
-        });
+            Change::Renamed { .. } | Change::Deleted => {}
+        }
+        self.frontend.events.publish(pending);
     }
 }

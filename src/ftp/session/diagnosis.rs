@@ -88,6 +88,10 @@ pub(super) fn cause(error: &StoreError) -> String {
             "the store stopped answering in the middle of a change, so it is not known whether it was made ({})",
             Chain(error)
         ),
+        StoreError::Outbox(_) => format!(
+            "with events.delivery: durable nothing is changed whose event can't be written to the bucket ({})",
+            Chain(error)
+        ),
         StoreError::TooLarge { .. } => format!(
             "{}; upload.max_file_size and users[].max_file_size set it",
             Chain(error)

@@ -65,26 +65,24 @@ impl Edge {
                 if verb == "RNFR" {
                     self.renames_directory = matches!(&done, StorageOutcome::Entry(entry) if entry.kind == EntryKind::Directory);
                 }
+                let renamed = match &done {
+                    StorageOutcome::Renamed(renamed) => Some(*renamed),
+                    _ => None,
+                };
                 let reply = good(&path, done);
                 if let (Some(event), Some(trace)) = (audit, &mut trace) {
                     trace.complete(reply.code);
-                    let change = match (verb, &from) {
+                    let change = match (verb, renamed) {
                         ("DELE", _) => Some(Change::Deleted),
-                        ("RNTO", Some(from)) => Some(Change::Renamed {
-                            from,
+                        ("RNTO", Some(renamed)) => Some(Change::Renamed {
+                            renamed,
                             is_directory: self.renames_directory,
                         }),
                         _ => None,
                     };
                     if let Some(change) = change {
                         let took = started.elapsed();
-                        let commit = Commit {
-                            verb,
-                            path: &path,
-                            change,
-                            took,
-                        };
-                        self.publish(&commit, trace.span());
+                        self.publish(&Commit { change, took });
                     }
                     let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
                     let from = from.as_ref().map(tracing::field::display);
@@ -104,7 +102,7 @@ impl Edge {
 
 pub(super) fn renamed_reply(_: &VirtualPath, done: StorageOutcome) -> Reply {
     match done {
-        StorageOutcome::Renamed(Renamed { left: 1.. }) => Reply::new(
+        StorageOutcome::Renamed(Renamed { left: 1.., .. }) => Reply::new(
             250,
             "Renamed; what was stored under the old name meanwhile stays there",
         ),

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use tracing::Span;
 
 use crate::auth::User;
+use crate::events::Pending;
 use crate::ftp::encoding::Shown;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::transfer::Transfer;
@@ -33,6 +34,7 @@ pub struct Session {
     request: Mutex<Option<StorageRequest>>,
     transfer: Mutex<Option<Arc<Transfer>>>,
     outcome: Mutex<Option<Result<StorageOutcome, StoreError>>>,
+    event: Mutex<Option<Pending>>,
     span: Mutex<Span>,
     at_work: AtomicBool,
     secured: AtomicBool,
@@ -69,6 +71,7 @@ impl Session {
             request: Mutex::new(None),
             transfer: Mutex::new(None),
             outcome: Mutex::new(None),
+            event: Mutex::new(None),
             span: Mutex::new(Span::none()),
             at_work: AtomicBool::new(false),
             secured: AtomicBool::new(false),
@@ -187,6 +190,11 @@ impl Session {
     /// The result of the last storage call; `None` if there was none.
     pub fn take_outcome(&self) -> Option<Result<StorageOutcome, StoreError>> {
         self.outcome.lock().take()
+    }
+
+    /// Leaves the event of a change that was made for the edge, or takes it; returns what was there.
+    pub fn set_event(&self, event: Option<Pending>) -> Option<Pending> {
+        std::mem::replace(&mut *self.event.lock(), event)
     }
 
     /// Marks the storage as at work until the guard is dropped.

@@ -68,11 +68,6 @@ impl Trace {
         }
     }
 
-    /// The command's span.
-    pub(super) fn span(&self) -> &Span {
-        &self.span
-    }
-
     /// The trace's id, if it is exported.
     pub(super) fn id(&self) -> Option<String> {
         trace_id(&self.span)

@@ -403,13 +403,7 @@ impl Edge {
             _ => None,
         };
         if let Some(change) = change {
-            let commit = Commit {
-                verb,
-                path,
-                change,
-                took,
-            };
-            self.publish(&commit, trace.span());
+            self.publish(&Commit { change, took });
         }
         let error = outcome.as_ref().err();
         let outcome = error.map_or("complete", |error| consequences(error).outcome.word());

@@ -25,7 +25,7 @@ async fn large_objects_are_copied_in_parts_with_all_that_belongs_to_them() {
     put.send().await.expect("stored");
 
     store
-        .rename(&home, &path("/a"), &path("/b"))
+        .rename(&home, &path("/a"), &path("/b"), std::future::ready(Ok(())))
         .await
         .expect("renamed");
     let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);

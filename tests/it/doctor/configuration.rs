@@ -10,9 +10,10 @@ use tokio::net::TcpListener;
 
 use super::{check, expect, expect_sound};
 use crate::support::cos::CosDouble;
+use crate::support::faults::Fault;
 use crate::support::proxy::Proxy;
 use crate::support::tls::Authority;
-use crate::support::{KubeApi, TestGateway, TestStore, users};
+use crate::support::{Absent, Consumer, KubeApi, TestGateway, TestStore, users};
 
 /// Four passive ports for each examination: two at once would take them from each other.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(18_000);
@@ -71,6 +72,31 @@ async fn versioning_of_a_cos_bucket_voids_its_header_and_that_is_said() {
         ];
         expect(&report, "versioning", Outcome::Warning, &said);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_and_the_outbox_are_tried_and_nothing_is_published() {
+    let (consumer, address) = Consumer::start().await;
+    let (_absent, nowhere) = Absent::new();
+    let sinks = format!(
+        "EVENTS__SINKS=[{{name: here, url: 'http://{address}/hook'}}, {{name: gone, url: 'http://{nowhere}/hook'}}]"
+    );
+    let (store, proxy, settings) = store(&[&sinks, "EVENTS__DELIVERY=durable"]).await;
+    let report = examine(&settings).await;
+    expect(&report, "sink here", Outcome::Ok, &["reached"]);
+    expect(&report, "sink gone", Outcome::Failed, &["events.sinks"]);
+    let said = ["below .cosgate/outbox/", "no path of a client"];
+    expect(&report, "outbox", Outcome::Ok, &said);
+    expect(&report, "outbox, delete", Outcome::Ok, &[]);
+    assert_eq!(store.keys().await, Vec::<String>::new());
+    assert!(consumer.taken().is_empty());
+    proxy.choose_faults(|operation, key| {
+        let is_entry = operation == "PutObject" && key.starts_with(".cosgate/");
+        is_entry.then(|| Fault::refuse(403, "AccessDenied"))
+    });
+    let report = examine(&settings).await;
+    expect(&report, "outbox", Outcome::Failed, &["s3:PutObject", "451"]);
+    store.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

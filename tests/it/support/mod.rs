@@ -2,6 +2,7 @@
 
 pub mod cloud;
 pub mod collector;
+pub mod consumer;
 pub mod cos;
 pub mod faults;
 pub mod ftp;
@@ -13,6 +14,7 @@ pub mod proxy;
 pub mod sigv4;
 pub mod tls;
 
+pub use consumer::{Absent, Consumer};
 pub use ftp::Ftp;
 pub use ftp::Reply;
 pub use gateway::{TestGateway, TestStore, cheap_hash, users};

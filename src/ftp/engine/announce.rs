@@ -1,0 +1,66 @@
+//! Events about changes: announced before the change, left in the session after it for the edge, which knows the rest.
+
+use std::time::SystemTime;
+
+use crate::events::{Event, EventData, EventType, Pending, new_id};
+use crate::ftp::engine::backend::Backend;
+use crate::store::{ObjectKey, StoreError};
+use crate::telemetry::trace_parent;
+
+/// What an upload may come to.
+pub(super) const UPLOAD: [EventType; 2] = [EventType::Stored, EventType::Kept];
+
+impl Backend {
+    /// Announces a change of `key` that becomes an event of one of `types`, the first one unless it turns out otherwise; none if no
+    /// sink takes it. `previous` is the key of before, of a rename.
+    pub(super) fn announce(
+        &self,
+        types: &[EventType],
+        verb: &'static str,
+        key: &ObjectKey,
+        previous: Option<&ObjectKey>,
+    ) -> Result<Option<Pending>, StoreError> {
+        let Some(event_type) = types.first().copied() else {
+            return Ok(None);
+        };
+        if !self.events.are_wanted(types, key.as_str()) {
+            return Ok(None);
+        }
+        let user = self.user()?;
+        let time = SystemTime::now();
+        let id = new_id(time).ok_or_else(|| {
+            let detail = "the system has no random numbers".to_owned();
+            StoreError::Outbox(Box::new(StoreError::Integrity { detail }))
+        })?;
+        let event = Event {
+            id,
+            event_type,
+            time,
+            bucket: self.store.bucket().to_owned(),
+            key: key.as_str().to_owned(),
+            data: EventData {
+                user: user.name.clone(),
+                client: Some(self.session.peer.ip().to_canonical()),
+                verb: verb.into(),
+                outcome: "complete".into(),
+                session: self.session.id,
+                previous: previous.map(|key| key.as_str().to_owned()),
+                ..EventData::default()
+            },
+            traceparent: trace_parent(&self.session.span()),
+        };
+        let pending = self.events.announce(event, &self.store, &user.outbox_base);
+        Ok(Some(pending))
+    }
+
+    /// Leaves the event of a change that was made to the edge, and gives up that of one that was not.
+    pub(super) fn conclude<T>(&self, pending: Option<Pending>, outcome: &Result<T, StoreError>) {
+        let Some(pending) = pending else { return };
+        match outcome {
+            Ok(_) | Err(StoreError::UploadInterrupted { kept: Some(_), .. }) => {
+                self.session.set_event(Some(pending));
+            }
+            Err(error) => pending.abandon(error),
+        }
+    }
+}
