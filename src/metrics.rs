@@ -108,7 +108,7 @@ metrics! {
     LOCKOUTS = "cosgate_lockouts" Counter Number ["scope"]
         "Lockouts after too many failed logins: of an `address`, or of an address for one `user`";
     TRANSFERS = "cosgate_transfers" Counter Number ["command" "outcome"]
-        "Transfers by their end: `complete`, `kept`, `discarded`, `too_large`, `failed`, `no_data_connection`, `refused`";
+        "Transfers by their end: `complete`, `kept`, `held`, `discarded`, `too_large`, `failed`, `no_data_connection`, `refused`";
     TRANSFERRED = "cosgate_transfer" Counter Bytes ["direction"]
         "Bytes on data connections while they move, `received` from clients and `sent` to them";
     TRANSFER_DURATION = "cosgate_transfer_duration" Histogram Seconds ["command"]
@@ -125,6 +125,8 @@ metrics! {
         "Attempts that were not made, since so many requests fail at once that the retries of all sessions together are used up";
     SWEPT = "cosgate_stale_uploads_aborted" Counter Number []
         "Multipart uploads of dead gateways that the janitor found and aborted";
+    HELD_UPLOADS = "cosgate_held_uploads" Counter Number ["outcome"]
+        "Uploads that broke off with `upload.on_interrupt: hold`, by what became of them: `held`, `continued` by a client, `discarded` by a new upload or DELE, `expired` after `upload.stale_after`, with what dead gateways left";
     STORE_REACHABLE = "cosgate_store_reachable" Gauge Number []
         "1 if the store answered the last probe, 0 if it did not, or was not asked yet; absent if `admin.listen` is off";
     MEMORY_USED = "cosgate_buffer_memory_used" Gauge Bytes ["budget"]
@@ -333,6 +335,7 @@ pub struct Requests {
     retries: Family<Labels<1>, Counter>,
     retries_refused: Counter,
     swept: Counter,
+    held: Family<Labels<1>, Counter>,
 }
 
 impl Default for Requests {
@@ -343,6 +346,7 @@ impl Default for Requests {
             retries: Family::default(),
             retries_refused: Counter::default(),
             swept: Counter::default(),
+            held: Family::default(),
         }
     }
 }
@@ -375,12 +379,18 @@ impl Requests {
         self.swept.inc();
     }
 
+    /// What became of an upload that broke off and was held.
+    pub fn held(&self, outcome: &'static str) {
+        self.held.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
     fn register(&self, registry: &mut Registry) {
         register(registry, REQUESTS, self.requests.clone());
         register(registry, REQUEST_DURATION, self.durations.clone());
         register(registry, RETRIES, self.retries.clone());
         register(registry, RETRIES_REFUSED, self.retries_refused.clone());
         register(registry, SWEPT, self.swept.clone());
+        register(registry, HELD_UPLOADS, self.held.clone());
     }
 }
 

@@ -4,6 +4,7 @@
 //! downloads, listings and copies are its methods, each in a module of its own. No type of the SDK leaves this module,
 //! and nothing in here knows FTP: a client appears only as a [`Source`] or a [`Sink`] of bytes.
 
+mod active;
 mod announcement;
 pub mod budget;
 pub mod buffer;
@@ -26,7 +27,9 @@ pub mod examine;
 mod fingerprint;
 pub mod follow;
 pub mod hashes;
+mod held;
 pub mod integrity;
+pub mod intent;
 pub mod janitor;
 pub mod key;
 mod known;
@@ -63,14 +66,14 @@ pub use announcement::{Announcement, Entry as OutboxEntry, EntryBody, ObjectFact
 pub use budget::Holder;
 pub use checksum::ObjectChecksum;
 pub use client::Store;
-pub use error::{Interruption, StoreError};
+pub use error::{Interruption, Left, StoreError};
 pub use hashes::{Algorithm, Hashes};
+pub use intent::{Mode, Stored, UploadRequest};
 pub use key::{Home, KeyPrefix, ObjectKey};
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};
 pub use provenance::StoredBy;
 pub use rename::Renamed;
-pub use upload::{Mode, Stored, UploadRequest};
 
 /// The client's side of an upload.
 ///

@@ -48,7 +48,7 @@ use tokio::sync::Mutex;
 
 use crate::ftp::engine::authenticator::SessionAuthenticator;
 use crate::ftp::engine::backend::Backend;
-use crate::ftp::engine::file_facts::{HashHandler, SetTimeHandler};
+use crate::ftp::engine::file_facts::{HashHandler, SetTimeHandler, SizeHandler};
 use crate::ftp::engine::list::ListHandler;
 use crate::ftp::engine::request::StorageRequest;
 use crate::ftp::engine::retrieve::RetrieveHandler;
@@ -151,6 +151,7 @@ impl Engine {
         .site_command("LIST", ListHandler)
         .site_command("SET-TIME", SetTimeHandler)
         .site_command("HASH", HashHandler)
+        .site_command("SIZE", SizeHandler)
         .build()
         .map_err(|error| EngineError::Build(error.to_string()))?;
         // ends when our end of the pair closes

@@ -1,7 +1,7 @@
 //! The one table from store errors to what follows from them: the reply, the level of the log line, the outcome.
 
 use crate::ftp::reply::Reply;
-use crate::store::{Interruption, NameError, StoreError};
+use crate::store::{Interruption, Left, NameError, StoreError};
 
 /// The consequences of a store error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Severity {
 pub enum TransferOutcome {
     /// An interrupted upload whose bytes were stored.
     Kept,
+    /// An interrupted upload that the client can continue.
+    Held,
     /// An interrupted upload of which nothing was stored.
     Discarded,
     /// Over the size limit.
@@ -43,6 +45,7 @@ impl TransferOutcome {
     pub fn word(self) -> &'static str {
         match self {
             TransferOutcome::Kept => "kept",
+            TransferOutcome::Held => "held",
             TransferOutcome::Discarded => "discarded",
             TransferOutcome::TooLarge => "too_large",
             TransferOutcome::Failed => "failed",
@@ -53,7 +56,7 @@ impl TransferOutcome {
 /// The whole mapping, without a catch-all: a new error is a compile error here.
 pub fn consequences(error: &StoreError) -> Consequences {
     use Severity::{Debug, Error, Warn};
-    use TransferOutcome::{Discarded, Failed, Kept, TooLarge};
+    use TransferOutcome::{Discarded, Failed, Held, Kept, TooLarge};
     let (code, severity, outcome) = match error {
         StoreError::NotFound
         | StoreError::IsDirectory
@@ -78,11 +81,17 @@ pub fn consequences(error: &StoreError) -> Consequences {
         StoreError::TooLarge { .. } => (552, Debug, TooLarge),
         StoreError::NoMemory => (452, Warn, Failed),
         StoreError::NoSpace { .. } => (452, Error, Failed),
-        StoreError::BeyondEnd { .. } => (554, Debug, Failed),
+        StoreError::BeyondEnd { .. } | StoreError::NotHeldThere { .. } => (554, Debug, Failed),
+        // of uploads only: the name is taken for a while, and clients try again
+        StoreError::InHand { .. } => (450, Warn, Failed),
         StoreError::Rename { source, .. } => (consequences(source).code, Error, Failed),
         StoreError::Interrupted(reason) => (interruption_code(*reason), Debug, Failed),
-        StoreError::UploadInterrupted { reason, kept } => {
-            let outcome = if kept.is_some() { Kept } else { Discarded };
+        StoreError::UploadInterrupted { reason, left } => {
+            let outcome = match left {
+                Left::Kept(_) => Kept,
+                Left::Held(_) => Held,
+                Left::Nothing => Discarded,
+            };
             (interruption_code(*reason), Debug, outcome)
         }
     };
@@ -119,16 +128,29 @@ fn describe(error: &StoreError) -> String {
         StoreError::Interrupted(reason) => format!("Transfer ended early, {reason}"),
         StoreError::UploadInterrupted {
             reason,
-            kept: Some(bytes),
+            left: Left::Kept(bytes),
         } => {
             format!("Transfer ended early, {reason}; the {bytes} bytes that arrived were stored")
         }
-        StoreError::UploadInterrupted { reason, kept: None } => {
+        StoreError::UploadInterrupted {
+            reason,
+            left: Left::Held(bytes),
+        } => {
+            format!(
+                "Transfer ended early, {reason}; {bytes} bytes are held, go on there with REST and STOR"
+            )
+        }
+        StoreError::UploadInterrupted {
+            reason,
+            left: Left::Nothing,
+        } => {
             format!("Transfer ended early, {reason}; nothing was stored")
         }
         StoreError::Rename { outcome, source } => format!("{}; {outcome}", describe(source)),
         StoreError::Changed { .. } => "The file was changed meanwhile, try again".to_owned(),
-        StoreError::Busy { detail } => format!("The file is in use, {detail}; try again"),
+        StoreError::Busy { detail } | StoreError::InHand { detail } => {
+            format!("The file is in use, {detail}; try again")
+        }
         StoreError::Integrity { .. } => "The data could not be verified".to_owned(),
         StoreError::Unverified { remains, .. } => {
             format!("The data could not be verified; {remains}")

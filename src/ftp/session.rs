@@ -147,6 +147,8 @@ pub(super) struct Edge {
     pub(super) renaming: Option<VirtualPath>,
     /// True if that is a directory.
     pub(super) renames_directory: bool,
+    /// The last answer to SIZE, if it was what is held of an upload: the file, and the bytes.
+    pub(super) held: Option<(VirtualPath, u64)>,
     /// Counts the connection among those that are open.
     pub(super) permit: Permit,
 }
@@ -216,6 +218,7 @@ pub async fn run(
         facts: Facts::ALL,
         renaming: None,
         renames_directory: false,
+        held: None,
         permit,
     };
     let end = loop {

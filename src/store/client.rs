@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{self, Provider};
 use crate::metrics::Requests;
+use crate::store::active::ActiveUploads;
 use crate::store::budget::Budget;
 use crate::store::buffer::Buffers;
 use crate::store::conditions::Conditions;
@@ -42,6 +43,8 @@ pub(super) struct Inner {
     integrity: Arc<Integrity>,
     conditions: Arc<Conditions>,
     tag_support: Arc<TagSupport>,
+    /// Of all stores of the process.
+    active_uploads: Arc<ActiveUploads>,
     /// Amazon's own S3, as far as the configuration says it.
     is_amazon: bool,
     /// Of all stores of the process; a bucket's name is a part of each name.
@@ -277,6 +280,7 @@ impl Store {
                 !storage.checksums_when_required,
             )),
             tag_support: Arc::default(),
+            active_uploads: Arc::default(),
             is_amazon: !storage.checksums_when_required,
             name_locks: Arc::default(),
             known: Arc::default(),
@@ -386,6 +390,10 @@ impl Store {
         &self.0.tag_support
     }
 
+    pub(super) fn active_uploads(&self) -> &Arc<ActiveUploads> {
+        &self.0.active_uploads
+    }
+
     pub(super) fn set_times(&self) -> &SetTimes {
         &self.0.set_times
     }
@@ -468,6 +476,7 @@ impl Store {
                 (None, None) => Arc::clone(&inner.tag_support),
                 _ => Arc::default(),
             },
+            active_uploads: Arc::clone(&inner.active_uploads),
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
             known: Arc::clone(&inner.known),
@@ -507,6 +516,7 @@ impl Store {
             ))),
             conditions: Arc::clone(&inner.conditions),
             tag_support: Arc::clone(&inner.tag_support),
+            active_uploads: Arc::clone(&inner.active_uploads),
             is_amazon: inner.is_amazon,
             name_locks: Arc::clone(&inner.name_locks),
             known: Arc::clone(&inner.known),

@@ -1,4 +1,4 @@
-//! How an upload ends: its object becomes visible, what an interrupted one left is kept, or nothing of it stays.
+//! How an upload ends: its object becomes visible, what an interrupted one left is kept or held, or nothing of it stays.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::config::OnInterrupt;
 use crate::store::Source;
 use crate::store::announcement::{Announcement, ObjectFacts};
 use crate::store::describe::Description;
-use crate::store::error::{Interruption, StoreError};
+use crate::store::error::{Interruption, Left, StoreError};
 use crate::store::locks::NameGuard;
 use crate::store::put::{Proof, content_type};
 use crate::store::upload::{Upload, or_interrupted};
@@ -129,15 +129,21 @@ impl Upload {
         Ok(())
     }
 
-    /// The client's side broke off: keep what arrived as one whole object, or drop it, as configured.
+    /// The client's side broke off: keeps what arrived as one whole object, holds it, or drops it, as configured.
     pub(super) async fn interrupted(
         &mut self,
         announcement: Option<&Announcement>,
         reason: Interruption,
     ) -> Result<(), StoreError> {
-        let dropped = StoreError::UploadInterrupted { reason, kept: None };
-        if self.received == 0 || self.store.settings().on_interrupt == OnInterrupt::Discard {
-            return Err(dropped);
+        let left = |left| StoreError::UploadInterrupted { reason, left };
+        let dropped = left(Left::Nothing);
+        match self.store.settings().on_interrupt {
+            OnInterrupt::Hold => {
+                let held = self.hold(Some(reason)).await;
+                return Err(held.map_or(dropped, |bytes| left(Left::Held(bytes))));
+            }
+            OnInterrupt::Keep if self.received > 0 => {}
+            OnInterrupt::Keep | OnInterrupt::Discard => return Err(dropped),
         }
         let ready = self.announced(announcement, Some(reason));
         let _name = if reason == Interruption::Stopping {
@@ -153,10 +159,7 @@ impl Upload {
         };
         self.store.tag_kept(&self.key, &etag, tags).await;
         // stored, and yet an error: the client has to learn that the file is not whole
-        Err(StoreError::UploadInterrupted {
-            reason,
-            kept: Some(self.size),
-        })
+        Err(left(Left::Kept(self.size)))
     }
 
     /// Gives up a multipart upload that was begun; does nothing if there is none.

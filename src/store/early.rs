@@ -12,8 +12,8 @@ use crate::store::error::StoreError;
 use crate::store::parts;
 use crate::store::upload::{FIRST_ROOM, Upload};
 
-/// The mark of an upload whose first part is sent early, see [`Upload::mark`].
-static MARK: [u8; parts::MARK_BYTES as usize] = [0; parts::MARK_BYTES as usize];
+/// What an upload is marked with whose first part is sent early, see [`Upload::mark`].
+pub(super) static MARK: [u8; parts::MARK_BYTES as usize] = [0; parts::MARK_BYTES as usize];
 
 impl Upload {
     /// The fewest bytes with which the part that is being filled can be sent, without being the last one.
@@ -24,15 +24,21 @@ impl Upload {
         least.max(settings.min_part_bytes)
     }
 
+    /// True if all parts but the last must have the planned size: the store wants that, or whoever goes on with the upload relies
+    /// on it.
+    fn has_parts_alike(&self) -> bool {
+        self.store.settings().parts_alike || self.can_hold
+    }
+
     /// True if the part that is being filled can be sent early, and something remains.
     pub(super) fn is_enough(&self) -> bool {
-        !self.store.settings().parts_alike && self.filling.len() > self.least()
+        !self.has_parts_alike() && self.filling.len() > self.least()
     }
 
     /// The next request for memory.
     pub(super) fn ask(&self, part_bytes: u64) -> Ask {
         let (capacity, filled) = (self.filling.capacity() as u64, self.filling.len());
-        let least = if self.store.settings().parts_alike {
+        let least = if self.has_parts_alike() {
             part_bytes
         } else {
             parts::next_marked(self.least()).min(part_bytes)

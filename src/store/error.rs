@@ -150,8 +150,22 @@ pub enum StoreError {
     UploadInterrupted {
         /// The cause of its end.
         reason: Interruption,
-        /// `Some(bytes)`: what had arrived was kept as one whole object. `None`: nothing was stored.
-        kept: Option<u64>,
+        /// What became of the bytes that had arrived.
+        left: Left,
+    },
+    /// The upload that is held, and that the client means, is in another session's hands.
+    #[error("busy: {detail}")]
+    InHand {
+        /// What came in between.
+        detail: &'static str,
+    },
+    /// `REST` points to another place than where the held upload ends.
+    #[error("restart position {offset} is not where the upload ended, {held} bytes are held")]
+    NotHeldThere {
+        /// What the client asked for.
+        offset: u64,
+        /// Where it can go on.
+        held: u64,
     },
 }
 
@@ -174,6 +188,8 @@ impl StoreError {
             StoreError::Refused { .. } => "refused",
             StoreError::Changed { .. } => "changed",
             StoreError::Busy { .. } => "busy",
+            StoreError::InHand { .. } => "in_hand",
+            StoreError::NotHeldThere { .. } => "not_held_there",
             StoreError::Integrity { .. } => "integrity",
             StoreError::Unverified { .. } => "unverified",
             StoreError::Unknown { .. } => "unknown_outcome",
@@ -202,7 +218,18 @@ impl StoreError {
     }
 }
 
-/// The content of a name after a write that doesn't count.
+/// What an interrupted upload leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing was stored.
+    Nothing,
+    /// So many bytes were kept as one whole object.
+    Kept(u64),
+    /// So many bytes are held, for the client to go on.
+    Held(u64),
+}
+
+/// What is left under a name after a write that doesn't count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remains {
     /// The object from before, or what somebody else has stored since.

@@ -126,7 +126,7 @@ async fn sweep_once(
 }
 
 /// Keys come in URL encoding, since one with a control character would make the page unreadable.
-fn decode(page: &mut ListMultipartUploadsOutput) {
+pub(super) fn decode(page: &mut ListMultipartUploadsOutput) {
     // a list without elements is absent in XML
     let uploads = page.uploads.as_deref().unwrap_or_default();
     let keys = uploads.iter().filter_map(|upload| upload.key());
@@ -205,6 +205,9 @@ async fn abort_if_stale(
         .await
         .map_err(|error| StoreError::from_sdk("AbortMultipartUpload", error))?;
     store.requests().swept();
+    if store.holds() {
+        store.requests().held("expired");
+    }
     info!(key, upload_id = id, "stale multipart upload aborted");
     Ok(true)
 }

@@ -1,6 +1,7 @@
 //! A multipart upload from its beginning to its end, each request with its proof.
 //!
-//! Invariant: a `Multipart` that was begun is completed or aborted, also when its owner is dropped.
+//! Invariant: a `Multipart` that was begun is completed or aborted, also when its owner is dropped; or it is left open on purpose
+//! (see [`held`](super::held)).
 
 use std::ops::Range;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(super) struct Multipart {
     mark: String,
     /// The object that the new one may take the place of.
     replaces: Replaces,
+    /// It stays open when its owner is dropped, or when the store doesn't answer to its completion.
+    stays: bool,
 }
 
 /// A part that the store has acknowledged, and whose acknowledgement was compared.
@@ -120,7 +123,21 @@ impl Store {
             method,
             mark,
             replaces,
+            stays: false,
         })
+    }
+
+    /// An upload that is held. Its mark is not known: the store keeps it to itself until there is an object.
+    pub(super) fn reopen(&self, key: &ObjectKey, id: String, method: Method) -> Multipart {
+        Multipart {
+            store: self.clone(),
+            key: key.clone(),
+            id: Some(id),
+            method,
+            mark: String::new(),
+            replaces: Replaces::Any,
+            stays: true,
+        }
     }
 
     async fn create_multipart(
@@ -159,6 +176,16 @@ impl Store {
 }
 
 impl UploadedPart {
+    /// A part that the store lists.
+    pub(super) fn listed(number: i32, etag: &str, digest: Digest, is_proved: bool) -> Self {
+        UploadedPart {
+            number,
+            etag: Some(etag.to_owned()),
+            digest,
+            is_proved,
+        }
+    }
+
     /// From 1.
     pub(super) fn number(&self) -> i32 {
         self.number
@@ -181,6 +208,16 @@ impl Multipart {
     /// The store's name for it.
     pub(super) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()
+    }
+
+    /// From now on it stays open when its owner is dropped.
+    pub(super) fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Leaves it open; returns the store's name for it.
+    pub(super) fn leave_open(mut self) -> String {
+        self.id.take().unwrap_or_default()
     }
 
     /// Completes the upload: the object becomes visible, whole and compared.
@@ -215,6 +252,8 @@ impl Multipart {
                 self.id = None;
                 Ok(Proof::new(etag, &whole, method))
             }
+            // nothing was done, and the client can try again
+            Err(error @ StoreError::Unavailable { .. }) if self.stays => Err(error),
             Err(error) => {
                 self.abort().await;
                 Err(match error {
@@ -383,6 +422,9 @@ impl Multipart {
 
 impl Drop for Multipart {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         if let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) {
             let aborted = abort(self.store.clone(), self.key.clone(), id);
             self.store

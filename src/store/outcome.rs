@@ -37,7 +37,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected<'a> {
     pub operation: &'static str,
-    /// The mark of the upload that makes it.
+    /// The mark of the upload that makes it; empty if it isn't known.
     pub id: &'a str,
     pub digest: &'a Digest,
     pub method: Option<Method>,
@@ -204,7 +204,8 @@ impl Expected<'_> {
         let size = content_length("HeadObject", head.content_length())?;
         let etag = etag("HeadObject", head.e_tag())?.to_owned();
         let id = head.metadata().and_then(|all| all.get(ID_METADATA));
-        let is_marked = id.map(|id| id == self.id && !id.is_empty());
+        // of an upload that was held and goes on the mark isn't known
+        let is_marked = id.filter(|_| !self.id.is_empty()).map(|id| id == self.id);
         let is_ours = is_marked == Some(true)
             || answered.is_some_and(|answered| is_same_etag(answered, &etag));
         if size != self.digest.bytes {

@@ -15,17 +15,22 @@ use crate::store::describe::Description;
 use crate::store::error::StoreError;
 use crate::store::fingerprint::Fingerprint;
 use crate::store::integrity::{Answer, Comparison, Digest, Method};
+use crate::store::intent::Mode;
 use crate::store::range::{RangeReader, Version};
-use crate::store::upload::{Mode, Upload, or_interrupted};
-use crate::store::{Source, copy, metadata::Head, parts};
+use crate::store::upload::{Upload, or_interrupted};
+use crate::store::{Source, copy, held, metadata::Head, parts};
 
-/// Puts what is kept into `upload`.
+/// Puts what is kept into `upload`. `reported`: what SIZE has reported as held.
 pub(super) async fn begin(
     upload: &mut Upload,
     mode: Mode,
+    reported: Option<u64>,
     source: &impl Source,
 ) -> Result<(), StoreError> {
     let store = upload.store.clone();
+    if store.holds() && held::resume(upload, mode, reported, source).await? {
+        return Ok(());
+    }
     let kept = match mode {
         Mode::New | Mode::ResumeAt(0) => {
             return or_interrupted(source, store.may_create(&upload.key)).await;
@@ -62,6 +67,10 @@ pub(super) async fn begin(
         return Err(StoreError::AlreadyExists);
     }
     let (head, content, bytes) = kept;
+    if upload.can_hold {
+        upload.can_hold = false;
+        upload.parts = held::FIRST_OF_UNHELD - 1;
+    }
     upload.replaces = Replaces::Version(head.etag.clone());
     let described = async {
         let kept = store.kept(&upload.key, head.clone(), &upload.provenance);

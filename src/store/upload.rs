@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use crate::store::active::ActiveUpload;
 use crate::store::announcement::Announcement;
 use crate::store::budget::Holder;
 use crate::store::buffer::PartBuffer;
@@ -31,47 +32,12 @@ use crate::store::client::Store;
 use crate::store::conditions::Replaces;
 use crate::store::describe::Description;
 use crate::store::error::StoreError;
+use crate::store::held::{FIRST_OF_UNHELD, Unfinished, is_of_the_store};
+use crate::store::intent::{Stored, UploadRequest};
 use crate::store::key::ObjectKey;
 use crate::store::multipart::{Multipart, UploadedPart};
 use crate::store::outcome::new_id;
-use crate::store::provenance::StoredBy;
 use crate::store::{Source, resume};
-
-/// Where an upload begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// A new object, or all of an old one replaced.
-    New,
-    /// The first bytes of the object are kept, the rest is replaced (`REST` and `STOR`).
-    ResumeAt(u64),
-    /// The whole object is kept and continued; a missing one is begun (`APPE`).
-    Append,
-}
-
-/// Known facts about an upload before its first byte.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadRequest {
-    /// Where it begins.
-    pub mode: Mode,
-    /// Bytes that the client says will come, if it says so. A larger first part spares a large file many small ones; a
-    /// wrong figure does no harm.
-    pub announced: Option<u64>,
-    /// The most bytes that the object may have, what is kept of an older one included.
-    pub max_bytes: u64,
-    /// Whose share of the memory it takes from.
-    pub holder: Holder,
-    /// Who stores it, for the object's metadata.
-    pub stored_by: Option<StoredBy>,
-}
-
-/// The result of an upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// Bytes that arrived from the client.
-    pub received: u64,
-    /// Bytes of the object now, what was kept of an older one included.
-    pub size: u64,
-}
 
 /// The first memory for a part; it doubles as bytes arrive, so that a small file or a slow client holds little.
 pub(super) const FIRST_ROOM: u64 = 64 * 1024;
@@ -90,7 +56,7 @@ impl Store {
     /// Stores all bytes of `source` under `key`.
     ///
     /// Whatever error comes back, the object that was there before is untouched, with one exception that the error names:
-    /// [`StoreError::UploadInterrupted`] with `kept`, when the configuration says to keep what had arrived.
+    /// [`StoreError::UploadInterrupted`] with [`Left::Kept`](crate::store::Left::Kept), when the configuration says to keep what had arrived.
     ///
     /// With an `announcement`, nothing is stored before it is ready, and it learns what was stored.
     pub async fn upload<S: Source>(
@@ -104,9 +70,9 @@ impl Store {
         if request.announced.is_some_and(|bytes| bytes > limit) {
             return Err(StoreError::TooLarge { limit });
         }
-        let mode = request.mode;
+        let (mode, reported) = (request.mode, request.held);
         let mut upload = Upload::new(self.clone(), key.clone(), request, announcement);
-        let mut outcome = resume::begin(&mut upload, mode, source).await;
+        let mut outcome = resume::begin(&mut upload, mode, reported, source).await;
         if outcome.is_ok() {
             outcome = upload.receive(source).await;
         }
@@ -116,12 +82,17 @@ impl Store {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(()) => Ok(Stored {
-                received: upload.received,
-                size: upload.size,
-            }),
+            Ok(()) => {
+                upload.discard_superseded().await;
+                Ok(Stored {
+                    received: upload.received,
+                    size: upload.size,
+                })
+            }
             Err(error) => {
-                upload.abort().await;
+                if !is_of_the_store(&error) || upload.hold(None).await.is_none() {
+                    upload.abort().await;
+                }
                 Err(error)
             }
         }
@@ -136,6 +107,12 @@ pub(super) struct Upload {
     pub(super) mark: String,
     /// The multipart upload, once there is one.
     pub(super) multipart: Option<Multipart>,
+    /// It stays open if this one breaks off, and another session goes on with it.
+    pub(super) can_hold: bool,
+    /// The multipart upload is in this session's hands.
+    pub(super) active: Option<ActiveUpload>,
+    /// Uploads of this key that were unfinished before.
+    pub(super) superseded: Vec<Unfinished>,
     /// The object that the new one may take the place of.
     pub(super) replaces: Replaces,
     /// What belongs to the object besides its bytes.
@@ -152,6 +129,8 @@ pub(super) struct Upload {
     pub(super) running: JoinSet<Result<UploadedPart, StoreError>>,
     /// The part that is being filled.
     pub(super) filling: PartBuffer,
+    /// The byte behind it.
+    ahead: Option<u8>,
     /// The time for which this part has waited for its client; what counts is its pace, not the wait for memory.
     pub(super) reading: Duration,
     /// Since when this part could be sent early.
@@ -165,8 +144,8 @@ pub(super) struct Upload {
     /// Bytes of the object so far.
     pub(super) size: u64,
     /// No part is smaller than this, but for the last.
-    least_part: u64,
-    max_bytes: u64,
+    pub(super) least_part: u64,
+    pub(super) max_bytes: u64,
 }
 
 impl Upload {
@@ -178,21 +157,30 @@ impl Upload {
     ) -> Self {
         let least_part = store.settings().plan.for_announced(request.announced);
         let filling = store.buffers().part(request.holder);
+        let can_hold = store.holds() && !request.is_text;
+        let parts = match request.is_text {
+            true if store.holds() => FIRST_OF_UNHELD - 1,
+            _ => 0,
+        };
         let provenance = store.provenance(request.stored_by.as_ref());
         Upload {
             store,
             key,
             mark: announcement.map_or_else(new_id, |announced| announced.mark().to_owned()),
             multipart: None,
+            can_hold,
+            active: None,
+            superseded: Vec::new(),
             replaces: Replaces::Any,
             description: Description::New(provenance.clone()),
             provenance,
             copies_proved: false,
             has_copies: false,
-            parts: 0,
+            parts,
             acknowledged: Vec::new(),
             running: JoinSet::new(),
             filling,
+            ahead: None,
             reading: Duration::ZERO,
             enough_since: None,
             swift: false,
@@ -212,6 +200,12 @@ impl Upload {
             let sent = self.size - self.filling.len();
             let part_bytes = plan.next_bytes(self.parts, sent).max(self.least_part);
             if self.filling.len() >= part_bytes {
+                if self.can_hold && self.ahead.is_none() {
+                    self.ahead = self.read_ahead(source).await?;
+                    if self.ahead.is_none() {
+                        return Ok(());
+                    }
+                }
                 self.swift = self.reading < FAST_FILL_TIME;
                 or_interrupted(source, self.ship()).await?;
                 continue;
@@ -224,6 +218,11 @@ impl Upload {
                 }
             }
             or_interrupted(source, self.make_room(part_bytes)).await?;
+            if let Some(byte) = self.ahead.take() {
+                self.filling.room()[0] = byte;
+                self.took(1)?;
+                continue;
+            }
             let is_enough = self.is_enough();
             let can_relieve = is_enough || self.filling.surplus() > 2 * SPARE;
             let store = self.store.clone();
@@ -263,18 +262,22 @@ impl Upload {
             self.reading += since.elapsed();
             match read.map_err(StoreError::Interrupted)? {
                 0 => return Ok(()),
-                bytes => {
-                    self.filling.fill(bytes);
-                    self.received += bytes as u64;
-                    self.size += bytes as u64;
-                }
-            }
-            if self.size > self.max_bytes {
-                return Err(StoreError::TooLarge {
-                    limit: self.max_bytes,
-                });
+                bytes => self.took(bytes)?,
             }
         }
+    }
+
+    /// Notes bytes that have come into the buffer.
+    fn took(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.filling.fill(bytes);
+        self.received += bytes as u64;
+        self.size += bytes as u64;
+        if self.size > self.max_bytes {
+            return Err(StoreError::TooLarge {
+                limit: self.max_bytes,
+            });
+        }
+        Ok(())
     }
 
     /// Gives the buffer that is being filled more room, within the budget and never beyond the part. Cancel safe.
@@ -366,7 +369,12 @@ impl Upload {
                 begun.await
             };
             let begun = tokio::spawn(begun.in_current_span()).await;
-            self.multipart = Some(begun.map_err(failed_task)??);
+            let mut multipart = begun.map_err(failed_task)??;
+            if self.can_hold {
+                multipart.stay();
+                self.active = self.store.active_uploads().take(multipart.id());
+            }
+            self.multipart = Some(multipart);
         }
         Ok(self.multipart.as_ref().expect("it was begun right above"))
     }

@@ -26,6 +26,7 @@ from pathlib import Path
 import accounts
 import active
 import ftps
+import held
 import legacy
 import lifecycle
 import scenarios
@@ -57,6 +58,9 @@ def main():
                 lifecycle.first_start(report, options.gateway, there)
         for name in options.store or STORES:
             report.store = name
+            if "held" in options.parts:
+                with scratch(directory, name) as there:
+                    held.on_store(report, options, name, there)
             if "plain" in options.parts:
                 with scratch(directory, name) as there:
                     on_store(report, options, name, there, lambda world: plain(world, options, name))
@@ -147,7 +151,7 @@ VARIANTS = {
     "active": ({"active": {"enabled": "true"}}, active_and_accounts),
     "charset": ({}, legacy.every_client),
 }
-PARTS = ["plain", *VARIANTS]
+PARTS = ["plain", "held", *VARIANTS]
 
 
 def arguments():
@@ -166,6 +170,7 @@ def arguments():
     parser.add_argument("--node-modules", type=Path, default=Path(os.environ.get("NODE_PATH", "node_modules")),
                         help="where npm has installed basic-ftp (default: NODE_PATH)")
     parser.add_argument("--quick", action="store_true", help="without the files of 1 GiB")
+    parser.add_argument("--held-mib", type=int, default=120, help="size of the file that is cut ten times (default: 120)")
     parser.add_argument("--weed", default="weed", help="SeaweedFS's program (default: weed, on the path)")
     options = parser.parse_args()
     options.parts = options.parts or PARTS
@@ -184,7 +189,7 @@ def programs(options):
     needed = {"curl": ["curl"], "lftp": ["lftp"], "ncftp": ["ncftp", "ncftpput", "ncftpget", "ncftpls"],
               "tnftp": ["tnftp"], "ftplib": [], "basic-ftp": ["node"], "rclone": ["rclone"]}
     chosen = [program for name in options.client or needed for program in needed[name]]
-    weed = [options.weed] if "plain" in options.parts and "seaweedfs" in (options.store or STORES) else []
+    weed = [options.weed] if {"plain", "held"} & set(options.parts) and "seaweedfs" in (options.store or STORES) else []
     # the first start without configuration is tried with the commands that the gateway prints for curl
     return [str(options.gateway), *dict.fromkeys(["curl", "openssl", "perl", *chosen, *weed])]
 

@@ -261,3 +261,30 @@ async fn the_backlog_is_sent_before_the_process_ends() {
     stopping.await.expect("no panic");
     assert_eq!(consumer.taken().len(), 3);
 }
+
+#[tokio::test]
+async fn an_upload_that_is_held_is_an_event_when_it_is_whole() {
+    let (consumer, address) = Consumer::start().await;
+    let settings = ["UPLOAD__ON_INTERRUPT=hold", "UPLOAD__MIN_PART_SIZE=5MiB"];
+    let gateway = gateway(address, "", &settings).await;
+    let bytes = crate::support::pattern(12 << 20);
+    let mut ftp = gateway.login().await;
+    let mut data = ftp.data().await;
+    assert_eq!(ftp.command("STOR f").await.code, 150);
+    data.write_all(&bytes[..8 << 20]).await.expect("taken");
+    while !ftp.command("STAT").await.text.contains("8388608 bytes") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ftp.command("ABOR").await.code, 426);
+    assert_eq!(ftp.reply().await.code, 226);
+    let held = ftp.command("SIZE f").await;
+    let held = held.text.split_whitespace().last().expect("a number");
+    let offset: usize = held.parse().expect("a number");
+    assert_eq!(ftp.command(format!("REST {held}")).await.code, 350);
+    assert_eq!(ftp.store("STOR f", &bytes[offset..]).await.code, 226);
+    let events = consumer.wait_for(1).await;
+    assert_eq!(of(&events, "/type"), ["cosgate.object.stored"]);
+    assert_eq!(of(&events, "/data/outcome"), ["complete"]);
+    assert_eq!(of(&events, "/data/resumed_at"), [held]);
+    assert_eq!(of(&events, "/data/size"), [bytes.len().to_string()]);
+}

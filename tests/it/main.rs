@@ -26,6 +26,7 @@ mod faults;
 mod full_disk;
 mod guessing;
 mod health;
+mod held;
 mod histories;
 mod hostile;
 mod import;

@@ -24,7 +24,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
     key("upload.stall_timeout", Time, Is("2m"),
         "An upload whose client sends nothing for this time is given up."),
     key("upload.on_interrupt", Choice(OnInterrupt::VARIANTS), Is("keep"),
-        "What becomes of an upload that breaks off after its first byte: `keep` stores what arrived as one object, `discard` drops it."),
+        "What becomes of an upload that breaks off after its first byte: `keep` stores what arrived as one object, `discard` drops it, `hold` lets the client go on with it later."),
     key("upload.overwrite", Choice(SWITCH), Is("true"),
         "Whether a file may replace an older one of the same name; otherwise 550."),
     key("upload.storage_class", Text, Unset,
@@ -86,6 +86,8 @@ pub enum OnInterrupt {
     Keep,
     /// Nothing is stored, and an older object stays.
     Discard,
+    /// Nothing is stored yet: a client can go on where the upload ended.
+    Hold,
 }
 
 /// Which stale multipart uploads are aborted.

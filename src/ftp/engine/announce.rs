@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::events::{Event, EventData, EventType, Pending, new_id};
 use crate::ftp::engine::backend::Backend;
-use crate::store::{ObjectKey, StoreError};
+use crate::store::{Left, ObjectKey, StoreError};
 use crate::telemetry::trace_parent;
 
 /// What an upload may come to.
@@ -57,7 +57,11 @@ impl Backend {
     pub(super) fn conclude<T>(&self, pending: Option<Pending>, outcome: &Result<T, StoreError>) {
         let Some(pending) = pending else { return };
         match outcome {
-            Ok(_) | Err(StoreError::UploadInterrupted { kept: Some(_), .. }) => {
+            Ok(_)
+            | Err(StoreError::UploadInterrupted {
+                left: Left::Kept(_),
+                ..
+            }) => {
                 self.session.set_event(Some(pending));
             }
             Err(error) => pending.abandon(error),

@@ -229,7 +229,14 @@ impl StorageBackend<DefaultUser> for Backend {
             };
             let deleted = self.store.delete(home, &path, announced(&pending)).await;
             self.conclude(pending, &deleted);
-            deleted.map(|()| StorageOutcome::Plain)
+            if !self.store.holds() || !matches!(deleted, Ok(()) | Err(StoreError::NotFound)) {
+                return deleted.map(|()| StorageOutcome::Plain);
+            }
+            let discarded = self.store.discard_held(&home.key(&path)?).await?;
+            match deleted {
+                Err(StoreError::NotFound) if discarded => Ok(StorageOutcome::HeldDiscarded),
+                deleted => deleted.map(|()| StorageOutcome::Plain),
+            }
         };
         self.run(call).await
     }
@@ -326,6 +333,8 @@ impl StorageBackend<DefaultUser> for Backend {
                 max_bytes: self.max_file_size,
                 holder: Holder::of(&self.user()?.name),
                 stored_by: Some(self.stored_by()?),
+                is_text: false,
+                held: None,
             };
             self.store.check_collision(home, &path).await?;
             let key = home.key(&path)?;

@@ -1,4 +1,4 @@
-//! `MFMT` and `HASH`: a file's time, and the hashes that the store keeps of it.
+//! `MFMT`, `HASH` and `SIZE`: a file's time, the hashes that the store keeps of it, and what is held of an upload.
 
 use async_trait::async_trait;
 use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
@@ -15,6 +15,33 @@ pub(super) struct SetTimeHandler;
 /// Takes [`StorageRequest::Hash`].
 #[derive(Debug)]
 pub(super) struct HashHandler;
+
+/// Takes [`StorageRequest::Size`].
+#[derive(Debug)]
+pub(super) struct SizeHandler;
+
+#[async_trait]
+impl SiteCommandHandler<Backend, DefaultUser> for SizeHandler {
+    async fn handle(&self, context: &SiteCommandContext<Backend, DefaultUser>) -> Reply {
+        let backend = &context.storage;
+        let Some(StorageRequest::Size(path)) = backend.session.take_request() else {
+            return out_of_step();
+        };
+        let call = async {
+            let user = backend.user()?;
+            // to whoever can't go on with an upload, the file is the object that is there
+            if user.may(Right::Write).is_ok() && !path.is_root() {
+                let held = backend.store.held_bytes(&user.home.key(&path)?).await?;
+                if let Some(bytes) = held {
+                    return Ok(StorageOutcome::Held(bytes));
+                }
+            }
+            let entry = backend.store.entry(&user.home, &path).await?;
+            Ok(StorageOutcome::Entry(entry))
+        };
+        backend.reply(call).await
+    }
+}
 
 #[async_trait]
 impl SiteCommandHandler<Backend, DefaultUser> for SetTimeHandler {

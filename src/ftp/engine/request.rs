@@ -26,6 +26,8 @@ pub enum StorageRequest {
     SetTime(VirtualPath, SystemTime),
     /// `HASH`: the file.
     Hash(VirtualPath),
+    /// `SIZE`, where uploads that break off are held: the file.
+    Size(VirtualPath),
 }
 
 /// An upload.
@@ -35,6 +37,8 @@ pub struct StoreRequest {
     pub path: VirtualPath,
     /// The part that stays of the object that is there.
     pub mode: Mode,
+    /// The size that SIZE has reported as held of it, in bytes.
+    pub held: Option<u64>,
     /// Bytes that the client announced with ALLO.
     pub announced: Option<u64>,
     /// Line ends are converted.
@@ -82,6 +86,10 @@ pub enum StorageOutcome {
     Plain,
     /// The entry of a name.
     Entry(Entry),
+    /// So many bytes are held of an upload.
+    Held(u64),
+    /// There was no file of the name, and what was held of an upload is given up.
+    HeldDiscarded,
     /// The hashes that the store knows of a file's content, with the file's size.
     Hashes(Hashes),
     /// A rename.
@@ -154,6 +162,7 @@ impl StorageRequest {
             StorageRequest::List(_) => "LIST",
             StorageRequest::SetTime(..) => "SET-TIME",
             StorageRequest::Hash(_) => "HASH",
+            StorageRequest::Size(_) => "SIZE",
         }
     }
 

@@ -71,6 +71,8 @@ impl Backend {
             max_bytes: self.max_file_size,
             holder: Holder::of(&self.user()?.name),
             stored_by: Some(self.stored_by()?),
+            is_text: request.ascii,
+            held: request.held,
         };
         let mut source = OfferedSource {
             session: Arc::clone(&self.session),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::chain::Chain;
-use crate::store::{Interruption, StoreError};
+use crate::store::{Interruption, Left, StoreError};
 
 /// Nobody came to a passive port.
 pub(super) fn nobody_connected(port: u16, waited: Duration, advertised: &str) -> String {
@@ -49,6 +49,7 @@ pub(super) fn cause(error: &StoreError) -> String {
         | StoreError::NotEmpty
         | StoreError::IntoItself
         | StoreError::BeyondEnd { .. }
+        | StoreError::NotHeldThere { .. }
         | StoreError::BadName(_) => Chain(error).to_string(),
         StoreError::Forbidden => {
             "the user's permissions don't allow it (users[].permissions)".to_owned()
@@ -74,6 +75,10 @@ pub(super) fn cause(error: &StoreError) -> String {
         ),
         StoreError::Busy { .. } => format!(
             "another command or client had the file in work or was faster, nothing was changed ({})",
+            Chain(error)
+        ),
+        StoreError::InHand { .. } => format!(
+            "an upload that is held goes on in another session, or has gone on since this client asked ({})",
             Chain(error)
         ),
         StoreError::Integrity { .. } => format!(
@@ -104,11 +109,12 @@ pub(super) fn cause(error: &StoreError) -> String {
             format!("renamed in part, {outcome}; {}", cause(source))
         }
         StoreError::Interrupted(reason) => interruption(*reason).to_owned(),
-        StoreError::UploadInterrupted { reason, kept } => {
+        StoreError::UploadInterrupted { reason, left } => {
             let reason = interruption(*reason);
-            match kept {
-                Some(bytes) => format!("{reason}; the {bytes} bytes that arrived were stored"),
-                None => format!("{reason}; nothing was stored"),
+            match left {
+                Left::Kept(bytes) => format!("{reason}; the {bytes} bytes that arrived were stored"),
+                Left::Held(bytes) => format!("{reason}; {bytes} bytes are held, the client can go on"),
+                Left::Nothing => format!("{reason}; nothing was stored"),
             }
         }
     }
@@ -156,11 +162,12 @@ mod tests {
 
     #[test]
     fn an_upload_that_broke_off_says_what_became_of_it() {
-        let of = |kept| StoreError::UploadInterrupted {
+        let of = |left| StoreError::UploadInterrupted {
             reason: Interruption::Stalled,
-            kept,
+            left,
         };
-        assert!(cause(&of(Some(7))).ends_with("the 7 bytes that arrived were stored"));
-        assert!(cause(&of(None)).ends_with("nothing was stored"));
+        assert!(cause(&of(Left::Kept(7))).ends_with("the 7 bytes that arrived were stored"));
+        assert!(cause(&of(Left::Held(7))).ends_with("7 bytes are held, the client can go on"));
+        assert!(cause(&of(Left::Nothing)).ends_with("nothing was stored"));
     }
 }

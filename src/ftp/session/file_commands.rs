@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tracing::info;
 
-use crate::ftp::engine::request::StorageOutcome;
+use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::listformat::{Facts, facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::commits::{Change, Commit};
@@ -60,8 +60,12 @@ impl Edge {
             _ => (verb, verb),
         };
         let mut trace = audit.map(|_| Trace::begin(self, name, &path));
+        if audit.is_some() {
+            self.held = None;
+        }
         let reply = match self.ask(&format!("{asked} {path}")).await? {
             Ok(done) => {
+                let was_stored = !matches!(done, StorageOutcome::HeldDiscarded);
                 if verb == "RNFR" {
                     self.renames_directory = matches!(&done, StorageOutcome::Entry(entry) if entry.kind == EntryKind::Directory);
                 }
@@ -73,7 +77,7 @@ impl Edge {
                 if let (Some(event), Some(trace)) = (audit, &mut trace) {
                     trace.complete(reply.code);
                     let change = match (verb, renamed) {
-                        ("DELE", _) => Some(Change::Deleted),
+                        ("DELE", _) => was_stored.then_some(Change::Deleted),
                         ("RNTO", Some(renamed)) => Some(Change::Renamed {
                             renamed,
                             is_directory: self.renames_directory,
@@ -96,6 +100,37 @@ impl Edge {
             Err(error) => self.refusal(name, &path, &error, trace.as_mut()),
         };
         drop(trace);
+        self.send(reply).await
+    }
+}
+
+impl Edge {
+    /// Whether uploads that break off are held.
+    pub(super) fn holds(&self) -> bool {
+        self.store.as_ref().unwrap_or(&self.frontend.store).holds()
+    }
+
+    /// What SIZE has reported to this client as held of `path`, in bytes.
+    pub(super) fn held_bytes(&self, path: &VirtualPath) -> Option<u64> {
+        let held = self.held.as_ref().filter(|(held, _)| held == path);
+        held.map(|(_, bytes)| *bytes)
+    }
+
+    /// `SIZE` of what is held of an upload, or else of the file: a client that goes on asks for it.
+    pub(super) async fn size_or_held(&mut self, path: &str) -> Step {
+        let path = match self.resolve(path) {
+            Ok(path) => path,
+            Err(reply) => return self.send(reply).await,
+        };
+        self.held = None;
+        let reply = match self.execute(StorageRequest::Size(path.clone())).await? {
+            Ok(StorageOutcome::Held(bytes)) => {
+                self.held = Some((path, bytes));
+                Reply::new(213, bytes.to_string())
+            }
+            Ok(done) => size_reply(&path, done),
+            Err(error) => self.refusal("SIZE", &path, &error, None),
+        };
         self.send(reply).await
     }
 }

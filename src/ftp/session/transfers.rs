@@ -31,7 +31,7 @@ use crate::ftp::session::trace::Trace;
 use crate::ftp::session::{Close, Edge, Step};
 use crate::ftp::transfer::{Subject, Transfer};
 use crate::metrics::Direction;
-use crate::store::{Interruption, Mode, StoreError, VirtualPath};
+use crate::store::{Interruption, Left, Mode, StoreError, VirtualPath};
 
 /// The parameters of one transfer.
 pub(super) struct Exchange {
@@ -71,6 +71,13 @@ impl Edge {
             Ok(path) => path,
             Err(reply) => return self.send(reply).await,
         };
+        if self.held_bytes(&path).is_some() {
+            // SIZE has reported another length than that of the object, and clients stop reading there
+            let held = StoreError::Busy {
+                detail: "an upload of it is held, and SIZE reports its bytes",
+            };
+            return self.send(Reply::from(&held)).await;
+        }
         let (offer, ticket) = DataConnectionOffer::new();
         let exchange = Exchange {
             verb: "RETR",
@@ -137,6 +144,8 @@ impl Edge {
     ) -> Step {
         let (offer, ticket) = DataConnectionOffer::new();
         let stall = self.frontend.upload_stall;
+        let held = self.held_bytes(&path);
+        self.held = None;
         self.exchange(
             Exchange {
                 verb,
@@ -147,6 +156,7 @@ impl Edge {
             StorageRequest::Store(StoreRequest {
                 path,
                 mode,
+                held,
                 // of text that is what crosses the wire, and more than what is stored
                 announced: announced.filter(|_| !self.converts()),
                 ascii: self.converts(),
@@ -387,14 +397,17 @@ impl Edge {
         let rate = (bytes as f64 / seconds.max(1e-6)).round() as u64;
         let size = match outcome {
             Ok(StorageOutcome::Stored(stored)) => Some(stored.size),
-            Err(StoreError::UploadInterrupted { kept, .. }) => *kept,
+            Err(StoreError::UploadInterrupted {
+                left: Left::Kept(kept),
+                ..
+            }) => Some(*kept),
             _ => None,
         };
         let change = match outcome {
             Ok(StorageOutcome::Stored(stored)) => Some(Change::Stored(stored)),
             Err(StoreError::UploadInterrupted {
                 reason,
-                kept: Some(kept),
+                left: Left::Kept(kept),
             }) => Some(Change::Kept {
                 bytes: *kept,
                 received: bytes,
@@ -455,6 +468,8 @@ fn success(done: &StorageOutcome) -> Reply {
         StorageOutcome::Plain
         | StorageOutcome::Renamed(_)
         | StorageOutcome::Entry(_)
+        | StorageOutcome::Held(_)
+        | StorageOutcome::HeldDiscarded
         | StorageOutcome::Hashes(_) => "Done".to_owned(),
     };
     Reply::new(226, text)
