@@ -114,9 +114,7 @@ impl Store {
                 let version = Arc::clone(reader.version());
                 let is_whole = offset == 0;
                 return Ok(Download(Some(Chunks {
-                    verification: is_whole
-                        .then(|| Verification::begin(&version, reader.end()))
-                        .flatten(),
+                    verification: is_whole.then(|| Verification::begin(&version)).flatten(),
                     version,
                     position: offset,
                     planned: reader.end(),

@@ -313,7 +313,7 @@ pub(super) fn decode_crc(base64: &str) -> Option<u64> {
 }
 
 /// The MD5 in an ETag, if it has the form of one.
-fn decode_etag(etag: &str) -> Option<[u8; 16]> {
+pub(super) fn decode_etag(etag: &str) -> Option<[u8; 16]> {
     let hex = etag.trim_matches('"');
     if hex.len() != 32 || !hex.is_ascii() {
         return None;

@@ -1,38 +1,51 @@
 //! Downloads compared with the checksum that the store keeps of the whole object.
 //!
 //! TCP and TLS guard the way, and the length is compared anyway; a checksum finds what a store's disk, a cache or a proxy
-//! changed. It costs no request where the answer brings it: COS reports its CRC-64 with every answer, other stores theirs if
-//! the range is the whole object. For an object of several chunks one HEAD is asked meanwhile, if the store is known to
-//! keep CRC-64/NVME. The bytes are digested in the order in which they are written, at memory speed (a CRC-64 takes
-//! 0.09 s of CPU time per GiB), and the last piece is held back until the comparison: a client never gets the whole of a
-//! file that differs.
+//! changed. The bytes are digested in the order in which they are written, and the last piece is held back until the
+//! comparison: a client never gets the whole of a file that differs. What is compared, in this order:
+//!
+//! | checksum | where | costs |
+//! |---|---|---|
+//! | CRC of the answer | COS, in every answer; others if the range is the whole object; many only without a range | 0.09 s of CPU time per GiB |
+//! | MD5 in the ETag | objects made by the gateway with one request, not encrypted | 2 s of CPU time per GiB |
+//! | CRC-64/NVME by HEAD | all others, on a store that is known to keep it | a request |
+//!
+//! With a store that keeps CRC-64/NVME the MD5 serves files of one chunk only, for which a request would cost more. An ETag
+//! of 32 digits is an MD5 for certain only under the mark of an upload that was compared with it: there are objects of
+//! other writers, such as those of `AppendObject` and Swift's large ones, whose ETag only looks like one. Objects made of
+//! parts, on a store that keeps no checksum, are compared by length alone.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+use aws_sdk_s3::types::ChecksumType;
 use base64_simd::STANDARD;
-use crc_fast::{CrcAlgorithm, Digest};
+use crc_fast::CrcAlgorithm;
+use md5::{Digest as _, Md5};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, debug};
+use tracing::Instrument;
 
-use crate::chain::Chain;
+use crate::store::conditions::is_same_etag;
 use crate::store::error::StoreError;
-use crate::store::integrity::{CosChecksum, Method};
+use crate::store::integrity::{CosChecksum, Method, decode_etag};
+use crate::store::outcome::ID_METADATA;
 use crate::store::range::Version;
 
 /// A checksum of a whole object.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Checksum {
-    algorithm: CrcAlgorithm,
-    name: &'static str,
-    value: u64,
+pub(super) enum Checksum {
+    Crc {
+        algorithm: CrcAlgorithm,
+        name: &'static str,
+        value: u64,
+    },
+    Md5([u8; 16]),
 }
 
 impl Checksum {
-    /// The facts that an answer to GetObject has of the object of `size` bytes of which it sends `range`.
+    /// What an answer to GetObject says about the object of `size` bytes of which it sends `range`.
     pub fn of_answer(
         answer: &GetObjectOutput,
         cos: &CosChecksum,
@@ -43,32 +56,50 @@ impl Checksum {
             return None;
         }
         if let Some(value) = cos.get().filter(|_| method == Some(Method::CosCrc64)) {
-            return Some(Self::new(CrcAlgorithm::Crc64Xz, "CRC-64", value));
+            return Some(Self::crc(CrcAlgorithm::Crc64Xz, "CRC-64", value));
         }
+        let is_whole = *range == (0..size);
+        let md5 = || {
+            let may_ask = method == Some(Method::Crc64Nvme) && !is_whole;
+            own_md5(answer).filter(|_| !may_ask).map(Self::Md5)
+        };
         // there are stores that send the checksum of a part, or that of the object with each part
-        if *range != (0..size) || answer.checksum_type() == Some(&ChecksumType::Composite) {
-            return None;
+        if !is_whole || answer.checksum_type() == Some(&ChecksumType::Composite) {
+            return md5();
         }
         let nvme = answer.checksum_crc64_nvme().and_then(decode);
-        let nvme = nvme.map(|value| Self::new(CrcAlgorithm::Crc64Nvme, "CRC-64/NVME", value));
+        let nvme = nvme.map(Self::nvme);
         let crc32c = || {
             let value = answer.checksum_crc32_c().and_then(decode)?;
-            Some(Self::new(CrcAlgorithm::Crc32Iscsi, "CRC-32C", value))
+            Some(Self::crc(CrcAlgorithm::Crc32Iscsi, "CRC-32C", value))
         };
         let crc32 = || {
             let value = answer.checksum_crc32().and_then(decode)?;
-            Some(Self::new(CrcAlgorithm::Crc32IsoHdlc, "CRC-32", value))
+            Some(Self::crc(CrcAlgorithm::Crc32IsoHdlc, "CRC-32", value))
         };
-        nvme.or_else(crc32c).or_else(crc32)
+        nvme.or_else(crc32c).or_else(crc32).or_else(md5)
     }
 
-    fn new(algorithm: CrcAlgorithm, name: &'static str, value: u64) -> Self {
-        Checksum {
+    fn nvme(value: u64) -> Self {
+        Self::crc(CrcAlgorithm::Crc64Nvme, "CRC-64/NVME", value)
+    }
+
+    fn crc(algorithm: CrcAlgorithm, name: &'static str, value: u64) -> Self {
+        Checksum::Crc {
             algorithm,
             name,
             value,
         }
     }
+}
+
+/// The MD5 of an object that an upload of the gateway made, by its ETag.
+fn own_md5(answer: &GetObjectOutput) -> Option<[u8; 16]> {
+    let id = answer.metadata()?.get(ID_METADATA)?;
+    let encrypted =
+        answer.server_side_encryption().is_some() || answer.sse_customer_algorithm().is_some();
+    let etag = answer.e_tag().filter(|_| !encrypted && !id.is_empty())?;
+    decode_etag(etag)
 }
 
 /// The value of a checksum header; none if it is one of parts (`...-3`).
@@ -96,32 +127,68 @@ pub(super) struct Verification {
     left: u64,
 }
 
+enum Digest {
+    Crc(crc_fast::Digest),
+    Md5(Md5),
+}
+
 enum Expected {
     Known(Checksum),
-    Asked(AbortOnDropHandle<Option<Checksum>>),
+    /// None if the object has none: another writer stored it without.
+    Asked(AbortOnDropHandle<Result<Option<Checksum>, StoreError>>),
+}
+
+impl Digest {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Digest::Crc(crc) => crc.update(bytes),
+            Digest::Md5(md5) => md5.update(bytes),
+        }
+    }
+
+    /// The name of the checksum, if it is another one than that of the bytes so far.
+    fn differs(&self, expected: Checksum) -> Option<&'static str> {
+        let (name, is_same) = match (self, expected) {
+            (Digest::Crc(crc), Checksum::Crc { name, value, .. }) => {
+                (name, crc.finalize() == value)
+            }
+            (Digest::Md5(md5), Checksum::Md5(expected)) => {
+                ("ETag", md5.clone().finalize()[..] == expected)
+            }
+            (_, Checksum::Md5(_)) => ("ETag", false),
+            (_, Checksum::Crc { name, .. }) => (name, false),
+        };
+        (!is_same).then_some(name)
+    }
 }
 
 impl Verification {
-    /// For a whole object; none if the store reports no checksum of it. `chunk` bytes of it are on their way.
-    pub fn begin(version: &Arc<Version>, chunk: u64) -> Option<Self> {
+    /// For a whole object; none if the store has no checksum of it.
+    pub fn begin(version: &Arc<Version>) -> Option<Self> {
         let method = version.store.integrity().method();
-        let (algorithm, expected) = match version.checksum {
-            Some(known) => (known.algorithm, Expected::Known(known)),
-            None if chunk < version.size && method == Some(Method::Crc64Nvme) => {
+        let (digest, expected) = match version.checksum {
+            Some(known @ Checksum::Crc { algorithm, .. }) => (
+                Digest::Crc(crc_fast::Digest::new(algorithm)),
+                Expected::Known(known),
+            ),
+            Some(known @ Checksum::Md5(_)) => (Digest::Md5(Md5::new()), Expected::Known(known)),
+            None if method == Some(Method::Crc64Nvme) => {
                 let asked = ask(Arc::clone(version)).in_current_span();
                 let asked = AbortOnDropHandle::new(tokio::spawn(asked));
-                (CrcAlgorithm::Crc64Nvme, Expected::Asked(asked))
+                let digest = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
+                (Digest::Crc(digest), Expected::Asked(asked))
             }
             None => return None,
         };
         Some(Verification {
-            digest: Digest::new(algorithm),
+            digest,
             expected,
             left: version.size,
         })
     }
 
-    /// Takes the next bytes before they are written; an error if they are the last ones and the whole differs.
+    /// Takes the next bytes before they are written; an error if they are the last ones and the whole differs, or can't be
+    /// compared because the store doesn't say what it should be.
     pub async fn update(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.digest.update(bytes);
         self.left = self.left.saturating_sub(bytes.len() as u64);
@@ -130,46 +197,44 @@ impl Verification {
         }
         let expected = match &mut self.expected {
             Expected::Known(checksum) => Some(*checksum),
-            // a task that could not end has no checksum: the download is as proved as on stores without
-            Expected::Asked(asked) => asked.await.unwrap_or_default(),
+            Expected::Asked(asked) => match asked.await {
+                Ok(answered) => answered?,
+                Err(error) => {
+                    return Err(StoreError::Integrity {
+                        detail: format!("no checksum to compare the download with: {error}"),
+                    });
+                }
+            },
         };
-        match expected {
-            Some(expected) if expected.value != self.digest.finalize() => {
-                Err(StoreError::Integrity {
-                    detail: format!(
-                        "the store's {} of the object is not that of the bytes it sent",
-                        expected.name
-                    ),
-                })
-            }
-            _ => Ok(()),
+        match expected.and_then(|expected| self.digest.differs(expected)) {
+            Some(name) => Err(StoreError::Integrity {
+                detail: format!(
+                    "the store's {name} of the object is not that of the bytes it sent"
+                ),
+            }),
+            None => Ok(()),
         }
     }
 }
 
-/// The CRC-64/NVME of the version, if the store has it.
-async fn ask(version: Arc<Version>) -> Option<Checksum> {
-    let store = &version.store;
-    let head = store
-        .client()
-        .head_object()
-        .bucket(store.bucket())
-        .key(version.key.as_str())
-        .checksum_mode(ChecksumMode::Enabled);
-    let head = match head.send().await {
-        Ok(head) => head,
-        Err(error) => {
-            debug!(key = %version.key, error = %Chain(&error), "no checksum to compare a download with");
-            return None;
+/// The CRC-64/NVME of the version, if it has one.
+async fn ask(version: Arc<Version>) -> Result<Option<Checksum>, StoreError> {
+    let found = match version.store.fingerprint(&version.key).await {
+        Ok(found) => found,
+        Err(StoreError::NotFound) => {
+            return Err(StoreError::Changed {
+                detail: "the object was deleted",
+            });
         }
+        Err(error) => return Err(error),
     };
-    let size = head.content_length().and_then(|size| size.try_into().ok());
-    let is_same = head.e_tag() == Some(version.etag()) && size == Some(version.size);
-    if !is_same || head.checksum_type() == Some(&ChecksumType::Composite) {
-        return None;
+    if !is_same_etag(&found.etag, version.etag()) || found.size != version.size {
+        return Err(StoreError::Changed {
+            detail: "the object was replaced",
+        });
     }
-    let value = head.checksum_crc64_nvme().and_then(decode)?;
-    Some(Checksum::new(CrcAlgorithm::Crc64Nvme, "CRC-64/NVME", value))
+    let value = found.crc64_nvme.as_deref().and_then(decode);
+    Ok(value.map(Checksum::nvme))
 }
 
 #[cfg(test)]
@@ -193,10 +258,10 @@ mod tests {
             (CrcAlgorithm::Crc32Iscsi, 0xe306_9283),
             (CrcAlgorithm::Crc32IsoHdlc, 0xcbf4_3926),
         ] {
-            let mut digest = Digest::new(algorithm);
+            let mut digest = Digest::Crc(crc_fast::Digest::new(algorithm));
             digest.update(b"12345");
             digest.update(b"6789");
-            assert_eq!(digest.finalize(), value);
+            assert_eq!(digest.differs(Checksum::crc(algorithm, "", value)), None);
         }
     }
 }

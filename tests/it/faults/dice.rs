@@ -80,15 +80,23 @@ fn fault(dice: &mut Dice) -> Fault {
         29..31 => Fault::edit(|answer| answer.set("x-amz-checksum-crc64nvme", "AAAAAAAAAAE=")),
         // half of an XML document, or of an object; with a fitting length
         31 => Fault::edit(|answer| answer.body.truncate(answer.body.len() / 2)),
-        // a flipped bit in what comes back: the names and numbers of XML have no checksum, so only in objects
-        _ => Fault::edit(|answer| {
-            let is_xml = answer
-                .header("content-type")
-                .is_some_and(|kind| kind.contains("xml"));
-            if let (false, Some(byte)) = (is_xml, answer.body.last_mut()) {
-                *byte ^= 1;
-            }
-        }),
+        // a flipped bit in what comes back: the names and numbers of XML have no checksum, so only in objects. It is
+        // another one each time: what is read twice to be compared isn't damaged twice in the same way
+        _ => {
+            let bit = dice.next();
+            Fault::edit(move |answer| flip(answer, bit))
+        }
+    }
+}
+
+fn flip(answer: &mut Answer, bit: u64) {
+    let is_xml = answer
+        .header("content-type")
+        .is_some_and(|kind| kind.contains("xml"));
+    let bits = answer.body.len() as u64 * 8;
+    if !is_xml && bits > 0 {
+        let bit = bit % bits;
+        answer.body[(bit / 8) as usize] ^= 1 << (bit % 8);
     }
 }
 
