@@ -18,7 +18,8 @@ use aws_sdk_s3::config::interceptors::{
 };
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Config, ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{BoxError, ConnectorError, ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
@@ -180,19 +181,19 @@ impl Store {
         etag: &str,
         looked: bool,
     ) -> Result<Removal, StoreError> {
-        let mut may_be_done = false;
-        let deleted = self
-            .try_delete_version(key, etag, looked, &mut may_be_done)
-            .await;
+        let attempts = Attempts::default();
+        let deleted = self.try_delete_version(key, etag, looked, &attempts).await;
         match deleted {
             // also after an answer to a HEAD between two attempts that says too little
             Err(error @ (StoreError::Unavailable { .. } | StoreError::Integrity { .. }))
-                if may_be_done =>
+                if attempts.may_be_done() =>
             {
                 let found = self.within_look(self.head(key)).await;
                 match (found, error) {
                     (Err(StoreError::NotFound), _) => Ok(Removal::Done),
-                    (Ok(head), error) if is_same_etag(&head.etag, etag) => Err(error),
+                    (Ok(head), error) if is_same_etag(&head.etag, etag) => {
+                        Err(attempts.not_done("DeleteObject", error))
+                    }
                     (Ok(_), _) => Ok(Removal::Replaced),
                     (Err(failure), _) => Err(unknown("DeleteObject", failure)),
                 }
@@ -201,7 +202,7 @@ impl Store {
         }
     }
 
-    /// `may_be_done` is set when a request was sent of whose work nothing is known.
+    /// `all` counts the attempts of all requests.
     ///
     /// A store of which nothing is known is first asked with a condition that can't hold, right after a HEAD has shown
     /// that the version is the right one: either the store refuses, and is asked again with the right condition, or it
@@ -211,7 +212,7 @@ impl Store {
         key: &ObjectKey,
         etag: &str,
         mut looked: bool,
-        may_be_done: &mut bool,
+        all: &Attempts,
     ) -> Result<Removal, StoreError> {
         let condition = &self.conditions().delete;
         let mut pause = PAUSE;
@@ -242,7 +243,10 @@ impl Store {
                 .key(key.as_str())
                 .set_if_match(value);
             let sending = Attempts::default();
-            let mut request = request.customize().interceptor(sending.clone());
+            let mut request = request
+                .customize()
+                .interceptor(sending.clone())
+                .interceptor(all.clone());
             // with a condition that holds once, a repetition does no harm
             if known != Some(true) {
                 let once = Config::builder().retry_config(RetryConfig::disabled());
@@ -250,7 +254,6 @@ impl Store {
             }
             let sent = request.send().await;
             is_repeated |= !sending.was_one();
-            *may_be_done |= sending.may_be_done();
             let error = match sent {
                 Ok(_) => {
                     if is_question && has_condition {
@@ -370,6 +373,8 @@ pub(super) struct Attempts(Arc<Counted>);
 #[derive(Debug, Default)]
 struct Counted {
     begun: AtomicU32,
+    /// Those that came to an end other than silence.
+    ended: AtomicU32,
     /// Those that the store has answered with a refusal, so that they changed nothing.
     refused: AtomicU32,
 }
@@ -384,6 +389,16 @@ impl Attempts {
     /// store that is no refusal.
     pub(super) fn may_be_done(&self) -> bool {
         self.0.begun.load(Ordering::SeqCst) > self.0.refused.load(Ordering::SeqCst)
+    }
+
+    /// The error of a change that is not there when it is looked at. A store that took a request and stayed silent may
+    /// still be at it, and make the change later: then what becomes of it is not known.
+    pub(super) fn not_done(&self, operation: &'static str, error: StoreError) -> StoreError {
+        if self.0.begun.load(Ordering::SeqCst) > self.0.ended.load(Ordering::SeqCst) {
+            unknown(operation, error)
+        } else {
+            error
+        }
     }
 }
 
@@ -411,8 +426,18 @@ impl Intercept for Attempts {
         if context.response().is_some_and(is_refusal) {
             self.0.refused.fetch_add(1, Ordering::SeqCst);
         }
+        let error = context.output_or_error().and_then(Result::err);
+        if !error.is_some_and(is_silence) {
+            self.0.ended.fetch_add(1, Ordering::SeqCst);
+        }
         Ok(())
     }
+}
+
+/// No answer came in time. A connection that could not be made in time is counted as well: the SDK has one error for both.
+fn is_silence<E>(error: &OrchestratorError<E>) -> bool {
+    let connector = error.as_connector_error();
+    error.is_timeout_error() || connector.is_some_and(ConnectorError::is_timeout)
 }
 
 #[cfg(test)]

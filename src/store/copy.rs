@@ -192,7 +192,7 @@ impl Store {
                 }
             }
             if !is_refused {
-                return Err(error);
+                return Err(attempts.not_done("CopyObject", error));
             }
             return Err(match self.head(to).await {
                 Ok(_) if is_new => {

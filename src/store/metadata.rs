@@ -221,7 +221,7 @@ impl Store {
                 if !attempts.may_be_done() {
                     return Err(error);
                 }
-                error
+                attempts.not_done("PutObject", error)
             }
         };
         // one marker is as good as another
@@ -356,7 +356,7 @@ impl Store {
         }
         match self.within_look(self.head(key)).await {
             Err(StoreError::NotFound) => Ok(()),
-            Ok(_) => Err(error),
+            Ok(_) => Err(attempts.not_done("DeleteObject", error)),
             Err(failure) => Err(unknown("DeleteObject", failure)),
         }
     }

@@ -321,7 +321,9 @@ impl Multipart {
             }
             let error = store.refused_write("CompleteMultipartUpload", error, &self.replaces);
             return Err(if attempts.may_be_done() {
-                Refusal::InDoubt(Doubt::Failed(error))
+                Refusal::InDoubt(Doubt::Failed(
+                    attempts.not_done("CompleteMultipartUpload", error),
+                ))
             } else {
                 Refusal::Final(error)
             });

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | with all the proof that the store can give | is not asked for | is done |
 //! | lost, an error that is not a refusal, or without proof | is as it was sent | is done |
-//! | | is another one, or none | was not done: what was there before is there |
+//! | | is another one, or none | was not done: what was there before is there; is not known if an attempt ended in silence |
 //! | names another checksum or ETag | is as it was sent | is done |
 //! | | provably differs from what was sent | is damaged: the object is deleted |
 //! | | can't be compared | can't be vouched for: the object stays |

@@ -177,7 +177,7 @@ impl Store {
             Err(error) => {
                 let error = self.refused_write("PutObject", error, replaces);
                 return if attempts.may_be_done() {
-                    let doubt = Doubt::Failed(error);
+                    let doubt = Doubt::Failed(attempts.not_done("PutObject", error));
                     let etag = self.resolve(key, &expected, doubt).await?;
                     Ok(Proof::new(etag, &digest, self.integrity().method()))
                 } else {

@@ -32,6 +32,8 @@ pub enum Fault {
     StallRequest(Duration),
     /// The store does the work, and nothing comes for so long; then the connection ends.
     StallAnswer(Duration),
+    /// The store gets it only so much later, when nobody waits for an answer any more.
+    DelayRequest(Duration),
     /// The connection breaks in the middle of the store's own answer.
     CutAnswer,
 }

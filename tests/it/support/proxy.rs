@@ -500,6 +500,19 @@ async fn pass_requests(
                 tokio::time::sleep(time).await;
                 return End::Closed;
             }
+            Some(Fault::DelayRequest(time)) => {
+                let mut request = head.clone().into_bytes();
+                let body = &mut (&mut from_client).take(length);
+                let (Ok(_), Ok(store)) =
+                    (body.read_to_end(&mut request).await, to_store.peer_addr())
+                else {
+                    return End::Closed;
+                };
+                tokio::spawn(deliver(request, store, time));
+                // the caller gives up before
+                tokio::time::sleep(time).await;
+                return End::Closed;
+            }
             Some(Fault::CutRequest) => {
                 let body = &mut (&mut from_client).take(length / 2);
                 let _ = tokio::io::copy_buf(body, &mut tokio::io::sink()).await;
@@ -550,6 +563,16 @@ async fn pass_requests(
         if tokio::io::copy_buf(body, &mut to_store).await.is_err() {
             return End::Closed;
         }
+    }
+}
+
+/// Sends a request on its own, and waits until the store has begun to answer it.
+async fn deliver(request: Vec<u8>, store: SocketAddr, after: Duration) {
+    tokio::time::sleep(after).await;
+    if let Ok(mut store) = TcpStream::connect(store).await
+        && store.write_all(&request).await.is_ok()
+    {
+        let _ = store.read_u8().await;
     }
 }
 
