@@ -34,6 +34,7 @@ use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
 use crate::store::follow::{Followed, follow_memory_limit};
 use crate::store::janitor;
+use crate::store::trim::return_freed_memory;
 use crate::{admin, kubernetes, store};
 
 /// A running gateway.
@@ -180,6 +181,7 @@ impl Gateway {
             },
             stop.clone(),
         ));
+        tokio::spawn(return_freed_memory(store.clone(), stop.clone()));
         let users = Arc::new(Users::new(&config, store.clone())?);
         let (swept, base) = (Arc::clone(&users), store.clone());
         tokio::spawn(janitor::run(

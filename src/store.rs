@@ -56,6 +56,7 @@ mod set_times;
 pub mod tenants;
 #[cfg(test)]
 mod testing;
+pub mod trim;
 pub mod upload;
 mod url_encoding;
 mod verify;

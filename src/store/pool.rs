@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Pool {
     total: AtomicU64,
     used: AtomicU64,
+    /// The most that was taken since the last look.
+    peak: AtomicU64,
 }
 
 /// Leave to hold so many bytes, given back on drop.
@@ -25,6 +27,7 @@ impl Pool {
         Arc::new(Pool {
             total: AtomicU64::new(total),
             used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
         })
     }
 
@@ -43,6 +46,12 @@ impl Pool {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The most bytes that were taken at a time since the last call.
+    pub fn take_peak(&self) -> u64 {
+        let used = self.used();
+        self.peak.swap(used, Ordering::Relaxed).max(used)
+    }
+
     /// Leave to hold `bytes`, if that much is free at this moment.
     pub fn try_take(self: &Arc<Self>, bytes: u64) -> Option<Share> {
         self.take_up_to(bytes, self.total())
@@ -59,9 +68,12 @@ impl Pool {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|used| *used <= most)
             });
-        taken.ok().map(|_| Share {
-            pool: Arc::clone(self),
-            bytes,
+        taken.ok().map(|before| {
+            self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+            Share {
+                pool: Arc::clone(self),
+                bytes,
+            }
         })
     }
 }
@@ -88,5 +100,6 @@ mod tests {
         assert!(pool.try_take(7).is_none() && pool.try_take(u64::MAX).is_none());
         drop(second);
         assert_eq!(pool.used(), 0);
+        assert_eq!((pool.take_peak(), pool.take_peak()), (10, 0));
     }
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::configuration::Program;
 use crate::support::{Ftp, TestGateway, eventually, login, pattern, users};
 
 const KIB: usize = 1024;
@@ -183,4 +184,36 @@ async fn clients_that_bring_more_than_the_memory_holds_take_as_long_as_their_pac
     let took = since.elapsed();
     assert!(took < Duration::from_secs(60), "{took:?}");
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_memory_of_many_downloads_that_nobody_takes_goes_back_to_the_kernel() {
+    const DOWNLOADS: usize = 200;
+    let users = users(&["name: u"]);
+    // enough that each may have HTTP's buffers filled
+    let program = Program::start(&[
+        ("COSGATE_USERS", &users),
+        ("COSGATE_DOWNLOAD__MEMORY_BUDGET", "1GiB"),
+        ("COSGATE_SESSIONS__MAX_PER_IP", "300"),
+    ]);
+    let mut ftp = Ftp::connect(program.address).await;
+    ftp.login("u", "secret").await;
+    assert_eq!(ftp.store("STOR f", &pattern(8 * MIB)).await.code, 226);
+    assert_eq!(ftp.fetch("RETR f").await.1.code, 226);
+    let before = program.resident_kib();
+    let grown = || program.resident_kib().saturating_sub(before) / 1024;
+    let mut downloads = Vec::new();
+    for _ in 0..DOWNLOADS {
+        let mut ftp = Ftp::connect(program.address).await;
+        ftp.login("u", "secret").await;
+        let data = ftp.data().await;
+        assert_eq!(ftp.command("RETR f").await.code, 150);
+        downloads.push((ftp, data));
+    }
+    eventually("they hold what HTTP has read", || async { grown() > 110 }).await;
+    drop(downloads);
+    eventually("most of it is the kernel's again", || async {
+        grown() < 64
+    })
+    .await;
 }
