@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::admin::readiness::Readiness;
 use crate::auth::{HashError, Users, UsersError, hash_password, random_password};
+use crate::cluster::handover::{self, Handover};
 use crate::config::{Config, MasqueradeAddress, MemoryLimit, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
@@ -56,6 +57,9 @@ pub enum StartError {
     /// A port is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The handover port is not to be had.
+    #[error(transparent)]
+    Handover(#[from] handover::BindError),
     /// The admin port is not to be had.
     #[error("admin.listen = {address} can't be bound; choose another address, or `off`")]
     Admin {
@@ -148,7 +152,27 @@ impl Gateway {
             warn!(event = "descriptors_short", "{shortage}");
         }
         let connections = ControlConnections::new(&config.sessions, &limit);
-        let listeners = Listeners::bind(&config, &stop)?;
+        let tasks = TaskTracker::new();
+        let metrics = FtpMetrics::default();
+        let receiver = match &config.handover {
+            Some(settings) => {
+                let (tasks, stop) = (tasks.clone(), stop.clone());
+                let counts = metrics.handover.clone();
+                Some(Handover::bind(
+                    &config,
+                    settings,
+                    limit.relays,
+                    tasks,
+                    stop,
+                    counts,
+                )?)
+            }
+            None => None,
+        };
+        let handover = receiver
+            .as_ref()
+            .map(|receiver| Arc::clone(receiver.handover()));
+        let listeners = Listeners::bind(&config, handover.as_ref(), &stop)?;
         let admin = match config.admin.listen {
             Some(address) => Some(
                 admin::bind(address)
@@ -209,6 +233,9 @@ impl Gateway {
             Some(loopback.address().await.map_err(StartError::Loopback)?),
             admin_address,
             embedded.as_ref().map(EmbeddedStore::address),
+            receiver
+                .as_ref()
+                .and_then(|receiver| receiver.address().ok()),
         ];
         let listening = addresses
             .iter()
@@ -217,7 +244,7 @@ impl Gateway {
         let own_ports = OwnPorts::new(
             listening
                 .map(|address| address.port())
-                .chain(config.passive.ports.clone()),
+                .chain(config.bound_ports()),
         );
         let frontend = Arc::new(Frontend {
             users,
@@ -243,15 +270,19 @@ impl Gateway {
             drain_idle: config.drain.idle,
             last_call: stop.child_token(),
             stop,
-            tasks: TaskTracker::new(),
+            tasks,
             connections,
             registry: SessionRegistry::default(),
             control_ports: listeners.control_ports(),
             started: Instant::now(),
             pools: listeners.pools(),
-            metrics: FtpMetrics::default(),
+            handover,
+            metrics,
         });
 
+        if let Some(receiver) = receiver {
+            tokio::spawn(receiver.serve(frontend.pools.clone()));
+        }
         listeners.serve(&frontend);
         if let Some(listener) = admin {
             let read = Arc::clone(&frontend);
@@ -282,6 +313,7 @@ impl Gateway {
         undo.disarm();
         info!(
             listen = ?addresses, passive_ports = ?config.passive.ports, admin = admin_address.map(tracing::field::display),
+            handover = config.handover.as_ref().map(|handover| tracing::field::display(handover.listen)),
             provider = %config.storage.provider, bucket = config.storage.bucket, "cosgate {} is serving", env!("CARGO_PKG_VERSION")
         );
         let drain_deadline = config.drain.deadline;

@@ -5,6 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::cluster::handover::MAX_UNVERIFIED;
 use crate::config::Config;
 
 /// The capacity of a limit of file descriptors.
@@ -12,10 +13,12 @@ use crate::config::Config;
 pub struct Descriptors {
     /// The most that may be open; `u64::MAX` without a limit.
     pub limit: u64,
-    /// The need of `sessions.max` sessions at the most.
+    /// The need of `sessions.max` sessions at the most, and of the connections that are handed over.
     pub needed: u64,
     /// Sessions that there may be: `sessions.max`, or fewer.
     pub sessions: usize,
+    /// Data connections of other replicas that may be relayed: `handover.max_connections`, or fewer; 0 without handover.
+    pub relays: usize,
     wanted: usize,
 }
 
@@ -30,6 +33,13 @@ const BESIDES: u64 = 200;
 /// A passive port's listener, and one connection that waits to be taken.
 const PER_PASSIVE_PORT: u64 = 2;
 
+/// The client's connection, the owner's, and a pipe for each direction that carries many bytes.
+const PER_RELAY: u64 = 6;
+
+/// The part of the descriptors that relays may have where there are too few: sessions without them could do nothing, but relays serve
+/// the sessions of others.
+const RELAYS_PART: u64 = 3;
+
 /// New control connections are refused when no more than this is left, whoever has taken the rest.
 const LAST_RESERVE: u64 = 64;
 
@@ -42,13 +52,26 @@ impl Descriptors {
         let mut addresses: Vec<_> = config.listen.iter().chain(implicit).collect();
         addresses.sort_unstable_by_key(|address| address.ip());
         addresses.dedup_by_key(|address| address.ip());
-        let ports = (config.passive.ports.len() * addresses.len()) as u64;
-        let fixed = BESIDES + PER_PASSIVE_PORT * ports;
-        let wanted = config.sessions.max;
-        let fit = limit.saturating_sub(fixed) / per_session;
+        let ports = (config.bound_ports().len() * addresses.len()) as u64;
+        let unverified = match &config.handover {
+            Some(_) => MAX_UNVERIFIED as u64,
+            None => 0,
+        };
+        let fixed = BESIDES + PER_PASSIVE_PORT * ports + unverified;
+        let (wanted, relays) = (config.sessions.max, max_relays(config));
+        let all = fixed + per_session * wanted as u64 + PER_RELAY * relays;
+        // where there are too few, relays get no more than a part of them
+        let left = limit.saturating_sub(fixed);
+        let relays = if all > limit {
+            relays.min(left / RELAYS_PART / PER_RELAY)
+        } else {
+            relays
+        };
+        let fit = (left - PER_RELAY * relays) / per_session;
         Descriptors {
             limit,
-            needed: fixed + per_session * wanted as u64,
+            needed: all,
+            relays: usize::try_from(relays).unwrap_or(usize::MAX),
             // one is better than a gateway that refuses everybody
             sessions: usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, wanted),
             wanted,
@@ -83,6 +106,12 @@ impl Descriptors {
     pub fn refused_from(&self) -> u64 {
         self.limit.saturating_sub(LAST_RESERVE)
     }
+}
+
+/// Data connections of other replicas that are relayed at a time.
+fn max_relays(config: &Config) -> u64 {
+    let handover = config.handover.as_ref();
+    handover.map_or(0, |handover| handover.max_connections as u64)
 }
 
 /// The limit to which a process may raise its own.
@@ -135,5 +164,30 @@ mod tests {
             assert!(text.contains(words), "{words} in {text}");
         }
         assert_eq!(of(0).sessions, 1);
+    }
+
+    #[test]
+    fn relays_have_descriptors_of_their_own_and_a_third_where_there_are_too_few() {
+        let env = [
+            ("PASSIVE__PORTS", "30000-30005"),
+            ("PASSIVE__SLICE_SIZE", "2"),
+            ("PASSIVE__ORDINAL", "0"),
+            ("HANDOVER__LISTEN", "127.0.0.1:2122"),
+            ("HANDOVER__PEERS", "replica-{ordinal}"),
+            ("HANDOVER__KEY", "0123456789abcdef0123456789abcdef"),
+        ];
+        let env = env.map(|(key, value)| (format!("COSGATE_{key}"), value.to_owned()));
+        let config = crate::config::load_from(None, env).expect("valid").config;
+        let fixed = 200 + 256 + 2 * 6;
+        let needed = fixed + 8 * 1000 + 6 * 1000;
+        let enough = Descriptors::of(&config, needed);
+        assert_eq!(
+            (enough.needed, enough.relays, enough.sessions),
+            (needed, 1000, 1000)
+        );
+        let low = Descriptors::of(&config, 1024);
+        assert_eq!(low.relays, (1024 - fixed as usize) / 3 / 6);
+        assert_eq!(low.sessions, (1024 - fixed as usize - 6 * low.relays) / 8);
+        assert!(low.shortage().is_some());
     }
 }

@@ -12,6 +12,7 @@ page!(configuration, "guide/configuration.md");
 page!(credentials, "guide/credentials.md");
 page!(events, "guide/events.md");
 page!(ftps, "guide/ftps.md");
+page!(handover, "guide/handover.md");
 page!(monitoring, "guide/monitoring.md");
 page!(moving, "guide/moving.md");
 page!(operations, "guide/operations.md");

@@ -8,6 +8,7 @@
 //! nothing is registered behind the program's back in a global registry, as libunftp's metrics are.
 
 mod exposition;
+pub mod handover;
 mod process;
 mod reading;
 
@@ -20,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::ftp::connections::Refusal;
+use crate::metrics::handover::HandoverCounts;
 
 pub use exposition::{Exposition, Format};
 pub(crate) use process::readings as process_readings;
@@ -138,13 +140,23 @@ metrics! {
     MEMORY_WAITED = "cosgate_buffer_memory_waited" Counter Seconds []
         "Time that uploads have waited for buffer memory";
     PASSIVE_PORTS = "cosgate_passive_ports" Gauge Number []
-        "Passive ports that are bound";
+        "Passive ports that clients are given; with handover those of other replicas are bound, too";
     PASSIVE_RESERVED = "cosgate_passive_reservations" Gauge Number []
         "Data connections that clients have asked for and not made yet; each takes one port for one client address";
     PASSIVE_MISSED = "cosgate_passive_connections_missed" Counter Number []
         "Transfers whose passive data connection never came: a firewall, or a wrong masquerade address";
     PASSIVE_STRAYS = "cosgate_passive_connections_stray" Counter Number []
         "Connections to passive ports that no session had asked for";
+    HANDOVER_RELAYS = "cosgate_handover_relays" Counter Number ["outcome"]
+        "Data connections on ports of other replicas that have ended: `complete`, `reset` (by client or owner), `idle`, `unreachable` (the owner didn't answer), `limit` (`handover.max_connections`), `stopped`";
+    HANDOVER_RELAYED = "cosgate_handover_relayed" Counter Bytes []
+        "Bytes of such connections, both directions together, while they move";
+    HANDOVER_OPEN = "cosgate_handover_open" Gauge Number []
+        "Such connections at this moment; absent without handover";
+    HANDOVER_RECEIVED = "cosgate_handover_received" Counter Number []
+        "Data connections that other replicas have handed over to this one";
+    HANDOVER_REFUSED = "cosgate_handover_refused" Counter Number ["reason"]
+        "Connections to the handover port that were refused: `header` (no header of a gateway), `key` (another `handover.key`), `stale` (clocks differ by more than 30 s), `replayed` (a header used twice), `port` (of another replica), `busy`";
     MASQUERADE_KNOWN = "cosgate_masquerade_address_known" Gauge Number []
         "1 if PASV can tell an address, 0 while it is waited for";
     MASQUERADE_CHANGES = "cosgate_masquerade_address_changes" Counter Number []
@@ -215,6 +227,8 @@ pub struct FtpMetrics {
     durations: Histograms,
     missed: Counter,
     differing: Counter,
+    /// Between gateways.
+    pub handover: HandoverCounts,
     /// All commands together, not exported.
     ended: Ended<Counter>,
 }
@@ -252,6 +266,7 @@ impl Default for FtpMetrics {
             durations: Family::new_with_constructor(transfer_histogram),
             missed: Counter::default(),
             differing: Counter::default(),
+            handover: HandoverCounts::new(),
             ended: Ended::default(),
         }
     }
@@ -324,6 +339,7 @@ impl FtpMetrics {
         register(registry, TRANSFER_DURATION, self.durations.clone());
         register(registry, PASSIVE_MISSED, self.missed.clone());
         register(registry, INTEGRITY, self.differing.clone());
+        self.handover.register(registry);
     }
 }
 

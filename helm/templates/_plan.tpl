@@ -1,12 +1,12 @@
 {{/*
 The plan: who listens where, worked out and checked in one place. JSON:
 
-  shape      plain: one replica, one Service. shared: a control Service and a data Service per replica, on one address.
-             perReplica: a Service per replica, each with an address of its own.
+  shape      plain: one replica, one Service. handover: several replicas, one Service. shared: a control Service and a data Service
+             per replica, on one address. perReplica: a Service per replica, each with an address of its own.
   slots      replicas that there are ports and Services for
   from, to   the first and the last passive port of all slots together
   slice      passive ports of one slot
-  control, implicit, admin    ports in the pod; implicit 0 is off
+  control, implicit, admin, handover    ports in the pod; implicit and handover 0 are off
   watch      whether a pod asks the API server for the address of its Service
   service    the Service that all pods watch; empty if each watches its own, or none
 */}}
@@ -28,10 +28,13 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- /* with no replicas for a while, everything else stays as for one */ -}}
 {{- $slots = max 1 $slots -}}
 {{- $shape := eq $slots 1 | ternary "plain" $values.loadBalancer.addresses -}}
+{{- if and (eq $shape "shared") $values.handover.enabled -}}
+{{- $shape = "handover" -}}
+{{- end -}}
 {{- $method := $values.loadBalancer.sharing.method -}}
 
 {{- /* what the chart owns, and what must not be readable in a ConfigMap */ -}}
-{{- range $section, $keys := dict "passive" (list "slice_size" "ordinal") "kubernetes" (list "namespace" "pod_name") -}}
+{{- range $section, $keys := dict "passive" (list "slice_size" "ordinal") "kubernetes" (list "namespace" "pod_name") "handover" (list "listen" "peers") -}}
 {{- range $keys -}}
 {{- if hasKey (get $config $section | default dict) . -}}
 {{- fail (printf "config.%s.%s is filled in by the chart; remove it" $section .) -}}
@@ -53,6 +56,9 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- end -}}
 {{- if dig "admin" "token" "" $config -}}
 {{- fail "config.admin.token would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_ADMIN__TOKEN" -}}
+{{- end -}}
+{{- if dig "handover" "key" "" $config -}}
+{{- fail "config.handover.key would be readable in a ConfigMap; put it into a Secret as COSGATE_HANDOVER__KEY, and name that in handover.existingSecret" -}}
 {{- end -}}
 {{- if $config.users -}}
 {{- fail "config.users would be readable in a ConfigMap, with the hashes of their passwords; put them into secret.users, or as users.yaml into existingSecret" -}}
@@ -81,8 +87,10 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail "tls.implicitPort is set without a certificate; set tls.existingSecret or tls.certManager.enabled" -}}
 {{- end -}}
 {{- $from := int $values.passive.firstPort -}}
-{{- $slice := int $values.passive.portsPerReplica -}}
-{{- $shares := eq $shape "shared" | ternary $slots 1 -}}
+{{- /* with handover any port serves: two are enough for a client that asks for the next one while it is late with the last */ -}}
+{{- $slice := int ($values.passive.portsPerReplica | default (eq $shape "handover" | ternary 2 16)) -}}
+{{- $shares := has $shape (list "shared" "handover") | ternary $slots 1 -}}
+{{- $handover := eq $shape "handover" | ternary (int $values.handover.port) 0 -}}
 {{- if $passive.ports -}}
 {{- $range := $passive.ports | toString -}}
 {{- if not (regexMatch "^ *[0-9]+ *(- *[0-9]+ *)?$" $range) -}}
@@ -104,7 +112,7 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- if gt $to 65535 -}}
 {{- fail (printf "the passive ports would be %d-%d; ports end at 65535: lower passive.firstPort, passive.portsPerReplica or %s" $from $to $many) -}}
 {{- end -}}
-{{- range list (list "config.listen" $control) (list "config.admin.listen" $admin) (list "tls.implicitTargetPort" $implicit) -}}
+{{- range list (list "config.listen" $control) (list "config.admin.listen" $admin) (list "tls.implicitTargetPort" $implicit) (list "handover.port" $handover) -}}
 {{- $port := index . 1 | int -}}
 {{- if and (ge $port $from) (le $port $to) -}}
 {{- fail (printf "port %d of %s is among the passive ports %d-%d; move one of them" $port (index . 0) $from $to) -}}
@@ -112,6 +120,9 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- end -}}
 {{- if or (eq $control $admin) (eq $control $implicit) (eq $admin $implicit) -}}
 {{- fail (printf "config.listen, config.admin.listen and tls.implicitTargetPort need ports of their own, not %d, %d and %d" $control $admin $implicit) -}}
+{{- end -}}
+{{- if and $handover (has $handover (list $control $admin $implicit)) -}}
+{{- fail (printf "handover.port = %d is the port of config.listen, config.admin.listen or tls.implicitTargetPort; choose another one" $handover) -}}
 {{- end -}}
 {{- $public := list (int $values.service.port) -}}
 {{- if $implicit -}}
@@ -138,10 +149,13 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- if and (eq $range "alibaba") (ne $values.loadBalancer.class "alibabacloud.com/nlb") -}}
 {{- fail "loadBalancer.portRange is alibaba: only an NLB listens on ranges; set loadBalancer.class to alibabacloud.com/nlb" -}}
 {{- end -}}
-{{- $listeners := add (len $public) (empty $range | ternary $total $shares) | int -}}
+{{- $services := eq $shape "shared" | ternary $slots 1 -}}
+{{- $listeners := add (len $public) (empty $range | ternary $total $services) | int -}}
 {{- if and (eq $values.service.type "LoadBalancer") (gt $limit 0) (gt $listeners $limit) -}}
 {{- if eq $shape "shared" -}}
 {{- fail (printf "%d control and %d passive ports (%d replicas of %d) are %d listeners, and loadBalancer.maxListeners is %d: lower passive.portsPerReplica to %d or %s, or set loadBalancer.addresses to perReplica" (len $public) $total $slots $slice $listeners $limit (div (sub $limit (len $public)) $slots) $many) -}}
+{{- else if eq $shape "handover" -}}
+{{- fail (printf "%d control and %d passive ports (%d replicas of %d) are %d listeners, and loadBalancer.maxListeners is %d: lower passive.portsPerReplica to %d or %s" (len $public) $total $slots $slice $listeners $limit (div (sub $limit (len $public)) $slots) $many) -}}
 {{- else -}}
 {{- fail (printf "%d control and %d passive ports are %d listeners, and loadBalancer.maxListeners is %d: lower passive.portsPerReplica to %d" (len $public) $total $listeners $limit (sub $limit (len $public))) -}}
 {{- end -}}
@@ -158,7 +172,7 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail (printf "several replicas share the address of a load balancer, and service.type is %s: set it to LoadBalancer, or %s to 1" $values.service.type $many) -}}
 {{- end -}}
 {{- if not $method -}}
-{{- fail "several replicas: say in loadBalancer.sharing.method how their Services share one address (tke, cilium, metallb, annotations), or set loadBalancer.addresses to perReplica" -}}
+{{- fail "several replicas: set handover.enabled, say in loadBalancer.sharing.method how their Services share one address (tke, cilium, metallb, annotations), or set loadBalancer.addresses to perReplica" -}}
 {{- end -}}
 {{- if and (has $method (list "metallb" "cilium")) (eq $values.service.externalTrafficPolicy "Local") -}}
 {{- fail (printf "%s shares an address among Services of different pods only with service.externalTrafficPolicy: Cluster, since it announces an address and not a port; set that, or loadBalancer.addresses to perReplica" $method) -}}
@@ -177,6 +191,9 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail "persistence.existingClaim is set, and persistence.enabled is false: set it to true" -}}
 {{- end -}}
 {{- if eq $shape "perReplica" -}}
+{{- if $values.handover.enabled -}}
+{{- fail "handover.enabled is for replicas behind one address, and loadBalancer.addresses is perReplica; remove one of them" -}}
+{{- end -}}
 {{- if and $values.service.perReplica (lt (len $values.service.perReplica) $slots) -}}
 {{- fail (printf "service.perReplica has %d entries for %d replicas: give each replica one, {} if it has nothing of its own" (len $values.service.perReplica) $slots) -}}
 {{- end -}}
@@ -205,7 +222,7 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- $own := and (eq $values.service.type "LoadBalancer") (not $config.masquerade_address) -}}
 {{- $service := $kubernetes.service | default (and $own (ne $shape "perReplica") | ternary (include "cosgate.fullname" .) "") -}}
 {{- $watch := or (ne $service "") (and $own (eq $shape "perReplica")) -}}
-{{- dict "shape" $shape "slots" $slots "from" $from "to" $to "slice" $slice "control" $control "implicit" $implicit "admin" $admin "watch" $watch "service" $service | toJson -}}
+{{- dict "shape" $shape "slots" $slots "from" $from "to" $to "slice" $slice "control" $control "implicit" $implicit "admin" $admin "handover" $handover "watch" $watch "service" $service | toJson -}}
 {{- end }}
 
 {{/* The configuration file: what the user wrote and what follows from the plan */}}
@@ -215,10 +232,19 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- $passive := deepCopy ($config.passive | default dict) -}}
 {{- $from := int $plan.from -}}
 {{- $_ := set $passive "ports" (eq $from (int $plan.to) | ternary (toString $from) (printf "%d-%d" $from (int $plan.to))) -}}
-{{- if eq $plan.shape "shared" -}}
+{{- if has $plan.shape (list "shared" "handover") -}}
 {{- $_ := set $passive "slice_size" (int $plan.slice) -}}
 {{- end -}}
 {{- $_ := set $config "passive" $passive -}}
+{{- if $plan.handover -}}
+{{- /* on the addresses of the control port's family; pods find each other by the names that the headless Service gives them */ -}}
+{{- $first := kindIs "slice" $config.listen | ternary $config.listen (list $config.listen) | first | toString | splitList "," | first | trim -}}
+{{- $name := include "cosgate.fullname" . -}}
+{{- $handover := deepCopy ($config.handover | default dict) -}}
+{{- $_ := set $handover "listen" (regexReplaceAll ":[0-9]+$" $first (printf ":%d" (int $plan.handover))) -}}
+{{- $_ := set $handover "peers" (printf "%s-{ordinal}.%s-admin.%s.svc" $name $name .Release.Namespace) -}}
+{{- $_ := set $config "handover" $handover -}}
+{{- end -}}
 {{- if $plan.service -}}
 {{- $_ := set $config "kubernetes" (merge (dict "service" $plan.service) ($config.kubernetes | default dict)) -}}
 {{- end -}}

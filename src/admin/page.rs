@@ -147,6 +147,16 @@ fn tiles(snapshot: &Snapshot) -> Markup {
                         @if snapshot.passive_strays > 0 { ", " (snapshot.passive_strays) " came that nobody asked for" }
                     },
                 ))
+                @if let Some(handover) = snapshot.handover {
+                    (tile(
+                        "Handover",
+                        html! { (handover.open) " relayed" },
+                        html! {
+                            "of " (handover.limit) " to other replicas, " (handover.received) " taken from them so far"
+                            @if handover.refused > 0 { ", " (handover.refused) " refused" }
+                        },
+                    ))
+                }
                 (budget("Upload memory", snapshot.upload_memory))
                 (budget("Download memory", snapshot.download_memory))
                 (certificate(snapshot.certificate, snapshot.at))

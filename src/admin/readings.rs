@@ -71,6 +71,13 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
             samples: Vec::new(),
         },
     });
+    readings.push(match &frontend.handover {
+        Some(handover) => Reading::of(HANDOVER_OPEN, handover.open() as f64),
+        None => Reading {
+            metric: HANDOVER_OPEN,
+            samples: Vec::new(),
+        },
+    });
     readings.extend(certificate(frontend));
     readings.extend(process_readings());
     readings

@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub passive_waiting: usize,
     /// Connections to passive ports that nobody had asked for.
     pub passive_strays: u64,
+    /// Data connections of other replicas, and those that came by way of them; none without handover.
+    pub handover: Option<HandoverRow>,
     /// Buffer memory of uploads.
     pub upload_memory: Budget,
     /// Memory of what downloads read ahead.
@@ -139,6 +141,19 @@ pub struct SinkRow {
     pub failure: Option<String>,
 }
 
+/// Data connections that go from replica to replica.
+#[derive(Debug, Clone, Copy)]
+pub struct HandoverRow {
+    /// On their way to others at this moment.
+    pub open: usize,
+    /// The most.
+    pub limit: usize,
+    /// That others have handed over to this gateway so far.
+    pub received: u64,
+    /// Connections to the handover port that were refused so far.
+    pub refused: u64,
+}
+
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -176,6 +191,18 @@ impl Snapshot {
             passive_ports: frontend.pools.iter().map(|pool| pool.size()).sum(),
             passive_waiting: frontend.pools.iter().map(|pool| pool.reserved()).sum(),
             passive_strays: frontend.pools.iter().map(|pool| pool.strays()).sum(),
+            handover: frontend.handover.as_ref().map(|handover| {
+                let (received, refused) = (
+                    handover.counts().all_received(),
+                    handover.counts().all_refused(),
+                );
+                HandoverRow {
+                    open: handover.open(),
+                    limit: handover.limit(),
+                    received,
+                    refused,
+                }
+            }),
             upload_memory: Budget {
                 used: frontend.store.buffered_bytes(),
                 limit: upload,

@@ -18,6 +18,7 @@ mod download;
 mod drain;
 mod events;
 mod files;
+mod handover;
 mod kubernetes;
 mod listen;
 mod log;
@@ -38,6 +39,7 @@ pub use drain::Drain;
 pub(super) use events::sink_lines;
 pub use events::{Delivery, EventSink, EventType, Events};
 pub use files::{Ascii, Times};
+pub use handover::{Handover, Peers};
 pub use kubernetes::Kubernetes;
 pub(crate) use listen::greeting;
 pub use log::{Log, LogFormat};
@@ -67,6 +69,7 @@ pub(super) const KEYS: &[&[Key]] = &[
     passive::KEYS,
     active::KEYS,
     tls::KEYS,
+    handover::KEYS,
     kubernetes::KEYS,
     sessions::KEYS,
     storage::KEYS,
@@ -101,6 +104,8 @@ pub struct Config {
     pub masquerade: Masquerade,
     /// Passive data connections.
     pub passive: Passive,
+    /// Data connections that reach another replica than theirs; none: there is one replica, or each gets its own.
+    pub handover: Option<Handover>,
     /// Active data connections.
     pub active: Active,
     /// FTPS; none: connections are in clear.
@@ -157,12 +162,15 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
     let listen = listen::listen(read);
     let admin = admin::resolve(read);
     let kubernetes = kubernetes::resolve(read, in_pod);
-    let (passive, range) = passive::resolve(read, &listen, kubernetes.pod_name.as_deref());
+    let (passive, range, slice) = passive::resolve(read, &listen, kubernetes.pod_name.as_deref());
     listen::admin_conflicts(read, &admin, &listen, &range);
     let tls = tls::resolve(read);
     if let Some(tls) = &tls {
         listen::implicit_conflicts(read, &tls.implicit_listen, &listen, &range, &admin);
     }
+    let implicit = tls.iter().flat_map(|tls| &tls.implicit_listen);
+    let public: Vec<SocketAddr> = listen.iter().chain(implicit).copied().collect();
+    let handover = handover::resolve(read, &public, admin.listen, &range, slice);
     let outbox = events::resolve_outbox(read);
     let storage = storage::resolve(read, events::reserved_name(&outbox));
     let auth = auth::resolve(read);
@@ -187,6 +195,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         active: active::resolve(read),
         listen,
         passive,
+        handover,
         tls,
         kubernetes,
         storage,

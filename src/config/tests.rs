@@ -10,6 +10,7 @@ use super::*;
 
 mod cluster;
 mod credentials;
+mod handover;
 mod properties;
 mod secrets;
 mod sites;

@@ -2,7 +2,7 @@
 
 use super::examination::{Examination, Limits};
 use super::report::{Report, Verdict};
-use super::{events, machine, network, store};
+use super::{events, handover, machine, network, store};
 use crate::config::Loaded;
 
 /// Examines a configuration that was taken.
@@ -17,6 +17,10 @@ pub async fn examine_configuration(loaded: &Loaded, limits: Limits) -> Report {
     let running = examination.step("gateway", machine::gateway(config)).await;
     machine::examine(&mut examination, config, running.unwrap_or(false));
     network::examine(&mut examination, config).await;
+    if let Some(settings) = &config.handover {
+        let checked = handover::replicas(settings);
+        examination.step("handover", checked).await;
+    }
     events::sinks(&mut examination, config).await;
     if let Err(reason) = store::examine(&mut examination, config).await {
         examination.skip_rest(&store::CHECKS, reason);

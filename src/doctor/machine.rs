@@ -43,12 +43,12 @@ pub(super) fn examine(examination: &mut Examination, config: &Config, running: b
     let addresses = addresses(config);
     let held = Held::by(running, config.admin.listen.is_some());
     examination.note("control ports", control_ports(&listeners(config), held));
-    let in_use = in_use(&addresses, &config.passive.ports);
+    let in_use = in_use(&addresses, &config.bound_ports());
     let ephemeral = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let ephemeral = ephemeral.ok().and_then(|text| range(&text));
     let behind_balancer = config.kubernetes.in_cluster || config.kubernetes.service.is_some();
     let ports = ports(
-        config.passive.ports.clone(),
+        config.bound_ports(),
         &in_use,
         held,
         ephemeral,

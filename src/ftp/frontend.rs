@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::auth::Users;
 use crate::charset::Charset;
+use crate::cluster::handover::Handover;
 use crate::config;
 use crate::events::Events;
 use crate::ftp::connections::ControlConnections;
@@ -80,6 +81,8 @@ pub struct Frontend {
     pub started: Instant,
     /// The passive ports, one pool per address.
     pub pools: Vec<Arc<PassivePool>>,
+    /// Data connections that are handed over between gateways, if they are.
+    pub handover: Option<Arc<Handover>>,
     /// The counters.
     pub metrics: FtpMetrics,
 }

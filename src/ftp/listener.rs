@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::cluster::handover::Handover;
 use crate::config;
 use crate::ftp::frontend::{ControlPorts, Frontend};
 use crate::ftp::net::{BACKLOG, bind, tune_control};
@@ -54,7 +55,12 @@ struct Listener {
 
 impl Listeners {
     /// Binds every control port, and the passive ports on each of their addresses, or nothing.
-    pub fn bind(config: &config::Config, stop: &CancellationToken) -> Result<Self, ListenError> {
+    /// With `handover` those of other gateways are among the passive ports.
+    pub fn bind(
+        config: &config::Config,
+        handover: Option<&Arc<Handover>>,
+        stop: &CancellationToken,
+    ) -> Result<Self, ListenError> {
         let mut pools: HashMap<IpAddr, Arc<PassivePool>> = HashMap::new();
         let mut listeners = Vec::new();
         let explicit = config.listen.iter().map(|address| (*address, false));
@@ -75,7 +81,7 @@ impl Listeners {
                 None => {
                     let (ports, timeout) =
                         (config.passive.ports.clone(), config.passive.accept_timeout);
-                    let pool = PassivePool::bind(address.ip(), ports, timeout, stop)?;
+                    let pool = PassivePool::bind(address.ip(), ports, handover, timeout, stop)?;
                     pools.insert(address.ip(), Arc::clone(&pool));
                     pool
                 }

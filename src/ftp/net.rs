@@ -53,7 +53,7 @@ pub(super) const BACKLOG: i32 = 1024;
 
 /// Binds a listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side and no
 /// client's IPv4 address appears in IPv6 clothes.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

@@ -27,12 +27,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::ftp::net::bind;
-use crate::ftp::net::{reset_on_close, tune};
+use crate::cluster::handover::Handover;
+use crate::ftp::net::{bind, reset_on_close, tune};
 
 /// The passive ports on one local address.
 #[derive(Debug)]
 pub struct PassivePool {
+    address: IpAddr,
+    /// Those of this gateway; with handover those of others are bound, too.
     ports: Vec<u16>,
     pairs: Mutex<HashMap<Pair, State>>,
     /// The last connection to each port that nobody had asked for; for the diagnosis of a connection that never came.
@@ -102,14 +104,17 @@ pub struct BindError {
 }
 
 impl PassivePool {
-    /// Binds every port of the range on `address`, or none. Stops listening when `stop` is cancelled.
+    /// Binds every port of the range on `address`, with `handover` those of the other gateways, too; or none. Stops listening when `stop`
+    /// is cancelled.
     pub fn bind(
         address: IpAddr,
         ports: RangeInclusive<u16>,
+        handover: Option<&Arc<Handover>>,
         accept_timeout: Duration,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, BindError> {
-        let listeners: Result<Vec<(u16, TcpListener)>, BindError> = ports
+        let bound = handover.map_or_else(|| ports.clone(), |handover| handover.ports());
+        let listeners: Result<Vec<(u16, TcpListener)>, BindError> = bound
             .map(|port| {
                 let address = SocketAddr::new(address, port);
                 let listener = bind(address).map_err(|source| BindError { address, source })?;
@@ -118,7 +123,8 @@ impl PassivePool {
             .collect();
         let listeners = listeners?;
         let pool = Arc::new(PassivePool {
-            ports: listeners.iter().map(|(port, _)| *port).collect(),
+            address,
+            ports: ports.collect(),
             pairs: Mutex::default(),
             last_strays: Mutex::default(),
             next: AtomicUsize::new(0),
@@ -128,7 +134,9 @@ impl PassivePool {
             strays: AtomicU64::new(0),
         });
         for (port, listener) in listeners {
-            tokio::spawn(Arc::clone(&pool).serve(port, listener, stop.clone()));
+            let handover = handover.filter(|handover| handover.is_foreign(port));
+            let serving = Arc::clone(&pool).serve(port, listener, handover.cloned(), stop.clone());
+            tokio::spawn(serving);
         }
         Ok(pool)
     }
@@ -253,7 +261,12 @@ impl PassivePool {
         self.pairs.lock()
     }
 
-    /// Ports that are bound.
+    /// The local address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Ports that sessions of this gateway may have.
     pub fn size(&self) -> usize {
         self.ports.len()
     }
@@ -279,14 +292,27 @@ impl PassivePool {
         self.strays.load(Ordering::Relaxed)
     }
 
-    async fn serve(self: Arc<Self>, port: u16, listener: TcpListener, stop: CancellationToken) {
+    /// Accepts on one port; what comes to a port of another gateway goes there by `handover`.
+    async fn serve(
+        self: Arc<Self>,
+        port: u16,
+        listener: TcpListener,
+        handover: Option<Arc<Handover>>,
+        stop: CancellationToken,
+    ) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
             match accepted {
-                Ok((socket, peer)) => self.deliver(port, socket, peer.ip().to_canonical()),
+                Ok((socket, peer)) => match &handover {
+                    Some(handover) => {
+                        let local = SocketAddr::new(self.address, port);
+                        handover.relay(socket, peer, local);
+                    }
+                    None => self.deliver(port, socket, peer.ip().to_canonical()),
+                },
                 Err(error) => {
                     // out of descriptors, most likely: the loop must not spin
                     warn!(port, %error, "a data connection could not be accepted");
@@ -296,7 +322,8 @@ impl PassivePool {
         }
     }
 
-    fn deliver(&self, port: u16, socket: TcpStream, client: IpAddr) {
+    /// Hands a connection that `client`, in canonical form, made to `port` to the session that waits for it, or resets it.
+    pub fn deliver(&self, port: u16, socket: TcpStream, client: IpAddr) {
         let pair = (port, client);
         let mut pairs = self.pairs();
         let reserved = match pairs.remove(&pair) {
@@ -339,7 +366,7 @@ impl PassivePool {
 }
 
 /// Pause after a failed accept.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Reservation {
     /// The port of the pair.
@@ -392,7 +419,7 @@ mod tests {
         for _ in 0..100 {
             let from = FROM.fetch_add(count, Ordering::Relaxed);
             if let Ok(pool) =
-                PassivePool::bind(LOCAL, from..=from + count - 1, accept_timeout, &stop)
+                PassivePool::bind(LOCAL, from..=from + count - 1, None, accept_timeout, &stop)
             {
                 return (pool, stop);
             }
@@ -610,7 +637,7 @@ mod tests {
         let taken = TcpListener::bind((LOCAL, 0)).await.expect("a free port");
         let port = taken.local_addr().expect("bound").port();
         let stop = CancellationToken::new();
-        let error = PassivePool::bind(LOCAL, port..=port, Duration::from_secs(1), &stop)
+        let error = PassivePool::bind(LOCAL, port..=port, None, Duration::from_secs(1), &stop)
             .expect_err("it is taken");
         assert!(
             error.to_string().contains(&format!("127.0.0.1:{port}")),

@@ -12,7 +12,8 @@ from chart import BUCKET, PRESETS, over
 # As `cosgate hash-password` prints it.
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$Kx4n0p0u7G4l0H2iBz5ZtY1y3v0m3u0y1n6c1xWq2bM"
 USERS = f"- name: camera-7\n  password_hash: {HASH}\n"
-KEYS = {"COSGATE_STORAGE__ACCESS_KEY_ID": "AKID", "COSGATE_STORAGE__SECRET_ACCESS_KEY": "secret"}
+KEYS = {"COSGATE_STORAGE__ACCESS_KEY_ID": "AKID", "COSGATE_STORAGE__SECRET_ACCESS_KEY": "secret",
+        "COSGATE_HANDOVER__KEY": "0123456789abcdef0123456789abcdef"}
 
 
 def check(cosgate, render, ordinal, without=()):

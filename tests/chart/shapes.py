@@ -1,5 +1,8 @@
 """Who listens where: one replica, several behind one address, an address for each."""
 
+import base64
+
+import yaml
 from chart import BUCKET, control_ports, name, over, passive_ports, range_of
 
 TKE = {"sharing": {"method": "tke", "key": "lb-6swtxxxx"}}
@@ -75,6 +78,80 @@ def test_services_share_an_address_by_the_means_of_the_platform(helm):
         assert len(render.public) == 4
         for one in render.public.values():
             assert one["metadata"]["annotations"] == {annotation: value}, name(one)
+
+
+def handed_over(replicas, handover=None, **more):
+    return over(BUCKET, replicas=replicas, handover={"enabled": True, **(handover or {})}, **more)
+
+
+def test_with_handover_one_service_leads_to_all_replicas_with_every_port(helm):
+    render = helm.render(handed_over(3))
+    assert list(render.public) == ["cosgate"]
+    service = render.public["cosgate"]
+    assert control_ports(service) == {21: 2121}
+    assert passive_ports(service) == list(range(30000, 30006)) == range_of(render.config), "two of each replica"
+    pods = render.stateful_set["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= pods.items()
+    assert "statefulset.kubernetes.io/pod-name" not in service["spec"]["selector"]
+    # a pod that drains has its connections by way of the others
+    assert "publishNotReadyAddresses" not in service["spec"]
+    assert not service["metadata"].get("annotations"), "no method of sharing"
+    assert all(port["port"] != 2122 for port in service["spec"]["ports"])
+
+
+def test_with_handover_replicas_know_their_slices_and_find_each_other(helm):
+    render = helm.render(handed_over(3, config={**BUCKET["config"], "listen": "[::]:2121", "handover": {"idle_timeout": "5m"}}))
+    assert render.config["passive"]["slice_size"] == 2
+    assert render.config["handover"] == {
+        "listen": "[::]:2122", "peers": "cosgate-{ordinal}.cosgate-admin.ftp.svc", "idle_timeout": "5m",
+    }
+    path = render.env["COSGATE_PASSIVE__ORDINAL"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert path == "metadata.labels['apps.kubernetes.io/pod-index']"
+    assert render.stateful_set["spec"]["serviceName"] == "cosgate-admin"
+    headless = next(service for service in render.all("Service") if name(service) == "cosgate-admin")
+    assert headless["spec"]["clusterIP"] == "None" and headless["spec"]["publishNotReadyAddresses"] is True
+    assert {"name": "handover", "containerPort": 2122, "protocol": "TCP"} in render.pod["containers"][0]["ports"]
+
+
+def test_the_key_of_handover_is_made_by_the_chart_or_named(helm):
+    render = helm.render(handed_over(3))
+    reference = render.env["COSGATE_HANDOVER__KEY"]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": "cosgate-handover", "key": "COSGATE_HANDOVER__KEY"}
+    made = next(secret for secret in render.all("Secret") if name(secret) == "cosgate-handover")
+    key = base64.b64decode(made["data"]["COSGATE_HANDOVER__KEY"])
+    assert len(key) == 64 and key.decode() not in yaml.safe_dump(render.one("ConfigMap"))
+    render = helm.render(handed_over(3, {"existingSecret": "mine"}))
+    assert render.env["COSGATE_HANDOVER__KEY"]["valueFrom"]["secretKeyRef"]["name"] == "mine"
+    assert not render.all("Secret")
+
+
+def test_handover_has_room_for_the_most_replicas_and_for_other_types_of_service(helm):
+    scaling = {"enabled": True, "minReplicas": 2, "maxReplicas": 24}
+    render = helm.render(handed_over(1, autoscaling=scaling))
+    assert len(range_of(render.config)) == 48 and list(render.public) == ["cosgate"]
+    for kind in ["ClusterIP", "NodePort"]:
+        service = helm.render(handed_over(3, service={"type": kind})).public["cosgate"]
+        assert service["spec"]["type"] == kind and passive_ports(service) == list(range(30000, 30006))
+    wide = helm.render(handed_over(2, passive={"portsPerReplica": 5}))
+    assert wide.config["passive"]["slice_size"] == 5 and len(range_of(wide.config)) == 10
+
+
+def test_one_replica_hands_nothing_over(helm):
+    render = helm.render(handed_over(1))
+    assert "handover" not in render.config and "COSGATE_HANDOVER__KEY" not in render.env
+    assert len(range_of(render.config)) == 16 and not render.all("Secret")
+
+
+def test_only_the_replicas_reach_each_others_handover_port(helm):
+    policy = helm.render(handed_over(3, networkPolicy={"enabled": True})).one("NetworkPolicy")["spec"]
+    pods = policy["podSelector"]["matchLabels"]
+    opened = [rule for rule in policy["ingress"] if {"port": 2122, "protocol": "TCP"} in rule["ports"]]
+    assert [rule["from"] for rule in opened] == [[{"podSelector": {"matchLabels": pods}}]]
+    assert opened[0]["ports"] == [{"port": 2122, "protocol": "TCP"}]
+    out = [rule for rule in policy["egress"] if {"port": 2122, "protocol": "TCP"} in rule["ports"]]
+    assert [rule["to"] for rule in out] == [[{"podSelector": {"matchLabels": pods}}]]
+    without = helm.render({"networkPolicy": {"enabled": True}}).one("NetworkPolicy")
+    assert "2122" not in yaml.safe_dump(without)
 
 
 def test_an_address_per_replica_has_control_and_data_of_one_pod_on_it(helm):

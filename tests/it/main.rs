@@ -25,6 +25,7 @@ mod events_durable;
 mod faults;
 mod full_disk;
 mod guessing;
+mod handover;
 mod health;
 mod held;
 mod histories;

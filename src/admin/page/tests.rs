@@ -3,7 +3,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::admin::readiness::Readiness;
-use crate::admin::snapshot::MasqueradeRow;
+use crate::admin::snapshot::{HandoverRow, MasqueradeRow};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>";
 
@@ -63,6 +63,12 @@ fn hostile() -> Snapshot {
         passive_ports: 16,
         passive_waiting: 1,
         passive_strays: 2,
+        handover: Some(HandoverRow {
+            open: 3,
+            limit: 1000,
+            received: 4,
+            refused: 5,
+        }),
         upload_memory: budget,
         download_memory: budget,
         certificate: None,
@@ -98,6 +104,19 @@ fn whatever_comes_from_outside_is_text() {
     let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;";
     // user and path of a session, a transfer and a failure, its cause, two reasons, the store, and three of the address
     assert_eq!(page.matches(escaped).count(), 14, "{page}");
+}
+
+#[test]
+fn handover_has_its_figures_where_it_is_on() {
+    let mut snapshot = hostile();
+    let shown = page(&snapshot);
+    let text = "of 1000 to other replicas, 4 taken from them so far, 5 refused";
+    assert!(
+        shown.contains("3 relayed") && shown.contains(text),
+        "{shown}"
+    );
+    snapshot.handover = None;
+    assert!(!page(&snapshot).contains("Handover"));
 }
 
 #[test]

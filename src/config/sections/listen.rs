@@ -49,7 +49,7 @@ pub(crate) fn greeting(text: &str) -> Parsed<String> {
 }
 
 /// True if only one of the two can be bound. Port 0 is a new port each time.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && one.port() != 0
         && one.is_ipv4() == other.is_ipv4()

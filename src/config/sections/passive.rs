@@ -34,12 +34,22 @@ pub struct Passive {
     pub accept_timeout: Duration,
 }
 
-/// Reads `passive.*`; `pod_name` gives the ordinal where `passive.ordinal` doesn't.
+/// One replica's part of `passive.ports`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slice {
+    /// Ports of each replica; divides the range.
+    pub size: u16,
+    /// This replica's number; there is a slice for it.
+    pub ordinal: u16,
+}
+
+/// Reads `passive.*`; `pod_name` gives the ordinal where `passive.ordinal` doesn't. Returns the whole range, too, and this replica's
+/// slice of it, if there are slices.
 pub(super) fn resolve(
     read: &mut Reader,
     listen: &[SocketAddr],
     pod_name: Option<&str>,
-) -> (Passive, RangeInclusive<u16>) {
+) -> (Passive, RangeInclusive<u16>, Option<Slice>) {
     let range = read.value("passive.ports", parse::ports);
     if let Some(taken) = listen
         .iter()
@@ -60,19 +70,28 @@ pub(super) fn resolve(
              (net.ipv4.ip_local_reserved_ports)",
         );
     }
+    let slice = own_slice(read, &range, pod_name);
     let passive = Passive {
-        ports: own_ports(read, &range, pod_name),
+        ports: slice.map_or_else(|| range.clone(), |slice| slice.ports(&range)),
         accept_timeout: read.duration("passive.accept_timeout"),
     };
-    (passive, range)
+    (passive, range, slice)
 }
 
-/// The ports that this replica binds: the whole range without slices, else the slice of its ordinal and nothing else.
-fn own_ports(
+impl Slice {
+    /// The ports that belong to this replica.
+    fn ports(self, range: &RangeInclusive<u16>) -> RangeInclusive<u16> {
+        let first = range.start() + self.ordinal * self.size;
+        first..=first + (self.size - 1)
+    }
+}
+
+/// The slice of this replica's ordinal, if there are slices.
+fn own_slice(
     read: &mut Reader,
     range: &RangeInclusive<u16>,
     pod_name: Option<&str>,
-) -> RangeInclusive<u16> {
+) -> Option<Slice> {
     let size = read.optional("passive.slice_size", |text| parse::count(text, 1, 65_535));
     let ordinal = read.optional("passive.ordinal", |text| {
         parse::count(text, 0, 65_534)
@@ -85,7 +104,7 @@ fn own_ports(
                 "it chooses a slice of passive.ports, and passive.slice_size is not set; set that too, or remove this",
             );
         }
-        return range.clone();
+        return None;
     };
     let ports = range.len() as u64;
     if !ports.is_multiple_of(size) {
@@ -101,10 +120,10 @@ fn own_ports(
             )
         };
         read.refuse("passive.slice_size", advice);
-        return range.clone();
+        return None;
     }
     if !read.is_valid("passive.ordinal") {
-        return range.clone();
+        return None;
     }
     let Some(number) = ordinal.or_else(|| pod_name.and_then(ordinal_of)) else {
         let advice = match pod_name {
@@ -119,7 +138,7 @@ fn own_ports(
             }
         };
         read.refuse("passive.slice_size", advice);
-        return range.clone();
+        return None;
     };
     if ordinal.is_none() {
         read.record_effective("passive.ordinal", &number.to_string());
@@ -142,12 +161,13 @@ fn own_ports(
             )
         };
         read.refuse("passive.slice_size", advice);
-        return range.clone();
+        return None;
     }
-    let port = |offset: u64| {
-        u16::try_from(u64::from(*range.start()) + offset).expect("a slice is inside the range")
-    };
-    port(number * size)..=port((number + 1) * size - 1)
+    let within_the_range = |number| u16::try_from(number).expect("a slice is inside the range");
+    Some(Slice {
+        size: within_the_range(size),
+        ordinal: within_the_range(number),
+    })
 }
 
 /// The ordinal at the end of the name that a StatefulSet gives its pods, `cosgate-2`.

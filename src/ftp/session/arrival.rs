@@ -121,6 +121,9 @@ impl Arrival {
 
     fn came(self, socket: TcpStream) -> TcpStream {
         let asked = self.reserved.map(tokio::time::Instant::into_std);
+        if asked.is_some() {
+            self.span.relayed(&socket, self.port);
+        }
         self.span.end(true, asked);
         socket
     }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::net::TcpStream;
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
@@ -79,6 +80,7 @@ impl Trace {
             target: TRACE, parent: &self.span, "ftp.data_connection",
             ftp.passive.port = Empty,
             ftp.passive.seconds_since_reply = Empty,
+            cosgate.relayed_by = Empty,
             ftp.active.address = Empty,
             error.type = Empty,
             otel.status_code = Empty,
@@ -143,6 +145,15 @@ impl Drop for Trace {
 }
 
 impl DataConnection {
+    /// The connection came by way of another gateway, which is where it comes from: its local port is not the passive one.
+    pub(super) fn relayed(&self, socket: &TcpStream, passive_port: u16) {
+        if let (Ok(local), Ok(peer)) = (socket.local_addr(), socket.peer_addr())
+            && local.port() != passive_port
+        {
+            self.0.record("cosgate.relayed_by", display(peer.ip()));
+        }
+    }
+
     /// The wait is over; `asked` is when the reply to PASV was sent.
     pub(super) fn end(self, came: bool, asked: Option<Instant>) {
         if came {

@@ -345,6 +345,17 @@ impl TestStore {
     }
 }
 
+/// The first of `count` ports that no other scenario has.
+pub fn free_ports(count: u16) -> u16 {
+    loop {
+        let first = NEXT_PORT.fetch_add(count, Ordering::Relaxed);
+        let is_free = |port| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok();
+        if (first..first + count).all(is_free) {
+            return first;
+        }
+    }
+}
+
 /// Starts a gateway on the next free ports.
 pub async fn start(settings: &[&str]) -> Gateway {
     for _ in 0..200 {

@@ -1,0 +1,3 @@
+//! What several gateways behind one address do together.
+
+pub mod handover;
