@@ -9,9 +9,10 @@
 //!                                          └─ blobs    bodies: immutable files with random names
 //! ```
 //!
-//! The answers are meant to be those of AWS S3: checksums, conditions, ranges, listings and
-//! multipart uploads, tags. Versions, ACLs, encryption and lifecycle rules are answered with
-//! `NotImplemented`. Path-style addresses only; requests may be signed for any region.
+//! The answers are meant to be those of AWS S3, as far as the gateway and its README need them: CRC32 and CRC64NVME, conditions
+//! on ETags, ranges, listings, copies, multipart uploads, tags. What would be ignored otherwise is answered with
+//! `NotImplemented`: other checksums, conditions on dates, versions, ACLs, encryption, lifecycle rules, the end of a bucket.
+//! Path-style addresses only; requests may be signed for any region.
 //!
 //! # What survives
 //!

@@ -115,25 +115,9 @@ def crc64nvme(data):
     return b64((crc ^ 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big"))
 
 
-@functools.cache
-def crc32c(data):
-    table = []
-    for n in range(256):
-        for _ in range(8):
-            n = n >> 1 ^ (0x82F63B78 if n & 1 else 0)
-        table.append(n)
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return b64((crc ^ 0xFFFFFFFF).to_bytes(4, "big"))
-
-
 SUMS = {
     "CRC32": ("ChecksumCRC32", crc32),
-    "CRC32C": ("ChecksumCRC32C", crc32c),
     "CRC64NVME": ("ChecksumCRC64NVME", crc64nvme),
-    "SHA1": ("ChecksumSHA1", lambda data: b64(hashlib.sha1(data).digest())),
-    "SHA256": ("ChecksumSHA256", lambda data: b64(hashlib.sha256(data).digest())),
 }
 
 
@@ -205,23 +189,15 @@ def signed(method, path, data=b"", headers=(), payload=None, send=None):
 
 
 @check
-def buckets_are_created_found_and_deleted():
+def buckets_are_created_and_found():
     name = f"other-{RUN}"
     s3.create_bucket(Bucket=name)
     s3.head_bucket(Bucket=name)
     assert name in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] is None
     refused("BucketAlreadyOwnedByYou", 409, s3.create_bucket, Bucket=name)
-    s3.put_object(Bucket=name, Key="k", Body=b"")
-    refused("BucketNotEmpty", 409, s3.delete_bucket, Bucket=name)
-    s3.delete_object(Bucket=name, Key="k")
-    s3.create_multipart_upload(Bucket=name, Key="unfinished")
-    s3.delete_bucket(Bucket=name)
-    refused("404", 404, s3.head_bucket, Bucket=name)
-    refused("NoSuchBucket", 404, s3.delete_bucket, Bucket=name)
-    s3.create_bucket(Bucket=name)
+    refused("404", 404, s3.head_bucket, Bucket=f"missing-{RUN}")
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=name)
-    s3.delete_bucket(Bucket=name)
 
 
 @check
@@ -258,7 +234,8 @@ def what_is_not_there_says_so():
     refused("NotImplemented", 501, s3.put_bucket_versioning, Bucket=BUCKET,
             VersioningConfiguration={"Status": "Enabled"})
     refused("NotImplemented", 501, put, key="k", ServerSideEncryption="AES256")
-    refused("NotImplemented", 501, put, key="k", Tagging="a=b")
+    put("tagged", Tagging="a=b")
+    same(s3.get_object_tagging(Bucket=BUCKET, Key="tagged")["TagSet"], [{"Key": "a", "Value": "b"}])
 
 
 # Objects
@@ -449,8 +426,13 @@ def the_default_checksums_of_sdks_work():
 
 @check
 def one_checksum_at_a_time():
-    both = {"ChecksumCRC32": crc32(b"body"), "ChecksumSHA1": SUMS["SHA1"][1](b"body")}
+    both = {"ChecksumCRC32": crc32(b"body"), "ChecksumCRC64NVME": crc64nvme(b"body")}
     refused("InvalidRequest", 400, put, key="both", **both)
+    sha = b64(hashlib.sha256(b"body").digest())
+    refused("NotImplemented", 501, put, key="sha", ChecksumSHA256=sha)
+    refused("InvalidRequest", 400, s3.create_multipart_upload, Bucket=BUCKET, Key="sha",
+            ChecksumAlgorithm="SHA256")
+    refused("404", 404, s3.head_object, Bucket=BUCKET, Key="sha")
 
 
 @check
@@ -523,21 +505,17 @@ def one_of_many_exclusive_writers_wins():
 def reads_obey_conditions():
     etag = put("read")["ETag"]
     modified = head("read")["LastModified"]
-    minute = datetime.timedelta(minutes=1)
     for call in s3.get_object, s3.head_object:
         at = {"Bucket": BUCKET, "Key": "read"}
         failed = "PreconditionFailed" if call == s3.get_object else "412"
         call(**at, IfMatch=etag)
         call(**at, IfMatch="*")
         refused(failed, 412, call, **at, IfMatch='"x"')
-        refused(failed, 412, call, **at, IfUnmodifiedSince=modified - minute)
-        call(**at, IfUnmodifiedSince=modified)
-        call(**at, IfMatch=etag, IfUnmodifiedSince=modified - minute)
+        unimplemented = "NotImplemented" if call == s3.get_object else "501"
+        refused(unimplemented, 501, call, **at, IfUnmodifiedSince=modified)
         answer = refused("304", 304, call, **at, IfNoneMatch=etag)
         same(answer["ResponseMetadata"]["HTTPHeaders"]["etag"], etag)
-        refused("304", 304, call, **at, IfModifiedSince=modified)
-        call(**at, IfModifiedSince=modified - minute)
-        call(**at, IfNoneMatch='"x"', IfModifiedSince=modified)
+        call(**at, IfNoneMatch='"x"')
 
 
 @check
@@ -575,10 +553,10 @@ def a_copy_takes_or_replaces_metadata():
     source = "copy/sp ace+ü?#%2F&.bin"
     data = os.urandom(100_000)
     etag = put(source, data, ContentType="a/b", Metadata={"m": "1"}, StorageClass="STANDARD_IA",
-               ChecksumSHA256=SUMS["SHA256"][1](data))["ETag"]
+               ChecksumCRC64NVME=crc64nvme(data))["ETag"]
     at = {"Bucket": BUCKET, "CopySource": {"Bucket": BUCKET, "Key": source}}
     result = s3.copy_object(**at, Key="copied")["CopyObjectResult"]
-    same((result["ETag"], result["ChecksumSHA256"]), (etag, SUMS["SHA256"][1](data)))
+    same((result["ETag"], result["ChecksumCRC64NVME"]), (etag, crc64nvme(data)))
     got = head("copied")
     same((got["ContentType"], got["Metadata"]), ("a/b", {"m": "1"}))
     assert "StorageClass" not in got
@@ -615,7 +593,7 @@ def a_copy_obeys_conditions():
     refused("PreconditionFailed", 412, s3.copy_object, **at, CopySourceIfMatch='"x"')
     refused("PreconditionFailed", 412, s3.copy_object, **at, CopySourceIfNoneMatch=etag)
     past = datetime.datetime(2001, 1, 1)
-    refused("PreconditionFailed", 412, s3.copy_object, **at, CopySourceIfUnmodifiedSince=past)
+    refused("NotImplemented", 501, s3.copy_object, **at, CopySourceIfUnmodifiedSince=past)
     refused("PreconditionFailed", 412, s3.copy_object, **at, IfNoneMatch="*")
     same(body("ct"), b"target")
     s3.copy_object(**at, CopySourceIfMatch=etag)
@@ -696,7 +674,6 @@ def markers_tokens_and_limits():
     assert b"<Key>b b+</Key>" in text and b"EncodingType" not in text, text
     for key in names(s3.list_objects_v2(Bucket=bucket)):
         s3.delete_object(Bucket=bucket, Key=key)
-    s3.delete_bucket(Bucket=bucket)
 
 
 # Multipart uploads
@@ -788,16 +765,16 @@ def completing_obeys_conditions():
 
 @check
 def parts_are_verified():
-    upload = Upload("verify", ChecksumAlgorithm="SHA256")
-    sha = SUMS["SHA256"][1]
-    refused("BadDigest", 400, upload.part, number=1, data=b"x", ChecksumSHA256=sha(b"y"))
+    upload = Upload("verify", ChecksumAlgorithm="CRC32")
+    refused("BadDigest", 400, upload.part, number=1, data=b"x", ChecksumCRC32=crc32(b"y"))
     refused("BadDigest", 400, upload.part, number=1, data=b"x",
             ContentMD5=b64(hashlib.md5(b"y").digest()))
-    refused("InvalidRequest", 400, upload.part, number=1, data=b"x", ChecksumCRC32=crc32(b"x"))
-    same(upload.part(1, b"x", ChecksumSHA256=sha(b"x"))["ChecksumSHA256"], sha(b"x"))
+    refused("InvalidRequest", 400, upload.part, number=1, data=b"x",
+            ChecksumCRC64NVME=crc64nvme(b"x"))
+    same(upload.part(1, b"x", ChecksumCRC32=crc32(b"x"))["ChecksumCRC32"], crc32(b"x"))
     bare = [{"PartNumber": 1, "ETag": upload.parts[0]["ETag"]}]
     refused("InvalidRequest", 400, upload.complete, parts=bare)
-    refused("InvalidPart", 400, upload.complete, parts=[bare[0] | {"ChecksumSHA256": sha(b"y")}])
+    refused("InvalidPart", 400, upload.complete, parts=[bare[0] | {"ChecksumCRC32": crc32(b"y")}])
     upload.complete()
 
 
@@ -806,8 +783,7 @@ def checksums_of_multipart_objects():
     parts = [os.urandom(5 * MIB), os.urandom(1000)]
     whole = b"".join(parts)
     for algorithm, (field, compute) in SUMS.items():
-        kinds = {"SHA1": ["COMPOSITE"], "SHA256": ["COMPOSITE"], "CRC64NVME": ["FULL_OBJECT"]}
-        for kind in kinds.get(algorithm, ["COMPOSITE", "FULL_OBJECT"]):
+        for kind in ["FULL_OBJECT"] if algorithm == "CRC64NVME" else ["COMPOSITE", "FULL_OBJECT"]:
             upload = Upload("multi-sum", ChecksumAlgorithm=algorithm, ChecksumType=kind)
             for number, data in enumerate(parts, 1):
                 # The first part comes with its checksum, the store computes that of the second.
@@ -825,7 +801,7 @@ def checksums_of_multipart_objects():
             got = head("multi-sum", ChecksumMode="ENABLED")
             same((got[field], got["ChecksumType"]), (expected, kind))
     refused("InvalidRequest", 400, s3.create_multipart_upload, Bucket=BUCKET, Key="k",
-            ChecksumAlgorithm="SHA256", ChecksumType="FULL_OBJECT")
+            ChecksumAlgorithm="CRC64NVME", ChecksumType="COMPOSITE")
 
 
 @check
@@ -907,7 +883,6 @@ def uploads_are_listed():
     same(names(page), made[3:])
     status, _, text = signed("GET", f"/{bucket}?encoding-type=url&prefix=c&uploads=")
     assert b"<Key>c/x+y</Key>" in text, text
-    s3.delete_bucket(Bucket=bucket)
 
 
 # Concurrency
@@ -964,7 +939,6 @@ def clean_up():
             keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
             if keys:
                 s3.delete_objects(Bucket=name, Delete={"Objects": keys})
-        s3.delete_bucket(Bucket=name)
 
 
 def main():

@@ -53,6 +53,18 @@ impl Announced {
             let mut names = trailer.iter().flat_map(|names| names.split(','));
             names.any(|name| name.trim() == algorithm.header())
         };
+        let unknown = |name: &str| {
+            name.starts_with("x-amz-checksum-")
+                && Algorithm::ALL.iter().all(|known| known.header() != name)
+        };
+        if let Some(names) = &trailer
+            && let Some(name) = names.split(',').map(str::trim).find(|name| unknown(name))
+        {
+            return Err(Fault::refused(
+                S3ErrorCode::NotImplemented,
+                format!("The embedded store does not verify {name}."),
+            ));
+        }
         let mut named = Algorithm::ALL
             .into_iter()
             .filter(|name| in_header(name) || in_trailer(name));

@@ -61,10 +61,7 @@ macro_rules! set_checksum {
             let value = Some(checksum.value.clone());
             match checksum.algorithm {
                 Algorithm::Crc32 => $output.checksum_crc32 = value,
-                Algorithm::Crc32c => $output.checksum_crc32c = value,
                 Algorithm::Crc64Nvme => $output.checksum_crc64nvme = value,
-                Algorithm::Sha1 => $output.checksum_sha1 = value,
-                Algorithm::Sha256 => $output.checksum_sha256 = value,
             }
         }
     };
@@ -77,10 +74,7 @@ macro_rules! declared_checksum {
         use $crate::store::embedded::checksum::Algorithm;
         match $algorithm {
             Algorithm::Crc32 => $input.checksum_crc32.as_deref(),
-            Algorithm::Crc32c => $input.checksum_crc32c.as_deref(),
             Algorithm::Crc64Nvme => $input.checksum_crc64nvme.as_deref(),
-            Algorithm::Sha1 => $input.checksum_sha1.as_deref(),
-            Algorithm::Sha256 => $input.checksum_sha256.as_deref(),
         }
     }};
 }
@@ -151,7 +145,10 @@ fn without_aws_chunked(encoding: String) -> Option<String> {
 pub(super) fn refuse_unsupported(headers: &HeaderMap) -> Result<(), Fault> {
     let unsupported = |name: &str, value: &[u8]| match name {
         "x-amz-acl" => value != b"private" && value != b"bucket-owner-full-control",
-        "x-amz-website-redirect-location" | "x-amz-write-offset-bytes" => true,
+        "if-unmodified-since"
+        | "x-amz-mp-object-size"
+        | "x-amz-website-redirect-location"
+        | "x-amz-write-offset-bytes" => true,
         _ => UNSUPPORTED_PREFIXES
             .iter()
             .any(|prefix| name.starts_with(prefix)),
@@ -171,7 +168,11 @@ pub(super) fn refuse_unsupported(headers: &HeaderMap) -> Result<(), Fault> {
     }
 }
 
-const UNSUPPORTED_PREFIXES: [&str; 3] = [
+const UNSUPPORTED_PREFIXES: [&str; 7] = [
+    "x-amz-checksum-crc32c",
+    "x-amz-checksum-sha",
+    "x-amz-copy-source-if-modified-since",
+    "x-amz-copy-source-if-unmodified-since",
     "x-amz-server-side-encryption",
     "x-amz-object-lock-",
     "x-amz-grant-",
@@ -219,6 +220,8 @@ mod tests {
         };
         assert!(refused("x-amz-server-side-encryption", "AES256"));
         assert!(refused("x-amz-acl", "public-read"));
+        assert!(refused("x-amz-checksum-sha256", "x"));
+        assert!(!refused("x-amz-checksum-crc32", "x"));
         assert!(!refused("x-amz-acl", "private"));
         assert!(!refused("x-amz-meta-acl", "public-read"));
     }

@@ -56,7 +56,6 @@ operations! {
     head_bucket(HeadBucketInput) -> HeadBucketOutput = buckets::head;
     list_buckets(ListBucketsInput) -> ListBucketsOutput = buckets::list;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = buckets::location;
-    delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = buckets::delete;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::objects;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::objects_v2;
     list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput = list_uploads::uploads;

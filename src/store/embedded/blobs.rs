@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::fault::Fault;
@@ -91,7 +91,7 @@ impl Blobs {
         self: &Arc<Self>,
         look_up: impl FnOnce() -> Result<(T, Vec<BlobId>), Fault>,
     ) -> Result<(T, Pinned), Fault> {
-        let mut pins = self.pins();
+        let mut pins = self.pins.lock();
         let (found, blobs) = look_up()?;
         for blob in &blobs {
             *pins.readers.entry(*blob).or_default() += 1;
@@ -108,7 +108,7 @@ impl Blobs {
     /// Deletes files that the index no longer names, at once or when their last reader is done.
     pub(super) fn discard(&self, blobs: Vec<BlobId>) {
         let unread: Vec<BlobId> = {
-            let mut pins = self.pins();
+            let mut pins = self.pins.lock();
             let Pins { readers, doomed } = &mut *pins;
             blobs
                 .into_iter()
@@ -164,11 +164,6 @@ impl Blobs {
     fn path(&self, blob: BlobId) -> PathBuf {
         let name = name(blob);
         self.root.join(&name[..2]).join(&name)
-    }
-
-    fn pins(&self) -> MutexGuard<'_, Pins> {
-        // The sets stay consistent whatever panics, so a poisoned lock is as good as any.
-        self.pins.lock()
     }
 }
 
@@ -244,7 +239,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let deletable: Vec<BlobId> = {
-            let mut pins = self.store.pins();
+            let mut pins = self.store.pins.lock();
             let Pins { readers, doomed } = &mut *pins;
             let done = |blob: &&BlobId| match readers.get_mut(*blob) {
                 Some(count) if *count > 1 => {

@@ -102,29 +102,6 @@ pub(super) async fn location(
     Ok(GetBucketLocationOutput::default())
 }
 
-/// `409 BucketNotEmpty` while it has objects. Unfinished uploads do not count and go with it.
-pub(super) async fn delete(
-    backend: &Backend,
-    request: S3Request<DeleteBucketInput>,
-) -> Result<DeleteBucketOutput, Fault> {
-    let bucket = request.input.bucket;
-    backend
-        .index
-        .write_small(move |tables| {
-            tables.require_bucket(&bucket)?;
-            if tables.has_objects(&bucket)? {
-                return Err(s3_error!(
-                    BucketNotEmpty,
-                    "The bucket you tried to delete is not empty"
-                )
-                .into());
-            }
-            tables.remove_bucket(&bucket)
-        })
-        .await?;
-    Ok(DeleteBucketOutput {})
-}
-
 pub(super) fn owner() -> Owner {
     Owner {
         id: Some("embedded".to_owned()),

@@ -1,14 +1,14 @@
 //! Checksums: the MD5 of every body and the additional ones that a client may ask for.
 //!
-//! An object has at most one additional checksum, as on AWS. One that covers the bytes of the
-//! whole object is `FULL_OBJECT`; one that covers the checksums of the parts is `COMPOSITE` and
-//! ends in `-N`. SHA checksums of multipart objects are always composite, CRC64NVME never is.
+//! An object has at most one additional checksum, as on AWS: CRC64NVME, which the gateway and recent SDKs send, or CRC32, the
+//! default of the SDKs before. One that covers the bytes of the whole object is `FULL_OBJECT`; one that covers the checksums of
+//! the parts is `COMPOSITE` and ends in `-N`, which CRC64NVME never is.
 
 use std::str::FromStr;
 
 use crc_fast::CrcAlgorithm;
 use s3s::S3ErrorCode;
-use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
+use s3s::crypto::{Checksum as _, Crc32, Crc64Nvme, Md5};
 use s3s::dto::{ChecksumAlgorithm, ChecksumType};
 use serde::{Deserialize, Serialize};
 
@@ -17,28 +17,16 @@ use super::fault::Fault;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Algorithm {
     Crc32,
-    Crc32c,
     Crc64Nvme,
-    Sha1,
-    Sha256,
 }
 
 impl Algorithm {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Crc32,
-        Self::Crc32c,
-        Self::Crc64Nvme,
-        Self::Sha1,
-        Self::Sha256,
-    ];
+    pub(super) const ALL: [Self; 2] = [Self::Crc32, Self::Crc64Nvme];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Crc32 => ChecksumAlgorithm::CRC32,
-            Self::Crc32c => ChecksumAlgorithm::CRC32C,
             Self::Crc64Nvme => ChecksumAlgorithm::CRC64NVME,
-            Self::Sha1 => ChecksumAlgorithm::SHA1,
-            Self::Sha256 => ChecksumAlgorithm::SHA256,
         }
     }
 
@@ -46,29 +34,22 @@ impl Algorithm {
     pub(super) fn header(self) -> &'static str {
         match self {
             Self::Crc32 => "x-amz-checksum-crc32",
-            Self::Crc32c => "x-amz-checksum-crc32c",
             Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
-            Self::Sha1 => "x-amz-checksum-sha1",
-            Self::Sha256 => "x-amz-checksum-sha256",
         }
     }
 
-    /// The CRC whose values of two pieces give the value of the whole; no SHA can do that.
-    fn combinable(self) -> Option<CrcAlgorithm> {
+    /// The CRC whose values of two pieces give the value of the whole.
+    fn crc(self) -> CrcAlgorithm {
         match self {
-            Self::Crc32 => Some(CrcAlgorithm::Crc32IsoHdlc),
-            Self::Crc32c => Some(CrcAlgorithm::Crc32Iscsi),
-            Self::Crc64Nvme => Some(CrcAlgorithm::Crc64Nvme),
-            Self::Sha1 | Self::Sha256 => None,
+            Self::Crc32 => CrcAlgorithm::Crc32IsoHdlc,
+            Self::Crc64Nvme => CrcAlgorithm::Crc64Nvme,
         }
     }
 
     fn width(self) -> usize {
         match self {
-            Self::Crc32 | Self::Crc32c => 4,
+            Self::Crc32 => 4,
             Self::Crc64Nvme => 8,
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
         }
     }
 }
@@ -84,7 +65,7 @@ impl FromStr for Algorithm {
                 Fault::refused(
                     S3ErrorCode::InvalidRequest,
                     "Checksum algorithm provided is unsupported. Please try again with any of the \
-                 valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]",
+                     valid types: [CRC32, CRC64NVME]",
                 )
             })
     }
@@ -118,22 +99,13 @@ impl Kind {
                 ));
             }
         };
-        let possible = match kind {
-            Self::FullObject => algorithm.combinable().is_some(),
-            Self::Composite => algorithm != Algorithm::Crc64Nvme,
-        };
-        if possible {
-            Ok(kind)
-        } else {
-            Err(Fault::refused(
+        if (kind, algorithm) == (Self::Composite, Algorithm::Crc64Nvme) {
+            return Err(Fault::refused(
                 S3ErrorCode::InvalidRequest,
-                format!(
-                    "The {} checksum type cannot be used with the {} checksum algorithm.",
-                    kind.name(),
-                    algorithm.name()
-                ),
-            ))
+                "The COMPOSITE checksum type cannot be used with the CRC64NVME checksum algorithm.",
+            ));
         }
+        Ok(kind)
     }
 }
 
@@ -178,10 +150,9 @@ impl Checksum {
         kind: Kind,
         parts: &[(&Checksum, u64)],
     ) -> Result<Self, Fault> {
-        match (kind, algorithm.combinable()) {
-            (Kind::FullObject, Some(crc)) => combine(algorithm, crc, parts),
-            (Kind::FullObject, None) => Err(Fault::Corrupt("upload")),
-            (Kind::Composite, _) => {
+        match kind {
+            Kind::FullObject => combine(algorithm, parts),
+            Kind::Composite => {
                 let mut hasher = Hasher::new(algorithm);
                 for (checksum, _) in parts {
                     hasher.update(&checksum.raw()?);
@@ -198,11 +169,7 @@ impl Checksum {
     }
 }
 
-fn combine(
-    algorithm: Algorithm,
-    crc: CrcAlgorithm,
-    parts: &[(&Checksum, u64)],
-) -> Result<Checksum, Fault> {
+fn combine(algorithm: Algorithm, parts: &[(&Checksum, u64)]) -> Result<Checksum, Fault> {
     let mut whole: Option<u64> = None;
     for (checksum, length) in parts {
         let part = checksum
@@ -211,7 +178,7 @@ fn combine(
             .fold(0, |value, byte| value << 8 | u64::from(*byte));
         whole = Some(match whole {
             None => part,
-            Some(before) => crc_fast::checksum_combine(crc, before, part, *length),
+            Some(before) => crc_fast::checksum_combine(algorithm.crc(), before, part, *length),
         });
     }
     let bytes = whole.unwrap_or_default().to_be_bytes();
@@ -262,40 +229,28 @@ impl Digest {
 
 enum Hasher {
     Crc32(Crc32),
-    Crc32c(Crc32c),
     Crc64Nvme(Crc64Nvme),
-    Sha1(Box<Sha1>),
-    Sha256(Box<Sha256>),
 }
 
 impl Hasher {
     fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Crc32 => Self::Crc32(Crc32::new()),
-            Algorithm::Crc32c => Self::Crc32c(Crc32c::new()),
             Algorithm::Crc64Nvme => Self::Crc64Nvme(Crc64Nvme::new()),
-            Algorithm::Sha1 => Self::Sha1(Box::new(Sha1::new())),
-            Algorithm::Sha256 => Self::Sha256(Box::new(Sha256::new())),
         }
     }
 
     fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Crc32(hasher) => hasher.update(bytes),
-            Self::Crc32c(hasher) => hasher.update(bytes),
             Self::Crc64Nvme(hasher) => hasher.update(bytes),
-            Self::Sha1(hasher) => hasher.update(bytes),
-            Self::Sha256(hasher) => hasher.update(bytes),
         }
     }
 
     fn finalize(self) -> Vec<u8> {
         match self {
             Self::Crc32(hasher) => hasher.finalize().to_vec(),
-            Self::Crc32c(hasher) => hasher.finalize().to_vec(),
             Self::Crc64Nvme(hasher) => hasher.finalize().to_vec(),
-            Self::Sha1(hasher) => hasher.finalize().to_vec(),
-            Self::Sha256(hasher) => hasher.finalize().to_vec(),
         }
     }
 }
@@ -332,18 +287,13 @@ mod tests {
         // The check value of each CRC is that of "123456789".
         let bytes = b"123456789";
         assert_eq!(checksum(Algorithm::Crc32, bytes).value, "y/Q5Jg==");
-        assert_eq!(checksum(Algorithm::Crc32c, bytes).value, "4waSgw==");
         assert_eq!(checksum(Algorithm::Crc64Nvme, bytes).value, "rosUhgp5mIg=");
-        assert_eq!(
-            checksum(Algorithm::Sha1, b"").value,
-            "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
-        );
     }
 
     #[test]
     fn the_crcs_of_parts_combine_to_the_crc_of_the_whole() {
         let (head, tail) = b"the quick brown fox".split_at(7);
-        for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme] {
+        for algorithm in Algorithm::ALL {
             let (first, second) = (checksum(algorithm, head), checksum(algorithm, tail));
             let parts = [(&first, head.len() as u64), (&second, tail.len() as u64)];
             let whole = Checksum::of_parts(algorithm, Kind::FullObject, &parts).unwrap();
@@ -353,8 +303,8 @@ mod tests {
 
     #[test]
     fn a_composite_checksum_covers_the_parts_checksums() {
-        let part = checksum(Algorithm::Sha256, b"part");
-        let whole = Checksum::of_parts(Algorithm::Sha256, Kind::Composite, &[(&part, 4)]).unwrap();
+        let part = checksum(Algorithm::Crc32, b"part");
+        let whole = Checksum::of_parts(Algorithm::Crc32, Kind::Composite, &[(&part, 4)]).unwrap();
         assert!(whole.value.ends_with("-1"));
         assert!(whole.matches(&whole.value));
         assert!(whole.matches(whole.value.trim_end_matches("-1")));
@@ -369,8 +319,7 @@ mod tests {
         assert_eq!(kind(Crc32, Some("FULL_OBJECT")), Some(Kind::FullObject));
         assert_eq!(kind(Crc64Nvme, None), Some(Kind::FullObject));
         assert_eq!(kind(Crc64Nvme, Some("COMPOSITE")), None);
-        assert_eq!(kind(Sha256, Some("FULL_OBJECT")), None);
-        assert_eq!(kind(Sha256, Some("other")), None);
+        assert_eq!(kind(Crc32, Some("other")), None);
     }
 
     #[test]

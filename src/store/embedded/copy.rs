@@ -29,8 +29,6 @@ macro_rules! read_conditions {
         ReadConditions {
             if_match: $input.copy_source_if_match.take(),
             if_none_match: $input.copy_source_if_none_match.take(),
-            if_modified_since: $input.copy_source_if_modified_since.take(),
-            if_unmodified_since: $input.copy_source_if_unmodified_since.take(),
         }
     };
 }

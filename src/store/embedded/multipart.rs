@@ -161,6 +161,7 @@ pub(super) async fn complete(
     backend: &Backend,
     request: S3Request<CompleteMultipartUploadInput>,
 ) -> Result<CompleteMultipartUploadOutput, Fault> {
+    refuse_unsupported(&request.headers)?;
     let mut input = request.input;
     let conditions = WriteConditions::new(input.if_match.take(), input.if_none_match.take())?;
     let input = Arc::new(input);
@@ -216,16 +217,6 @@ fn assemble(
         &input.upload_id,
     )?;
     let length = parts.iter().map(|(part, _)| part.length).sum();
-    if input
-        .mpu_object_size
-        .is_some_and(|size| u64::try_from(size) != Ok(length))
-    {
-        return Err(s3_error!(
-            InvalidRequest,
-            "The provided 'x-amz-mp-object-size' header does not match what was computed."
-        )
-        .into());
-    }
     let checksum = upload.checksum.map(|(algorithm, kind)| {
         object_checksum(
             algorithm,

@@ -80,13 +80,12 @@ pub(super) async fn get(
     backend: &Backend,
     request: S3Request<GetObjectInput>,
 ) -> Result<GetObjectOutput, Fault> {
+    refuse_unsupported(&request.headers)?;
     let input = request.input;
     refuse_version(input.version_id.as_deref())?;
     let conditions = ReadConditions {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
-        if_modified_since: input.if_modified_since,
-        if_unmodified_since: input.if_unmodified_since,
     };
     let found = look_up(backend, input.bucket, input.key).await?;
     let object = &found.object;
@@ -117,13 +116,12 @@ pub(super) async fn head(
     backend: &Backend,
     request: S3Request<HeadObjectInput>,
 ) -> Result<S3Response<HeadObjectOutput>, Fault> {
+    refuse_unsupported(&request.headers)?;
     let input = request.input;
     refuse_version(input.version_id.as_deref())?;
     let conditions = ReadConditions {
         if_match: input.if_match,
         if_none_match: input.if_none_match,
-        if_modified_since: input.if_modified_since,
-        if_unmodified_since: input.if_unmodified_since,
     };
     let (bucket, key) = (input.bucket, input.key);
     // The layout of an object of 10,000 parts is large, so it is read only for a part's length.

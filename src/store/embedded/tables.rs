@@ -150,21 +150,6 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Forgets an empty bucket and the unfinished uploads to it.
-    pub(super) fn remove_bucket(&mut self, bucket: &str) -> Result<(), Fault> {
-        self.remove_uploads(bucket)?;
-        self.buckets.remove(bucket)?;
-        Ok(())
-    }
-
-    pub(super) fn has_objects(&self, bucket: &str) -> Result<bool, Fault> {
-        let paths = ObjectPath::all_of(bucket);
-        let mut objects = self
-            .objects
-            .range(paths.start.as_slice()..paths.end.as_slice())?;
-        Ok(objects.next().transpose()?.is_some())
-    }
-
     pub(super) fn object(&self, path: &ObjectPath) -> Result<Option<ObjectRecord>, Fault> {
         let record = self.objects.get(path.as_bytes())?;
         record.map(|record| decode(record.value())).transpose()
@@ -295,21 +280,6 @@ impl<'t> Tables<'t> {
             segments.extend(Layout::decode(part?.1.value().1)?.segments);
         }
         self.release(&segments)
-    }
-
-    fn remove_uploads(&mut self, bucket: &str) -> Result<(), Fault> {
-        let paths = ObjectPath::all_of(bucket);
-        let range = (paths.start.as_slice(), "")..(paths.end.as_slice(), "");
-        let mut uploads = Vec::new();
-        for upload in self.uploads.range(range)? {
-            let key = upload?.0;
-            let (path, upload_id) = key.value();
-            uploads.push((ObjectPath::from_bytes(path), upload_id.to_owned()));
-        }
-        for (path, upload_id) in uploads {
-            self.remove_upload(&path, &upload_id)?;
-        }
-        Ok(())
     }
 
     fn acquire(&mut self, segments: &[Segment]) -> Result<(), Fault> {
