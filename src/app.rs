@@ -31,10 +31,10 @@ use crate::metrics::{Exposition, FtpMetrics};
 use crate::password::PasswordHash;
 use crate::reload::{Reload, Watched};
 use crate::store::Store;
-use crate::store::client::SetupError;
 use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
 use crate::store::follow::{Followed, follow_memory_limit};
-use crate::store::janitor;
+use crate::store::settings::SetupError;
+use crate::store::sweeper;
 use crate::store::trim::return_freed_memory;
 use crate::{admin, kubernetes, store};
 
@@ -208,7 +208,7 @@ impl Gateway {
         tokio::spawn(return_freed_memory(store.clone(), stop.clone()));
         let users = Arc::new(Users::new(&config, store.clone())?);
         let (swept, base) = (Arc::clone(&users), store.clone());
-        tokio::spawn(janitor::run(
+        tokio::spawn(sweeper::run(
             move || swept.places(&base),
             config.upload.sweep,
             config.upload.stale_after,

@@ -57,7 +57,7 @@ pub struct Users {
     /// By name of the user, for `max_sessions`.
     sessions: Arc<Permits<String>>,
     defaults: HomeDefaults,
-    common: config::Common,
+    common: config::StorageDefaults,
     reload: watch::Sender<Reload>,
     failures: Failures,
     /// Of lines about logins that the endpoint doesn't decide.
@@ -134,7 +134,7 @@ impl Users {
                 .as_ref()
                 .is_none_or(|tls| tls.require_close_notify),
         };
-        let common = config::Common::of(&config.storage);
+        let common = config::StorageDefaults::of(&config.storage);
         let endpoint = config.auth.http.as_ref();
         let endpoint =
             endpoint.map(|settings| Endpoint::new(settings, common.clone(), defaults.clone()));

@@ -11,7 +11,7 @@
 //!    │
 //! keys.rs     the table of keys: names, defaults, meaning
 //!    │
-//! sources.rs  defaults, YAML (yaml.rs), environment (links.rs: not ours), compared with
+//! sources.rs  defaults, YAML (yaml.rs), environment (foreign_env.rs: not ours), compared with
 //!    │        the table (check.rs) ──> figment: path -> text and origin
 //!    │
 //! reader.rs   one key at a time: text -> value (parse.rs), or a Problem (error.rs)
@@ -33,9 +33,9 @@
 mod check;
 mod endpoint;
 mod error;
+mod foreign_env;
 pub mod init;
 pub(crate) mod keys;
-mod links;
 mod memory;
 pub(crate) mod parse;
 mod print;
@@ -56,8 +56,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use error::printable;
 pub use error::{ConfigError, Problem};
+pub use foreign_env::DOCTOR_PASSWORD;
 pub use keys::{DefaultValue, Key, Kind, markdown_rows, table};
-pub use links::DOCTOR_PASSWORD;
 pub use memory::{MemoryLimit, default_budget};
 pub use print::Loaded;
 pub use sections::*;

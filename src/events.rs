@@ -48,7 +48,7 @@ struct Inner {
     outbox: Option<Arc<Outbox>>,
 }
 
-/// An event whose change is still to be made. Dropping it leaves its entry in the outbox to the janitor.
+/// An event whose change is still to be made. Dropping it leaves its entry in the outbox to the sweeper.
 pub struct Pending {
     /// The event, as far as it is known.
     pub event: Event,

@@ -126,7 +126,7 @@ metrics! {
     RETRIES_REFUSED = "cosgate_s3_retries_refused" Counter Number []
         "Attempts that were not made, since so many requests fail at once that the retries of all sessions together are used up";
     SWEPT = "cosgate_stale_uploads_aborted" Counter Number []
-        "Multipart uploads of dead gateways that the janitor found and aborted";
+        "Multipart uploads of dead gateways that the sweeper found and aborted";
     HELD_UPLOADS = "cosgate_held_uploads" Counter Number ["outcome"]
         "Uploads that broke off with `upload.on_interrupt: hold`, by what became of them: `held`, `continued` by a client, `discarded` by a new upload or DELE, `expired` after `upload.stale_after`, with what dead gateways left";
     STORE_REACHABLE = "cosgate_store_reachable" Gauge Number []

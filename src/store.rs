@@ -30,7 +30,6 @@ pub mod hashes;
 mod held;
 pub mod integrity;
 pub mod intent;
-pub mod janitor;
 pub mod key;
 mod known;
 pub mod listing;
@@ -53,6 +52,8 @@ pub mod resume;
 mod retry;
 mod sdk;
 mod set_times;
+pub mod settings;
+pub mod sweeper;
 pub mod tenants;
 #[cfg(test)]
 mod testing;

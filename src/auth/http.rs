@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::auth::user::{HomeDefaults, Peer, User};
-use crate::config::{self, Common, HttpAuth};
+use crate::config::{self, HttpAuth, StorageDefaults};
 use crate::http_client::{self, HttpClient, TlsSetupError, USER_AGENT};
 
 /// Asks the endpoint.
@@ -36,7 +36,7 @@ pub struct Endpoint {
     timeout: Duration,
     places: Semaphore,
     cache: Option<Cache>,
-    common: Common,
+    common: StorageDefaults,
     defaults: HomeDefaults,
     state: State,
 }
@@ -100,7 +100,7 @@ impl Endpoint {
     /// Prepares the client; nothing is sent.
     pub fn new(
         settings: &HttpAuth,
-        common: Common,
+        common: StorageDefaults,
         defaults: HomeDefaults,
     ) -> Result<Self, EndpointError> {
         let uri: Uri = settings

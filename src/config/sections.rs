@@ -60,7 +60,7 @@ pub use users::entry::User;
 pub(super) use users::entry::user_lines;
 pub use users::rights::Permissions;
 pub(crate) use users::site::may_share_credentials;
-pub use users::site::{Common, Site};
+pub use users::site::{StorageDefaults, StoreLocation};
 
 /// The rows of all sections, in the order in which they are documented and printed.
 pub(super) const KEYS: &[&[Key]] = &[

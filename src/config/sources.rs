@@ -11,8 +11,8 @@ use figment::{Figment, Metadata, Profile};
 
 use super::check::{Check, YamlFile, example};
 use super::error::{DEFAULT, Problem, printable};
+use super::foreign_env::is_foreign;
 use super::keys::{self, CONFIG_VARIABLE, FILE_SUFFIX, Key, Kind, PREFIX};
-use super::links::is_foreign;
 use super::yaml::{self, Node};
 use crate::reload;
 

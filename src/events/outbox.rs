@@ -47,7 +47,7 @@ pub(super) struct Outbox {
     deletions: Mutex<Option<Sender<Deletion>>>,
     deleter: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     pub(super) counts: OutboxCounts,
-    /// What the last round of the janitor has seen.
+    /// What the last round of the sweeper has seen.
     pub(super) seen: Mutex<Seen>,
     deletes_fail: AtomicBool,
 }

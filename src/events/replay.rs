@@ -1,4 +1,4 @@
-//! What the janitor of the outbox does on every replica: entries that nobody takes care of any more are brought to their end.
+//! What the sweeper of the outbox does on every replica: entries that nobody takes care of any more are brought to their end.
 //!
 //! | the entry is about | the store has | the event |
 //! |---|---|---|

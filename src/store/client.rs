@@ -8,7 +8,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, Config};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Provider};
+use crate::config;
 use crate::metrics::Requests;
 use crate::store::active::ActiveUploads;
 use crate::store::budget::Budget;
@@ -22,12 +22,15 @@ use crate::store::key::Reserved;
 use crate::store::known::Known;
 use crate::store::locks::NameLocks;
 use crate::store::observe::Observer;
-use crate::store::parts::{DoesNotFit, PartPlan};
+use crate::store::parts::PartPlan;
 use crate::store::pool::Pool;
 use crate::store::provenance::TagSupport;
 use crate::store::retry::{Quota, Retries};
 use crate::store::sdk;
 use crate::store::set_times::SetTimes;
+use crate::store::settings::{
+    COPY_PART_BYTES, MAX_COPY_BYTES, ObjectOptions, Settings, SetupError,
+};
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
 #[derive(Clone)]
@@ -111,70 +114,12 @@ pub struct Tenant {
     /// Another bucket.
     pub bucket: Option<String>,
     /// Another region or endpoint.
-    pub site: Option<config::Site>,
+    pub site: Option<config::StoreLocation>,
     /// Other credentials.
     pub credentials: Option<config::StaticCredentials>,
     /// A new object may replace an old one, if `upload.overwrite` allows it too.
     pub overwrite: bool,
 }
-
-/// The options of every new object.
-#[derive(Debug, Clone)]
-pub(super) struct ObjectOptions {
-    /// Some things are said in a store's own words.
-    pub provider: Provider,
-    /// A new object may replace an old one.
-    pub overwrite: bool,
-    /// Another class than the bucket's.
-    pub storage_class: Option<String>,
-    /// The algorithm of server-side encryption.
-    pub encryption: Option<String>,
-    /// The key for it, where the algorithm takes one.
-    pub kms_key: Option<String>,
-    /// New objects carry the id of the trace that made them.
-    pub trace_metadata: bool,
-    /// New objects carry who stored them.
-    pub provenance: bool,
-}
-
-/// The limits of uploads and copies, resolved from the configuration.
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    /// Sizes of the parts of every upload.
-    pub plan: PartPlan,
-    /// Part requests in flight per upload.
-    pub concurrency: usize,
-    /// The least bytes of a part that isn't the last.
-    pub min_part_bytes: u64,
-    /// The store wants all parts but the last to be alike.
-    pub parts_alike: bool,
-    /// The most bytes of one CopyObject or UploadPartCopy.
-    pub max_copy_bytes: u64,
-    /// Bytes per UploadPartCopy of a copy in parts.
-    pub copy_part_bytes: u64,
-    /// Time for a request and its answer, bodies apart.
-    pub request_timeout: Duration,
-    /// Attempts in all for each request.
-    pub max_attempts: u32,
-    /// Time for all attempts of a request, bodies apart.
-    pub retry_time: Duration,
-    /// The treatment of an upload that was interrupted after its first byte.
-    pub on_interrupt: config::OnInterrupt,
-    /// Keys per page of a listing; none leaves it to the store.
-    pub page_keys: Option<i32>,
-    /// The operation that lists objects.
-    pub list_version: config::ListVersion,
-    /// The name that no listing shows and no rename of a directory moves.
-    pub reserved: Reserved,
-    /// The limits of downloads.
-    pub download: config::Download,
-}
-
-/// CopyObject and UploadPartCopy take 5 GB at COS and 5 GiB at S3: the smaller of both fits everywhere.
-const MAX_COPY_BYTES: u64 = 5_000_000_000;
-
-/// Large copies go in parts of this size, so that several run at once and a retry repeats little.
-const COPY_PART_BYTES: u64 = 512 * 1024 * 1024;
 
 /// An upload waits for memory for so many times `upload.stall_timeout`: those who have it may be slow without being stalled.
 const MEMORY_WAIT: u32 = 5;
@@ -184,27 +129,6 @@ const SLOWEST_BODY: u64 = 64 * 1024;
 
 /// Stores are given at least this long to move bytes themselves, in bytes per second.
 const SLOWEST_COPY: u64 = 1024 * 1024;
-
-/// The store can't be set up with this configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// Part sizes can't reach the file size limit.
-    #[error("upload.max_file_size: {0}; lower it")]
-    MaxFileSize(#[from] DoesNotFit),
-    /// The largest part would not fit into the buffer memory.
-    #[error(
-        "upload.memory_budget = {budget} bytes is too small: an upload of upload.max_file_size needs parts of up to \
-         {largest} bytes; set a budget of at least {needed} bytes, or a smaller upload.max_file_size"
-    )]
-    MemoryBudget {
-        /// The budget in bytes.
-        budget: u64,
-        /// The largest part in bytes.
-        largest: u64,
-        /// The least budget in bytes that would do.
-        needed: u64,
-    },
-}
 
 impl Store {
     /// Prepares the client; no request is sent.
@@ -346,10 +270,10 @@ impl Store {
     }
 
     /// Waits for the aborts of multipart uploads that were dropped before their end, so that a process which ends now
-    /// leaves none to the janitor; for `within` at most.
+    /// leaves none to the sweeper; for `within` at most.
     pub async fn settle(&self, within: Duration) {
         self.0.aborts.close();
-        // what is not through by then is the janitor's
+        // what is not through by then is the sweeper's
         let _ = tokio::time::timeout(within, self.0.aborts.wait()).await;
     }
 
@@ -533,7 +457,7 @@ impl Store {
 
     /// The same store, of whose conditions nothing is known but what the provider says.
     #[cfg(test)]
-    pub(super) fn with_conditions(&self, provider: Provider) -> Self {
+    pub(super) fn with_conditions(&self, provider: config::Provider) -> Self {
         let mut store = self.with(|_| {});
         let inner = Arc::get_mut(&mut store.0).expect("nobody else has it yet");
         inner.conditions = Arc::new(Conditions::new(provider, false));

@@ -103,7 +103,7 @@ impl Upload {
     /// Waits for all that has to come before [`Upload::publish`]. Cancel safe.
     async fn ready(&mut self) -> Result<NameGuard, StoreError> {
         if self.multipart.is_some() && self.filling.len() > 0 {
-            // the last part has any size, so by itself it would say nothing to the janitor
+            // the last part has any size, so by itself it would say nothing to the sweeper
             self.one_acknowledged().await?;
             self.ship().await?;
         }

@@ -265,7 +265,7 @@ impl Store {
         let least = settings
             .copy_part_bytes
             .max(from.size.div_ceil(crate::store::parts::MAX_PARTS));
-        // the janitor knows them by their size, as those of uploads
+        // the sweeper knows them by their size, as those of uploads
         let part_bytes = crate::store::parts::marked(least);
         let ranges = ranges(from.size, part_bytes, settings.min_part_bytes);
         let mut multipart = self.begin_copy(to, head, replaces).await?;

@@ -1,6 +1,6 @@
 //! The requests of an upload for memory, and how it goes on with less: parts that are sent before they are full.
 //!
-//! While uploads lack memory, an upload sends a part as soon as the store takes one of that size. The janitor knows this
+//! While uploads lack memory, an upload sends a part as soon as the store takes one of that size. The sweeper knows this
 //! program's uploads by the size of a part, so a first part of another size is preceded by a mark.
 
 use std::time::Duration;
@@ -91,7 +91,7 @@ impl Upload {
         self.send_off(next).await
     }
 
-    /// Marks the upload for the janitor, which knows this program's uploads by the size of a part: where the first part has
+    /// Marks the upload for the sweeper, which knows this program's uploads by the size of a part: where the first part has
     /// another size, the place of the second one is taken by bytes that only have the right number, until it comes.
     async fn mark(&mut self) -> Result<(), StoreError> {
         let number = i32::try_from(self.parts + 2);

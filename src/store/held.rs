@@ -3,7 +3,7 @@
 //!
 //! The process keeps nothing of that. Which uploads there are and how far they came, the store says (ListMultipartUploads,
 //! ListParts), so any replica goes on with any upload, also after a restart or a crash. An upload belongs to its key; that it
-//! is one of this program's shows the mark that the janitor knows it by (see [`parts`]), and the janitor ends it when nobody
+//! is one of this program's shows the mark that the sweeper knows it by (see [`parts`]), and the sweeper ends it when nobody
 //! goes on with it for `upload.stale_after`.
 //!
 //! What is held is never the whole file, see [`Upload::read_ahead`]: a client whose file has the length that SIZE reports takes it
@@ -38,11 +38,11 @@ use crate::store::early::MARK;
 use crate::store::error::{Interruption, StoreError};
 use crate::store::integrity::{Digest, Method};
 use crate::store::intent::Mode;
-use crate::store::janitor::decode;
 use crate::store::key::ObjectKey;
 use crate::store::metadata::system_time;
 use crate::store::multipart::UploadedPart;
 use crate::store::parts::{self, MAX_PARTS, PartPlan};
+use crate::store::sweeper::decode;
 use crate::store::upload::{Upload, or_interrupted};
 
 /// Pages of uploads that are read for one key (1,000 uploads each). The uploads of a key come first among those whose keys begin
@@ -464,7 +464,7 @@ impl Upload {
         whole_parts(&self.store.settings().plan, sizes).1
     }
 
-    /// Gives up what was held of the name before this upload. What can't be given up now is the janitor's.
+    /// Gives up what was held of the name before this upload. What can't be given up now is the sweeper's.
     pub(super) async fn discard_superseded(&mut self) {
         let superseded = std::mem::take(&mut self.superseded);
         if let Err(error) = self.store.discard(&self.key, superseded).await {

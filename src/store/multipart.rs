@@ -25,7 +25,7 @@ use crate::store::metadata::Head;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, etag, new_id};
 use crate::store::put::{Proof, content_type, forbid_overwrite, without_body};
 
-/// The time limit for aborting a multipart upload; the janitor sweeps what remains.
+/// The time limit for aborting a multipart upload; the sweeper sweeps what remains.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A multipart upload that is neither completed nor aborted yet.
@@ -348,7 +348,7 @@ impl Multipart {
         }
     }
 
-    /// Gives the upload up. Best effort: the janitor sweeps what this can't.
+    /// Gives the upload up. Best effort: the sweeper sweeps what this can't.
     pub(super) async fn abort(&mut self) {
         if let Some(id) = self.id.take() {
             abort(self.store.clone(), self.key.clone(), id).await;

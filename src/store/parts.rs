@@ -7,7 +7,7 @@
 //! least a growing plan can do; a geometric one would end with parts of hundreds of MiB for the default 200 GiB. The
 //! level stretch makes the largest part 8 % larger, and lets all files up to 8 GiB share buffers of one size.
 //!
-//! Every part but the last is a few bytes larger than a round number: the janitor knows this program's uploads by that, see
+//! Every part but the last is a few bytes larger than a round number: the sweeper knows this program's uploads by that, see
 //! [`is_marked`].
 //!
 //! Invariant: whatever has been received in however many parts, the rest up to the limit still fits.

@@ -91,7 +91,7 @@ async fn keep(
     source: &impl Source,
 ) -> Result<(), StoreError> {
     let least = upload.store.settings().min_part_bytes;
-    // the janitor knows an upload by a part of a marked size, and this is the first one
+    // the sweeper knows an upload by a part of a marked size, and this is the first one
     let first = parts::marked(least);
     let copied = match bytes.checked_sub(first) {
         None => 0,

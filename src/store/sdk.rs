@@ -91,7 +91,7 @@ fn fewer_checksums(builder: Builder) -> Builder {
 }
 
 /// The common settings, for another region or endpoint.
-pub(super) fn at_site(builder: Builder, site: &config::Site) -> Builder {
+pub(super) fn at_site(builder: Builder, site: &config::StoreLocation) -> Builder {
     let builder = builder.region(Region::new(site.region.clone()));
     let mut builder = addressed(builder, site.addressing, site.endpoint.as_deref());
     if let Some(endpoint) = &site.endpoint {

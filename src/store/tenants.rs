@@ -10,7 +10,7 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 
-use crate::config::{Site, StaticCredentials};
+use crate::config::{StaticCredentials, StoreLocation};
 use crate::store::client::{Inner, Store, Tenant};
 
 /// Hands out stores.
@@ -24,7 +24,7 @@ pub struct Tenants {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     bucket: Option<String>,
-    site: Option<Site>,
+    site: Option<StoreLocation>,
     credentials: Option<(String, u64)>,
     overwrite: bool,
 }

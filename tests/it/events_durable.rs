@@ -274,7 +274,7 @@ async fn a_kill_between_the_commit_and_the_reply_loses_no_event() {
 }
 
 #[tokio::test]
-async fn a_slow_upload_stays_alive_under_anothers_janitor() {
+async fn a_slow_upload_stays_alive_under_anothers_sweeper() {
     let (store, _proxy, settings) = TestStore::behind_proxy().await;
     let (consumer, address) = Consumer::start().await;
     let first = program(&settings, address, &[]);
@@ -322,7 +322,7 @@ async fn what_finds_no_room_waits_in_the_outbox_and_is_sent_later() {
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
-    eventually("the janitor has seen them", async || {
+    eventually("the sweeper has seen them", async || {
         metrics().await.contains("cosgate_outbox_entries 6")
     })
     .await;

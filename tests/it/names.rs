@@ -146,7 +146,7 @@ async fn a_marker_with_content_is_not_removed() {
 }
 
 #[tokio::test]
-async fn a_key_with_control_characters_does_not_blind_the_janitor() {
+async fn a_key_with_control_characters_does_not_blind_the_sweeper() {
     let settings = ["UPLOAD__STALE_AFTER=1s", "UPLOAD__SWEEP=all"];
     let gateway = TestGateway::with(&settings).await;
     gateway.begin_multipart_unread("odd\u{1}").await;

@@ -66,7 +66,7 @@ async fn each_users_files_and_signatures_go_to_the_users_own_store_only() {
 }
 
 #[tokio::test]
-async fn the_janitor_looks_after_the_buckets_at_other_stores_too() {
+async fn the_sweeper_looks_after_the_buckets_at_other_stores_too() {
     let (second, elsewhere, _) = TestStore::behind_proxy().await;
     let (id, secret) = second.keys_of_its_own();
     second.begin_multipart("dead", 100).await;

@@ -282,7 +282,7 @@ async fn a_user_has_a_bucket_and_credentials_of_the_own() {
 }
 
 #[tokio::test]
-async fn the_janitor_looks_after_the_buckets_of_users_too() {
+async fn the_sweeper_looks_after_the_buckets_of_users_too() {
     let data = tempfile::tempdir().expect("a directory");
     let directory = format!("STORAGE__DATA_DIR={}", data.path().display());
     let list = format!(

@@ -14,7 +14,7 @@ pub(super) mod site;
 
 use documents::{FILE, UsersFile, users_file};
 use entry::{User, entries};
-use site::Common;
+use site::StorageDefaults;
 
 /// The rows of the table.
 #[rustfmt::skip]
@@ -38,7 +38,7 @@ pub(super) fn resolve(
     storage: &Storage,
     has_endpoint: bool,
 ) -> (Vec<User>, Option<UsersFile>) {
-    let common = Common::read(read, storage);
+    let common = StorageDefaults::read(read, storage);
     let users = entries(read, &common, Authority::Hash);
     let file = users_file(read, &common);
     if let Some(file) = &file {

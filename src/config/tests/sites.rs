@@ -9,14 +9,14 @@ fn list(rest: &str) -> String {
 }
 
 /// The fate of a user of COS in ap-guangzhou.
-fn at_cos(rest: &str, more: &[&str]) -> Result<Option<Site>, String> {
+fn at_cos(rest: &str, more: &[&str]) -> Result<Option<StoreLocation>, String> {
     let users = list(rest);
     let loaded = with_env(&cos(&users, more)).map_err(|error| error.to_string())?;
     Ok(loaded.config.users[0].site.clone())
 }
 
 /// The same of any other store.
-fn at_s3(rest: &str, more: &[&str]) -> Result<Option<Site>, String> {
+fn at_s3(rest: &str, more: &[&str]) -> Result<Option<StoreLocation>, String> {
     let users = list(rest);
     let mut env = vec![
         "STORAGE__PROVIDER=s3",
@@ -30,7 +30,7 @@ fn at_s3(rest: &str, more: &[&str]) -> Result<Option<Site>, String> {
     Ok(loaded.config.users[0].site.clone())
 }
 
-fn url(site: &Option<Site>) -> Option<&str> {
+fn url(site: &Option<StoreLocation>) -> Option<&str> {
     site.as_ref()?.endpoint.as_deref()
 }
 
@@ -39,7 +39,7 @@ fn with_cos_a_region_alone_implies_the_endpoint_and_the_other_way_round() {
     let site = at_cos("region: ap-shanghai", &[]).expect("taken");
     assert_eq!(
         site,
-        Some(Site {
+        Some(StoreLocation {
             region: "ap-shanghai".to_owned(),
             endpoint: Some("https://cos.ap-shanghai.myqcloud.com".to_owned()),
             addressing: Addressing::Virtual,
@@ -69,7 +69,7 @@ fn the_common_credentials_go_to_no_other_store() {
     let minio = ["STORAGE__ENDPOINT=https://minio.example.com"];
     let amazon = ["STORAGE__ENDPOINT=https://s3.us-east-1.amazonaws.com"];
     let plain = ["STORAGE__ENDPOINT=http://cos.ap-guangzhou.myqcloud.com"];
-    type Load = fn(&str, &[&str]) -> Result<Option<Site>, String>;
+    type Load = fn(&str, &[&str]) -> Result<Option<StoreLocation>, String>;
     let cases: [(Load, &[&str], &str, bool); 17] = [
         (at_cos, &[], "https://cos.ap-shanghai.myqcloud.com", true),
         (
@@ -217,7 +217,7 @@ fn places_with_faults_are_refused_each_by_its_key() {
 fn an_endpoints_answer_is_held_to_the_same_rule() {
     let users = users();
     let storage = with_env(&cos(&users, &[])).expect("taken").config.storage;
-    let common = Common::of(&storage);
+    let common = StorageDefaults::of(&storage);
     let answer = |rest: &str| {
         let body = format!(r#"{{"name": "b", "home": "/", "permissions": "RW", {rest}}}"#);
         answered_user(&body, &common).map_err(|error| error.to_string())

@@ -119,25 +119,25 @@ async fn campaign(operations: usize, seed: Option<u64>, is_alone: bool) {
     );
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     eprintln!(
-        "{operations} operations, {met} faults: {} done, {} failed, {} not known; {} uploads left to the janitor",
+        "{operations} operations, {met} faults: {} done, {} failed, {} not known; {} uploads left to the sweeper",
         count(&counts.done),
         count(&counts.failed),
         count(&counts.unknown),
         store.unfinished().await
     );
 
-    // a janitor that may look finds the rest
+    // a sweeper that may look finds the rest
     let settings = [
         &settings[..],
         &["UPLOAD__SWEEP=own", "UPLOAD__STALE_AFTER=1s"],
     ]
     .concat();
-    let janitor = start(&settings).await;
+    let sweeper = start(&settings).await;
     eventually("nothing is left unfinished", || async {
         store.unfinished().await == 0
     })
     .await;
-    janitor.stop().await;
+    sweeper.stop().await;
     eventually("all tasks have ended", || async {
         Handle::current().metrics().num_alive_tasks() <= tasks + IDLE
     })

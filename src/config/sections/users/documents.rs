@@ -7,7 +7,7 @@ use figment::Figment;
 use figment::value::{Dict, Value};
 
 use super::entry::{User, entries};
-use super::site::Common;
+use super::site::StorageDefaults;
 use super::{Authority, USERS};
 use crate::config::check::{Check, YamlFile};
 use crate::config::error::{ConfigError, Problem, printable};
@@ -37,7 +37,7 @@ pub struct UsersFile {
 }
 
 /// Reads the users file, if one is named.
-pub(super) fn users_file(read: &mut Reader, common: &Common) -> Option<UsersFile> {
+pub(super) fn users_file(read: &mut Reader, common: &StorageDefaults) -> Option<UsersFile> {
     let path = read.optional(FILE, parse::path)?;
     let text = match sources::read(&path) {
         Ok(text) => text,
@@ -65,7 +65,11 @@ pub(super) fn users_file(read: &mut Reader, common: &Common) -> Option<UsersFile
 ///
 /// A file without users is an error: an empty or cut file must not lock everybody out. `common` is what their
 /// stores are measured against.
-pub fn users_of_file(path: &Path, text: String, common: &Common) -> Result<Vec<User>, ConfigError> {
+pub fn users_of_file(
+    path: &Path,
+    text: String,
+    common: &StorageDefaults,
+) -> Result<Vec<User>, ConfigError> {
     let name = printable(&path.display().to_string());
     let problem = |advice: String| {
         let origin = Some(name.clone());
@@ -125,7 +129,7 @@ pub fn users_of_file(path: &Path, text: String, common: &Common) -> Result<Vec<U
 /// The user in the body of an endpoint's answer, a JSON object of the keys of `users[]`.
 ///
 /// `name`, `home` and `permissions` must be there: an answer that says less, as any web server's might, lets nobody in.
-pub fn answered_user(body: &str, common: &Common) -> Result<User, ConfigError> {
+pub fn answered_user(body: &str, common: &StorageDefaults) -> Result<User, ConfigError> {
     const ORIGIN: &str = "the answer of auth.http.url";
     let problem = |advice: &str| {
         ConfigError::new(vec![Problem::about(

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use super::rights::{self, Permissions};
-use super::site::{self, Common, Site};
+use super::site::{self, StorageDefaults, StoreLocation};
 use super::{Authority, USERS};
 use crate::charset::Charset;
 use crate::config::error::{REDACTED, printable};
@@ -63,7 +63,7 @@ pub struct User {
     /// Bucket of the user's own; none: [`Storage::bucket`](crate::config::Storage::bucket).
     pub bucket: Option<String>,
     /// Where that bucket is; none: where [`Storage`](crate::config::Storage) says.
-    pub site: Option<Site>,
+    pub site: Option<StoreLocation>,
     /// Credentials of the user's own; none: the gateway's.
     pub credentials: Option<StaticCredentials>,
     /// Networks that the user may come from; empty: any.
@@ -108,7 +108,11 @@ impl User {
 }
 
 /// Reads the list `users`; entries with a problem are left out.
-pub(super) fn entries(read: &mut Reader, common: &Common, authority: Authority) -> Vec<User> {
+pub(super) fn entries(
+    read: &mut Reader,
+    common: &StorageDefaults,
+    authority: Authority,
+) -> Vec<User> {
     let mut names = HashSet::new();
     let mut users = Vec::new();
     for index in 0..read.sections(USERS) {
@@ -130,7 +134,7 @@ struct Entry {
     whole: Result<User, Refused>,
 }
 
-fn entry(read: &mut Reader, index: usize, common: &Common, authority: Authority) -> Entry {
+fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: Authority) -> Entry {
     let name = read.entry(USERS, index, "name", name);
     // every key is read, so that one run finds everything that is wrong
     let password_hash = match authority {

@@ -31,7 +31,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 
 /// A place of the same kind as [`Storage`], in another region or at another endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Site {
+pub struct StoreLocation {
     /// Region to sign requests for.
     pub region: String,
     /// URL without bucket and without trailing `/`; none: the SDK's own choice.
@@ -42,9 +42,9 @@ pub struct Site {
     pub checksums_when_required: bool,
 }
 
-/// The measure for users' stores against: `storage`, as far as it is sound.
+/// The measure for users' stores: `storage`, as far as it is valid.
 #[derive(Debug, Clone)]
-pub struct Common {
+pub struct StorageDefaults {
     /// None: any store's rules.
     pub(crate) provider: Option<Provider>,
     place: Option<Place>,
@@ -60,7 +60,7 @@ struct Place {
     addressing: Option<Addressing>,
 }
 
-impl Common {
+impl StorageDefaults {
     /// Of a configuration that was taken.
     pub fn of(storage: &Storage) -> Self {
         let endpoint = storage
@@ -68,7 +68,7 @@ impl Common {
             .as_deref()
             .and_then(|url| Endpoint::parse(url).ok());
         let fitting = location::fitting_addressing(storage.provider, endpoint.as_ref());
-        Common {
+        StorageDefaults {
             provider: Some(storage.provider),
             place: Some(Place {
                 region: storage.region.clone(),
@@ -80,7 +80,11 @@ impl Common {
     }
 
     /// The fault of a user's own `bucket` at `site`, if anything is: at the domain of one bucket there is no other.
-    pub(super) fn refuses_bucket(&self, bucket: &str, site: Option<&Site>) -> Option<&'static str> {
+    pub(super) fn refuses_bucket(
+        &self,
+        bucket: &str,
+        site: Option<&StoreLocation>,
+    ) -> Option<&'static str> {
         let place = self.place.as_ref()?;
         let common = place.endpoint.as_ref().map(|endpoint| &endpoint.url);
         let is_common = site.is_none_or(|site| site.endpoint.as_ref() == common);
@@ -97,7 +101,7 @@ impl Common {
         if sound(&["storage.provider", REGION, ENDPOINT, "storage.addressing"]) {
             common
         } else {
-            Common {
+            StorageDefaults {
                 provider: common.provider.filter(|_| sound(&["storage.provider"])),
                 place: None,
             }
@@ -110,9 +114,9 @@ pub(super) fn resolve(
     read: &mut Reader,
     list: &'static str,
     index: usize,
-    common: &Common,
+    common: &StorageDefaults,
     has_credentials: bool,
-) -> Result<Option<Site>, Refused> {
+) -> Result<Option<StoreLocation>, Refused> {
     let region = read.entry_optional(list, index, "region", region_name);
     let endpoint = read.entry_optional(list, index, "endpoint", |text| {
         let endpoint =
@@ -171,7 +175,7 @@ impl Place {
         provider: Provider,
         region: Option<&str>,
         endpoint: Option<&Endpoint>,
-    ) -> Result<Option<(Site, Option<Endpoint>)>, &'static str> {
+    ) -> Result<Option<(StoreLocation, Option<Endpoint>)>, &'static str> {
         let told = endpoint.and_then(Endpoint::tencent_region);
         let region = region.or(told).unwrap_or(&self.region).to_string();
         let endpoint = match (provider, endpoint, &self.endpoint) {
@@ -198,7 +202,7 @@ impl Place {
         let is_known = endpoint
             .as_ref()
             .is_none_or(|endpoint| endpoint.wants_virtual_addressing() || endpoint.ip().is_some());
-        let site = Site {
+        let site = StoreLocation {
             region,
             addressing: match self.addressing {
                 Some(chosen) if !is_known => chosen,

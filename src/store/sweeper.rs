@@ -2,11 +2,11 @@
 //!
 //! An unfinished upload shows little about itself: its key, its begin, and the sizes and times of its parts. So the sizes
 //! carry the mark: the parts of this program are a few bytes larger than a round number (see [`is_marked`]), and
-//! the janitor touches only uploads that have such a part, unless it is set to sweep all. Every upload's first part that
+//! the sweeper touches only uploads that have such a part, unless it is set to sweep all. Every upload's first part that
 //! the store acknowledges has the mark: a last part waits for another one, and of a file that is continued a range of a
 //! marked size is copied first. An upload without any part is aborted if it was begun as this program begins them (CRC-64/NVME
 //! of the full object). Some stores don't list how uploads were begun (SeaweedFS): there all that have no part after so long
-//! are aborted, as nothing but an id is lost. Which kind of store it is, the janitor finds out with an upload of its own,
+//! are aborted, as nothing but an id is lost. Which kind of store it is, the sweeper finds out with an upload of its own,
 //! when there is one in question.
 //!
 //! Any number of replicas may sweep: what matters is when the last part arrived, so no upload that still moves is stale,
