@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::admin::readiness::Readiness;
 use crate::auth::{HashError, Users, UsersError, hash_password, random_password};
-use crate::cluster::handover::{self, Handover};
+use crate::cluster::handover::{self, Receiver};
 use crate::config::{Config, MasqueradeAddress, MemoryLimit, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
@@ -154,24 +154,9 @@ impl Gateway {
         let connections = ControlConnections::new(&config.sessions, &limit);
         let tasks = TaskTracker::new();
         let metrics = FtpMetrics::default();
-        let receiver = match &config.handover {
-            Some(settings) => {
-                let (tasks, stop) = (tasks.clone(), stop.clone());
-                let counts = metrics.handover.clone();
-                Some(Handover::bind(
-                    &config,
-                    settings,
-                    limit.relays,
-                    tasks,
-                    stop,
-                    counts,
-                )?)
-            }
-            None => None,
-        };
-        let handover = receiver
-            .as_ref()
-            .map(|receiver| Arc::clone(receiver.handover()));
+        let counts = &metrics.handover;
+        let receiver = Receiver::bind(&config, limit.relays, &tasks, &stop, counts)?;
+        let handover = receiver.as_ref().map(Receiver::handover);
         let listeners = Listeners::bind(&config, handover.as_ref(), &stop)?;
         let admin = match config.admin.listen {
             Some(address) => Some(
@@ -233,9 +218,7 @@ impl Gateway {
             Some(loopback.address().await.map_err(StartError::Loopback)?),
             admin_address,
             embedded.as_ref().map(EmbeddedStore::address),
-            receiver
-                .as_ref()
-                .and_then(|receiver| receiver.address().ok()),
+            receiver.as_ref().and_then(Receiver::address),
         ];
         let listening = addresses
             .iter()

@@ -51,7 +51,7 @@ use crate::telemetry::LineLimit;
 /// Connections to the handover port whose header has not arrived yet; one more is reset.
 pub(crate) const MAX_UNVERIFIED: usize = 256;
 
-/// How long another gateway may take for its header, which it sends at once.
+/// The time for another gateway's header, which it sends at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One line in a while says what was refused, not one for each stranger.
@@ -64,7 +64,7 @@ static UNREACHABLE: LineLimit = LineLimit::per(Duration::from_secs(10));
 #[derive(Debug)]
 pub struct Handover {
     settings: config::Handover,
-    /// How long the owner of a port is tried.
+    /// The time for a connection to the owner of a port.
     connect_timeout: Duration,
     peers: Directory,
     nonces: Nonces,
@@ -96,37 +96,6 @@ pub struct Receiver {
 }
 
 impl Handover {
-    /// Binds the handover port. At most `max_connections` relays run at a time, in `tasks`, so that a gateway that drains waits for them, until `stop`.
-    pub fn bind(
-        config: &config::Config,
-        settings: &config::Handover,
-        max_connections: usize,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-        counts: HandoverCounts,
-    ) -> Result<Receiver, BindError> {
-        let address = settings.listen;
-        let listener = bind(address).map_err(|source| BindError { address, source })?;
-        let handover = Handover {
-            connect_timeout: config.passive.accept_timeout,
-            peers: Directory::new(settings.peers.clone(), settings.replicas()),
-            nonces: Nonces::default(),
-            max_connections,
-            max_per_network: config.sessions.max_per_ip,
-            relays: Arc::default(),
-            relays_by_network: Arc::default(),
-            unverified: Arc::new(Semaphore::new(MAX_UNVERIFIED)),
-            settings: settings.clone(),
-            tasks,
-            stop,
-            counts,
-        };
-        Ok(Receiver {
-            handover: Arc::new(handover),
-            listener,
-        })
-    }
-
     /// True if `port` is one of another gateway's slice.
     pub fn is_foreign(&self, port: u16) -> bool {
         let owner = self.settings.owner(port);
@@ -148,7 +117,7 @@ impl Handover {
         self.max_connections
     }
 
-    /// What is counted.
+    /// The counters.
     pub fn counts(&self) -> &HandoverCounts {
         &self.counts
     }
@@ -244,14 +213,48 @@ impl Handover {
 }
 
 impl Receiver {
-    /// This gateway's part in handover, for its passive ports.
-    pub fn handover(&self) -> &Arc<Handover> {
-        &self.handover
+    /// Binds the handover port; `None` where handover is off. At most `max_connections` relays run at a time, in `tasks`, so that a gateway
+    /// that drains waits for them, until `stop`.
+    pub fn bind(
+        config: &config::Config,
+        max_connections: usize,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        counts: &HandoverCounts,
+    ) -> Result<Option<Receiver>, BindError> {
+        let Some(settings) = config.handover.clone() else {
+            return Ok(None);
+        };
+        let address = settings.listen;
+        let listener = bind(address).map_err(|source| BindError { address, source })?;
+        let handover = Handover {
+            connect_timeout: config.passive.accept_timeout,
+            peers: Directory::new(settings.peers.clone(), settings.replicas()),
+            nonces: Nonces::default(),
+            max_connections,
+            max_per_network: config.sessions.max_per_ip,
+            relays: Arc::default(),
+            relays_by_network: Arc::default(),
+            unverified: Arc::new(Semaphore::new(MAX_UNVERIFIED)),
+            settings,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            counts: counts.clone(),
+        };
+        Ok(Some(Receiver {
+            handover: Arc::new(handover),
+            listener,
+        }))
     }
 
-    /// Where other gateways connect to.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// This gateway's part in handover, for its passive ports.
+    pub fn handover(&self) -> Arc<Handover> {
+        Arc::clone(&self.handover)
+    }
+
+    /// The address to which other gateways connect.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
     }
 
     /// Takes connections that other gateways hand over, for reservations in `pools`, until the gateway stops.
@@ -306,7 +309,7 @@ impl Handover {
         }
     }
 
-    /// Whose connection it is; `None` if it is a check, and nobody's.
+    /// The pool, client and port of a connection that is handed over; `None` for a check.
     fn verify<'a>(
         &self,
         header: &[u8],
@@ -341,7 +344,7 @@ impl Handover {
     }
 }
 
-/// Whether a gateway takes what is handed over with this configuration: the time it took, or what is wrong.
+/// Checks that a gateway takes what is handed over with this configuration. Returns the time it took, or the fault in words.
 pub async fn examine(settings: &config::Handover, ordinal: u16) -> Result<Duration, String> {
     let began = Instant::now();
     let peers = Directory::new(settings.peers.clone(), settings.replicas());

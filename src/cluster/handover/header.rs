@@ -22,14 +22,14 @@ use sha2::Sha256;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// What is handed over.
+/// The purpose of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A data connection.
     Connection {
         /// The client.
         client: SocketAddr,
-        /// Where it connected to; the port says whose it is.
+        /// The address that it connected to; its port names the owner.
         local: SocketAddr,
     },
     /// Nothing: the header is all there is to see.
@@ -47,7 +47,7 @@ pub(super) struct Header {
 /// Tells headers apart that are otherwise the same.
 pub(super) type Nonce = [u8; 16];
 
-/// Why a connection to the handover port is refused.
+/// The reason for which a connection to the handover port is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No header, or not in time.
@@ -98,7 +98,7 @@ impl Refused {
     }
 }
 
-/// How far the clock of the gateway that made a header may be from this one's, and how long a header is good for.
+/// The largest difference between the clocks of two gateways, and the time for which a header is valid.
 pub(super) const WINDOW: Duration = Duration::from_secs(30);
 
 /// The first type for private use (`PP2_TYPE_MIN_CUSTOM`).
@@ -113,7 +113,7 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 /// Signature, version, family and length.
 const FIXED_BYTES: usize = 16;
 
-/// What may follow: IPv6 addresses and the proof take 96 bytes.
+/// The most that may follow; IPv6 addresses and the proof take 96 bytes.
 const MAX_LENGTH: usize = 256;
 
 impl Header {
@@ -153,8 +153,8 @@ impl Header {
         Ok(header)
     }
 
-    /// What the header says, if somebody with the same key made it within [`WINDOW`] of `now`. Whether it was used before is
-    /// [`Nonces`](super::nonces::Nonces)' to say.
+    /// Parses a header that was made with the same key, within [`WINDOW`] of `now`. [`Nonces`](super::nonces::Nonces) check
+    /// that it was not used before.
     pub(super) fn verify(bytes: &[u8], key: &[u8], now: SystemTime) -> Result<Self, Refused> {
         let header = v2::Header::try_from(bytes).map_err(|_| Refused::Header)?;
         let proof = header

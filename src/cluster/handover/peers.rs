@@ -17,17 +17,17 @@ pub(super) struct Directory {
     looked_up: Vec<Mutex<Option<LookedUp>>>,
 }
 
-/// What a name stood for.
+/// The addresses of a name.
 #[derive(Debug)]
 struct LookedUp {
     at: Instant,
     addresses: Vec<SocketAddr>,
 }
 
-/// How long an answer of the resolver is good for; CoreDNS says the same of its own (its plugin `kubernetes`, ttl).
+/// The time for which an answer of the resolver is used, that of CoreDNS's own answers (its plugin `kubernetes`, ttl).
 const GOOD_FOR: Duration = Duration::from_secs(5);
 
-/// How long a name that has no address isn't asked for again.
+/// The time for which a name without an address isn't looked up again.
 const MISSING_FOR: Duration = Duration::from_secs(1);
 
 impl Directory {

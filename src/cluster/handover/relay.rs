@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 #[cfg(target_os = "linux")]
 use super::splice;
 
-/// How a relayed connection ended.
+/// The end of a relayed connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Both directions came to their end.
@@ -57,13 +57,13 @@ impl Outcome {
     }
 }
 
-/// What is copied before splice(2) is worth the two descriptors and the calls that a pipe costs.
+/// Bytes that are copied before splice(2) is worth the two descriptors and the calls that a pipe costs.
 const COPIED_FIRST: usize = 64 << 10;
 
 /// Room for copies. A relay that hasn't spliced yet has one in each direction, at the most.
 const BUFFER: usize = 16 << 10;
 
-/// How long a client may take to end its direction after the owner has: as long as the kernel keeps a connection in this state
+/// The time for a client to end its direction after the owner has: as long as the kernel keeps a connection in this state
 /// whose owner has closed (net.ipv4.tcp_fin_timeout).
 const AFTER_THE_END: Duration = Duration::from_secs(60);
 
@@ -103,7 +103,7 @@ pub(super) async fn run(
     }
 }
 
-/// When bytes moved last.
+/// The time of the last byte.
 struct Progress<'a> {
     began: Instant,
     /// In milliseconds since `began`.

@@ -8,14 +8,14 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Where the bytes are between the two sockets.
+/// The pipe between the two sockets.
 #[derive(Debug)]
 pub(super) struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
 }
 
-/// What a pipe holds by default (16 pages). Larger ones count against a limit of all of a user's pipes
+/// The default size of a pipe (16 pages). Larger ones count against a limit of all of a user's pipes
 /// (fs.pipe-user-pages-soft), beyond which new ones get a single page.
 const PIPE_BYTES: usize = 64 << 10;
 
@@ -60,7 +60,7 @@ impl Pipe {
     }
 }
 
-/// What sandboxes and other kernels say that have no splice for sockets. Of what was taken out of the socket nothing is lost: one that can
+/// True for the errors of sandboxes and other kernels that have no splice for sockets. Of what was taken out of the socket nothing is lost: one that can
 /// be spliced from can be spliced to.
 fn is_unsupported(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);

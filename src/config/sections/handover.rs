@@ -31,7 +31,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 /// Handover between the replicas behind one address.
 #[derive(Debug, Clone)]
 pub struct Handover {
-    /// Where other replicas connect to.
+    /// The address to which other replicas connect.
     pub listen: SocketAddr,
     /// The handover ports of all replicas.
     pub peers: Peers,
@@ -45,11 +45,11 @@ pub struct Handover {
     pub ordinal: u16,
     /// Connections that are relayed at a time.
     pub max_connections: usize,
-    /// How long a relayed connection may rest; 1 ms to 7 days.
+    /// The longest rest of a relayed connection; 1 ms to 7 days.
     pub idle_timeout: Duration,
 }
 
-/// Where the handover ports of the replicas are.
+/// The handover ports of the replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peers {
     /// A name with `{ordinal}` in the place of the replica's number.
