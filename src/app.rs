@@ -138,6 +138,7 @@ impl Gateway {
         };
         let masquerade = Masquerade::start(
             &config.masquerade,
+            config.proxy_protocol.masquerade,
             config.kubernetes.in_cluster,
             watch.as_ref().map(|watch| watch.status.clone()),
             stop.clone(),
@@ -259,6 +260,7 @@ impl Gateway {
             control_ports: listeners.control_ports(),
             started: Instant::now(),
             pools: listeners.pools(),
+            proxies: listeners.proxies(),
             handover,
             metrics,
         });

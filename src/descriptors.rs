@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cluster::handover::MAX_UNVERIFIED;
 use crate::config::Config;
+use crate::ftp::trusted_proxies::MAX_WAITING;
 
 /// The capacity of a limit of file descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,11 @@ impl Descriptors {
             Some(_) => MAX_UNVERIFIED as u64,
             None => 0,
         };
-        let fixed = BESIDES + PER_PASSIVE_PORT * ports + unverified;
+        let headers = match config.proxy_protocol.trusted.as_slice() {
+            [] => 0,
+            _ => MAX_WAITING as u64,
+        };
+        let fixed = BESIDES + PER_PASSIVE_PORT * ports + unverified + headers;
         let (wanted, relays) = (config.sessions.max, max_relays(config));
         let all = fixed + per_session * wanted as u64 + PER_RELAY * relays;
         // where there are too few, relays get no more than a part of them
@@ -149,6 +154,17 @@ mod tests {
             assert_eq!((enough.needed, enough.sessions), (8_232, 1000), "{limit}");
             assert_eq!(enough.shortage(), None);
         }
+    }
+
+    #[test]
+    fn connections_that_wait_for_their_proxy_header_have_descriptors_of_their_own() {
+        let trusted = (
+            "COSGATE_PROXY_PROTOCOL__TRUSTED".to_owned(),
+            "192.0.2.1".to_owned(),
+        );
+        let loaded = crate::config::load_from(None, [trusted]).expect("a good configuration");
+        let needed = Descriptors::of(&loaded.config, u64::MAX).needed;
+        assert_eq!(needed, of(u64::MAX).needed + MAX_WAITING as u64);
     }
 
     #[test]

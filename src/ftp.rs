@@ -18,6 +18,7 @@
 //! | `ascii` | line ends of `TYPE A` |
 //! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
 //! | [`passive`] | the passive ports |
+//! | [`trusted_proxies`], [`proxy_header`] | clients behind proxies: the PROXY protocol and its header |
 //! | [`transfer`], [`data_connection`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
 //! | [`registry`], [`failures`] | the open sessions and the latest failures, for the status page |
@@ -42,8 +43,10 @@ pub mod listformat;
 pub mod net;
 pub mod own;
 pub mod passive;
+pub mod proxy_header;
 pub mod registry;
 pub mod reply;
 pub mod session;
 pub mod tls;
 pub mod transfer;
+pub mod trusted_proxies;

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The order: `masquerade_address`, an IPv4 address or a name; the address in the mapping file; the first IPv4 address of the
-//! watched Service's load balancer; its host name; and only outside of a cluster the address that the client connected to.
+//! watched Service's load balancer; its host name; and only outside of a cluster the address that the client connected to. Before all
+//! of them comes, with `proxy_protocol.masquerade`, the public address that the client connected to by its connection's PROXY header.
 //! Clients inside (`masquerade.internal_cidrs`) get the address they connected to, with the bound port, always.
 //!
 //! Invariants:
@@ -38,9 +39,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub(crate) use decision::is_usable;
 pub use decision::{Decision, Origin, Ports, ServiceStatus};
 use decision::{Selected, Sources, decide, ports, select};
+pub(crate) use decision::{is_private, is_usable};
 
 use crate::config::{self, AfterGrace};
 
@@ -49,6 +50,8 @@ use crate::config::{self, AfterGrace};
 pub struct Masquerade {
     published: watch::Receiver<Published>,
     internal: Arc<[IpNet]>,
+    /// `proxy_protocol.masquerade`
+    proxy_header: bool,
     /// When an address that was never known becomes unusual.
     grace_ends: Instant,
     after_grace: AfterGrace,
@@ -82,6 +85,9 @@ pub enum NoAddress {
     /// No source has said one yet.
     #[error("the public address is not known yet, use EPSV")]
     Unknown,
+    /// Only PROXY headers say one, and this connection's doesn't.
+    #[error("the proxy names no public address, use EPSV")]
+    NotInHeader,
     /// The 227 reply has room for IPv4 only (RFC 959); RFC 2428's EPSV is for the rest.
     #[error("PASV has no room for an IPv6 address, use EPSV")]
     Ipv6,
@@ -93,18 +99,28 @@ pub async fn resolve(name: &str) -> Result<Vec<Ipv4Addr>, String> {
 }
 
 impl Masquerade {
-    /// Publishes what the sources say, until `stop`. `service` is the watched Service's status, if one is watched.
+    /// Publishes what the sources say, until `stop`. `proxy_header` is `proxy_protocol.masquerade`, `service` the watched Service's
+    /// status, if one is watched.
     pub fn start(
         config: &config::Masquerade,
+        proxy_header: bool,
         in_cluster: bool,
         service: Option<watch::Receiver<ServiceStatus>>,
         stop: CancellationToken,
     ) -> Self {
-        Self::start_with(config, in_cluster, service, stop, lookup::by_system)
+        Self::start_with(
+            config,
+            proxy_header,
+            in_cluster,
+            service,
+            stop,
+            lookup::by_system,
+        )
     }
 
     fn start_with<R, F>(
         config: &config::Masquerade,
+        proxy_header: bool,
         in_cluster: bool,
         service: Option<watch::Receiver<ServiceStatus>>,
         stop: CancellationToken,
@@ -123,6 +139,7 @@ impl Masquerade {
                 ))
             }),
             service: service.as_ref().map(|status| status.borrow().clone()),
+            proxy_header,
             in_cluster,
             multiple: config.multiple,
             looked_up: None,
@@ -160,14 +177,22 @@ impl Masquerade {
         Masquerade {
             published,
             internal: config.internal_cidrs.as_slice().into(),
+            proxy_header,
             grace_ends,
             after_grace: config.after_grace,
         }
     }
 
-    /// The address and ports for a client at `peer` whose control connection ends at `local`.
-    pub fn advertised_to(&self, local: IpAddr, peer: IpAddr) -> Advertised {
+    /// The address and ports for a client at `peer` whose control connection ends at `local`; `destination` is where the client
+    /// connected to by the PROXY header, if there is one.
+    pub fn advertised_to(
+        &self,
+        local: IpAddr,
+        peer: IpAddr,
+        destination: Option<IpAddr>,
+    ) -> Advertised {
         let (local, peer) = (local.to_canonical(), peer.to_canonical());
+        let destination = destination.map(|address| address.to_canonical());
         let own = match local {
             IpAddr::V4(local) => Ok(local),
             IpAddr::V6(_) => Err(NoAddress::Ipv6),
@@ -179,11 +204,14 @@ impl Masquerade {
             };
         }
         let published = self.published.borrow();
-        let address = own.and_then(|own| match published.decision {
-            Decision::Known { address, .. } => Ok(address),
-            Decision::ControlConnection => Ok(own),
-            Decision::Unknown(_) => Err(NoAddress::Unknown),
-        });
+        let address = match (destination.unwrap_or(local), &published.decision) {
+            (IpAddr::V6(_), _) => Err(NoAddress::Ipv6),
+            (IpAddr::V4(public), _) if self.proxy_header && names_public(destination) => Ok(public),
+            (_, Decision::Known { address, .. }) => Ok(*address),
+            (_, Decision::ControlConnection) => own,
+            (_, Decision::ProxyHeader) => Err(NoAddress::NotInHeader),
+            (_, Decision::Unknown(_)) => Err(NoAddress::Unknown),
+        };
         Advertised {
             address,
             ports: published.ports.clone(),
@@ -248,6 +276,14 @@ impl Advertised {
             Ports::Mapped(map) => map.get(&bound).copied(),
             Ports::Unknown(_) => None,
         }
+    }
+}
+
+/// True for a header's destination that clients can reach from anywhere.
+fn names_public(destination: Option<IpAddr>) -> bool {
+    match destination {
+        Some(IpAddr::V4(address)) => is_usable(address) && !is_private(address.into()),
+        Some(IpAddr::V6(_)) | None => false,
     }
 }
 
@@ -335,7 +371,7 @@ impl Decision {
     pub fn address(&self) -> Option<Ipv4Addr> {
         match self {
             Decision::Known { address, .. } => Some(*address),
-            Decision::ControlConnection | Decision::Unknown(_) => None,
+            Decision::ControlConnection | Decision::ProxyHeader | Decision::Unknown(_) => None,
         }
     }
 }
@@ -358,6 +394,6 @@ fn log(last: Option<&Published>, new: &Published) {
         (Decision::Unknown(reason), _) => {
             warn!(%reason, "masquerade address unknown, PASV is refused");
         }
-        (Decision::ControlConnection, _) => {}
+        (Decision::ControlConnection | Decision::ProxyHeader, _) => {}
     }
 }

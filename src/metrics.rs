@@ -105,6 +105,8 @@ metrics! {
         "Control connections that are open";
     CONNECTIONS_REFUSED = "cosgate_connections_refused" Counter Number ["reason"]
         "Control connections that were answered with 421: too many `sessions` in all, `descriptors` nearly used up, too many from one `address`, or too many from one address that were `unauthenticated`";
+    PROXY_HEADERS_REFUSED = "cosgate_proxy_headers_refused" Counter Number ["reason"]
+        "Connections from `proxy_protocol.trusted` that were closed for want of a PROXY header: none within 5 s (`timeout`), something else or a damaged one (`malformed`), one that was `cut`, or too many connections of the proxy that are `waiting` for theirs; health checks don't count";
     LOGINS = "cosgate_logins" Counter Number ["result"]
         "Logins: `ok`, `wrong` (name or password), `locked` (after too many failures), `busy` (too many at once), `unavailable` (the endpoint), `too_many_sessions`";
     LOCKOUTS = "cosgate_lockouts" Counter Number ["scope"]

@@ -75,6 +75,10 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail "config.users_file is filled in by the chart when a Secret holds users; remove it, or set secretKeys.users to \"\"" -}}
 {{- end -}}
 
+{{- if and (eq (dig "proxy_protocol" "masquerade" false $config | toString) "true") (not (dig "proxy_protocol" "trusted" "" $config)) -}}
+{{- fail "config.proxy_protocol.masquerade takes the address from PROXY headers, and none is taken from anybody; set config.proxy_protocol.trusted to the addresses of your proxies" -}}
+{{- end -}}
+
 {{- /* ports */ -}}
 {{- $control := include "cosgate.port" (dict "key" "config.listen" "value" $config.listen) | int -}}
 {{- $adminListen := dig "admin" "listen" "" $config -}}

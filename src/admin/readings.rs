@@ -27,6 +27,13 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
         Reading::by_label(BUILD, [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)]),
         Reading::of(SESSIONS, frontend.connections.count() as f64),
         Reading::by_label(
+            PROXY_HEADERS_REFUSED,
+            frontend
+                .proxies
+                .refused()
+                .map(|(reason, count)| (reason.to_owned(), count as f64)),
+        ),
+        Reading::by_label(
             LOCKOUTS,
             frontend
                 .users

@@ -284,6 +284,11 @@ fn masquerade(frontend: &Frontend) -> MasqueradeRow {
             "the address that it connected to, since no other is configured".to_owned(),
             true,
         ),
+        Decision::ProxyHeader => (
+            "Each client's own".to_owned(),
+            "the public address that its PROXY header names (proxy_protocol.masquerade)".to_owned(),
+            true,
+        ),
         Decision::Unknown(reason) => ("Not known".to_owned(), reason.to_string(), false),
     };
     let ports = match published.ports {

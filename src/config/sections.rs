@@ -24,6 +24,7 @@ mod listen;
 mod log;
 mod masquerade;
 mod passive;
+mod proxy_protocol;
 mod reload;
 mod sessions;
 mod storage;
@@ -46,6 +47,7 @@ pub use log::{Log, LogFormat};
 pub(crate) use masquerade::masquerade_address;
 pub use masquerade::{AfterGrace, Masquerade, MasqueradeAddress, Multiple};
 pub use passive::Passive;
+pub use proxy_protocol::ProxyProtocol;
 pub use sessions::Sessions;
 pub(crate) use storage::bucket_name;
 pub(crate) use storage::credentials::is_role_name;
@@ -67,6 +69,7 @@ pub(super) const KEYS: &[&[Key]] = &[
     listen::KEYS,
     masquerade::KEYS,
     passive::KEYS,
+    proxy_protocol::KEYS,
     active::KEYS,
     tls::KEYS,
     handover::KEYS,
@@ -106,6 +109,8 @@ pub struct Config {
     pub passive: Passive,
     /// Data connections that reach another replica than theirs; none: there is one replica, or each gets its own.
     pub handover: Option<Handover>,
+    /// Proxies before the gateway.
+    pub proxy_protocol: ProxyProtocol,
     /// Active data connections.
     pub active: Active,
     /// FTPS; none: connections are in clear.
@@ -179,6 +184,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
     Config {
         greeting: read.value("greeting", listen::greeting),
         masquerade: masquerade::resolve(read),
+        proxy_protocol: proxy_protocol::resolve(read),
         sessions: sessions::resolve(read),
         ascii: read.choice("ascii"),
         charset: read.value("charset", files::charset),

@@ -1,10 +1,9 @@
 //! The client's view: the public address, the cluster behind it, names, the certificate.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::address::is_private;
 use super::examination::{CheckResult, Examination};
 use super::report::Verdict;
 use super::trust::RENEW;
@@ -12,7 +11,7 @@ use crate::certificates::{self, ENDS_SOON, Pair};
 use crate::chain::Chain;
 use crate::config::{CertificateSource, Config, MasqueradeAddress, Multiple, Tls};
 use crate::kubernetes::examine::{self, Examined};
-use crate::masquerade::{self, mapping};
+use crate::masquerade::{self, is_private, mapping};
 use crate::reload;
 
 /// Examines what clients get and shown.
@@ -30,6 +29,7 @@ pub(super) async fn examine(examination: &mut Examination, config: &Config) {
     };
     let address = public_address(config, service.as_ref());
     examination.step("public address", address).await;
+    examination.note("proxies", proxies(config));
     examination.note("certificate", certificate(config));
 }
 
@@ -87,6 +87,7 @@ async fn of_service(config: &Config, service: Option<&Examined>) -> Verdict {
     match &service.ingress {
         Ok((Some(address), _)) => of(&MasqueradeAddress::Ipv4(*address), &origin, config).await,
         Ok((None, Some(name))) => of(&MasqueradeAddress::Dns(name.clone()), &origin, config).await,
+        _ if config.proxy_protocol.masquerade => control_connection(config),
         Ok((None, None)) => Verdict::failed(format!("{origin} has no address"), NO_INGRESS),
         Err(reason) => Verdict::failed(
             format!("{reason}: PASV is refused until it has one"),
@@ -97,6 +98,11 @@ async fn of_service(config: &Config, service: Option<&Examined>) -> Verdict {
 
 /// No source is set.
 fn control_connection(config: &Config) -> Verdict {
+    if config.proxy_protocol.masquerade {
+        return Verdict::ok(
+            "clients are told the public address that they connected to by their connection's PROXY header (proxy_protocol.masquerade)",
+        );
+    }
     if config.kubernetes.in_cluster {
         return Verdict::failed(
             "no source is set, and a pod's own address is of no use to clients: PASV is refused",
@@ -107,6 +113,37 @@ fn control_connection(config: &Config) -> Verdict {
         "clients are told the address that they connect to, which is right unless NAT or a balancer stands before the \
          gateway (then set masquerade_address)",
     )
+}
+
+/// `proxy_protocol.trusted`
+fn proxies(config: &Config) -> Verdict {
+    let trusted = &config.proxy_protocol.trusted;
+    if trusted.is_empty() {
+        return Verdict::skipped("proxy_protocol.trusted is not set: no PROXY header is read");
+    }
+    let networks: Vec<String> = trusted.iter().map(ToString::to_string).collect();
+    let networks = networks.join(", ");
+    let finding = format!(
+        "connections from {networks} must begin with a PROXY header, on the control port and on every passive port"
+    );
+    let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    if trusted.iter().any(|network| network.prefix_len() == 0) {
+        return Verdict::warning(
+            finding,
+            "whoever reaches the ports can claim any address: name the addresses of the proxies alone",
+        );
+    }
+    if trusted.iter().any(|network| {
+        loopback
+            .iter()
+            .any(|address: &IpAddr| network.contains(address))
+    }) {
+        return Verdict::warning(
+            finding,
+            "doctor --connect and clients on this machine can't use the gateway without a proxy: fine if the proxy runs here",
+        );
+    }
+    Verdict::ok(finding)
 }
 
 /// An address that a source says.

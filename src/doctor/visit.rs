@@ -268,7 +268,8 @@ pub(super) fn told(error: &Broken) -> String {
 pub(super) const WITHOUT_TLS: &str =
     "set tls.cert and tls.key, and tls.required once all clients can do it";
 
-const WRONG_SERVER: &str = "check the port: 21 or 2121 for FTP and explicit TLS; a server that says nothing may want TLS at once (--tls implicit)";
+const WRONG_SERVER: &str = "check the port: 21 or 2121 for FTP and explicit TLS; a server that says nothing may want TLS at once \
+                            (--tls implicit), or a PROXY header from this address (proxy_protocol.trusted)";
 
 /// A name may have many addresses; the first few have to do.
 const MAX_ADDRESSES: usize = 4;

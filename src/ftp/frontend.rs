@@ -18,6 +18,7 @@ use crate::ftp::own::OwnPorts;
 use crate::ftp::passive::PassivePool;
 use crate::ftp::registry::SessionRegistry;
 use crate::ftp::tls::Tls;
+use crate::ftp::trusted_proxies::TrustedProxies;
 use crate::kubernetes::Contact;
 use crate::masquerade::Masquerade;
 use crate::metrics::{Ended, FtpMetrics};
@@ -83,6 +84,8 @@ pub struct Frontend {
     pub pools: Vec<Arc<PassivePool>>,
     /// Data connections that are handed over between gateways, if they are.
     pub handover: Option<Arc<Handover>>,
+    /// `proxy_protocol.trusted`
+    pub proxies: Arc<TrustedProxies>,
     /// The counters.
     pub metrics: FtpMetrics,
 }

@@ -19,6 +19,7 @@ use crate::ftp::net::{BACKLOG, bind, tune_control};
 use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
 use crate::ftp::reply::Reply;
 use crate::ftp::session;
+use crate::ftp::trusted_proxies::{Arrived, HeaderWait, TrustedProxies};
 use crate::telemetry::LineLimit;
 
 /// One line in a while says that accepting fails, not one for each try.
@@ -44,13 +45,32 @@ pub enum ListenError {
 }
 
 /// The bound control ports; nothing is accepted before [`Listeners::serve`].
-pub struct Listeners(Vec<Listener>);
+pub struct Listeners {
+    listeners: Vec<Listener>,
+    proxies: Arc<TrustedProxies>,
+}
 
 struct Listener {
     socket: TcpListener,
+    port: ControlPort,
+}
+
+/// What the connections to one control port have in common.
+#[derive(Debug, Clone)]
+struct ControlPort {
+    number: u16,
     pool: Arc<PassivePool>,
     /// TLS begins with the first byte.
     implicit: bool,
+}
+
+/// The client at the other end of a control connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// Its address, by the PROXY header if there is one.
+    pub address: SocketAddr,
+    /// Where it connected to by the PROXY header; none without one.
+    pub destination: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -61,6 +81,7 @@ impl Listeners {
         handover: Option<&Arc<Handover>>,
         stop: &CancellationToken,
     ) -> Result<Self, ListenError> {
+        let proxies = TrustedProxies::new(config.proxy_protocol.trusted.clone());
         let mut pools: HashMap<IpAddr, Arc<PassivePool>> = HashMap::new();
         let mut listeners = Vec::new();
         let explicit = config.listen.iter().map(|address| (*address, false));
@@ -81,23 +102,35 @@ impl Listeners {
                 None => {
                     let (ports, timeout) =
                         (config.passive.ports.clone(), config.passive.accept_timeout);
-                    let pool = PassivePool::bind(address.ip(), ports, handover, timeout, stop)?;
-                    pools.insert(address.ip(), Arc::clone(&pool));
+                    let (ip, trusted) = (address.ip(), &proxies);
+                    let pool = PassivePool::bind(ip, ports, handover, timeout, trusted, stop)?;
+                    pools.insert(ip, Arc::clone(&pool));
                     pool
                 }
             };
+            let number = socket
+                .local_addr()
+                .map_or(address.port(), |bound| bound.port());
             listeners.push(Listener {
                 socket,
-                pool,
-                implicit,
+                port: ControlPort {
+                    number,
+                    pool,
+                    implicit,
+                },
             });
         }
-        Ok(Listeners(listeners))
+        Ok(Listeners { listeners, proxies })
+    }
+
+    /// The proxies whose headers are believed.
+    pub fn proxies(&self) -> Arc<TrustedProxies> {
+        Arc::clone(&self.proxies)
     }
 
     /// The control addresses, with the real port where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0
+        self.listeners
             .iter()
             .filter_map(|listener| listener.socket.local_addr().ok())
             .collect()
@@ -105,15 +138,15 @@ impl Listeners {
 
     /// The control ports, none of which is served yet.
     pub fn control_ports(&self) -> ControlPorts {
-        ControlPorts::new(self.0.len())
+        ControlPorts::new(self.listeners.len())
     }
 
     /// The passive ports, one pool per address.
     pub fn pools(&self) -> Vec<Arc<PassivePool>> {
         let mut pools: Vec<Arc<PassivePool>> = Vec::new();
-        for listener in &self.0 {
-            if !pools.iter().any(|pool| Arc::ptr_eq(pool, &listener.pool)) {
-                pools.push(Arc::clone(&listener.pool));
+        for Listener { port, .. } in &self.listeners {
+            if !pools.iter().any(|pool| Arc::ptr_eq(pool, &port.pool)) {
+                pools.push(Arc::clone(&port.pool));
             }
         }
         pools
@@ -121,7 +154,7 @@ impl Listeners {
 
     /// Accepts until the drain begins.
     pub fn serve(self, frontend: &Arc<Frontend>) {
-        for listener in self.0 {
+        for listener in self.listeners {
             let served = frontend.control_ports.serve();
             let accepting = accept(Arc::clone(frontend), listener);
             frontend.tasks.spawn(async move {
@@ -142,7 +175,7 @@ async fn accept(frontend: Arc<Frontend>, listener: Listener) {
             }
         };
         match accepted {
-            Ok((socket, peer)) => admit(&frontend, socket, peer, &listener),
+            Ok((socket, peer)) => receive(&frontend, socket, peer, &listener.port),
             Err(error) => {
                 // out of descriptors, most likely: neither the loop nor the log must spin
                 if let Some(left_out) = NOT_ACCEPTED.pass() {
@@ -158,7 +191,7 @@ async fn accept(frontend: Arc<Frontend>, listener: Listener) {
 fn admit_waiting(frontend: &Arc<Frontend>, listener: &Listener) {
     for _ in 0..BACKLOG {
         match listener.socket.accept().now_or_never() {
-            Some(Ok((socket, peer))) => admit(frontend, socket, peer, listener),
+            Some(Ok((socket, peer))) => receive(frontend, socket, peer, &listener.port),
             // a client that has gone meanwhile
             Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Some(Err(_)) | None => return,
@@ -166,27 +199,67 @@ fn admit_waiting(frontend: &Arc<Frontend>, listener: &Listener) {
     }
 }
 
-/// Starts a session, or turns the client away with a reason.
-fn admit(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, listener: &Listener) {
+/// Admits a client that connects by itself; one that a trusted proxy relays has to wait for its PROXY header.
+fn receive(frontend: &Arc<Frontend>, socket: TcpStream, peer: SocketAddr, port: &ControlPort) {
     tune_control(&socket);
-    let address = peer.ip().to_canonical();
+    if !frontend.proxies.trusts(peer.ip()) {
+        let client = Client {
+            address: peer,
+            destination: None,
+        };
+        return admit(frontend, socket, client, port);
+    }
+    if let Some(wait) = frontend.proxies.admit(peer.ip()) {
+        let (task, port) = (Arc::clone(frontend), port.clone());
+        frontend.tasks.spawn(async move {
+            tokio::select! {
+                () = receive_relayed(&task, socket, peer, &port, wait) => {}
+                () = task.stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Admits the client that the PROXY header names.
+async fn receive_relayed(
+    frontend: &Arc<Frontend>,
+    mut socket: TcpStream,
+    proxy: SocketAddr,
+    port: &ControlPort,
+    wait: HeaderWait,
+) {
+    match wait.header(&mut socket, proxy, port.number).await {
+        Arrived::Client(proxied) => {
+            let client = Client {
+                address: proxied.source,
+                destination: Some(proxied.destination),
+            };
+            admit(frontend, socket, client, port);
+        }
+        Arrived::Probe | Arrived::WithoutHeader => {}
+    }
+}
+
+/// Starts a session, or turns the client away with a reason.
+fn admit(frontend: &Arc<Frontend>, socket: TcpStream, client: Client, port: &ControlPort) {
+    let address = client.address.ip().to_canonical();
     let descriptor = u64::try_from(socket.as_raw_fd()).unwrap_or(u64::MAX);
     match frontend.connections.admit(address, descriptor) {
         Ok(permit) => {
             let id = frontend.connections.next_id();
-            let (frontend, pool) = (Arc::clone(frontend), Arc::clone(&listener.pool));
-            let implicit = listener.implicit;
+            let (frontend, pool) = (Arc::clone(frontend), Arc::clone(&port.pool));
+            let implicit = port.implicit;
             let tasks = frontend.tasks.clone();
             tasks.spawn(async move {
-                session::run(frontend, socket, peer, id, pool, implicit, permit).await;
+                session::run(frontend, socket, client, id, pool, implicit, permit).await;
             });
         }
         Err(refusal) => {
             frontend.metrics.connection_refused(refusal);
             // a flood of refused connections must not become a flood of log lines
-            debug!(client = %peer, reason = refusal.word(), "connection refused");
+            debug!(client = %client.address, reason = refusal.word(), "connection refused");
             // the socket's buffer is empty, so this can't block; nobody is owed more than a try
-            if !listener.implicit {
+            if !port.implicit {
                 let _ = socket.try_write(Reply::new(421, refusal.text()).to_string().as_bytes());
             }
         }

@@ -29,6 +29,7 @@ use tracing::{debug, warn};
 
 use crate::cluster::handover::Handover;
 use crate::ftp::net::{bind, reset_on_close, tune};
+use crate::ftp::trusted_proxies::{Arrived, HeaderWait, TrustedProxies};
 
 /// The passive ports on one local address.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct PassivePool {
     ports: Vec<u16>,
     pairs: Mutex<HashMap<Pair, State>>,
     /// The last connection to each port that nobody had asked for; for the diagnosis of a connection that never came.
-    last_strays: Mutex<HashMap<u16, (IpAddr, Instant)>>,
+    last_strays: Mutex<HashMap<u16, (Stray, Instant)>>,
     /// Where the search for a port begins. It rotates, so that a port comes back to the same client as late as possible.
     next: AtomicUsize,
     freed: Notify,
@@ -47,6 +48,16 @@ pub struct PassivePool {
     accept_timeout: Duration,
     serial: AtomicU64,
     strays: AtomicU64,
+    proxies: Arc<TrustedProxies>,
+}
+
+/// A connection that reached no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stray {
+    /// From this client, which had not asked for it.
+    Client(IpAddr),
+    /// From this trusted proxy, without a PROXY header.
+    WithoutHeader(IpAddr),
 }
 
 /// A port and a client address.
@@ -111,6 +122,7 @@ impl PassivePool {
         ports: RangeInclusive<u16>,
         handover: Option<&Arc<Handover>>,
         accept_timeout: Duration,
+        proxies: &Arc<TrustedProxies>,
         stop: &CancellationToken,
     ) -> Result<Arc<Self>, BindError> {
         let bound = handover.map_or_else(|| ports.clone(), |handover| handover.ports());
@@ -132,6 +144,7 @@ impl PassivePool {
             accept_timeout,
             serial: AtomicU64::new(0),
             strays: AtomicU64::new(0),
+            proxies: Arc::clone(proxies),
         });
         for (port, listener) in listeners {
             let handover = handover.filter(|handover| handover.is_foreign(port));
@@ -281,10 +294,16 @@ impl PassivePool {
     }
 
     /// Where the last connection to `port` that nobody had asked for came from, if it came after `since`.
-    pub fn stray_since(&self, port: u16, since: Instant) -> Option<IpAddr> {
+    pub fn stray_since(&self, port: u16, since: Instant) -> Option<Stray> {
         let strays = self.last_strays.lock();
-        let (from, at) = strays.get(&port)?;
-        (*at >= since).then_some(*from)
+        let (stray, at) = strays.get(&port)?;
+        (*at >= since).then_some(*stray)
+    }
+
+    fn note_stray(&self, port: u16, stray: Stray) {
+        self.last_strays
+            .lock()
+            .insert(port, (stray, Instant::now()));
     }
 
     /// Connections that nobody had asked for.
@@ -306,19 +325,75 @@ impl PassivePool {
                 () = stop.cancelled() => return,
             };
             match accepted {
-                Ok((socket, peer)) => match &handover {
-                    Some(handover) => {
-                        let local = SocketAddr::new(self.address, port);
-                        handover.relay(socket, peer, local);
-                    }
-                    None => self.deliver(port, socket, peer.ip().to_canonical()),
-                },
+                Ok((socket, peer)) => self.receive(port, socket, peer, handover.as_ref(), &stop),
                 Err(error) => {
                     // out of descriptors, most likely: the loop must not spin
                     warn!(port, %error, "a data connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Delivers a connection from `peer`; one that a trusted proxy relays has to wait for its PROXY header.
+    fn receive(
+        self: &Arc<Self>,
+        port: u16,
+        socket: TcpStream,
+        peer: SocketAddr,
+        handover: Option<&Arc<Handover>>,
+        stop: &CancellationToken,
+    ) {
+        if !self.proxies.trusts(peer.ip()) {
+            return self.deliver_or_relay(port, socket, peer, handover);
+        }
+        let Some(wait) = self.proxies.admit(peer.ip()) else {
+            // a client that downloads must not take it for an empty file
+            return reset_on_close(&socket);
+        };
+        let (pool, stop, handover) = (Arc::clone(self), stop.clone(), handover.cloned());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = pool.receive_relayed(port, socket, peer, wait, handover) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Delivers a connection for the client that its PROXY header names.
+    async fn receive_relayed(
+        &self,
+        port: u16,
+        mut socket: TcpStream,
+        proxy: SocketAddr,
+        wait: HeaderWait,
+        handover: Option<Arc<Handover>>,
+    ) {
+        match wait.header(&mut socket, proxy, port).await {
+            Arrived::Client(proxied) => {
+                self.deliver_or_relay(port, socket, proxied.source, handover.as_ref());
+            }
+            Arrived::Probe => {}
+            Arrived::WithoutHeader => {
+                self.note_stray(port, Stray::WithoutHeader(proxy.ip().to_canonical()));
+            }
+        }
+    }
+
+    /// Delivers the connection of `client`; one to a port of another gateway is brought there.
+    fn deliver_or_relay(
+        &self,
+        port: u16,
+        socket: TcpStream,
+        client: SocketAddr,
+        handover: Option<&Arc<Handover>>,
+    ) {
+        match handover {
+            Some(handover) => {
+                let local = SocketAddr::new(self.address, port);
+                handover.relay(socket, client, local);
+            }
+            None => self.deliver(port, socket, client.ip().to_canonical()),
         }
     }
 
@@ -357,8 +432,7 @@ impl PassivePool {
             None => {
                 self.strays.fetch_add(1, Ordering::Relaxed);
                 debug!(port, %client, "a data connection that nobody asked for was reset");
-                let mut strays = self.last_strays.lock();
-                strays.insert(port, (client, Instant::now()));
+                self.note_stray(port, Stray::Client(client));
                 reset_on_close(&socket);
             }
         }
@@ -418,9 +492,14 @@ mod tests {
         let stop = CancellationToken::new();
         for _ in 0..100 {
             let from = FROM.fetch_add(count, Ordering::Relaxed);
-            if let Ok(pool) =
-                PassivePool::bind(LOCAL, from..=from + count - 1, None, accept_timeout, &stop)
-            {
+            if let Ok(pool) = PassivePool::bind(
+                LOCAL,
+                from..=from + count - 1,
+                None,
+                accept_timeout,
+                &Arc::default(),
+                &stop,
+            ) {
                 return (pool, stop);
             }
         }
@@ -607,7 +686,7 @@ mod tests {
         );
         assert!(is_reset(reservation.port()).await);
         let stray = pool.stray_since(reservation.port(), reservation.since());
-        assert_eq!(stray, Some(LOCAL));
+        assert_eq!(stray, Some(Stray::Client(LOCAL)));
         assert_eq!(pool.stray_since(reservation.port(), Instant::now()), None);
     }
 
@@ -637,7 +716,8 @@ mod tests {
         let taken = TcpListener::bind((LOCAL, 0)).await.expect("a free port");
         let port = taken.local_addr().expect("bound").port();
         let stop = CancellationToken::new();
-        let error = PassivePool::bind(LOCAL, port..=port, None, Duration::from_secs(1), &stop)
+        let second = Duration::from_secs(1);
+        let error = PassivePool::bind(LOCAL, port..=port, None, second, &Arc::default(), &stop)
             .expect_err("it is taken");
         assert!(
             error.to_string().contains(&format!("127.0.0.1:{port}")),

@@ -48,6 +48,7 @@ use crate::ftp::connections::Permit;
 use crate::ftp::encoding::NameEncoding;
 use crate::ftp::engine::{Engine, EngineError};
 use crate::ftp::frontend::Frontend;
+use crate::ftp::listener::Client;
 use crate::ftp::listformat::Facts;
 use crate::ftp::net::Stream;
 use crate::ftp::passive::{PassivePool, Reservation};
@@ -165,7 +166,7 @@ pub(super) enum DataChannel {
 pub async fn run(
     frontend: Arc<Frontend>,
     socket: TcpStream,
-    peer: SocketAddr,
+    client: Client,
     id: u64,
     pool: Arc<PassivePool>,
     implicit: bool,
@@ -176,6 +177,7 @@ pub async fn run(
     let (Ok(local), Ok(engine_password)) = (socket.local_addr(), random_password()) else {
         return;
     };
+    let peer = client.address;
     debug!(session = id, client = %peer, "connected");
     let (mut stream, mut secured) = (Stream::Plain(socket), None);
     if implicit {
@@ -184,7 +186,7 @@ pub async fn run(
             None => return,
         };
     }
-    let session = Arc::new(Session::new(id, peer, local, engine_password));
+    let session = Arc::new(Session::new(id, client, local, engine_password));
     if secured.is_some() {
         session.secure();
     }

@@ -1,7 +1,7 @@
 //! Which source of the public address wins: pure functions over what the sources say.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::{MasqueradeAddress, Multiple};
@@ -16,6 +16,8 @@ pub(super) struct Sources {
     pub mapping: Option<Result<Arc<Mapping>, String>>,
     /// The watched Service, if one is watched.
     pub service: Option<ServiceStatus>,
+    /// `proxy_protocol.masquerade`
+    pub proxy_header: bool,
     /// True if the control connection's own address is a pod's.
     pub in_cluster: bool,
     /// `masquerade.multiple`
@@ -70,6 +72,8 @@ pub enum Decision {
     },
     /// The address that the client connected to. Never in a cluster.
     ControlConnection,
+    /// None but what each connection's PROXY header names.
+    ProxyHeader,
     /// None, for this reason.
     Unknown(Arc<str>),
 }
@@ -152,6 +156,7 @@ pub(super) fn decide(sources: &Sources, last: &Decision) -> Decision {
     match (&new, last) {
         // an address that worked a moment ago is better than none
         (Decision::Unknown(_), Decision::Known { .. }) => last.clone(),
+        (Decision::Unknown(_), _) if sources.proxy_header => Decision::ProxyHeader,
         _ => new,
     }
 }
@@ -185,6 +190,22 @@ pub(super) fn ports(sources: &Sources) -> Ports {
         None => Ports::AsBound,
         Some(Ok(mapping)) => Ports::Mapped(Arc::clone(&mapping.ports)),
         Some(Err(reason)) => Ports::Unknown(reason.as_str().into()),
+    }
+}
+
+/// True for an address that means something in one network only.
+pub(crate) fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                // RFC 6598, for carriers; clouds use it inside, too
+                || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 

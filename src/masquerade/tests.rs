@@ -32,6 +32,7 @@ fn nothing() -> Sources {
         configured: None,
         mapping: None,
         service: None,
+        proxy_header: false,
         in_cluster: false,
         multiple: Multiple::First,
         looked_up: None,
@@ -174,6 +175,7 @@ fn any_sources() -> impl Strategy<Value = Sources> {
             configured,
             mapping,
             service,
+            proxy_header: matches!(multiple, Multiple::Zero),
             in_cluster: true,
             multiple,
             looked_up,
@@ -200,12 +202,15 @@ proptest! {
             let masquerade = Masquerade {
                 published: receiver,
                 internal: ["10.0.0.0/8".parse().expect("a network")].into(),
+                proxy_header: sources.proxy_header,
                 grace_ends: Instant::now(),
                 after_grace: AfterGrace::Unready,
             };
             let IpAddr::V4(own) = OWN else { unreachable!() };
-            prop_assert_ne!(masquerade.advertised_to(OWN, CLIENT).address, Ok(own));
-            let inside = masquerade.advertised_to(OWN, "10.2.3.4".parse().expect("an address"));
+            for destination in [None, Some(OWN), Some(PUBLIC.into())] {
+                prop_assert_ne!(masquerade.advertised_to(OWN, CLIENT, destination).address, Ok(own));
+            }
+            let inside = masquerade.advertised_to(OWN, "10.2.3.4".parse().expect("an address"), None);
             prop_assert_eq!(inside.address, Ok(own));
             prop_assert_eq!(inside.ports, Ports::AsBound);
             // what was known once is never unknown again
@@ -241,9 +246,20 @@ impl Names {
         in_cluster: bool,
         service: Option<watch::Receiver<ServiceStatus>>,
     ) -> Masquerade {
+        self.start_behind_proxy(config, false, in_cluster, service)
+    }
+
+    fn start_behind_proxy(
+        &self,
+        config: &config::Masquerade,
+        proxy_header: bool,
+        in_cluster: bool,
+        service: Option<watch::Receiver<ServiceStatus>>,
+    ) -> Masquerade {
         let names = self.clone();
         Masquerade::start_with(
             config,
+            proxy_header,
             in_cluster,
             service,
             CancellationToken::new(),
@@ -264,7 +280,10 @@ async fn tells(masquerade: &Masquerade, address: Ipv4Addr) {
         .await
         .unwrap_or_else(|_| panic!("{address} is never told"))
         .expect("still deciding");
-    assert_eq!(masquerade.advertised_to(OWN, CLIENT).address, Ok(address));
+    assert_eq!(
+        masquerade.advertised_to(OWN, CLIENT, None).address,
+        Ok(address)
+    );
 }
 
 #[tokio::test]
@@ -272,7 +291,7 @@ async fn outside_a_cluster_the_control_connections_address_is_told() {
     let masquerade = Names::default().start(&unset(), false, None);
     let told = |local: &str| {
         masquerade
-            .advertised_to(local.parse().expect("an address"), CLIENT)
+            .advertised_to(local.parse().expect("an address"), CLIENT, None)
             .address
     };
     assert_eq!(told("10.0.0.7"), Ok(Ipv4Addr::new(10, 0, 0, 7)));
@@ -286,11 +305,11 @@ async fn outside_a_cluster_the_control_connections_address_is_told() {
 async fn in_a_cluster_without_a_source_nothing_is_told_and_readiness_waits_for_the_grace() {
     let masquerade = Names::default().start(&unset(), true, None);
     assert_eq!(
-        masquerade.advertised_to(OWN, CLIENT).address,
+        masquerade.advertised_to(OWN, CLIENT, None).address,
         Err(NoAddress::Unknown)
     );
     assert_eq!(
-        masquerade.advertised_to(OWN, CLIENT).port(30000),
+        masquerade.advertised_to(OWN, CLIENT, None).port(30000),
         Some(30000)
     );
     let reason = masquerade.not_ready().expect("it is not ready");
@@ -315,7 +334,7 @@ async fn a_name_is_resolved_again_and_its_last_address_stays_when_it_fails() {
     config.address = Some(MasqueradeAddress::Dns("ftp.example.com".into()));
     let masquerade = names.start(&config, false, None);
     assert_eq!(
-        masquerade.advertised_to(OWN, CLIENT).address,
+        masquerade.advertised_to(OWN, CLIENT, None).address,
         Err(NoAddress::Unknown)
     );
     names.set("ftp.example.com", &[PUBLIC]);
@@ -365,7 +384,7 @@ async fn a_mapping_file_gives_address_and_ports_when_it_comes_and_when_it_change
     let mut config = unset();
     config.mapping_file = Some(path.clone());
     let masquerade = Names::default().start(&config, true, None);
-    let told = masquerade.advertised_to(OWN, CLIENT);
+    let told = masquerade.advertised_to(OWN, CLIENT, None);
     assert_eq!((told.address.is_err(), told.port(30000)), (true, None));
     // a mounted file is replaced, not written
     let replace = |text: &str| {
@@ -376,21 +395,24 @@ async fn a_mapping_file_gives_address_and_ports_when_it_comes_and_when_it_change
     replace("address: 203.0.113.7\nports: [{bound: 30000-30001, public: 41000-41001}]");
     tells(&masquerade, PUBLIC).await;
     assert_eq!(
-        masquerade.advertised_to(OWN, CLIENT).port(30001),
+        masquerade.advertised_to(OWN, CLIENT, None).port(30001),
         Some(41001)
     );
-    assert_eq!(masquerade.advertised_to(OWN, CLIENT).port(30002), None);
+    assert_eq!(
+        masquerade.advertised_to(OWN, CLIENT, None).port(30002),
+        None
+    );
     replace("ports: [{bound: 30000-30001, public: 41000-41002}]");
     tokio::time::sleep(Duration::from_secs(10)).await;
     tells(&masquerade, PUBLIC).await;
     assert_eq!(
-        masquerade.advertised_to(OWN, CLIENT).port(30001),
+        masquerade.advertised_to(OWN, CLIENT, None).port(30001),
         Some(41001)
     );
     replace("address: 203.0.113.8\nports: [{bound: 30000, public: 42000}]");
     tells(&masquerade, OTHER).await;
     assert_eq!(
-        masquerade.advertised_to(OWN, CLIENT).port(30000),
+        masquerade.advertised_to(OWN, CLIENT, None).port(30000),
         Some(42000)
     );
 }
@@ -400,4 +422,80 @@ async fn the_systems_resolver_gives_ipv4_addresses() {
     let addresses = lookup::by_system("localhost".into()).await;
     assert_eq!(addresses, Ok(vec![Ipv4Addr::LOCALHOST]));
     assert!(lookup::by_system("name.invalid".into()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_proxy_header_names_is_told_if_it_is_public_and_the_others_hold_else() {
+    let header = unset();
+    let elsewhere = config::Masquerade {
+        address: Some(MasqueradeAddress::Ipv4(OTHER)),
+        ..unset()
+    };
+    let private = || Some(OWN);
+    let public = || Some(PUBLIC.into());
+    let v6 = || Some("2001:db8::1".parse().expect("an address"));
+    let told = |config: &config::Masquerade, in_cluster, destination| {
+        let masquerade = Names::default().start_behind_proxy(config, true, in_cluster, None);
+        assert_eq!(masquerade.not_ready(), None);
+        assert!(masquerade.is_known());
+        masquerade.advertised_to(OWN, CLIENT, destination).address
+    };
+    for in_cluster in [true, false] {
+        assert_eq!(told(&header, in_cluster, public()), Ok(PUBLIC));
+        assert_eq!(told(&header, in_cluster, v6()), Err(NoAddress::Ipv6));
+        assert_eq!(told(&elsewhere, in_cluster, public()), Ok(PUBLIC));
+        for other in [private(), None] {
+            assert_eq!(told(&elsewhere, in_cluster, other), Ok(OTHER));
+        }
+    }
+    for other in [private(), None] {
+        assert_eq!(told(&header, true, other), Err(NoAddress::NotInHeader));
+        assert_eq!(told(&header, false, other), Ok(Ipv4Addr::new(10, 0, 0, 7)));
+    }
+    // the header alone, as long as the Service has no address
+    let (_keep, service) = watch::channel(status(None, None));
+    let masquerade = Names::default().start_behind_proxy(&header, true, true, Some(service));
+    assert_eq!(masquerade.not_ready(), None);
+    assert_eq!(
+        masquerade.advertised_to(OWN, CLIENT, public()).address,
+        Ok(PUBLIC)
+    );
+}
+
+#[tokio::test]
+async fn without_the_switch_a_header_says_only_of_which_family_the_clients_address_is() {
+    let masquerade = Names::default().start(&unset(), false, None);
+    let told = |local: &str, destination: &str| {
+        let [local, destination] =
+            [local, destination].map(|text| text.parse().expect("an address"));
+        masquerade
+            .advertised_to(local, CLIENT, Some(destination))
+            .address
+    };
+    assert_eq!(
+        told("10.0.0.7", "203.0.113.7"),
+        Ok(Ipv4Addr::new(10, 0, 0, 7))
+    );
+    assert_eq!(told("10.0.0.7", "2001:db8::1"), Err(NoAddress::Ipv6));
+    assert_eq!(told("::1", "203.0.113.7"), Err(NoAddress::Ipv6));
+}
+
+#[test]
+fn private_networks_are_known() {
+    for (address, private) in [
+        ("10.1.2.3", true),
+        ("172.31.0.1", true),
+        ("100.64.0.1", true),
+        ("169.254.1.1", true),
+        ("127.0.0.1", true),
+        ("100.128.0.1", false),
+        ("203.0.113.7", false),
+        ("::1", true),
+        ("fd00::1", true),
+        ("2001:db8::1", false),
+        ("::ffff:10.0.0.1", true),
+    ] {
+        let address: IpAddr = address.parse().expect("an address");
+        assert_eq!(is_private(address), private, "{address}");
+    }
 }

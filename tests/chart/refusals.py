@@ -75,6 +75,8 @@ CASES = [
     (config(admin={"listen": "127.0.0.1:8080"}), "config.admin.listen = 127.0.0.1:8080"),
     (config(drain={"deadline": "600"}), "write a time with its unit"),
     (config(drain={"deadline": "2 fortnights"}), "fortnights is no unit"),
+    # proxies
+    (config(proxy_protocol={"masquerade": True}), "set config.proxy_protocol.trusted to the addresses of your proxies"),
     # what the chart fills in, and what is secret
     (config(passive={"slice_size": 4}), "config.passive.slice_size is filled in by the chart"),
     (config(kubernetes={"pod_name": "x"}), "config.kubernetes.pod_name is filled in by the chart"),

@@ -7,6 +7,7 @@ use cosgate::auth::user::HomeDefaults;
 use cosgate::charset::Charset;
 use cosgate::config::{Config, load_from};
 use cosgate::ftp::engine::backend::Backend;
+use cosgate::ftp::listener::Client;
 use cosgate::ftp::session::state::Session;
 use cosgate::store::Store;
 use libunftp::ServerBuilder;
@@ -36,7 +37,11 @@ async fn backend(config: &Config) -> Backend {
         require_close_notify: true,
     };
     let nowhere = ([127, 0, 0, 1], 0).into();
-    let session = Session::new(1, nowhere, nowhere, SecretString::from("unused"));
+    let client = Client {
+        address: nowhere,
+        destination: None,
+    };
+    let session = Session::new(1, client, nowhere, SecretString::from("unused"));
     session.log_in(Arc::new(User::new(config.users[0].clone(), &defaults)));
     let store = store.await.expect("a store");
     Backend::new(

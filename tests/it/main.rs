@@ -43,6 +43,7 @@ mod outbox_hidden;
 mod outcomes;
 mod protection;
 mod provenance;
+mod proxy_protocol;
 mod races;
 mod readiness;
 mod resized;

@@ -163,3 +163,55 @@ fn internal_networks_come_as_a_list_or_with_commas() {
         &["this is no network"],
     );
 }
+
+#[test]
+fn trusted_proxies_are_networks_and_addresses() {
+    let trusted = |loaded: &Loaded| {
+        let networks = &loaded.config.proxy_protocol.trusted;
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let loaded = good(with_env(&[
+        "PROXY_PROTOCOL__TRUSTED=10.1.2.3, 10.2.0.0/16,fd00::5",
+    ]));
+    assert_eq!(
+        trusted(&loaded),
+        ["10.1.2.3/32", "10.2.0.0/16", "fd00::5/128"]
+    );
+    assert!(!loaded.config.proxy_protocol.masquerade && loaded.warnings.is_empty());
+    let text = "proxy_protocol: {trusted: [192.0.2.1], masquerade: true}\n";
+    let loaded = good(with_yaml(text, &[]));
+    assert_eq!(trusted(&loaded), ["192.0.2.1/32"]);
+    assert!(loaded.config.proxy_protocol.masquerade);
+    assert!(trusted(&good(with_env(&[]))).is_empty());
+    refused(
+        with_env(&["PROXY_PROTOCOL__TRUSTED=10.1.0.0/8"]),
+        &["proxy_protocol.trusted = 10.1.0.0/8", "write 10.0.0.0/8"],
+    );
+    refused(
+        with_env(&["PROXY_PROTOCOL__TRUSTED=haproxy.example.com"]),
+        &["this is no network"],
+    );
+    refused(
+        with_env(&["PROXY_PROTOCOL__MASQUERADE=true"]),
+        &[
+            "proxy_protocol.masquerade = true (from COSGATE_PROXY_PROTOCOL__MASQUERADE)",
+            "set proxy_protocol.trusted",
+        ],
+    );
+}
+
+#[test]
+fn to_trust_everybody_as_a_proxy_is_warned_of() {
+    for everybody in ["0.0.0.0/0", "::/0", "10.1.2.3, ::/0"] {
+        let loaded = good(with_env(&[&format!("PROXY_PROTOCOL__TRUSTED={everybody}")]));
+        assert!(
+            loaded
+                .warnings
+                .iter()
+                .any(|warning| warning.starts_with("proxy_protocol.trusted")
+                    && warning.contains("is everybody")),
+            "{:?}",
+            loaded.warnings
+        );
+    }
+}

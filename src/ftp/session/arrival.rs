@@ -15,7 +15,10 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::ftp::net::connect;
-use crate::ftp::session::diagnosis::{nobody_connected, other_address, unreachable};
+use crate::ftp::passive::Stray;
+use crate::ftp::session::diagnosis::{
+    nobody_connected, other_address, unreachable, without_header,
+};
 use crate::ftp::session::trace::{DataConnection, Trace};
 use crate::ftp::session::transfers::Exchange;
 use crate::ftp::session::{Close, DataChannel, Edge, STOPPING, Step};
@@ -161,12 +164,13 @@ impl Edge {
         trace.refused(outcome, 425, outcome);
         let peer = self.session.peer;
         let stray = reserved.and_then(|since| self.pool.stray_since(port, since));
-        let why = match reserved {
-            Some(_) if stray.is_some_and(|from| from != peer.ip().to_canonical()) => {
-                other_address(port, stray, peer.ip())
+        let why = match (reserved, stray) {
+            (Some(_), Some(Stray::WithoutHeader(proxy))) => without_header(port, proxy),
+            (Some(_), Some(Stray::Client(from))) if from != peer.ip().to_canonical() => {
+                other_address(port, from, peer.ip())
             }
-            Some(_) => nobody_connected(port, within, &self.advertised_address()),
-            None => unreachable(port, began.elapsed()),
+            (Some(_), _) => nobody_connected(port, within, &self.advertised_address()),
+            (None, _) => unreachable(port, began.elapsed()),
         };
         warn!(session = self.session.id, client = %peer, port, why, "no data connection came about");
         self.note_failure(exchange.verb, &exchange.path, 425, why);

@@ -18,13 +18,20 @@ pub(super) fn nobody_connected(port: u16, waited: Duration, advertised: &str) ->
 }
 
 /// Somebody connected to the passive port, but from another address than that of the control connection.
-pub(super) fn other_address(port: u16, from: Option<IpAddr>, control: IpAddr) -> String {
-    let from = from.map_or_else(String::new, |from| from.to_string());
+pub(super) fn other_address(port: u16, from: IpAddr, control: IpAddr) -> String {
     format!(
         "a connection to the passive port {port} came from {from}, not from the control connection's {}: a pool of NAT addresses before \
          the client, or a node of the cluster that hides it (set externalTrafficPolicy: Local, or have the balancer keep the client's \
          address)",
         control.to_canonical()
+    )
+}
+
+/// A trusted proxy relays the passive port without saying for whom.
+pub(super) fn without_header(port: u16, proxy: IpAddr) -> String {
+    format!(
+        "a connection to the passive port {port} came from {proxy}, which is in proxy_protocol.trusted, and began with no PROXY header: \
+         turn the PROXY protocol on there for the passive ports, as for the control port"
     )
 }
 

@@ -42,7 +42,7 @@ impl Edge {
     }
 
     pub(super) async fn epsv(&mut self, argument: Epsv) -> Step {
-        let ipv4 = self.session.local.ip().to_canonical().is_ipv4();
+        let ipv4 = self.session.reached().ip().to_canonical().is_ipv4();
         match argument {
             Epsv::All => {
                 self.epsv_only = true;
@@ -76,9 +76,13 @@ impl Edge {
     }
 
     /// The address and ports for this client at this moment.
-    fn advertised(&self) -> Advertised {
-        let (local, peer) = (self.session.local.ip(), self.session.peer.ip());
-        self.frontend.masquerade.advertised_to(local, peer)
+    pub(super) fn advertised(&self) -> Advertised {
+        let session = &self.session;
+        let destination = session.destination.map(|address| address.ip());
+        let (local, peer) = (session.local.ip(), session.peer.ip());
+        self.frontend
+            .masquerade
+            .advertised_to(local, peer, destination)
     }
 
     /// The address for PASV in words.

@@ -14,6 +14,7 @@ use crate::auth::User;
 use crate::events::Pending;
 use crate::ftp::encoding::Shown;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
+use crate::ftp::listener::Client;
 use crate::ftp::transfer::Transfer;
 use crate::store::{Interruption, StoreError};
 
@@ -24,7 +25,9 @@ pub struct Session {
     pub id: u64,
     /// The client.
     pub peer: SocketAddr,
-    /// Where the client connected to.
+    /// Where the client connected to by the PROXY header; none without one.
+    pub destination: Option<SocketAddr>,
+    /// Where its connection arrived.
     pub local: SocketAddr,
     /// The password with which the edge logs in to the engine with, made anew for each session.
     pub engine_password: SecretString,
@@ -55,15 +58,11 @@ pub struct Doing {
 
 impl Session {
     /// A session of a client that hasn't logged in.
-    pub fn new(
-        id: u64,
-        peer: SocketAddr,
-        local: SocketAddr,
-        engine_password: SecretString,
-    ) -> Self {
+    pub fn new(id: u64, client: Client, local: SocketAddr, engine_password: SecretString) -> Self {
         Session {
             id,
-            peer,
+            peer: client.address,
+            destination: client.destination,
             local,
             engine_password,
             since: SystemTime::now(),
@@ -82,6 +81,11 @@ impl Session {
             }),
             shown: Mutex::new(Shown::default()),
         }
+    }
+
+    /// Where the client connected to, as far as it is known: the gateway, or the proxy before it.
+    pub fn reached(&self) -> SocketAddr {
+        self.destination.unwrap_or(self.local)
     }
 
     /// The names that the client has been shown in a charset, of those that could be UTF-8 as well.

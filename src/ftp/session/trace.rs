@@ -29,7 +29,7 @@ impl Trace {
     /// Begins the trace of `name`, such as `STOR`; until its end the storage's work belongs to it.
     pub(super) fn begin(edge: &Edge, name: &str, path: &VirtualPath) -> Self {
         let session = Arc::clone(&edge.session);
-        let (local, peer) = (session.local, session.peer);
+        let (local, peer) = (session.reached(), session.peer);
         let span = info_span!(
             target: TRACE, parent: None, "ftp",
             otel.name = %format_args!("ftp.{name}"),
@@ -52,12 +52,7 @@ impl Trace {
         );
         if !span.is_disabled() {
             // what PASV tells, which is the address that a wrong configuration shows in
-            let peer = edge.session.peer.ip();
-            let advertised = edge
-                .frontend
-                .masquerade
-                .advertised_to(local.ip(), peer)
-                .address;
+            let advertised = edge.advertised().address;
             let address = advertised.map_or_else(|_| local.ip().to_string(), |ip| ip.to_string());
             span.record("server.address", address);
         }

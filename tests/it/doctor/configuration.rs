@@ -319,6 +319,29 @@ async fn stores_of_users_are_examined_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn proxies_that_are_trusted_are_named_and_everybody_is_warned_of() {
+    let (_store, _proxy, settings) = store(&[]).await;
+    let with = async |trusted: &str, masquerade: &str| {
+        let trusted = format!("PROXY_PROTOCOL__TRUSTED={trusted}");
+        let masquerade = format!("PROXY_PROTOCOL__MASQUERADE={masquerade}");
+        examine(&[&settings[..], &[trusted, masquerade]].concat()).await
+    };
+    let report = examine(&settings).await;
+    expect(&report, "proxies", Outcome::Skipped, &["no PROXY header"]);
+    let report = with("192.0.2.10,10.1.0.0/16", "true").await;
+    let words = ["192.0.2.10/32, 10.1.0.0/16", "every passive port"];
+    expect(&report, "proxies", Outcome::Ok, &words);
+    let words = ["by their connection's PROXY header"];
+    expect(&report, "public address", Outcome::Ok, &words);
+    let report = with("0.0.0.0/0", "false").await;
+    let words = ["can claim any address"];
+    expect(&report, "proxies", Outcome::Warning, &words);
+    let report = with("127.0.0.9,127.0.0.1", "false").await;
+    let words = ["fine if the proxy runs here"];
+    expect(&report, "proxies", Outcome::Warning, &words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_cluster_says_is_told() {
     let api = KubeApi::start().await;
     let (_store, _proxy, mut settings) = store(&[]).await;

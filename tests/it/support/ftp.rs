@@ -24,6 +24,29 @@ pub struct Ftp {
     control: BufReader<Wire>,
     /// The TLS settings of data connections, after `PROT P`.
     private: Option<TlsClient>,
+    /// What stands between the client and the gateway.
+    relay: Option<Relay>,
+}
+
+/// A proxy: where its connections come from, and what it sends ahead of the client's bytes.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    pub from: [u8; 4],
+    pub header: Vec<u8>,
+}
+
+impl Relay {
+    /// A connection to `address` on which the header has been sent.
+    pub async fn connect(&self, address: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(SocketAddr::from((self.from, 0)))
+            .expect("a loopback address");
+        let mut socket = socket.connect(address).await.expect("the gateway listens");
+        socket.set_nodelay(true).expect("a TCP socket");
+        socket.write_all(&self.header).await.expect("sends");
+        socket
+    }
 }
 
 impl Ftp {
@@ -43,6 +66,7 @@ impl Ftp {
         Ftp {
             control: BufReader::new(Wire::Plain(socket)),
             private: None,
+            relay: None,
         }
     }
 
@@ -63,6 +87,7 @@ impl Ftp {
         Ok(Ftp {
             control,
             private: None,
+            relay: self.relay,
         })
     }
 
@@ -74,6 +99,7 @@ impl Ftp {
         let mut ftp = Ftp {
             control,
             private: Some(client.clone()),
+            relay: None,
         };
         assert_eq!(ftp.reply().await.code, 220);
         ftp
@@ -107,6 +133,39 @@ impl Ftp {
         }
     }
 
+    /// Connects through `relay`, as data connections then do, and reads the greeting.
+    pub async fn connect_through(relay: &Relay, address: SocketAddr) -> Self {
+        let mut ftp = Self::connect_silently_through(relay, address).await;
+        assert_eq!(ftp.reply().await.code, 220);
+        ftp
+    }
+
+    /// The same, and reads nothing.
+    pub async fn connect_silently_through(relay: &Relay, address: SocketAddr) -> Self {
+        let socket = relay.connect(address).await;
+        Ftp {
+            control: BufReader::new(Wire::Plain(socket)),
+            private: None,
+            relay: Some(relay.clone()),
+        }
+    }
+
+    /// Implicit FTPS through `relay`.
+    pub async fn connect_implicitly_through(
+        relay: &Relay,
+        address: SocketAddr,
+        client: &TlsClient,
+    ) -> Self {
+        let wire = client.handshake(relay.connect(address).await).await;
+        let mut ftp = Ftp {
+            control: BufReader::new(wire.expect("a handshake")),
+            private: Some(client.clone()),
+            relay: Some(relay.clone()),
+        };
+        assert_eq!(ftp.reply().await.code, 220);
+        ftp
+    }
+
     /// Connects from the address `local` and reads the greeting.
     pub async fn connect_from(local: [u8; 4], address: SocketAddr) -> Self {
         let mut ftp = Self::connect_silently_from(local, address).await;
@@ -124,6 +183,7 @@ impl Ftp {
         Ftp {
             control: BufReader::new(Wire::Plain(socket)),
             private: None,
+            relay: None,
         }
     }
 
@@ -232,9 +292,13 @@ impl Ftp {
     pub async fn data(&mut self) -> TcpStream {
         let port = self.epsv().await;
         let peer = self.control.get_ref().tcp().peer_addr().expect("connected");
-        TcpStream::connect((peer.ip(), port))
-            .await
-            .expect("the passive port listens")
+        let address = SocketAddr::new(peer.ip(), port);
+        match &self.relay {
+            Some(relay) => relay.connect(address).await,
+            None => TcpStream::connect(address)
+                .await
+                .expect("the passive port listens"),
+        }
     }
 
     /// EPSV without connecting.

@@ -15,8 +15,7 @@ pub mod sigv4;
 pub mod tls;
 
 pub use consumer::{Absent, Consumer};
-pub use ftp::Ftp;
-pub use ftp::Reply;
+pub use ftp::{Ftp, Relay, Reply};
 pub use gateway::{TestGateway, TestStore, cheap_hash, users};
 pub use kube_api::KubeApi;
 
