@@ -358,13 +358,18 @@ pub struct Requests {
 
 impl Default for Requests {
     fn default() -> Self {
+        let held = Family::<Labels<1>, Counter>::default();
+        // there from the start, so that a rate sees the first one
+        for outcome in ["held", "continued", "discarded", "expired"] {
+            drop(held.get_or_create(&[("outcome", outcome)]));
+        }
         Requests {
             requests: Family::default(),
             durations: Family::new_with_constructor(request_histogram),
             retries: Family::default(),
             retries_refused: Counter::default(),
             swept: Counter::default(),
-            held: Family::default(),
+            held,
         }
     }
 }
@@ -397,7 +402,7 @@ impl Requests {
         self.swept.inc();
     }
 
-    /// What became of an upload that broke off and was held.
+    /// Counts an upload that broke off and was held, by its outcome.
     pub fn held(&self, outcome: &'static str) {
         self.held.get_or_create(&[("outcome", outcome)]).inc();
     }
