@@ -64,7 +64,7 @@ mod verify;
 
 use std::future::Future;
 
-pub use announcement::{Announcement, Entry as OutboxEntry, EntryBody, ObjectFacts};
+pub use announcement::{Announcement, Entry as OutboxEntry, EntryBody, EntryState, ObjectFacts};
 pub use budget::Holder;
 pub use checksum::ObjectChecksum;
 pub use client::Store;

@@ -291,6 +291,9 @@ impl Receiver {
     }
 }
 
+/// Where a connection that is handed over belongs: the pool, and the client and port of its reservation.
+type Destination<'a> = (&'a Arc<PassivePool>, IpAddr, u16);
+
 impl Handover {
     async fn receive(&self, mut socket: TcpStream, from: SocketAddr, pools: &[Arc<PassivePool>]) {
         let header = match tokio::time::timeout(HEADER_TIMEOUT, header::read(&mut socket)).await {
@@ -314,7 +317,7 @@ impl Handover {
         &self,
         header: &[u8],
         pools: &'a [Arc<PassivePool>],
-    ) -> Result<Option<(&'a Arc<PassivePool>, IpAddr, u16)>, Refused> {
+    ) -> Result<Option<Destination<'a>>, Refused> {
         let key = self.settings.key.expose_secret().as_bytes();
         let header = Header::verify(header, key, SystemTime::now())?;
         self.nonces.remember(header.nonce, Instant::now())?;

@@ -152,11 +152,15 @@ impl Outbox {
             .claim(store, key.clone(), &event.id)
             .unwrap_or_else(|| unreachable!("an id is new"));
         let (template, written) = (event.clone(), Arc::downgrade(self));
-        let body: EntryBody = Box::new(move |ending, writes| {
+        let body: EntryBody = Box::new(move |state| {
             if let Some(outbox) = written.upgrade() {
                 outbox.counts.written.fetch_add(1, Ordering::Relaxed);
             }
-            template.clone().ended(ending).to_entry(writes)
+            let mut event = template.clone().ended(state.ending);
+            if let Some(stored) = state.stored {
+                event.data.describe(stored.clone());
+            }
+            event.to_entry(state.writes)
         });
         // three chances before another gateway takes the entry for a dead one's
         let entry = OutboxEntry::begin(store.clone(), key, self.replay_after / 3, body);

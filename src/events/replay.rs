@@ -2,7 +2,7 @@
 //!
 //! | the entry is about | the store has | the event |
 //! |---|---|---|
-//! | an upload | the object with the entry's id | is sent |
+//! | an upload | the object with the entry's id, or with its ETag (of an upload that was held) | is sent |
 //! | | another object, stored later | is sent with `confirmed: false`: it was stored and replaced, or it never was |
 //! | | an older object, or none | is dropped: the commit never happened, or the object is gone |
 //! | a deletion | no object | is sent |
@@ -224,7 +224,7 @@ async fn judge(
     let judgement = match event.event_type {
         EventType::Stored | EventType::Kept => {
             let found = store.inspect(&event.key).await?;
-            let judgement = judge_upload(&event.id, entry.modified, found.as_ref());
+            let judgement = judge_upload(&event, entry.modified, found.as_ref());
             if let (Judgement::Publish, Some(found)) = (judgement, found) {
                 event.time = found.modified.unwrap_or(event.time);
                 event.data.describe(found.facts);
@@ -261,9 +261,17 @@ async fn judge(
     Ok((judgement, event))
 }
 
-fn judge_upload(id: &str, written: Option<SystemTime>, found: Option<&Inspected>) -> Judgement {
+fn judge_upload(
+    event: &Event,
+    written: Option<SystemTime>,
+    found: Option<&Inspected>,
+) -> Judgement {
     match found {
-        Some(found) if found.mark.as_deref() == Some(id) => Judgement::Publish,
+        Some(found) if found.mark.as_deref() == Some(&*event.id) => Judgement::Publish,
+        // an upload that was held carries the mark of the command that began it
+        Some(found) if event.data.etag.is_some() && event.data.etag == found.facts.etag => {
+            Judgement::Publish
+        }
         Some(found) if is_later(found.modified, written) => Judgement::Unconfirmed,
         Some(_) | None => Judgement::Drop,
     }
@@ -302,6 +310,8 @@ mod tests {
             })
         };
         use Judgement::{Drop, Publish, Unconfirmed};
+        let mut event = crate::events::event::tests::sample("f");
+        event.id = "ours".to_owned();
         for (found, upload, deletion) in [
             (None, Drop, Publish),
             (object("ours", 99), Publish, Drop),
@@ -312,7 +322,7 @@ mod tests {
             (object("theirs", 150), Unconfirmed, Unconfirmed),
         ] {
             assert_eq!(
-                judge_upload("ours", at(100), found.as_ref()),
+                judge_upload(&event, at(100), found.as_ref()),
                 upload,
                 "{found:?}"
             );
@@ -322,5 +332,12 @@ mod tests {
                 "{found:?}"
             );
         }
+        // the upload was held: another command began it, and some stores date the object by that
+        let mut held = object("theirs", 98).expect("one");
+        held.facts.etag = Some("e-3".to_owned());
+        event.data.etag = Some("e-3".to_owned());
+        assert_eq!(judge_upload(&event, at(100), Some(&held)), Publish);
+        held.facts.etag = Some("e-4".to_owned());
+        assert_eq!(judge_upload(&event, at(100), Some(&held)), Drop);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{Instrument, debug};
+use tracing::{Instrument, debug, warn};
 
 use crate::chain::Chain;
 use crate::store::checksum::ObjectChecksum;
@@ -43,9 +43,19 @@ pub struct Announcement {
     facts: Mutex<Option<ObjectFacts>>,
 }
 
-/// Makes an entry's bytes: why the upload was interrupted, if it was and is kept all the same, and how often the entry was written
-/// before.
-pub type EntryBody = Box<dyn Fn(Option<Interruption>, u32) -> Vec<u8> + Send + Sync>;
+/// Makes an entry's bytes.
+pub type EntryBody = Box<dyn Fn(EntryState<'_>) -> Vec<u8> + Send + Sync>;
+
+/// What an entry says of its upload besides the event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EntryState<'a> {
+    /// Why the upload was interrupted, if it was and is kept all the same.
+    pub ending: Option<Interruption>,
+    /// The object, once it is stored; only where it doesn't carry the event's id.
+    pub stored: Option<&'a ObjectFacts>,
+    /// How often the entry was written before.
+    pub writes: u32,
+}
 
 /// An entry of the outbox on its way.
 pub struct Entry {
@@ -105,6 +115,18 @@ impl Announcement {
         }
     }
 
+    /// Says in the entry which object it is about, if that carries the mark of the session that began its upload. The object is
+    /// stored by now, so a failure changes nothing but what another gateway can find out after a crash.
+    pub(super) async fn identify(&self, facts: &ObjectFacts, ending: Option<Interruption>) {
+        let Some(entry) = &self.entry else {
+            return;
+        };
+        let mut written = entry.written.lock().await;
+        if let Err(error) = entry.write(&mut written, ending, Some(facts)).await {
+            warn!(key = %entry.key, error = %Chain(&error), "an entry of the outbox could not be written again");
+        }
+    }
+
     /// Waits for the requests of the entry that are under way, whatever comes of them.
     pub async fn settle(&self) {
         if let Some(entry) = &self.entry {
@@ -132,7 +154,7 @@ impl Announcement {
 impl Entry {
     /// Begins to write the entry `key`; what `body` makes is its content.
     pub fn begin(store: Store, key: ObjectKey, refresh_after: Duration, body: EntryBody) -> Self {
-        let (writer, target, bytes) = (store.clone(), key.clone(), body(None, 0));
+        let (writer, target, bytes) = (store.clone(), key.clone(), body(EntryState::default()));
         let write = async move { writer.write_entry(&target, bytes).await };
         let first = tokio::spawn(write.in_current_span());
         Entry {
@@ -168,8 +190,21 @@ impl Entry {
         if is_young && written.ending == ending {
             return Ok(());
         }
+        self.write(&mut written, ending, None).await
+    }
+
+    async fn write(
+        &self,
+        written: &mut Written,
+        ending: Option<Interruption>,
+        stored: Option<&ObjectFacts>,
+    ) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let body = (self.body)(ending, written.writes);
+        let body = (self.body)(EntryState {
+            ending,
+            stored,
+            writes: written.writes,
+        });
         written.writes += 1;
         self.store
             .write_entry(&self.key, body)

@@ -77,6 +77,9 @@ impl Upload {
         let etag = proof.etag.trim_matches('"');
         facts.etag = (!etag.is_empty()).then(|| etag.to_owned());
         facts.checksum = proof.checksum;
+        if self.is_continued {
+            announcement.identify(&facts, ending).await;
+        }
         announcement.committed(facts);
         Ok(proof.etag)
     }

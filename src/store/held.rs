@@ -379,6 +379,7 @@ impl Upload {
         source: &impl Source,
     ) -> Result<(), StoreError> {
         self.active = Some(active);
+        self.is_continued = true;
         self.parts = held.parts.len() as u64;
         self.size = held.bytes;
         let first = held.parts.first().map(|part| part.digest().bytes);

@@ -196,7 +196,7 @@ impl Store {
                 Err(Many::Failed(error)) => return Err(error),
             }
         }
-        stream::iter(keys.to_vec().into_iter().map(Ok))
+        stream::iter(keys.iter().cloned().map(Ok))
             .try_for_each_concurrent(
                 IN_PARALLEL,
                 |key| async move { self.delete_key(&key).await },
@@ -260,7 +260,7 @@ enum Many {
 
 /// COS demands this digest of a list of keys (<https://www.tencentcloud.com/document/product/436/8289>), which the SDK leaves out.
 fn with_md5(request: &mut aws_sdk_s3::config::http::HttpRequest) {
-    if let Some(digest) = request.body().bytes().map(|body| Md5::digest(body)) {
+    if let Some(digest) = request.body().bytes().map(Md5::digest) {
         let digest = STANDARD.encode_to_string(digest);
         request.headers_mut().insert("content-md5", digest);
     }

@@ -111,6 +111,8 @@ pub(super) struct Upload {
     pub(super) can_hold: bool,
     /// The multipart upload is in this session's hands.
     pub(super) active: Option<ActiveUpload>,
+    /// Another command began the multipart upload, so the object carries the mark of that one.
+    pub(super) is_continued: bool,
     /// Uploads of this key that were unfinished before.
     pub(super) superseded: Vec<Unfinished>,
     /// The object that the new one may take the place of.
@@ -170,6 +172,7 @@ impl Upload {
             multipart: None,
             can_hold,
             active: None,
+            is_continued: false,
             superseded: Vec::new(),
             replaces: Replaces::Any,
             description: Description::New(provenance.clone()),

@@ -128,7 +128,7 @@ pub(super) struct Verification {
 }
 
 enum Digest {
-    Crc(crc_fast::Digest),
+    Crc(Box<crc_fast::Digest>),
     Md5(Md5),
 }
 
@@ -168,7 +168,7 @@ impl Verification {
         let method = version.store.integrity().method();
         let (digest, expected) = match version.checksum {
             Some(known @ Checksum::Crc { algorithm, .. }) => (
-                Digest::Crc(crc_fast::Digest::new(algorithm)),
+                Digest::Crc(Box::new(crc_fast::Digest::new(algorithm))),
                 Expected::Known(known),
             ),
             Some(known @ Checksum::Md5(_)) => (Digest::Md5(Md5::new()), Expected::Known(known)),
@@ -176,7 +176,7 @@ impl Verification {
                 let asked = ask(Arc::clone(version)).in_current_span();
                 let asked = AbortOnDropHandle::new(tokio::spawn(asked));
                 let digest = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
-                (Digest::Crc(digest), Expected::Asked(asked))
+                (Digest::Crc(Box::new(digest)), Expected::Asked(asked))
             }
             None => return None,
         };
@@ -258,7 +258,7 @@ mod tests {
             (CrcAlgorithm::Crc32Iscsi, 0xe306_9283),
             (CrcAlgorithm::Crc32IsoHdlc, 0xcbf4_3926),
         ] {
-            let mut digest = Digest::Crc(crc_fast::Digest::new(algorithm));
+            let mut digest = Digest::Crc(Box::new(crc_fast::Digest::new(algorithm)));
             digest.update(b"12345");
             digest.update(b"6789");
             assert_eq!(digest.differs(Checksum::crc(algorithm, "", value)), None);

@@ -217,6 +217,40 @@ async fn what_a_killed_gateway_left_another_one_sends() {
 }
 
 #[tokio::test]
+async fn an_upload_that_was_held_keeps_its_event_when_its_gateway_is_killed() {
+    let (store, _proxy, settings) = TestStore::behind_proxy().await;
+    let hold = ["UPLOAD__ON_INTERRUPT=hold", "UPLOAD__MIN_PART_SIZE=5MiB"];
+    let (place, address) = Absent::new();
+    let first = program(&settings, address, &hold);
+    let bytes = crate::support::pattern(12 << 20);
+    let mut ftp = login(first.address).await;
+    let mut data = ftp.data().await;
+    assert_eq!(ftp.command("STOR f").await.code, 150);
+    data.write_all(&bytes[..8 << 20]).await.expect("taken");
+    while !ftp.command("STAT").await.text.contains("8388608 bytes") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ftp.command("ABOR").await.code, 426);
+    assert_eq!(ftp.reply().await.code, 226);
+    let held = ftp.command("SIZE f").await;
+    let held = held.text.split_whitespace().last().expect("a number");
+    let offset: usize = held.parse().expect("a number");
+    assert_eq!(ftp.command(format!("REST {held}")).await.code, 350);
+    assert_eq!(ftp.store("STOR f", &bytes[offset..]).await.code, 226);
+    first.kill();
+    let (consumer, second) = (Consumer::default(), program(&settings, address, &hold));
+    consumer.serve_at(place);
+    let events = consumer.wait_for(1).await;
+    outbox_is_empty(&store).await;
+    assert_eq!(of(&consumer.taken(), "/data/key"), ["f"]);
+    // the object carries the id of the command that began it, and yet it is known to be the one of this event
+    assert_eq!(of(&events, "/data/confirmed"), [""]);
+    assert_eq!(of(&events, "/data/size"), [bytes.len().to_string()]);
+    assert_eq!(second.terminate(), Some(0));
+    store.stop().await;
+}
+
+#[tokio::test]
 async fn a_kill_before_the_commit_leaves_nothing_to_tell() {
     let (store, proxy, settings) = TestStore::behind_proxy().await;
     let (consumer, address) = Consumer::start().await;

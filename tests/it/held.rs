@@ -281,7 +281,7 @@ async fn of_two_sessions_that_go_on_with_one_upload_the_second_gets_450() {
         }
         let reply = second.store(command, &bytes[part()..]).await;
         assert_eq!(reply.code, 450, "{command}: {reply:?}");
-        assert_eq!(size(&mut second, "f").await.is_some(), true);
+        assert!(size(&mut second, "f").await.is_some());
     }
     data.write_all(&bytes[2 * part()..]).await.expect("taken");
     drop(data);
