@@ -148,10 +148,14 @@ fn the_words_that_the_table_offers_are_taken() {
             let loaded = match key.path.strip_prefix("users[].") {
                 Some(name) => with_env(&[&format!("USERS=[{{{name}: {word}}}]")]),
                 None => {
-                    // what `tls` asks for needs a certificate
-                    let certificate = ("COSGATE_TLS__SELF_SIGNED".to_string(), "true".to_string());
+                    // what `tls` asks for needs a certificate, and an address from PROXY headers a proxy
+                    let needed = [
+                        ("COSGATE_TLS__SELF_SIGNED", "true"),
+                        ("COSGATE_PROXY_PROTOCOL__TRUSTED", "192.0.2.1"),
+                    ];
+                    let needed = needed.map(|(key, value)| (key.to_string(), value.to_string()));
                     let given = (keys::variable(key.path), word.to_string());
-                    load_from(None, [certificate, given])
+                    load_from(None, needed.into_iter().chain([given]))
                 }
             };
             // Other keys may be missed with this word, but this one is right.
