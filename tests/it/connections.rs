@@ -90,7 +90,9 @@ async fn strangers_take_no_descriptors_from_transfers_and_probes() {
     ftp.login("u", "secret").await;
     let mut strangers = Vec::new();
     let refused = loop {
-        let (stranger, code) = greeted(2, program.address).await;
+        // one address may hold a fifth of them without a login
+        let host = 2 + u8::try_from(strangers.len() / 2).expect("few");
+        let (stranger, code) = greeted(host, program.address).await;
         strangers.push(stranger);
         if code != 220 {
             break code;
@@ -103,7 +105,7 @@ async fn strangers_take_no_descriptors_from_transfers_and_probes() {
         "ten fit beside the user, and one was refused"
     );
     for _ in 0..400 {
-        strangers.push(Ftp::connect_silently_from([127, 0, 0, 3], program.address).await);
+        strangers.push(Ftp::connect_silently_from([127, 0, 0, 99], program.address).await);
     }
     let bytes = vec![b'x'; 20 << 20];
     assert_eq!(ftp.store("STOR f", &bytes).await.code, 226);
