@@ -10,10 +10,10 @@
 //! way of the others.
 //!
 //! Invariants:
-//! - The owner takes only what was authenticated ([`header`]), for its own ports, and pairs it by the client's address like any other
+//! - The owner takes only what was authenticated (`header`), for its own ports, and pairs it by the client's address like any other
 //!   connection (see [`crate::ftp::passive`]).
 //! - An end of data is passed on as one only if it was read as one. Both sockets of a relay are set to reset when they are closed, until
-//!   both directions have ended: a relay that fails, or whose process dies, must not make half a file look whole ([`relay`]).
+//!   both directions have ended: a relay that fails, or whose process dies, must not make half a file look whole (`relay`).
 //! - Relayed connections are bounded in number, in all and from one client network, and in time.
 
 mod header;

@@ -1,6 +1,6 @@
 //! One control connection from its greeting to its end.
 //!
-//! The [`Edge`] owns everything a stranger can touch: the line codec, the command table, the order of commands, timers, limits
+//! The `Edge` owns everything a stranger can touch: the line codec, the command table, the order of commands, timers, limits
 //! and the final reply. The engine behind it is asked one thing at a time, for a user who has logged in.
 //!
 //! | file | part of the edge |

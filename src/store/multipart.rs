@@ -1,7 +1,7 @@
 //! A multipart upload from its beginning to its end, each request with its proof.
 //!
 //! Invariant: a `Multipart` that was begun is completed or aborted, also when its owner is dropped; or it is left open on purpose
-//! (see [`held`](super::held)).
+//! (see `held`).
 
 use std::ops::Range;
 use std::time::Duration;

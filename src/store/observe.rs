@@ -18,7 +18,11 @@ use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadInp
 use aws_sdk_s3::operation::copy_object::CopyObjectInput;
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadInput;
 use aws_sdk_s3::operation::delete_object::DeleteObjectInput;
+use aws_sdk_s3::operation::delete_object_tagging::DeleteObjectTaggingInput;
+use aws_sdk_s3::operation::delete_objects::DeleteObjectsInput;
+use aws_sdk_s3::operation::get_bucket_versioning::GetBucketVersioningInput;
 use aws_sdk_s3::operation::get_object::GetObjectInput;
+use aws_sdk_s3::operation::get_object_tagging::GetObjectTaggingInput;
 use aws_sdk_s3::operation::head_bucket::HeadBucketInput;
 use aws_sdk_s3::operation::head_object::HeadObjectInput;
 use aws_sdk_s3::operation::list_multipart_uploads::ListMultipartUploadsInput;
@@ -26,6 +30,7 @@ use aws_sdk_s3::operation::list_objects::ListObjectsInput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Input;
 use aws_sdk_s3::operation::list_parts::ListPartsInput;
 use aws_sdk_s3::operation::put_object::PutObjectInput;
+use aws_sdk_s3::operation::put_object_tagging::PutObjectTaggingInput;
 use aws_sdk_s3::operation::upload_part::UploadPartInput;
 use aws_sdk_s3::operation::upload_part_copy::UploadPartCopyInput;
 use aws_smithy_runtime_api::client::interceptors::context::Input;
@@ -333,7 +338,11 @@ impl<'a> Subject<'a> {
             "CopyObject" CopyObjectInput: key = key;
             "CreateMultipartUpload" CreateMultipartUploadInput: key = key;
             "DeleteObject" DeleteObjectInput: key = key;
+            "DeleteObjectTagging" DeleteObjectTaggingInput: key = key;
+            "DeleteObjects" DeleteObjectsInput: ;
+            "GetBucketVersioning" GetBucketVersioningInput: ;
             "GetObject" GetObjectInput: key = key;
+            "GetObjectTagging" GetObjectTaggingInput: key = key;
             "HeadBucket" HeadBucketInput: ;
             "HeadObject" HeadObjectInput: key = key;
             "ListMultipartUploads" ListMultipartUploadsInput: key = prefix;
@@ -341,6 +350,7 @@ impl<'a> Subject<'a> {
             "ListObjectsV2" ListObjectsV2Input: key = prefix;
             "ListParts" ListPartsInput: key = key upload_id = upload_id;
             "PutObject" PutObjectInput: key = key bytes = content_length;
+            "PutObjectTagging" PutObjectTaggingInput: key = key;
             "UploadPart" UploadPartInput: key = key upload_id = upload_id part = part_number bytes = content_length;
             "UploadPartCopy" UploadPartCopyInput: key = key upload_id = upload_id part = part_number;
         }

@@ -27,8 +27,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
 /// Passive data connections.
 #[derive(Debug, Clone)]
 pub struct Passive {
-    /// Ports to listen on: all of `passive.ports`, or this replica's slice; never a port of [`Config::listen`] or
-    /// [`Admin::listen`].
+    /// Ports to listen on: all of `passive.ports`, or this replica's slice; never a port of [`Config::listen`](crate::config::Config::listen) or
+    /// [`Admin::listen`](crate::config::Admin::listen).
     pub ports: RangeInclusive<u16>,
     /// The longest time that a client may take to connect to its passive port; 1 ms to 7 days.
     pub accept_timeout: Duration,

@@ -48,7 +48,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 pub struct Upload {
     /// Largest file that a client may store, in bytes; at least 1, at most what the store takes.
     pub max_file_size: u64,
-    /// Size of the first parts, in bytes, within [`Storage::part_bytes`].
+    /// Size of the first parts, in bytes, within [`Storage::part_bytes`](crate::config::Storage::part_bytes).
     pub min_part_size: u64,
     /// Parts under way at a time, per upload; 1 to 64.
     pub concurrency: usize,
