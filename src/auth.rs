@@ -14,6 +14,7 @@ mod directory;
 pub mod guard;
 pub mod http;
 pub mod pool;
+pub mod tree;
 pub mod user;
 
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use directory::Directory;
 use guard::{Guard, Rejected, Scope};
 use http::{Denied, Endpoint, EndpointError};
 use pool::{Hashes, Pool};
+pub use tree::Tree;
 use user::HomeDefaults;
 pub use user::{Peer, Right, User};
 
@@ -68,8 +70,8 @@ pub struct Users {
 pub struct Login {
     /// The user.
     pub user: Arc<User>,
-    /// Where the user's files go.
-    pub store: Store,
+    /// The user's files.
+    pub tree: Tree,
     /// To be kept for as long as the session lasts.
     pub permit: Permit<String>,
 }
@@ -197,12 +199,8 @@ impl Users {
                     return Err(error);
                 };
                 attempt.succeed();
-                let store = self.tenants.store(&user.tenant);
-                return Ok(Login {
-                    user,
-                    store,
-                    permit,
-                });
+                let tree = Tree::new(Arc::clone(&user), |mount| self.tenants.store(&mount.tenant));
+                return Ok(Login { user, tree, permit });
             }
             Err(Refusal::Busy) => {
                 debug!(session, %client, "too many logins at once");
@@ -357,24 +355,24 @@ impl Users {
     pub fn places(&self, base: &Store) -> Vec<(Store, String)> {
         let mut places = vec![(base.clone(), self.defaults.prefix.clone())];
         let mut buckets = Vec::new();
-        for user in self.directory().by_name.values() {
+        let directory = self.directory();
+        for mount in directory.by_name.values().flat_map(|user| &user.mounts) {
             let Tenant {
                 bucket,
                 site,
                 credentials,
                 ..
-            } = &user.tenant;
-            let place = match credentials {
-                None if bucket.is_none() && site.is_none() => continue,
-                None if buckets.contains(&(bucket.clone(), site.clone())) => continue,
-                None => {
-                    buckets.push((bucket.clone(), site.clone()));
-                    self.defaults.prefix.clone()
+            } = &mount.tenant;
+            if credentials.is_none() {
+                let is_known = bucket.is_none() && site.is_none()
+                    || buckets.contains(&(bucket.clone(), site.clone()));
+                if is_known {
+                    continue;
                 }
-                // credentials of one's own often reach no further than the home
-                Some(_) => user.home.root().as_str().to_owned(),
-            };
-            places.push((self.tenants.store(&user.tenant), place));
+                buckets.push((bucket.clone(), site.clone()));
+            }
+            let place = mount.home.outbox_base().to_owned();
+            places.push((self.tenants.store(&mount.tenant), place));
         }
         places
     }

@@ -1,27 +1,24 @@
-//! One user, ready for use: where the home lies, what is allowed, under which conditions.
+//! One user, ready for use: where the files lie, what is allowed, under which conditions.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::auth::tree::Mount;
 use crate::charset::Charset;
-use crate::config::{self, Ascii, Permissions};
+use crate::config::{self, Ascii};
 use crate::password::PasswordHash;
 use crate::store::client::Tenant;
 use crate::store::key::Reserved;
-use crate::store::{Home, StoreError, VirtualPath};
+use crate::store::{Home, VirtualPath};
 
 /// One FTP user.
 #[derive(Debug)]
 pub struct User {
     /// As typed after `USER`.
     pub name: String,
-    /// Where the user's `/` lies.
-    pub home: Home,
-    /// What the outbox of the user's events lies below: credentials of one's own often reach no further than the home.
-    pub outbox_base: String,
-    /// The user's rights.
-    pub permissions: Permissions,
+    /// Where the user's files lie; the last one is the home.
+    pub(super) mounts: Vec<Mount>,
     /// Largest file in bytes, `upload.max_file_size` considered.
     pub max_file_size: u64,
     /// The effect of `TYPE A`.
@@ -29,7 +26,6 @@ pub struct User {
     /// The charset of a client's names that are not UTF-8.
     pub charset: Charset,
     pub(super) password_hash: Option<PasswordHash>,
-    pub(super) tenant: Tenant,
     pub(super) max_sessions: Option<usize>,
     allow_from: Vec<IpNet>,
     /// Both connections must be protected.
@@ -100,36 +96,47 @@ pub enum LoginRestriction {
     Certificate,
 }
 
+impl HomeDefaults {
+    /// The home at `path`; `keeps_outbox`: the outbox of its events lies in it, since credentials of one's own often reach no
+    /// further.
+    fn home(&self, path: &str, keeps_outbox: bool) -> Home {
+        let path = VirtualPath::resolve(&VirtualPath::root(), path)
+            // a parsed home is a path; nobody gets more than that by a fault of ours
+            .unwrap_or_else(|_| unreachable!("the configuration checks homes"));
+        let mut home =
+            Home::new(&self.prefix, &path, self.max_key_bytes).reserving(self.reserved.clone());
+        if !self.takes_backslash {
+            home = home.without_backslash();
+        }
+        match keeps_outbox {
+            true => home.with_outbox_inside(),
+            false => home,
+        }
+    }
+}
+
 impl User {
     /// The user of a configuration.
     pub fn new(user: config::User, defaults: &HomeDefaults) -> Self {
-        let home = VirtualPath::resolve(&VirtualPath::root(), &user.home)
-            // a parsed home is a path; nobody gets more than that by a fault of ours
-            .unwrap_or_else(|_| unreachable!("the configuration checks homes"));
-        let mut home = Home::new(&defaults.prefix, &home, defaults.max_key_bytes)
-            .reserving(defaults.reserved.clone());
-        if !defaults.takes_backslash {
-            home = home.without_backslash();
-        }
-        User {
-            outbox_base: match user.credentials {
-                Some(_) => home.root().as_str().to_owned(),
-                None => defaults.prefix.clone(),
-            },
-            home,
-            max_file_size: user.max_file_size.map_or(defaults.max_file_size, |own| {
-                own.min(defaults.max_file_size)
-            }),
-            ascii: user.ascii.unwrap_or(defaults.ascii),
-            charset: user.charset.unwrap_or(defaults.charset),
+        let home = Mount {
+            path: VirtualPath::root(),
+            home: defaults.home(&user.home, user.credentials.is_some()),
+            permissions: user.permissions,
             tenant: Tenant {
                 bucket: user.bucket,
                 site: user.site,
                 credentials: user.credentials,
                 overwrite: user.permissions.overwrite,
             },
+        };
+        User {
+            mounts: vec![home],
+            max_file_size: user.max_file_size.map_or(defaults.max_file_size, |own| {
+                own.min(defaults.max_file_size)
+            }),
+            ascii: user.ascii.unwrap_or(defaults.ascii),
+            charset: user.charset.unwrap_or(defaults.charset),
             name: user.name,
-            permissions: user.permissions,
             password_hash: user.password_hash,
             max_sessions: user.max_sessions,
             allow_from: user.allow_from,
@@ -141,20 +148,17 @@ impl User {
         }
     }
 
-    /// Refuses what the user may not do.
-    pub fn may(&self, right: Right) -> Result<(), StoreError> {
-        let granted = match right {
-            Right::Read => self.permissions.read,
-            Right::Write => self.permissions.write,
-            Right::Delete => self.permissions.delete,
-            Right::List => self.permissions.list,
-            Right::Rename => self.permissions.rename,
-        };
-        if granted {
-            Ok(())
-        } else {
-            Err(StoreError::Forbidden)
-        }
+    /// The mount that `path` belongs to.
+    pub fn mount(&self, path: &VirtualPath) -> &Mount {
+        &self.mounts[self.mount_index(path)]
+    }
+
+    pub(super) fn mount_index(&self, path: &VirtualPath) -> usize {
+        let index = self
+            .mounts
+            .iter()
+            .position(|mount| mount.path.contains(path));
+        index.unwrap_or_else(|| unreachable!("the home contains all paths"))
     }
 
     /// Checks network, TLS and certificate restrictions.

@@ -41,6 +41,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
+use crate::auth::Tree;
 use crate::auth::random_password;
 use crate::chain::Chain;
 use crate::ftp::codec::{Control, Line};
@@ -58,7 +59,7 @@ use crate::ftp::session::protection::handshake;
 use crate::ftp::session::state::Session;
 use crate::ftp::tls::Secured;
 use crate::permits;
-use crate::store::{Store, VirtualPath};
+use crate::store::VirtualPath;
 
 /// The reason in a 421 of a gateway that ends.
 pub(super) const STOPPING: &str = "The server is stopping, try again later";
@@ -139,7 +140,7 @@ pub(super) struct Edge {
     /// Which encoding the client's names are in.
     pub(super) encoding: NameEncoding,
     /// Where the user's files are, once logged in.
-    pub(super) store: Option<Store>,
+    pub(super) tree: Option<Tree>,
     /// The facts that `OPTS MLST` has chosen.
     pub(super) facts: Facts,
     /// Counts the session among those of its user.
@@ -216,7 +217,7 @@ pub async fn run(
         epsv_only: false,
         ascii: false,
         encoding,
-        store: None,
+        tree: None,
         facts: Facts::ALL,
         renaming: None,
         renames_directory: false,

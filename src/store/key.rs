@@ -32,6 +32,7 @@ pub struct Reserved(Option<Arc<str>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     prefix: KeyPrefix,
+    outbox_base: String,
     max_key_bytes: usize,
     takes_backslash: bool,
     reserved: Reserved,
@@ -67,6 +68,7 @@ impl Home {
         };
         Home {
             prefix: KeyPrefix(format!("{storage_prefix}{below}")),
+            outbox_base: storage_prefix.to_owned(),
             max_key_bytes,
             takes_backslash: true,
             reserved: Reserved::default(),
@@ -83,6 +85,17 @@ impl Home {
     pub fn without_backslash(mut self) -> Self {
         self.takes_backslash = false;
         self
+    }
+
+    /// The same with the outbox of its events in it, not beside the other homes.
+    pub fn with_outbox_inside(mut self) -> Self {
+        self.outbox_base.clone_from(&self.prefix.0);
+        self
+    }
+
+    /// The prefix that the outbox of its events lies below.
+    pub fn outbox_base(&self) -> &str {
+        &self.outbox_base
     }
 
     /// The prefix of all keys of this home.

@@ -89,6 +89,16 @@ impl VirtualPath {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// The path as seen from `directory`, which contains it.
+    pub fn below(&self, directory: &VirtualPath) -> Self {
+        let rest = self.0.strip_prefix(&directory.0).unwrap_or(&self.0);
+        match rest {
+            "" => Self::root(),
+            _ if directory.is_root() => self.clone(),
+            rest => VirtualPath(rest.to_owned()),
+        }
+    }
+
     /// The text with its leading slash.
     pub fn as_str(&self) -> &str {
         &self.0

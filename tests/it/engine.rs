@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cosgate::auth::User;
 use cosgate::auth::user::HomeDefaults;
+use cosgate::auth::{Tree, User};
 use cosgate::charset::Charset;
 use cosgate::config::{Config, load_from};
 use cosgate::ftp::engine::backend::Backend;
@@ -42,11 +42,12 @@ async fn backend(config: &Config) -> Backend {
         destination: None,
     };
     let session = Session::new(1, client, nowhere, SecretString::from("unused"));
-    session.log_in(Arc::new(User::new(config.users[0].clone(), &defaults)));
+    let user = Arc::new(User::new(config.users[0].clone(), &defaults));
+    session.log_in(Arc::clone(&user));
     let store = store.await.expect("a store");
     Backend::new(
         Arc::new(session),
-        store,
+        Tree::new(user, |_| store.clone()),
         config.upload.max_file_size,
         Default::default(),
     )

@@ -4,29 +4,32 @@ use std::time::SystemTime;
 
 use crate::events::{Event, EventData, EventType, Pending, new_id};
 use crate::ftp::engine::backend::Backend;
-use crate::store::{Left, ObjectKey, StoreError};
+use crate::store::{Left, Located, StoreError};
 use crate::telemetry::trace_parent;
 
 /// What an upload may come to.
 pub(super) const UPLOAD: [EventType; 2] = [EventType::Stored, EventType::Kept];
 
 impl Backend {
-    /// Announces a change of `key` that becomes an event of one of `types`, the first one unless it turns out otherwise; none if no
-    /// sink takes it. `previous` is the key of before, of a rename.
+    /// Announces a change of the file `at` that becomes an event of one of `types`, the first one unless it turns out otherwise; none
+    /// if no sink takes it, or if the path is no key: the change itself is refused then, with the reason. `previous` is the file of
+    /// before, of a rename.
     pub(super) fn announce(
         &self,
         types: &[EventType],
         verb: &'static str,
-        key: &ObjectKey,
-        previous: Option<&ObjectKey>,
+        at: &Located<'_>,
+        previous: Option<&Located<'_>>,
     ) -> Result<Option<Pending>, StoreError> {
         let Some(event_type) = types.first().copied() else {
+            return Ok(None);
+        };
+        let (Ok(key), Ok(previous)) = (at.key(), previous.map(Located::key).transpose()) else {
             return Ok(None);
         };
         if !self.events.are_wanted(types, key.as_str()) {
             return Ok(None);
         }
-        let user = self.user()?;
         let time = SystemTime::now();
         let id = new_id(time).ok_or_else(|| {
             let detail = "the system has no random numbers".to_owned();
@@ -36,10 +39,10 @@ impl Backend {
             id,
             event_type,
             time,
-            bucket: self.store.bucket().to_owned(),
+            bucket: at.store.bucket().to_owned(),
             key: key.as_str().to_owned(),
             data: EventData {
-                user: user.name.clone(),
+                user: self.tree.user().name.clone(),
                 client: Some(self.session.peer.ip().to_canonical()),
                 verb: verb.into(),
                 outcome: "complete".into(),
@@ -49,7 +52,7 @@ impl Backend {
             },
             traceparent: trace_parent(&self.session.span()),
         };
-        let pending = self.events.announce(event, &self.store, &user.outbox_base);
+        let pending = self.events.announce(event, at.store, at.home.outbox_base());
         Ok(Some(pending))
     }
 

@@ -19,7 +19,7 @@ use unftp_core::storage::{
     Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
 };
 
-use crate::auth::{Right, User};
+use crate::auth::{Right, Tree};
 use crate::events::Events;
 use crate::events::{EventType, Pending};
 use crate::ftp::engine::bridge::{ReaderSource, download_reader};
@@ -27,7 +27,7 @@ use crate::ftp::engine::request::StorageOutcome;
 use crate::ftp::reply;
 use crate::ftp::session::state::Session;
 use crate::store::{
-    Entry, EntryKind, Holder, Home, Mode, Store, StoreError, StoredBy, UploadRequest, VirtualPath,
+    Entry, EntryKind, Holder, Located, Mode, StoreError, StoredBy, UploadRequest, VirtualPath,
 };
 
 /// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.
@@ -37,17 +37,17 @@ const MAX_LISTED: usize = 100_000;
 #[derive(Clone)]
 pub struct Backend {
     pub(super) session: Arc<Session>,
-    pub(super) store: Store,
+    pub(super) tree: Tree,
     pub(super) max_file_size: u64,
     pub(super) events: Events,
 }
 
 impl Backend {
     /// `max_file_size` in bytes; `events` is who is told of changes.
-    pub fn new(session: Arc<Session>, store: Store, max_file_size: u64, events: Events) -> Self {
+    pub fn new(session: Arc<Session>, tree: Tree, max_file_size: u64, events: Events) -> Self {
         Backend {
             session,
-            store,
+            tree,
             max_file_size,
             events,
         }
@@ -77,25 +77,12 @@ impl Backend {
         }
     }
 
-    pub(super) fn user(&self) -> Result<&User, StoreError> {
-        self.session
-            .user()
-            .map(Arc::as_ref)
-            .ok_or(StoreError::Forbidden)
-    }
-
     /// Who stores an object.
-    pub(super) fn stored_by(&self) -> Result<StoredBy, StoreError> {
-        Ok(StoredBy {
-            user: self.user()?.name.clone(),
+    pub(super) fn stored_by(&self) -> StoredBy {
+        StoredBy {
+            user: self.tree.user().name.clone(),
             client: self.session.peer.ip().to_canonical(),
-        })
-    }
-
-    /// The home of a user who has this right.
-    pub(super) fn home(&self, right: Right) -> Result<&Home, StoreError> {
-        let user = self.user()?;
-        user.may(right).map(|()| &user.home)
+        }
     }
 
     /// Waits for the store, unless the transfer is interrupted meanwhile.
@@ -201,10 +188,8 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let mut found = None;
         let call = async {
-            let entry = self
-                .store
-                .entry(&self.user()?.home, &resolve(&path)?)
-                .await?;
+            let at = self.tree.at(&resolve(&path)?);
+            let entry = at.store.entry(at.home, &at.path).await?;
             found = Some(entry.clone());
             Ok(StorageOutcome::Entry(entry))
         };
@@ -221,18 +206,15 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            let (home, path) = (self.home(Right::Delete)?, resolve(&path)?);
-            // a path that is no key is refused below, with the reason
-            let pending = match home.key(&path) {
-                Ok(key) => self.announce(&[EventType::Deleted], "DELE", &key, None)?,
-                Err(_) => None,
-            };
-            let deleted = self.store.delete(home, &path, announced(&pending)).await;
+            let at = self.tree.permitted(&resolve(&path)?, Right::Delete)?;
+            let Located { store, home, .. } = at;
+            let pending = self.announce(&[EventType::Deleted], "DELE", &at, None)?;
+            let deleted = store.delete(home, &at.path, announced(&pending)).await;
             self.conclude(pending, &deleted);
-            if !self.store.holds() || !matches!(deleted, Ok(()) | Err(StoreError::NotFound)) {
+            if !store.holds() || !matches!(deleted, Ok(()) | Err(StoreError::NotFound)) {
                 return deleted.map(|()| StorageOutcome::Plain);
             }
-            let discarded = self.store.discard_held(&home.key(&path)?).await?;
+            let discarded = store.discard_held(&at.key()?).await?;
             match deleted {
                 Err(StoreError::NotFound) if discarded => Ok(StorageOutcome::HeldDiscarded),
                 deleted => deleted.map(|()| StorageOutcome::Plain),
@@ -248,9 +230,8 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            self.store
-                .make_directory(self.home(Right::Write)?, &resolve(&path)?)
-                .await?;
+            let at = self.tree.permitted(&resolve(&path)?, Right::Write)?;
+            at.store.make_directory(at.home, &at.path).await?;
             Ok(StorageOutcome::Plain)
         };
         self.run(call).await
@@ -263,9 +244,8 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            self.store
-                .remove_directory(self.home(Right::Delete)?, &resolve(&path)?)
-                .await?;
+            let at = self.tree.permitted(&resolve(&path)?, Right::Delete)?;
+            at.store.remove_directory(at.home, &at.path).await?;
             Ok(StorageOutcome::Plain)
         };
         self.run(call).await
@@ -279,17 +259,13 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let call = async {
-            let home = self.home(Right::Rename)?;
-            let (from, to) = (resolve(&from)?, resolve(&to)?);
-            let pending = match (home.key(&from), home.key(&to)) {
-                (Ok(source), Ok(target)) => {
-                    self.announce(&[EventType::Renamed], "RNTO", &target, Some(&source))?
-                }
-                _ => None,
-            };
-            let renamed = self
+            let from = self.tree.permitted(&resolve(&from)?, Right::Rename)?;
+            let to = self.tree.permitted(&resolve(&to)?, Right::Rename)?;
+            let pending = self.announce(&[EventType::Renamed], "RNTO", &to, Some(&from))?;
+            let ready = announced(&pending);
+            let renamed = from
                 .store
-                .rename(home, &from, &to, announced(&pending))
+                .rename(from.home, &from.path, &to.path, ready)
                 .await;
             self.conclude(pending, &renamed);
             renamed.map(StorageOutcome::Renamed)
@@ -304,9 +280,8 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            self.store
-                .directory_entry(&self.user()?.home, &resolve(&path)?)
-                .await?;
+            let at = self.tree.at(&resolve(&path)?);
+            at.store.directory_entry(at.home, &at.path).await?;
             Ok(StorageOutcome::Plain)
         };
         self.run(call).await
@@ -322,8 +297,8 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let mut received = 0;
         let call = async {
-            let (home, path) = (self.home(Right::Write)?, resolve(&path)?);
-            home.check_new(&path)?;
+            let at = self.tree.permitted(&resolve(&path)?, Right::Write)?;
+            at.home.check_new(&at.path)?;
             let upload = UploadRequest {
                 mode: match start_pos {
                     0 => Mode::New,
@@ -331,18 +306,18 @@ impl StorageBackend<DefaultUser> for Backend {
                 },
                 announced: None,
                 max_bytes: self.max_file_size,
-                holder: Holder::of(&self.user()?.name),
-                stored_by: Some(self.stored_by()?),
+                holder: Holder::of(&self.tree.user().name),
+                stored_by: Some(self.stored_by()),
                 is_text: false,
                 held: None,
             };
-            self.store.check_collision(home, &path).await?;
-            let key = home.key(&path)?;
-            let stored = self
+            at.store.check_collision(at.home, &at.path).await?;
+            let key = at.key()?;
+            let stored = at
                 .store
                 .upload(&key, upload, None, &mut ReaderSource(input))
                 .await?;
-            self.store.saw_stored(&key);
+            at.store.saw_stored(&key);
             received = stored.received;
             Ok(StorageOutcome::Stored(stored))
         };
@@ -358,8 +333,8 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<Box<dyn AsyncRead + Send + Sync + Unpin>> {
         let path = path.as_ref().to_owned();
         let opened = async {
-            let key = self.home(Right::Read)?.key(&resolve(&path)?)?;
-            self.store.open(&key, start_pos).await
+            let at = self.tree.permitted(&resolve(&path)?, Right::Read)?;
+            at.store.open(&at.key()?, start_pos).await
         };
         match opened.await {
             Ok(download) => Ok(Box::new(download_reader(download))),
@@ -374,14 +349,14 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<Vec<Fileinfo<PathBuf, EngineMetadata>>> {
         let directory = path.as_ref().to_owned();
         let listed = async {
-            let path = resolve(&directory)?;
-            let mut listing = self.store.list(self.home(Right::List)?.directory(&path)?);
+            let at = self.tree.permitted(&resolve(&directory)?, Right::List)?;
+            let mut listing = at.store.list(at.home.directory(&at.path)?);
             let mut all = Vec::new();
             loop {
                 match listing.next_page().await {
                     Ok(Some(entries)) => all.extend(entries),
                     Ok(None) => return Ok(all),
-                    Err(StoreError::NotFound) if path.is_root() => return Ok(all),
+                    Err(StoreError::NotFound) if at.path.is_root() => return Ok(all),
                     Err(error) => return Err(error),
                 }
                 if all.len() > MAX_LISTED {

@@ -28,15 +28,15 @@ impl SiteCommandHandler<Backend, DefaultUser> for SizeHandler {
             return out_of_step();
         };
         let call = async {
-            let user = backend.user()?;
             // to whoever can't go on with an upload, the file is the object that is there
-            if user.may(Right::Write).is_ok() && !path.is_root() {
-                let held = backend.store.held_bytes(&user.home.key(&path)?).await?;
-                if let Some(bytes) = held {
-                    return Ok(StorageOutcome::Held(bytes));
-                }
+            if let Ok(at) = backend.tree.permitted(&path, Right::Write)
+                && !at.path.is_root()
+                && let Some(bytes) = at.store.held_bytes(&at.key()?).await?
+            {
+                return Ok(StorageOutcome::Held(bytes));
             }
-            let entry = backend.store.entry(&user.home, &path).await?;
+            let at = backend.tree.at(&path);
+            let entry = at.store.entry(at.home, &at.path).await?;
             Ok(StorageOutcome::Entry(entry))
         };
         backend.reply(call).await
@@ -51,8 +51,8 @@ impl SiteCommandHandler<Backend, DefaultUser> for SetTimeHandler {
             return out_of_step();
         };
         let call = async {
-            let home = backend.home(Right::Write)?;
-            let entry = backend.store.set_modified(home, &path, time).await?;
+            let at = backend.tree.permitted(&path, Right::Write)?;
+            let entry = at.store.set_modified(at.home, &at.path, time).await?;
             Ok(StorageOutcome::Entry(entry))
         };
         backend.reply(call).await
@@ -67,10 +67,8 @@ impl SiteCommandHandler<Backend, DefaultUser> for HashHandler {
             return out_of_step();
         };
         let call = async {
-            let hashes = backend
-                .store
-                .hashes(backend.home(Right::Read)?, &path)
-                .await?;
+            let at = backend.tree.permitted(&path, Right::Read)?;
+            let hashes = at.store.hashes(at.home, &at.path).await?;
             Ok(StorageOutcome::Hashes(hashes))
         };
         backend.reply(call).await

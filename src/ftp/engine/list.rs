@@ -14,7 +14,7 @@ use crate::ftp::engine::request::{ListRequest, StorageOutcome, StorageRequest};
 use crate::ftp::glob::matches;
 use crate::ftp::listformat::Format;
 use crate::ftp::session::state::Session;
-use crate::store::{Entry, Home, Sink, StoreError, VirtualPath};
+use crate::store::{Entry, Sink, StoreError, VirtualPath};
 
 /// Bytes of listing lines that are gathered before they are written.
 const LIST_CHUNK: usize = 16 * 1024;
@@ -51,9 +51,8 @@ impl Backend {
             offer,
         } = request;
         let mut outlet = Outlet::new(format, pattern, directory, charset);
-        let home = self.home(Right::List)?;
         let literal = match &outlet.pattern {
-            Some(pattern) => self.named_literally(home, &path, pattern).await?,
+            Some(pattern) => self.named_literally(&path, pattern).await?,
             None => None,
         };
         let path = match &literal {
@@ -64,18 +63,19 @@ impl Backend {
             }
             None => &path,
         };
-        let mut listing = self.store.list(home.directory(path)?);
+        let at = self.tree.permitted(path, Right::List)?;
+        let mut listing = at.store.list(at.home.directory(&at.path)?);
         if set_times {
             listing = listing.with_set_times();
         }
         let mut page = match self.or_interrupted(listing.next_page()).await {
-            Err(StoreError::NotFound) if path.is_root() => Some(Vec::new()),
+            Err(StoreError::NotFound) if at.path.is_root() => Some(Vec::new()),
             // not a directory: a file lists itself, under the name that the client gave
             Err(StoreError::NotFound) => {
                 let end = outlet.directory.trim_end_matches('/').rfind('/');
                 outlet.directory.truncate(end.map_or(0, |at| at + 1));
                 let file = self
-                    .or_interrupted(self.store.file_entry(home, path))
+                    .or_interrupted(at.store.file_entry(at.home, &at.path))
                     .await?;
                 if matches!(outlet.format, Format::Facts(_)) {
                     return Err(StoreError::NotADirectory);
@@ -104,19 +104,19 @@ impl Backend {
     /// An entry that has the name of a pattern, such as a file `a[1].txt`: it is what the client means.
     async fn named_literally(
         &self,
-        home: &Home,
         directory: &VirtualPath,
         pattern: &str,
     ) -> Result<Option<VirtualPath>, StoreError> {
         let named = VirtualPath::resolve(directory, pattern)?;
+        let at = self.tree.permitted(&named, Right::List)?;
         // one request where there is no such name, which is nearly always
         if !self
-            .or_interrupted(self.store.any_begins(home, &named))
+            .or_interrupted(at.store.any_begins(at.home, &at.path))
             .await?
         {
             return Ok(None);
         }
-        match self.or_interrupted(self.store.entry(home, &named)).await {
+        match self.or_interrupted(at.store.entry(at.home, &at.path)).await {
             Ok(_) => Ok(Some(named)),
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),

@@ -35,11 +35,11 @@ impl Backend {
             ascii,
             offer,
         } = request;
-        let home = self.home(Right::Read)?;
-        let key = home.key(&path)?;
-        let download = match self.or_interrupted(self.store.open(&key, offset)).await {
+        let at = self.tree.permitted(&path, Right::Read)?;
+        let key = at.key()?;
+        let download = match self.or_interrupted(at.store.open(&key, offset)).await {
             Err(StoreError::NotFound) => {
-                self.or_interrupted(self.store.directory_entry(home, &path))
+                self.or_interrupted(at.store.directory_entry(at.home, &at.path))
                     .await?;
                 return Err(StoreError::IsDirectory);
             }

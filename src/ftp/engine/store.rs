@@ -17,7 +17,7 @@ use crate::ftp::engine::request::{
 };
 use crate::ftp::session::state::Session;
 use crate::store::{
-    Holder, Home, Interruption, ObjectKey, Source, StoreError, Stored, UploadRequest,
+    Holder, Interruption, Located, ObjectKey, Source, StoreError, Stored, UploadRequest,
 };
 
 /// Takes [`StorageRequest::Store`].
@@ -39,38 +39,38 @@ impl SiteCommandHandler<Backend, DefaultUser> for StoreHandler {
 
 impl Backend {
     async fn receive(&self, request: StoreRequest) -> Result<StorageOutcome, StoreError> {
-        let home = self.home(Right::Write)?;
-        home.check_new(&request.path)?;
-        let key = home.key(&request.path)?;
+        let at = self.tree.permitted(&request.path, Right::Write)?;
+        at.home.check_new(&at.path)?;
+        let key = at.key()?;
         let verb = self
             .session
             .transfer()
             .map_or("STOR", |transfer| transfer.subject().verb);
         // the entry of its event is written while names are looked at and the client sends
-        let pending = self.announce(&UPLOAD, verb, &key, None)?;
+        let pending = self.announce(&UPLOAD, verb, &at, None)?;
         // boxed, as the commit is: the compiler gives up on futures that are nested so deeply
-        let stored = Box::pin(self.receive_as(request, home, &key, pending.as_ref())).await;
+        let stored = Box::pin(self.receive_as(request, &at, &key, pending.as_ref())).await;
         self.conclude(pending, &stored);
         let stored = stored?;
-        self.store.saw_stored(&key);
+        at.store.saw_stored(&key);
         Ok(StorageOutcome::Stored(stored))
     }
 
     async fn receive_as(
         &self,
         request: StoreRequest,
-        home: &Home,
+        at: &Located<'_>,
         key: &ObjectKey,
         pending: Option<&Pending>,
     ) -> Result<Stored, StoreError> {
-        self.or_interrupted(self.store.check_collision(home, &request.path))
+        self.or_interrupted(at.store.check_collision(at.home, &at.path))
             .await?;
         let upload = UploadRequest {
             mode: request.mode,
             announced: request.announced,
             max_bytes: self.max_file_size,
-            holder: Holder::of(&self.user()?.name),
-            stored_by: Some(self.stored_by()?),
+            holder: Holder::of(&self.tree.user().name),
+            stored_by: Some(self.stored_by()),
             is_text: request.ascii,
             held: request.held,
         };
@@ -82,10 +82,10 @@ impl Backend {
         let announcement = pending.map(|pending| pending.announcement().as_ref());
         if request.ascii {
             let mut source = AsciiSource::new(source);
-            let stored = self.store.upload(key, upload, announcement, &mut source);
+            let stored = at.store.upload(key, upload, announcement, &mut source);
             stored.await
         } else {
-            let stored = self.store.upload(key, upload, announcement, &mut source);
+            let stored = at.store.upload(key, upload, announcement, &mut source);
             stored.await
         }
     }

@@ -111,7 +111,7 @@ impl Edge {
                 self.on_path("DELE", &path, |_, _| Reply::new(250, "File deleted"))
                     .await
             }
-            Command::Rnfr(_) if self.permitted(Right::Rename).is_err() => {
+            Command::Rnfr(path) if self.permitted(&path, Right::Rename).is_err() => {
                 self.send(Reply::from(&StoreError::Forbidden)).await
             }
             Command::Rnfr(path) => {
@@ -141,7 +141,7 @@ impl Edge {
                     .await
             }
             Command::SiteHelp => self.say(214, SITE_HELP).await,
-            Command::Mlst(path) => match self.permitted(Right::List) {
+            Command::Mlst(path) => match self.permitted(&path, Right::List) {
                 Ok(()) => {
                     let chosen = self.facts;
                     let reply = |path: &VirtualPath, done| facts_reply(path, done, chosen);
@@ -162,9 +162,13 @@ impl Edge {
     }
 
     /// Refuses what the user may not do, where the storage can't decide by itself.
-    fn permitted(&self, right: Right) -> Result<(), StoreError> {
+    fn permitted(&self, path: &str, right: Right) -> Result<(), StoreError> {
         let user = self.session.user().ok_or(StoreError::Forbidden)?;
-        user.may(right)
+        match self.resolve(path) {
+            Ok(path) => user.mount(&path).may(right),
+            // the command is refused for its path
+            Err(_) => Ok(()),
+        }
     }
 
     async fn status(&mut self) -> Step {

@@ -10,7 +10,7 @@ use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::commits::{Change, Commit};
 use crate::ftp::session::trace::Trace;
 use crate::ftp::session::{Edge, Step};
-use crate::store::{EntryKind, Renamed, StoreError, VirtualPath};
+use crate::store::{EntryKind, Renamed, Store, StoreError, VirtualPath};
 
 impl Edge {
     pub(super) async fn change_directory(&mut self, target: Result<VirtualPath, Reply>) -> Step {
@@ -105,9 +105,15 @@ impl Edge {
 }
 
 impl Edge {
+    /// The store that `path` is in.
+    pub(super) fn store_of(&self, path: &VirtualPath) -> &Store {
+        let tree = self.tree.as_ref();
+        tree.map_or(&self.frontend.store, |tree| tree.at(path).store)
+    }
+
     /// Whether uploads that break off are held.
     pub(super) fn holds(&self) -> bool {
-        self.store.as_ref().unwrap_or(&self.frontend.store).holds()
+        self.store_of(&VirtualPath::root()).holds()
     }
 
     /// What SIZE has reported to this client as held of `path`, in bytes.

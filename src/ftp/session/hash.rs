@@ -74,10 +74,10 @@ impl Edge {
 
     /// `HASH`, `SITE SHA256`: one hash (draft-bryan-ftpext-hash-02, section 3.1).
     pub(super) async fn hash(&mut self, algorithm: Option<Algorithm>, path: &str) -> Step {
-        let chosen = algorithm.or_else(|| self.dependable_algorithm());
         let Some((path, hashes, mut trace)) = self.known_hashes(path).await? else {
             return Ok(());
         };
+        let chosen = algorithm.or_else(|| self.store_of(&path).dependable_algorithm());
         let is_known = |chosen: &Algorithm| algorithm.is_some() || hashes.by(*chosen).is_some();
         let first = hashes.known.first().map(|(known, _)| *known);
         let algorithm = chosen.filter(is_known).or(first);

@@ -61,13 +61,13 @@ impl Edge {
         self.control.encode_in(self.encoding.outgoing());
         self.session.log_in(login.user);
         self.user_permit = Some(login.permit);
-        self.store = Some(login.store.clone());
+        self.tree = Some(login.tree.clone());
         self.permit.authenticated();
         if let Some(secured) = &self.secured {
             secured.log_in(&name);
         }
         let events = self.frontend.events.clone();
-        let backend = Backend::new(self.session.clone(), login.store, max_file_size, events);
+        let backend = Backend::new(self.session.clone(), login.tree, max_file_size, events);
         let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
         self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);
         info!(event = "login", session = id, user = name, %client, "logged in");

@@ -9,7 +9,7 @@ use crate::ftp::command::TransferType;
 use crate::ftp::listformat::Facts;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::{Edge, Step};
-use crate::store::Algorithm;
+use crate::store::{Algorithm, VirtualPath};
 use crate::telemetry::LineLimit;
 
 /// One line in a while names a client that needs a charset, or another one.
@@ -97,10 +97,9 @@ impl Edge {
         self.send(reply).await
     }
 
-    /// That of the user's own store.
-    pub(super) fn dependable_algorithm(&self) -> Option<Algorithm> {
-        let store = self.store.as_ref().unwrap_or(&self.frontend.store);
-        store.dependable_algorithm()
+    /// That of the store of the user's home.
+    fn dependable_algorithm(&self) -> Option<Algorithm> {
+        self.store_of(&VirtualPath::root()).dependable_algorithm()
     }
 
     /// A line that isn't UTF-8 as text, or the reply that refuses it. Whoever runs the gateway learns what the client of a

@@ -1,0 +1,86 @@
+//! A user's tree: the home at `/`, and the mounts in it, each with a place, a store and permissions of its own.
+//!
+//! Invariant: a path belongs to one mount, and no path of a mount leads to a key outside of the mount's own place.
+
+use std::sync::Arc;
+
+use crate::auth::user::{Right, User};
+use crate::config::Permissions;
+use crate::store::client::Tenant;
+use crate::store::{Home, Located, Store, StoreError, VirtualPath};
+
+/// A directory of the tree whose files lie in a place of their own. The home is the mount at `/`.
+#[derive(Debug)]
+pub struct Mount {
+    /// Where the user sees it.
+    pub path: VirtualPath,
+    /// Where its files lie.
+    pub home: Home,
+    /// The user's rights in it.
+    pub permissions: Permissions,
+    pub(super) tenant: Tenant,
+}
+
+impl Mount {
+    /// Refuses what the user may not do here.
+    pub fn may(&self, right: Right) -> Result<(), StoreError> {
+        let granted = match right {
+            Right::Read => self.permissions.read,
+            Right::Write => self.permissions.write,
+            Right::Delete => self.permissions.delete,
+            Right::List => self.permissions.list,
+            Right::Rename => self.permissions.rename,
+        };
+        if granted {
+            Ok(())
+        } else {
+            Err(StoreError::Forbidden)
+        }
+    }
+}
+
+/// A user's files, with the stores that they are in.
+#[derive(Clone)]
+pub struct Tree {
+    user: Arc<User>,
+    /// One for each of the user's mounts, in the same order.
+    stores: Arc<[Store]>,
+}
+
+impl Tree {
+    /// `store_of` returns the store of a mount.
+    pub fn new(user: Arc<User>, store_of: impl Fn(&Mount) -> Store) -> Self {
+        Tree {
+            stores: user.mounts.iter().map(store_of).collect(),
+            user,
+        }
+    }
+
+    /// The user.
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// The place of `path`.
+    pub fn at(&self, path: &VirtualPath) -> Located<'_> {
+        let index = self.user.mount_index(path);
+        let mount = &self.user.mounts[index];
+        Located {
+            store: &self.stores[index],
+            home: &mount.home,
+            path: path.below(&mount.path),
+        }
+    }
+
+    /// The place of `path` for a user who has this right there.
+    pub fn permitted(&self, path: &VirtualPath, right: Right) -> Result<Located<'_>, StoreError> {
+        self.user.mount(path).may(right)?;
+        Ok(self.at(path))
+    }
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tree")
+    }
+}
