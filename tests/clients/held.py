@@ -31,7 +31,7 @@ SETTINGS = {"upload": {"min_part_size": "5MiB", "on_interrupt": "hold"}}
 
 def on_store(report, options, name, directory):
     """Two gateways over one bucket, and each client with each of them in turn."""
-    store = stores.embedded(directory) if name == "embedded" else stores.seaweedfs(options.weed, directory)
+    store = stores.started(name, directory, options.weed)
     gateways = []
     try:
         with store as (settings, client):

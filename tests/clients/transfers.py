@@ -272,13 +272,15 @@ def curl_refusals(world, curl):
 
 def ftplib_session(world, client):
     """One connection for everything: directories, facts, a refused name, an abort, and it still works."""
-    with world.report.check(client.name, "one session: CWD, PWD, CDUP, SIZE, MDTM, NLST"), client.connect() as ftp:
+    with world.report.check(client.name, "one session: CWD, PWD, CDUP, SIZE, MDTM, MFMT, NLST"), client.connect() as ftp:
         ftp.mkd("session dir")
         ftp.cwd("session dir")
         expect_equal(ftp.pwd(), "/session dir", "PWD")
         ftp.storbinary("STOR x", io.BytesIO(b"12345"))
         expect_equal(ftp.size("x"), 5, "SIZE")
         expect(re.fullmatch(r"213 \d{14}", ftp.sendcmd("MDTM x")[:18]), "MDTM is no time")
+        expect_equal(ftp.sendcmd("MFMT 20200102030405 x")[:3], "213", "the reply to MFMT")
+        expect_equal(ftp.sendcmd("MDTM x"), "213 20200102030405", "MDTM after MFMT")
         expect_equal(ftp.nlst(), ["x"], "NLST")
         expect_equal(ftp.sendcmd("CDUP")[:1], "2", "CDUP")
         expect_equal(ftp.pwd(), "/", "PWD after CDUP")
