@@ -30,6 +30,7 @@ import active
 import ceph
 import ftps
 import held
+import killed
 import legacy
 import lifecycle
 import others
@@ -68,6 +69,9 @@ def main():
             if "plain" in options.parts:
                 with scratch(directory, name) as there:
                     on_store(report, options, name, there, lambda world: plain(world, options, name))
+            if "killed" in options.parts:
+                with scratch(directory, name) as there:
+                    on_store(report, options, name, there, lambda world: killed.under_uploads(world, name), **killed.SETTINGS)
             if name == "embedded":
                 # what these check lies between client and gateway, so one store, the faster one, does
                 for part, (settings, checks) in VARIANTS.items():
@@ -157,7 +161,7 @@ VARIANTS = {
     "charset": ({}, legacy.every_client),
     "others": ({}, others.every_client),
 }
-PARTS = ["plain", "held", *VARIANTS]
+PARTS = ["plain", "held", "killed", *VARIANTS]
 
 
 def arguments():
@@ -199,7 +203,7 @@ def programs(options):
               "tnftp": ["tnftp"], "ftplib": [], "basic-ftp": ["node"], "rclone": ["rclone"], "Net-FTP": ["perl"],
               "PHP": ["php"], "aioftp": [], "wput": ["wput"]}
     chosen = [program for name in options.client or needed for program in needed[name]]
-    on_stores = (options.store or STORES) if {"plain", "held"} & set(options.parts) else []
+    on_stores = (options.store or STORES) if {"plain", "held", "killed"} & set(options.parts) else []
     servers = [options.weed] if "seaweedfs" in on_stores else []
     servers += ceph.PROGRAMS if "ceph" in on_stores else []
     # the first start without configuration is tried with the commands that the gateway prints for curl
