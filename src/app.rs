@@ -18,6 +18,7 @@ use crate::cluster::handover::{self, Receiver};
 use crate::config::{Config, MasqueradeAddress, MemoryLimit, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
 use crate::events::{Events, SinkError};
+use crate::ftp::access::Access;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::frontend::{Drained, Frontend};
@@ -261,10 +262,16 @@ impl Gateway {
             started: Instant::now(),
             pools: listeners.pools(),
             proxies: listeners.proxies(),
+            access: Access::new(&config.access),
             handover,
             metrics,
         });
 
+        if let Some(file) = config.access.file {
+            let (followed, stop) = (Arc::clone(&frontend), frontend.stop.clone());
+            let interval = config.reload_interval;
+            tokio::spawn(async move { followed.access.follow(file, interval, stop).await });
+        }
         if let Some(receiver) = receiver {
             tokio::spawn(receiver.serve(frontend.pools.clone()));
         }

@@ -10,14 +10,16 @@
 //! Whatever is wrong, a stranger gets the same: 530, after the same pause and the same work: a login that fails computes a
 //! hash of each cost that users have. Only the log says why. So nobody learns which names exist, whether a password was right, or that an address is not allowed.
 
+mod admission;
 mod directory;
+mod follow;
 pub mod guard;
 pub mod http;
 pub mod pool;
 pub mod tree;
 pub mod user;
 
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,19 +27,19 @@ use parking_lot::RwLock;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::config::{self, Config};
 use crate::ftp::failures::{Failure, Failures};
 pub use crate::password::{HashError, hash_password, random_password};
-use crate::permits::{Permit, Permits};
-use crate::reload::{Reload, Watched};
+use crate::permits::Permits;
+use crate::reload::Reload;
 use crate::store::Store;
 use crate::store::client::Tenant;
 use crate::store::key::Reserved;
 use crate::store::tenants::Tenants;
 use crate::telemetry::LineLimit;
+pub use admission::SessionPermit;
 use directory::Directory;
 use guard::{Guard, Rejected, Scope};
 use http::{Denied, Endpoint, EndpointError};
@@ -58,12 +60,16 @@ pub struct Users {
     tenants: Tenants,
     /// By name of the user, for `max_sessions`.
     sessions: Arc<Permits<String>>,
+    /// By name and network, for `max_sessions_per_ip`.
+    sessions_by_network: Arc<Permits<(String, IpAddr)>>,
     defaults: HomeDefaults,
     common: config::StorageDefaults,
     reload: watch::Sender<Reload>,
     failures: Failures,
     /// Of lines about logins that the endpoint doesn't decide.
     unavailable: LineLimit,
+    /// Of lines about anonymous logins that are refused: no lockout bounds them.
+    anonymous_refused: LineLimit,
 }
 
 /// Somebody has logged in.
@@ -73,7 +79,7 @@ pub struct Login {
     /// The user's files.
     pub tree: Tree,
     /// To be kept for as long as the session lasts.
-    pub permit: Permit<String>,
+    pub permit: SessionPermit,
 }
 
 /// A login failed, and the pause for it is over.
@@ -150,10 +156,12 @@ impl Users {
             pool: Pool::start(),
             tenants: Tenants::new(store),
             sessions: Arc::default(),
+            sessions_by_network: Arc::default(),
             defaults,
             common,
             reload: watch::channel(Reload::now()).0,
             unavailable: LineLimit::per(UNAVAILABLE_LINES),
+            anonymous_refused: LineLimit::per(UNAVAILABLE_LINES),
             failures: Failures::default(),
         })
     }
@@ -171,6 +179,10 @@ impl Users {
     ) -> Result<Login, LoginError> {
         let arrived = Instant::now();
         let client = peer.address;
+        let anonymous = self.directory().anonymous(name).cloned();
+        if let Some(user) = anonymous {
+            return self.anonymous_login(session, user, peer, arrived).await;
+        }
         let attempt = match self.guard.admit(client, name).await {
             Ok(attempt) => attempt,
             Err(rejected) => {
@@ -189,18 +201,8 @@ impl Users {
         tokio::time::sleep(attempt.wait).await;
         let reason = match self.check(name, password, peer).await {
             Ok(user) => {
-                let most = user.max_sessions.unwrap_or(usize::MAX);
-                let Some(permit) = self.sessions.try_acquire(user.name.clone(), most) else {
-                    attempt.succeed();
-                    warn!(event = "login_refused", session, user = name, %client, "the user has too many sessions");
-                    let error = LoginError::TooManySessions;
-                    let cause = "the user has as many sessions as users[].max_sessions allows";
-                    self.note(name, peer, code(error), cause.to_owned());
-                    return Err(error);
-                };
                 attempt.succeed();
-                let tree = Tree::new(Arc::clone(&user), |mount| self.tenants.store(&mount.tenant));
-                return Ok(Login { user, tree, permit });
+                return self.admit(session, user, peer);
             }
             Err(Refusal::Busy) => {
                 debug!(session, %client, "too many logins at once");
@@ -375,67 +377,6 @@ impl Users {
             places.push((self.tenants.store(&mount.tenant), place));
         }
         places
-    }
-
-    /// Follows the users file until `stop`. Sessions go on as they began; the next login meets the new state.
-    pub async fn follow(&self, path: PathBuf, mut watched: Watched, stop: CancellationToken) {
-        loop {
-            let changed = tokio::select! {
-                changed = watched.changed() => changed,
-                () = stop.cancelled() => return,
-            };
-            let users = match changed {
-                Ok(mut contents) => {
-                    self.reread(path.clone(), contents.pop().unwrap_or_default())
-                        .await
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            match users {
-                Ok(directory) => {
-                    let users = directory.by_name.len();
-                    *self.directory.write() = Arc::new(directory);
-                    self.reload.send_replace(Reload::now());
-                    info!(event = "users_reloaded", file = %path.display(), users, "users file loaded");
-                }
-                Err(reason) => {
-                    self.reload
-                        .send_modify(|state| state.failed(reason.clone()));
-                    let since = self.reload.borrow().since.elapsed().unwrap_or_default();
-                    error!(
-                        event = "users_reload_failed", file = %path.display(), error = reason, in_force_for_seconds = since.as_secs(),
-                        "users file refused, the last good one stays in force"
-                    );
-                }
-            }
-        }
-    }
-
-    async fn reread(&self, path: PathBuf, content: Vec<u8>) -> Result<Directory, String> {
-        let (fixed, defaults, common) = (
-            self.fixed.clone(),
-            self.defaults.clone(),
-            self.common.clone(),
-        );
-        let reread = move || {
-            let text =
-                String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())?;
-            let users =
-                config::users_of_file(&path, text, &common).map_err(|error| error.to_string())?;
-            if let Some(user) = users
-                .iter()
-                .find(|user| fixed.iter().any(|other| other.name == user.name))
-            {
-                let name = Cut(&user.name);
-                return Err(format!(
-                    "the user {name} stands in `users` too; remove one of the two"
-                ));
-            }
-            Directory::new(fixed.iter().chain(&users), &defaults).map_err(|error| error.to_string())
-        };
-        // thousands of users take a while to read
-        let reread = tokio::task::spawn_blocking(reread).await;
-        reread.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     fn find(&self, name: &str) -> Option<Arc<User>> {

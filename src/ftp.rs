@@ -23,10 +23,11 @@
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
 //! | [`registry`], [`failures`] | the open sessions and the latest failures, for the status page |
 //! | [`failed`] | the table from store errors to reply, log level and outcome |
-//! | [`connections`] | how many control connections there may be |
+//! | [`connections`], [`access`] | how many control connections there may be, and from which addresses |
 //! | [`own`] | the ports that active mode never connects to |
 //! | [`net`] | sockets |
 
+pub mod access;
 mod ascii;
 pub mod codec;
 pub mod command;

@@ -48,6 +48,7 @@ pub mod import;
 pub mod kubernetes;
 pub mod masquerade;
 pub mod metrics;
+pub mod networks;
 pub mod password;
 pub mod permits;
 pub mod reload;

@@ -33,7 +33,6 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,12 +43,13 @@ use decision::{Selected, Sources, decide, ports, select};
 pub(crate) use decision::{is_private, is_usable};
 
 use crate::config::{self, AfterGrace};
+use crate::networks::Networks;
 
 /// The published address and ports. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Masquerade {
     published: watch::Receiver<Published>,
-    internal: Arc<[IpNet]>,
+    internal: Arc<Networks>,
     /// `proxy_protocol.masquerade`
     proxy_header: bool,
     /// When an address that was never known becomes unusual.
@@ -176,7 +176,7 @@ impl Masquerade {
         });
         Masquerade {
             published,
-            internal: config.internal_cidrs.as_slice().into(),
+            internal: Arc::new(config.internal_cidrs.iter().copied().collect()),
             proxy_header,
             grace_ends,
             after_grace: config.after_grace,
@@ -197,7 +197,7 @@ impl Masquerade {
             IpAddr::V4(local) => Ok(local),
             IpAddr::V6(_) => Err(NoAddress::Ipv6),
         };
-        if self.internal.iter().any(|network| network.contains(&peer)) {
+        if self.internal.contains(peer) {
             return Advertised {
                 address: own,
                 ports: Ports::AsBound,

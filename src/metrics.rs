@@ -104,7 +104,7 @@ metrics! {
     SESSIONS = "cosgate_sessions" Gauge Number []
         "Control connections that are open";
     CONNECTIONS_REFUSED = "cosgate_connections_refused" Counter Number ["reason"]
-        "Control connections that were answered with 421: too many `sessions` in all, `descriptors` nearly used up, too many from one `address`, or too many from one address that were `unauthenticated`";
+        "Control connections that were answered with 421: too many `sessions` in all, `descriptors` nearly used up, too many from one `address`, too many from one address that were `unauthenticated`, or an address that is `denied` by `access.deny` or `not_allowed` by `access.allow`";
     PROXY_HEADERS_REFUSED = "cosgate_proxy_headers_refused" Counter Number ["reason"]
         "Connections from `proxy_protocol.trusted` that were closed for want of a PROXY header: none within 5 s (`timeout`), something else or a damaged one (`malformed`), one that was `cut`, or too many connections of the proxy that are `waiting` for theirs; health checks don't count";
     LOGINS = "cosgate_logins" Counter Number ["result"]
@@ -167,6 +167,8 @@ metrics! {
         "How long ago the API server last answered the watcher of the Service, which asks every few seconds; absent without `kubernetes.service`";
     USERS_FAILING = "cosgate_users_reload_failing_since_timestamp" Gauge Seconds []
         "Since when a changed users file can't be used, in Unix time, or 0";
+    ACCESS_FAILING = "cosgate_access_reload_failing_since_timestamp" Gauge Seconds []
+        "Since when a changed `access.file` can't be used, in Unix time, or 0";
     CERTIFICATE_EXPIRY = "cosgate_certificate_expiry_timestamp" Gauge Seconds []
         "When the certificate in force ends, in Unix time; absent without FTPS";
     CERTIFICATE_FAILING = "cosgate_certificate_reload_failing_since_timestamp" Gauge Seconds []

@@ -71,6 +71,9 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail (printf "secret.env.%s is not in secretKeys.env, so it would reach no pod; correct the name, or add it there" .) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (dig "access" "file" "" $config) (or $values.access.allow $values.access.deny) -}}
+{{- fail "config.access.file is filled in by the chart where the values access.allow and access.deny say something; remove it, or write the lists into that file" -}}
+{{- end -}}
 {{- if and (include "cosgate.usersKey" .) $config.users_file -}}
 {{- fail "config.users_file is filled in by the chart when a Secret holds users; remove it, or set secretKeys.users to \"\"" -}}
 {{- end -}}
@@ -273,6 +276,9 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- end -}}
 {{- if $tls -}}
 {{- $_ := set $config "tls" $tls -}}
+{{- end -}}
+{{- if not (dig "access" "file" "" $config) -}}
+{{- $_ := set $config "access" (merge (dict "file" "/etc/cosgate/config/access.yaml") ($config.access | default dict)) -}}
 {{- end -}}
 {{- if include "cosgate.usersKey" . -}}
 {{- $_ := set $config "users_file" "/etc/cosgate/users/users.yaml" -}}

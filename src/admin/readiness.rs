@@ -66,6 +66,12 @@ impl Readiness {
                 "the changed users file can't be used, the last good one holds; the log says why";
             notes.push(note.to_owned());
         }
+        if frontend.access.reload_state().failure.is_some() {
+            // which networks it names is nothing that everybody has to know
+            let note =
+                "the changed access.file can't be used, the last good lists hold; the log says why";
+            notes.push(note.to_owned());
+        }
         Readiness { reasons, notes }
     }
 

@@ -65,6 +65,14 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
                 .failure
                 .map_or(0.0, |failure| unix_seconds(failure.since)),
         ),
+        Reading::of(
+            ACCESS_FAILING,
+            frontend
+                .access
+                .reload_state()
+                .failure
+                .map_or(0.0, |failure| unix_seconds(failure.since)),
+        ),
         Reading::of(LOG_DROPPED, telemetry::log_lines_dropped() as f64),
         Reading::of(SPANS_ENDED, telemetry::spans_ended() as f64),
         Reading::of(SPANS_EXPORTED, telemetry::spans_exported() as f64),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 
 use crate::auth::user::{HomeDefaults, User};
-use crate::config;
+use crate::config::{self, ANONYMOUS};
 use crate::password::{HashError, PasswordHash, hash_password, random_password};
 
 /// The users in force.
@@ -42,6 +42,18 @@ impl Directory {
         Ok(Directory { by_name, decoys })
     }
 
+    /// The anonymous user, if somebody who logs in as `name` is that: servers know it by either name, in any case (RFC 1635).
+    pub(super) fn anonymous(&self, name: &str) -> Option<&Arc<User>> {
+        let user = match self.by_name.get(name) {
+            Some(own) => Some(own),
+            None if name.eq_ignore_ascii_case(ANONYMOUS) || name.eq_ignore_ascii_case(ALIAS) => {
+                self.by_name.get(ANONYMOUS)
+            }
+            None => None,
+        };
+        user.filter(|user| user.is_anonymous)
+    }
+
     /// The hashes that are computed besides `own`, so that a failed login takes the work of all.
     pub(super) fn decoys_beside(&self, own: Option<&PasswordHash>) -> Vec<PasswordHash> {
         let cost = own.map(PasswordHash::cost);
@@ -52,6 +64,9 @@ impl Directory {
         others.cloned().collect()
     }
 }
+
+/// The other name of the anonymous user.
+const ALIAS: &str = "ftp";
 
 /// A hash of each kind and cost, the dearest first, and no more than [`MAX_COSTS`].
 fn one_of_each_cost<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Vec<PasswordHash> {

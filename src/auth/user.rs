@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use crate::auth::tree::Mount;
 use crate::charset::Charset;
 use crate::config::{self, Ascii};
+use crate::networks::Networks;
 use crate::password::PasswordHash;
 use crate::store::client::Tenant;
 use crate::store::key::Reserved;
@@ -27,7 +26,9 @@ pub struct User {
     pub charset: Charset,
     pub(super) password_hash: Option<PasswordHash>,
     pub(super) max_sessions: Option<usize>,
-    allow_from: Vec<IpNet>,
+    pub(super) max_sessions_per_ip: Option<usize>,
+    pub(super) is_anonymous: bool,
+    allow_from: Networks,
     /// Both connections must be protected.
     pub require_tls: bool,
     /// Uploads over TLS must end with close_notify.
@@ -139,7 +140,9 @@ impl User {
             name: user.name,
             password_hash: user.password_hash,
             max_sessions: user.max_sessions,
-            allow_from: user.allow_from,
+            max_sessions_per_ip: user.max_sessions_per_ip,
+            is_anonymous: user.is_anonymous,
+            allow_from: user.allow_from.into_iter().collect(),
             require_tls: user.require_tls,
             require_close_notify: user
                 .require_close_notify
@@ -163,9 +166,7 @@ impl User {
 
     /// Checks network, TLS and certificate restrictions.
     pub(super) fn check_restrictions(&self, peer: &Peer) -> Result<(), LoginRestriction> {
-        let address = peer.address.to_canonical();
-        if !self.allow_from.is_empty() && !self.allow_from.iter().any(|net| net.contains(&address))
-        {
+        if !self.allow_from.is_empty() && !self.allow_from.contains(peer.address) {
             Err(LoginRestriction::Address)
         } else if self.require_tls && !peer.tls {
             Err(LoginRestriction::Plain)

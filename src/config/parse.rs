@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use strum::VariantNames;
 
 /// The result of a parser.
@@ -119,10 +119,11 @@ pub(super) fn ports(text: &str) -> Parsed<RangeInclusive<u16>> {
     }
 }
 
-/// A network such as `10.0.0.0/8`, or an address alone.
+/// A network such as `10.0.0.0/8`, or an address alone. One of IPv4 in IPv6 form (`::ffff:10.0.0.0/104`) is that of IPv4, since that
+/// is the form in which addresses are compared.
 pub(super) fn network(text: &str) -> Parsed<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.into());
+        return Ok(address.to_canonical().into());
     }
     match text.parse::<IpNet>() {
         // as it stands there, 10.1.2.3/8 means one address or sixteen million
@@ -130,8 +131,20 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
             "bits are set behind the prefix; write {}",
             network.trunc()
         )),
+        Ok(IpNet::V6(network)) => Ok(canonical(network)),
         Ok(network) => Ok(network),
         Err(_) => Err("this is no network; write one such as 10.0.0.0/8 or fd00::/8".into()),
+    }
+}
+
+fn canonical(network: Ipv6Net) -> IpNet {
+    // the part of the IPv6 address before the IPv4 one
+    const MAPPED_BITS: u8 = 96;
+    let ipv4 = network.addr().to_ipv4_mapped();
+    let prefix = network.prefix_len().checked_sub(MAPPED_BITS);
+    match ipv4.zip(prefix) {
+        Some((address, prefix)) => Ipv4Net::new_assert(address, prefix).into(),
+        None => network.into(),
     }
 }
 
@@ -298,6 +311,16 @@ mod tests {
         }
         let advice = network("10.1.2.3/8").expect_err("one address or a network?");
         assert!(advice.contains("10.0.0.0/8"), "{advice}");
+        for (mapped, plain) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ] {
+            assert_eq!(
+                network(mapped).map(|net| net.to_string()).as_deref(),
+                Ok(plain)
+            );
+        }
         for text in [
             "",
             "10.0.0.0/33",

@@ -11,6 +11,7 @@ use super::reader::Reader;
 use super::sources::Sources;
 use crate::charset::Charset;
 
+mod access;
 mod active;
 mod admin;
 mod auth;
@@ -32,6 +33,7 @@ mod tls;
 mod upload;
 mod users;
 
+pub use access::{Access, AccessFile, AccessLists, access_lists_of_file};
 pub use active::Active;
 pub use admin::{Admin, StoreOutage};
 pub use auth::{Auth, HttpAuth, Lockout};
@@ -58,8 +60,8 @@ pub use storage::{Integrity, Provider, Retry, SignPayload, Storage};
 pub use tls::{CertificateSource, ClientCertificates, SessionReuse, Tls, TlsRequired, TlsVersion};
 pub use upload::{OnInterrupt, Sweep, Upload};
 pub use users::documents::{UsersFile, answered_user, users_of_file};
-pub use users::entry::User;
 pub(super) use users::entry::user_lines;
+pub use users::entry::{ANONYMOUS, User};
 pub use users::rights::Permissions;
 pub(crate) use users::site::may_share_credentials;
 pub use users::site::{StorageDefaults, StoreLocation};
@@ -70,6 +72,7 @@ pub(super) const KEYS: &[&[Key]] = &[
     masquerade::KEYS,
     passive::KEYS,
     proxy_protocol::KEYS,
+    access::KEYS,
     active::KEYS,
     tls::KEYS,
     handover::KEYS,
@@ -111,6 +114,8 @@ pub struct Config {
     pub handover: Option<Handover>,
     /// Proxies before the gateway.
     pub proxy_protocol: ProxyProtocol,
+    /// The addresses that may connect.
+    pub access: Access,
     /// Active data connections.
     pub active: Active,
     /// FTPS; none: connections are in clear.
@@ -185,6 +190,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         greeting: read.value("greeting", listen::greeting),
         masquerade: masquerade::resolve(read),
         proxy_protocol: proxy_protocol::resolve(read),
+        access: access::resolve(read),
         sessions: sessions::resolve(read),
         ascii: read.choice("ascii"),
         charset: read.value("charset", files::charset),

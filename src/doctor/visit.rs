@@ -15,6 +15,7 @@ use super::report::{Verdict, printable};
 use super::trust::{Handshake, Trust};
 use super::{Login, Security, Target};
 use crate::chain::Chain;
+use crate::ftp::connections::ADDRESS_REFUSED;
 
 /// Resolves the name and connects to the first address that answers.
 pub(super) async fn connect(target: &Target, within: Duration) -> CheckResult<Control> {
@@ -67,6 +68,13 @@ fn listed(failures: &[(SocketAddr, Unreachable)]) -> String {
 pub(super) async fn greeting(control: &mut Control) -> CheckResult<()> {
     match control.reply().await {
         Ok(reply) if reply.code == 220 => (Some(()), Verdict::ok(reply.to_string())),
+        Ok(reply) if reply.code == 421 && reply.to_string().contains(ADDRESS_REFUSED) => (
+            None,
+            Verdict::failed(
+                format!("the gateway refuses this address: {reply}"),
+                "take it out of access.deny, or add it to access.allow; behind a proxy or balancer it is the address that the gateway sees",
+            ),
+        ),
         Ok(reply) if reply.code == 421 => (
             None,
             Verdict::failed(

@@ -25,6 +25,9 @@ pub struct ControlConnections {
     serial: AtomicU64,
 }
 
+/// The text of a 421 for a client whose address is refused.
+pub const ADDRESS_REFUSED: &str = "Connections from your address are not accepted";
+
 /// Permission for one connection, given back on drop.
 #[derive(Debug)]
 pub struct Permit {
@@ -44,15 +47,21 @@ pub enum Refusal {
     Network,
     /// `sessions.max_unauthenticated_per_ip`
     Unauthenticated,
+    /// `access.deny`
+    Denied,
+    /// `access.allow`
+    NotAllowed,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Refusal; 4] = [
+    pub const ALL: [Refusal; 6] = [
         Refusal::Sessions,
         Refusal::Descriptors,
         Refusal::Network,
         Refusal::Unauthenticated,
+        Refusal::Denied,
+        Refusal::NotAllowed,
     ];
 
     /// The text of the 421.
@@ -63,6 +72,7 @@ impl Refusal {
             Refusal::Unauthenticated => {
                 "Too many sessions from your address have not logged in, try again later"
             }
+            Refusal::Denied | Refusal::NotAllowed => ADDRESS_REFUSED,
         }
     }
 
@@ -73,6 +83,8 @@ impl Refusal {
             Refusal::Descriptors => "descriptors",
             Refusal::Network => "address",
             Refusal::Unauthenticated => "unauthenticated",
+            Refusal::Denied => "denied",
+            Refusal::NotAllowed => "not_allowed",
         }
     }
 }

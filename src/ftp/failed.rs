@@ -112,7 +112,7 @@ fn interruption_code(reason: Interruption) -> u16 {
         Interruption::NotConnected | Interruption::TlsHandshake => 425,
         // as vsftpd; clients know it
         Interruption::TlsNotResumed => 522,
-        Interruption::Stopping => 421,
+        Interruption::Stopping | Interruption::AddressRefused => 421,
     }
 }
 

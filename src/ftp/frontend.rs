@@ -12,6 +12,7 @@ use crate::charset::Charset;
 use crate::cluster::handover::Handover;
 use crate::config;
 use crate::events::Events;
+use crate::ftp::access::Access;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::own::OwnPorts;
@@ -86,6 +87,8 @@ pub struct Frontend {
     pub handover: Option<Arc<Handover>>,
     /// `proxy_protocol.trusted`
     pub proxies: Arc<TrustedProxies>,
+    /// `access.*`
+    pub access: Access,
     /// The counters.
     pub metrics: FtpMetrics,
 }

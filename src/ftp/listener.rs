@@ -244,7 +244,8 @@ async fn receive_relayed(
 fn admit(frontend: &Arc<Frontend>, socket: TcpStream, client: Client, port: &ControlPort) {
     let address = client.address.ip().to_canonical();
     let descriptor = u64::try_from(socket.as_raw_fd()).unwrap_or(u64::MAX);
-    match frontend.connections.admit(address, descriptor) {
+    let admitted = frontend.access.check(address);
+    match admitted.and_then(|()| frontend.connections.admit(address, descriptor)) {
         Ok(permit) => {
             let id = frontend.connections.next_id();
             let (frontend, pool) = (Arc::clone(frontend), Arc::clone(&port.pool));

@@ -32,7 +32,7 @@ mod transfers;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,11 +41,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use crate::auth::Tree;
-use crate::auth::random_password;
+use crate::auth::{SessionPermit, Tree, random_password};
 use crate::chain::Chain;
 use crate::ftp::codec::{Control, Line};
-use crate::ftp::connections::Permit;
+use crate::ftp::connections::{ADDRESS_REFUSED, Permit};
 use crate::ftp::encoding::NameEncoding;
 use crate::ftp::engine::{Engine, EngineError};
 use crate::ftp::frontend::Frontend;
@@ -58,8 +57,7 @@ use crate::ftp::session::during_transfer::is_quit;
 use crate::ftp::session::protection::handshake;
 use crate::ftp::session::state::Session;
 use crate::ftp::tls::Secured;
-use crate::permits;
-use crate::store::VirtualPath;
+use crate::store::{Interruption, VirtualPath};
 
 /// The reason in a 421 of a gateway that ends.
 pub(super) const STOPPING: &str = "The server is stopping, try again later";
@@ -108,10 +106,27 @@ impl Close {
     }
 }
 
+/// What ends a session from outside, also in the middle of a transfer.
+pub(super) struct SessionEnd {
+    frontend: Arc<Frontend>,
+    client: IpAddr,
+}
+
+impl SessionEnd {
+    /// Resolves when running transfers are to end, with the reason. Cancel safe.
+    pub(super) async fn reached(&self) -> Interruption {
+        tokio::select! {
+            () = self.frontend.stop.cancelled() => Interruption::Stopping,
+            () = self.frontend.access.refused(self.client) => Interruption::AddressRefused,
+        }
+    }
+}
+
 /// The state of one control connection.
 pub(super) struct Edge {
     pub(super) frontend: Arc<Frontend>,
     pub(super) session: Arc<Session>,
+    pub(super) end: SessionEnd,
     pub(super) control: Control,
     /// Lines that arrived during a transfer, to be answered after it.
     pub(super) queue: VecDeque<Line>,
@@ -144,7 +159,7 @@ pub(super) struct Edge {
     /// The facts that `OPTS MLST` has chosen.
     pub(super) facts: Facts,
     /// Counts the session among those of its user.
-    pub(super) user_permit: Option<permits::Permit<String>>,
+    pub(super) user_permit: Option<SessionPermit>,
     /// The path of the last command, if it was an `RNFR` that the engine accepted.
     pub(super) renaming: Option<VirtualPath>,
     /// True if that is a directory.
@@ -194,8 +209,13 @@ pub async fn run(
     let _registration = frontend.registry.enter(&session);
     let encoding = NameEncoding::new(frontend.charset);
     let log_in_by = Instant::now() + frontend.sessions.login_timeout;
+    let end = SessionEnd {
+        frontend: Arc::clone(&frontend),
+        client: peer.ip(),
+    };
     let mut edge = Edge {
         frontend,
+        end,
         session,
         control: Control::new(stream),
         queue: VecDeque::new(),
@@ -297,6 +317,7 @@ impl Edge {
             // what the client has said counts, until the time of all sessions is over
             biased;
             () = frontend.last_call.cancelled() => Err(Close::farewell(421, STOPPING)),
+            () = frontend.access.refused(self.session.peer.ip()) => Err(Close::farewell(421, ADDRESS_REFUSED)),
             line = self.control.next() => Ok(line?),
             () = tokio::time::sleep_until(until) => Err(Close::farewell(421, "Timeout, closing the connection")),
             () = quiet_in_drain => Err(Close::farewell(421, STOPPING)),

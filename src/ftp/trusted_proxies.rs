@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use crate::chain::Chain;
 use crate::ftp::net::reset_on_close;
 use crate::ftp::proxy_header::{HeaderError, Proxied, ProxyHeader};
+use crate::networks::Networks;
 use crate::permits::{Permit, Permits};
 use crate::telemetry::LineLimit;
 
@@ -36,7 +37,7 @@ static REFUSED: LineLimit = LineLimit::per(Duration::from_secs(10));
 /// The proxies whose headers are believed.
 #[derive(Debug, Default)]
 pub struct TrustedProxies {
-    networks: Vec<IpNet>,
+    networks: Networks,
     /// Connections that wait for their header.
     waiting: Arc<Permits<()>>,
     waiting_by_proxy: Arc<Permits<IpAddr>>,
@@ -63,17 +64,14 @@ impl TrustedProxies {
     /// The proxies in these networks.
     pub fn new(networks: Vec<IpNet>) -> Arc<Self> {
         Arc::new(TrustedProxies {
-            networks,
+            networks: networks.into_iter().collect(),
             ..TrustedProxies::default()
         })
     }
 
     /// True if connections from `address` begin with a header.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.networks
-            .iter()
-            .any(|network| network.contains(&address))
+        self.networks.contains(address)
     }
 
     /// Leave for a connection from `proxy` to wait for its header; none if too many wait.

@@ -201,7 +201,7 @@ proptest! {
             let (_keep, receiver) = watch::channel(published.clone());
             let masquerade = Masquerade {
                 published: receiver,
-                internal: ["10.0.0.0/8".parse().expect("a network")].into(),
+                internal: Arc::new(["10.0.0.0/8".parse().expect("a network")].into_iter().collect()),
                 proxy_header: sources.proxy_header,
                 grace_ends: Instant::now(),
                 after_grace: AfterGrace::Unready,

@@ -263,6 +263,7 @@ impl Interruption {
             Interruption::TlsNotResumed => "tls_not_resumed",
             Interruption::Stalled => "stalled",
             Interruption::Stopping => "stopping",
+            Interruption::AddressRefused => "address_refused",
         }
     }
 }
@@ -297,6 +298,9 @@ pub enum Interruption {
     /// The gateway is stopping and its drain deadline has passed.
     #[error("the server is stopping")]
     Stopping,
+    /// The client's address is refused since the lists of `access` have changed.
+    #[error("connections from the client's address are not accepted any more")]
+    AddressRefused,
 }
 
 /// The error behind a store error, with its own chain of causes spelt out.

@@ -94,10 +94,15 @@ class Render:
         return entries
 
     @property
-    def config_text(self):
+    def config_files(self):
+        """The files that the container's volume `config` has: name to text."""
         [found] = [one["data"] for one in self.all("ConfigMap") if "cosgate.yaml" in one["data"]]
-        assert list(found) == ["cosgate.yaml"]
-        return found["cosgate.yaml"]
+        assert set(found) <= {"cosgate.yaml", "access.yaml"}
+        return found
+
+    @property
+    def config_text(self):
+        return self.config_files["cosgate.yaml"]
 
     @property
     def config(self):

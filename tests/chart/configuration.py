@@ -43,7 +43,8 @@ def check(cosgate, render, ordinal, without=()):
         if "tls" in mounts:
             certificate(mounts["tls"])
         file = mounts["config"] / "cosgate.yaml"
-        file.write_text(render.config_text.replace("/etc/cosgate/", f"{directory}/etc/cosgate/"))
+        for file_name, text in render.config_files.items():
+            (mounts["config"] / file_name).write_text(text.replace("/etc/cosgate/", f"{directory}/etc/cosgate/"))
         for variable in without:
             del env[variable]
         command = [cosgate, "check-config", "--config", str(file)]
@@ -70,6 +71,7 @@ def renders(helm):
             "sessions": {"max": 1000000},
         },
         "tls": {"existingSecret": "tls", "implicitPort": 990},
+        "access": {"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.6.6.6"]},
         "secret": {"users": [{"name": "camera-7", "password_hash": HASH}]},
     }
     yield "everything", helm.render(everything), 1

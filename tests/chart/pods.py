@@ -2,6 +2,7 @@
 
 import base64
 import re
+from pathlib import Path
 
 import yaml
 
@@ -65,6 +66,19 @@ def test_the_file_of_users_is_a_file_and_never_in_the_environment(helm):
     without = helm.render(over(BUCKET, secretKeys={"users": ""}))
     assert "users_file" not in without.config
     assert "users" not in [volume["name"] for volume in without.pod["volumes"]]
+
+
+def test_lists_of_addresses_change_without_a_restart(helm):
+    lists = {"allow": ["10.0.0.0/8"], "deny": ["10.6.6.6", "2001:db8::/32"]}
+    before, after = helm.render(BUCKET), helm.render(over(BUCKET, access=lists))
+    path = Path(before.config["access"]["file"])
+    mount = next(mount for mount in before.container["volumeMounts"] if mount["name"] == "config")
+    assert str(path.parent) == mount["mountPath"] and "subPath" not in mount
+    assert yaml.safe_load(before.config_files[path.name]) == {"allow": [], "deny": []}
+    assert yaml.safe_load(after.config_files[path.name]) == lists
+    assert before.stateful_set == after.stateful_set
+    own = helm.render(over(BUCKET, config={"access": {"file": "/lists/access.yaml"}}))
+    assert own.config["access"]["file"] == "/lists/access.yaml" and path.name not in own.config_files
 
 
 def test_every_secret_of_the_configuration_can_come_from_the_secret(helm):

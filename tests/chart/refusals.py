@@ -87,6 +87,7 @@ CASES = [
     (config(users=[{"name": "alice", "password_hash": "hunter2"}]), "put them into secret.users"),
     ({"existingSecret": "mine", "secret": {"env": {"COSGATE_STORAGE__ACCESS_KEY_ID": "x"}}}, "one of them, please"),
     ({"secret": {"env": {"COSGATE_STORAGE__ACCESS_KEY": "x"}}}, "is not in secretKeys.env"),
+    ({"access": {"deny": ["192.0.2.1"]}, "config": {"access": {"file": "/x"}}}, "config.access.file is filled in by the chart"),
     ({"existingSecret": "mine", "config": {"users_file": "/x"}}, "config.users_file is filled in by the chart"),
     ({"tls": {"existingSecret": "tls", "certManager": {"enabled": True}}}, "both set"),
     ({"tls": {"certManager": {"enabled": True}}}, "set tls.certManager.issuerRef.name"),

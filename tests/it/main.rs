@@ -2,7 +2,9 @@
 
 mod support;
 
+mod access;
 mod active;
+mod anonymous;
 mod ascii;
 mod auth_http;
 mod charset;

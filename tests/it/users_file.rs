@@ -1,56 +1,31 @@
 //! The users file: read at start, and again when it changes.
 
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::time::Duration;
 
 use cosgate::config::load_from;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{TestGateway, cheap_hash, eventually, login, try_login, users};
+use crate::support::{Mount, TestGateway, cheap_hash, eventually, login, try_login, users};
 
-/// A directory as kubelet makes it for a Secret.
-struct Mount(tempfile::TempDir);
-
-impl Mount {
-    fn new(content: &str) -> Self {
-        let mount = Mount(tempfile::tempdir().expect("a directory"));
-        mount.swap("v0", content);
-        symlink("..data/users.yaml", mount.file()).expect("a link");
-        mount
-    }
-
-    fn file(&self) -> std::path::PathBuf {
-        self.0.path().join("users.yaml")
-    }
-
-    fn swap(&self, version: &str, content: &str) {
-        let (new, data) = (self.0.path().join("..new"), self.0.path().join("..data"));
-        std::fs::create_dir(self.0.path().join(version)).expect("a version");
-        std::fs::write(self.0.path().join(version).join("users.yaml"), content).expect("a file");
-        symlink(Path::new(version), &new).expect("a link");
-        std::fs::rename(new, data).expect("swapped");
-    }
-
-    async fn gateway(&self, more: &[&str]) -> TestGateway {
-        let file = format!("USERS_FILE={}", self.file().display());
-        let own = [
-            file.as_str(),
-            "RELOAD__INTERVAL=20ms",
-            "AUTH__LOCKOUT__DELAY=10ms",
-            "AUTH__LOCKOUT__PER_USER=0",
-            "AUTH__LOCKOUT__PER_ADDRESS=0",
-            "AUTH__LOCKOUT__MAX_DELAY=10ms",
-        ];
-        TestGateway::with(&[&own, more].concat()).await
-    }
+/// A gateway with a users file that is read again soon.
+async fn gateway(mount: &Mount, more: &[&str]) -> TestGateway {
+    let file = format!("USERS_FILE={}", mount.file().display());
+    let own = [
+        file.as_str(),
+        "RELOAD__INTERVAL=20ms",
+        "AUTH__LOCKOUT__DELAY=10ms",
+        "AUTH__LOCKOUT__PER_USER=0",
+        "AUTH__LOCKOUT__PER_ADDRESS=0",
+        "AUTH__LOCKOUT__MAX_DELAY=10ms",
+    ];
+    TestGateway::with(&[&own, more].concat()).await
 }
 
 #[tokio::test]
 async fn a_swapped_users_file_counts_from_the_next_login_on_and_ends_no_upload() {
-    let mount = Mount::new(&users(&["name: old", "name: both"]));
+    let mount = Mount::new("users.yaml", &users(&["name: old", "name: both"]));
     let list = format!("USERS={}", users(&["name: fixed"]));
-    let gateway = mount.gateway(&[&list]).await;
+    let gateway = gateway(&mount, &[&list]).await;
     let mut ftp = login(&gateway, "old").await;
     let mut data = ftp.data().await;
     assert_eq!(ftp.command("STOR f").await.code, 150);
@@ -88,9 +63,9 @@ async fn a_swapped_users_file_counts_from_the_next_login_on_and_ends_no_upload()
 
 #[tokio::test]
 async fn a_bad_users_file_leaves_the_last_good_one_in_force_and_says_why() {
-    let mount = Mount::new(&users(&["name: alice"]));
+    let mount = Mount::new("users.yaml", &users(&["name: alice"]));
     let list = format!("USERS={}", users(&["name: fixed"]));
-    let gateway = mount.gateway(&[&list]).await;
+    let gateway = gateway(&mount, &[&list]).await;
     let mut state = gateway.gateway.users().reload_state();
     let bad = [
         (

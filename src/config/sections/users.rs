@@ -68,6 +68,14 @@ pub(super) fn resolve(
              users: [{name: alice, password_hash: '<its output>'}], or set users_file or auth.http.url",
         );
     }
+    let of_file = file
+        .iter()
+        .flat_map(|file| &file.users)
+        .map(|user| (FILE, user));
+    let anonymous = users.iter().map(|user| (USERS, user)).chain(of_file);
+    for (key, user) in anonymous.filter(|(_, user)| user.is_anonymous) {
+        read.warn(key, &user.openness());
+    }
     (users, file)
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tracing::warn;
 
+use crate::ftp::connections::ADDRESS_REFUSED;
 use crate::ftp::net::connect;
 use crate::ftp::passive::Stray;
 use crate::ftp::session::diagnosis::{
@@ -185,6 +186,7 @@ impl Edge {
                 self.say(226, "Abort successful").await
             }
             Interruption::Stopping => Err(Close::farewell(421, STOPPING)),
+            Interruption::AddressRefused => Err(Close::farewell(421, ADDRESS_REFUSED)),
             _ => Err(Close::Silently),
         }
     }

@@ -150,6 +150,9 @@ fn interruption(reason: Interruption) -> &'static str {
             "no byte moved for too long (upload.stall_timeout, download.stall_timeout): the client or the network hangs"
         }
         Interruption::Stopping => "the gateway was stopped, and drain.deadline had passed",
+        Interruption::AddressRefused => {
+            "the client's address was denied meanwhile, or taken out of what is allowed (access.file)"
+        }
     }
 }
 

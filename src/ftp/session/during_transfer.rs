@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::reply::Reply;
+use crate::ftp::session::SessionEnd;
 use crate::ftp::transfer::Transfer;
 use crate::store::Interruption;
 
@@ -19,7 +18,7 @@ const MAX_QUEUE: usize = 256;
 pub(super) async fn attend<F: Future>(
     control: &mut Control,
     queue: &mut VecDeque<Line>,
-    stop: &CancellationToken,
+    end: &SessionEnd,
     transfer: &Transfer,
     work: F,
 ) -> F::Output {
@@ -30,7 +29,7 @@ pub(super) async fn attend<F: Future>(
     if queue.iter().any(is_quit) {
         transfer.quit();
     }
-    let (mut stopping, mut overdue) = (false, false);
+    let (mut ended, mut overdue) = (false, false);
     loop {
         let line = tokio::select! {
             done = &mut work => {
@@ -46,9 +45,9 @@ pub(super) async fn attend<F: Future>(
                 transfer.interrupt(Interruption::ControlLost);
                 continue;
             }
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                transfer.interrupt(Interruption::Stopping);
+            reason = end.reached(), if !ended => {
+                ended = true;
+                transfer.interrupt(reason);
                 continue;
             }
         };

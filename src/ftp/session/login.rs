@@ -22,8 +22,13 @@ impl Edge {
         if self.secured.is_none() && self.tls_required() != TlsRequired::None {
             return self.say(530, "Please use AUTH TLS first").await;
         }
+        let anonymous = self.frontend.users.is_anonymous(&name);
         self.user_name = Some(name);
-        self.say(331, "Password required").await
+        let text = match anonymous {
+            true => "Anonymous login, send anything as the password",
+            false => "Password required",
+        };
+        self.say(331, text).await
     }
 
     pub(super) async fn pass(&mut self, password: SecretString) -> Step {
@@ -59,6 +64,8 @@ impl Edge {
         let max_file_size = login.user.max_file_size;
         self.encoding.set_charset(login.user.charset);
         self.control.encode_in(self.encoding.outgoing());
+        // not as it was typed: the anonymous user has several names
+        let name = login.user.name.clone();
         self.session.log_in(login.user);
         self.user_permit = Some(login.permit);
         self.tree = Some(login.tree.clone());

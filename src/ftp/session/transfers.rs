@@ -220,7 +220,7 @@ impl Edge {
         let first = attend(
             &mut self.control,
             &mut self.queue,
-            &self.frontend.stop,
+            &self.end,
             &transfer,
             first,
         )
@@ -270,7 +270,9 @@ impl Edge {
         drop(trace);
         match transfer.interruption() {
             Some(Interruption::ControlLost) => Err(Close::Silently),
-            Some(Interruption::Stopping) => Err(Close::Farewell(reply)),
+            Some(Interruption::Stopping | Interruption::AddressRefused) => {
+                Err(Close::Farewell(reply))
+            }
             Some(Interruption::Abort) => {
                 // RFC 959: the transfer's own reply first, then that to ABOR
                 self.send(reply).await?;
@@ -312,9 +314,9 @@ impl Edge {
                 ended = &mut running => Some(ended),
             }
         };
-        let (control, queue, stop) = (&mut self.control, &mut self.queue, &self.frontend.stop);
+        let (control, queue, end) = (&mut self.control, &mut self.queue, &self.end);
         let mut missed = None;
-        let ended = match attend(control, queue, stop, transfer, opened).await {
+        let ended = match attend(control, queue, end, transfer, opened).await {
             Some(ended) => ended,
             None => {
                 let opening = Reply::new(150, exchange.opening.clone());
@@ -324,7 +326,7 @@ impl Edge {
                 // the handshake follows the 150 (RFC 4217, section 9), and is not begun for a client that has gone
                 let secured = self.secured.as_ref().filter(|_| self.private);
                 let user = session.user();
-                let end = match user.is_some_and(|user| !user.require_close_notify) {
+                let closing = match user.is_some_and(|user| !user.require_close_notify) {
                     true => TlsEnd::Any,
                     false => TlsEnd::CloseNotify,
                 };
@@ -349,11 +351,11 @@ impl Edge {
                         stream = connecting => Some(stream),
                     }
                 };
-                match attend(control, queue, stop, transfer, connecting).await {
+                match attend(control, queue, end, transfer, connecting).await {
                     Some(Ok(stream)) => {
                         let (transfer, stall) = (Arc::clone(transfer), exchange.stall);
                         // the storage may have ended meanwhile; its outcome says why
-                        let _ = data.send(DataConnection::new(stream, transfer, stall, end));
+                        let _ = data.send(DataConnection::new(stream, transfer, stall, closing));
                     }
                     Some(Err(Unconnected::Refused(reason))) => {
                         transfer.interrupt(reason);
@@ -367,7 +369,7 @@ impl Edge {
                     }
                     None => drop(data),
                 }
-                attend(control, queue, stop, transfer, &mut running).await
+                attend(control, queue, end, transfer, &mut running).await
             }
         };
         drop(running);

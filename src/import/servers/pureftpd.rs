@@ -101,7 +101,9 @@ fn users(lines: &mut Lines<'_>, found: &mut Found) {
         found.permissions = "read, list, write, overwrite, delete";
     }
     if lines.get("noanonymous", switch) != Some(true) {
-        found.warn("NoAnonymous is not set: there are no anonymous users here");
+        found.warn(
+            "NoAnonymous is not set: not carried over; here a user named anonymous, without a password_hash, is that",
+        );
     }
     if lines.get("chrooteveryone", switch) != Some(true) {
         found

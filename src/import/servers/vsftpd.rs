@@ -147,7 +147,9 @@ fn users(lines: &mut Lines<'_>, found: &mut Found) {
     let may_write = lines.get("write_enable", switch).unwrap_or(false);
     found.permissions = if may_write { "RW" } else { "R" };
     if lines.get("anonymous_enable", switch) == Some(true) {
-        found.warn("anonymous_enable=YES: there are no anonymous users here");
+        found.warn(
+            "anonymous_enable=YES: not carried over; here a user named anonymous, without a password_hash, is that",
+        );
     }
     let _ = lines.get("local_enable", switch);
     let token = lines.get("user_sub_token", |text| Ok(text.to_owned()));

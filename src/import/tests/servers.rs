@@ -276,7 +276,7 @@ fn what_does_not_carry_over_is_said_with_its_line() {
         assert!(warnings.contains(said), "no {said:?} in\n{warnings}");
     }
     for (text, said) in [
-        (VSFTPD, "anonymous_enable=YES: there are no anonymous users"),
+        (VSFTPD, "anonymous_enable=YES: not carried over"),
         (VSFTPD, "users could leave their home there"),
     ] {
         let text = text.replace("anonymous_enable=NO", "anonymous_enable=YES");

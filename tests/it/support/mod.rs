@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod guide;
 pub mod http;
 pub mod kube_api;
+pub mod mount;
 pub mod proxy;
 pub mod sigv4;
 pub mod tls;
@@ -18,6 +19,7 @@ pub use consumer::{Absent, Consumer};
 pub use ftp::{Ftp, Relay, Reply};
 pub use gateway::{TestGateway, TestStore, cheap_hash, users};
 pub use kube_api::KubeApi;
+pub use mount::Mount;
 
 use std::time::Duration;
 

@@ -21,9 +21,9 @@ use crate::password::PasswordHash;
 #[rustfmt::skip]
 pub(in crate::config) const KEYS: &[Key] = &[
     key("users[].name", Text, Unset,
-        "Login name, 1 to 128 bytes; required."),
+        "Login name, 1 to 128 bytes; required. `anonymous` lets everybody in without a password, also as `ftp`, and may only read unless `users[].permissions` says more."),
     key("users[].password_hash", Secret, Unset,
-        "The password's hash: argon2id as `cosgate hash-password` prints it, bcrypt (`$2b$`) or SHA-512 crypt (`$6$`); required."),
+        "The password's hash: argon2id as `cosgate hash-password` prints it, bcrypt (`$2b$`) or SHA-512 crypt (`$6$`); required, but for `anonymous`, who has none."),
     key("users[].home", Text, Is("/"),
         "Path below `storage.prefix` that the user sees as `/`."),
 ];
@@ -33,8 +33,10 @@ pub(in crate::config) const KEYS: &[Key] = &[
 pub(in crate::config) const LIMITS: &[Key] = &[
     key("users[].allow_from", List, Unset,
         "Networks and addresses that the user may log in from, such as `10.0.0.0/8`; any if not set."),
-    key("users[].max_sessions", Count(1, 1_000_000), Unset,
+    key("users[].max_sessions", Count(1, 1_000_000), Derived("no limit; `anonymous`: 50"),
         "Sessions of the user at a time; one more login is answered with 421."),
+    key("users[].max_sessions_per_ip", Count(1, 1_000_000), Derived("no limit; `anonymous`: 5"),
+        "Those of them from one client address (IPv6: from one /64 network)."),
     key("users[].max_file_size", Size, Unset,
         "Largest file the user may store; `upload.max_file_size` holds besides."),
     key("users[].ascii", Choice(&["convert", "as_is"]), Derived("`ascii`"),
@@ -54,7 +56,9 @@ pub(in crate::config) const LIMITS: &[Key] = &[
 pub struct User {
     /// Login name, 1 to 128 bytes without control characters.
     pub name: String,
-    /// The hash for the password; none: somebody else has checked it ([`HttpAuth`](crate::config::HttpAuth)).
+    /// True for the user whom everybody is without a password.
+    pub is_anonymous: bool,
+    /// The hash for the password; none: the user is anonymous, or somebody else has checked it ([`HttpAuth`](crate::config::HttpAuth)).
     pub password_hash: Option<PasswordHash>,
     /// The path that the user sees as `/`: absolute, no `.`, `..`, `//` or trailing `/` (but `/` itself).
     pub home: String,
@@ -70,6 +74,8 @@ pub struct User {
     pub allow_from: Vec<IpNet>,
     /// Sessions at a time; at least 1. None: no limit but [`Sessions`](crate::config::Sessions).
     pub max_sessions: Option<usize>,
+    /// Sessions at a time from one network (IPv4 address or IPv6 /64); at least 1. None: no limit of the user's own.
+    pub max_sessions_per_ip: Option<usize>,
     /// Largest file in bytes; [`Upload::max_file_size`](crate::config::Upload::max_file_size) holds besides.
     pub max_file_size: Option<u64>,
     /// The effect of `TYPE A` to the user's files; none: as [`Config::ascii`](crate::config::Config::ascii) says.
@@ -89,6 +95,7 @@ impl User {
     pub fn unconditional(name: &str, home: &str, password_hash: Option<PasswordHash>) -> Self {
         User {
             name: name.to_owned(),
+            is_anonymous: false,
             password_hash,
             home: home.to_owned(),
             permissions: Permissions::ALL,
@@ -97,6 +104,7 @@ impl User {
             credentials: None,
             allow_from: Vec::new(),
             max_sessions: None,
+            max_sessions_per_ip: None,
             max_file_size: None,
             ascii: None,
             charset: None,
@@ -104,6 +112,21 @@ impl User {
             require_close_notify: None,
             client_cert_cn: None,
         }
+    }
+}
+
+impl User {
+    /// The meaning of an anonymous user, for warnings.
+    pub fn openness(&self) -> String {
+        let from = match self.allow_from.as_slice() {
+            [] => "from everywhere".to_owned(),
+            networks => format!("from {}", listed(networks)),
+        };
+        format!(
+            "anonymous access is on: whoever connects {from} gets in without a password, with the permissions {} below {}",
+            self.permissions,
+            printable(&self.home)
+        )
     }
 }
 
@@ -137,7 +160,9 @@ struct Entry {
 fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: Authority) -> Entry {
     let name = read.entry(USERS, index, "name", name);
     // every key is read, so that one run finds everything that is wrong
+    let is_anonymous = authority == Authority::Hash && name.as_deref() == Some(ANONYMOUS);
     let password_hash = match authority {
+        Authority::Hash if is_anonymous => without_identity(read, index).map(|()| None),
         Authority::Hash => read
             .entry(USERS, index, "password_hash", PasswordHash::parse)
             .map(Some)
@@ -153,6 +178,10 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
     }
     let home = read.entry(USERS, index, "home", home);
     let permissions = rights::permissions(read, USERS, index);
+    let permissions = match is_anonymous && !read.entry_is_set(USERS, index, "permissions") {
+        true => permissions.map(|_| Permissions::READ),
+        false => permissions,
+    };
     let bucket = read.entry_optional(USERS, index, "bucket", |text| {
         bucket_name(text, common.provider)
     });
@@ -171,9 +200,12 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
         (bucket, _) => bucket,
     };
     let allow_from = read.entry_list(USERS, index, "allow_from", parse::network);
-    let max_sessions = read.entry_optional(USERS, index, "max_sessions", |text| {
+    let sessions = |text: &str| {
         parse::count(text, 1, 1_000_000).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
-    });
+    };
+    let max_sessions = read.entry_optional(USERS, index, "max_sessions", sessions);
+    let max_sessions_per_ip = read.entry_optional(USERS, index, "max_sessions_per_ip", sessions);
+    let of_anonymous = |own: Option<usize>, default| own.or(is_anonymous.then_some(default));
     let max_file_size = read.entry_optional(USERS, index, "max_file_size", parse::size);
     let ascii = read.entry_optional(USERS, index, "ascii", parse::choice);
     let charset = read.entry_optional(USERS, index, "charset", files::charset);
@@ -184,6 +216,7 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
     let whole = || {
         Ok(User {
             name: name.clone().ok_or(Refused)?,
+            is_anonymous,
             password_hash: password_hash?,
             home: home.ok_or(Refused)?,
             permissions: permissions?,
@@ -191,7 +224,8 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
             site: site?,
             credentials: credentials?,
             allow_from: allow_from?,
-            max_sessions: max_sessions?,
+            max_sessions: of_anonymous(max_sessions?, ANONYMOUS_SESSIONS),
+            max_sessions_per_ip: of_anonymous(max_sessions_per_ip?, ANONYMOUS_SESSIONS_PER_IP),
             max_file_size: max_file_size?,
             ascii: ascii?,
             charset: charset?,
@@ -202,6 +236,20 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
     };
     let whole = whole();
     Entry { name, whole }
+}
+
+/// Refuses what says who somebody is, for a user who is nobody in particular.
+fn without_identity(read: &mut Reader, index: usize) -> Result<(), Refused> {
+    let mut sound = Ok(());
+    for key in ["password_hash", "client_cert_cn"] {
+        if read.entry_is_set(USERS, index, key) {
+            let advice = "the user `anonymous` is whoever connects, without a password or a certificate; remove this, or give the \
+                          user another name";
+            read.refuse_entry(USERS, index, key, None, advice);
+            sound = Err(Refused);
+        }
+    }
+    sound
 }
 
 fn name(text: &str) -> Parsed<String> {
@@ -229,6 +277,15 @@ fn common_name(text: &str) -> Parsed<String> {
     }
 }
 
+/// The name of the user whom everybody is without a password (RFC 1635).
+pub const ANONYMOUS: &str = "anonymous";
+
+/// The default of `users[].max_sessions` for `anonymous`: a twentieth of `sessions.max` by default, so that strangers leave room for users.
+const ANONYMOUS_SESSIONS: usize = 50;
+
+/// The default of `users[].max_sessions_per_ip` for `anonymous`: as many as browsers and mirroring programs open.
+const ANONYMOUS_SESSIONS_PER_IP: usize = 5;
+
 /// As long as the longest names of common directories; a name goes into every log line.
 const MAX_NAME_BYTES: usize = 128;
 
@@ -253,12 +310,15 @@ pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Ve
         }
     }
     if !user.allow_from.is_empty() {
-        let networks: Vec<String> = user.allow_from.iter().map(ToString::to_string).collect();
-        keys.push(("allow_from", networks.join(", ")));
+        keys.push(("allow_from", listed(&user.allow_from)));
     }
     keys.extend(
         user.max_sessions
             .map(|count| ("max_sessions", count.to_string())),
+    );
+    keys.extend(
+        user.max_sessions_per_ip
+            .map(|count| ("max_sessions_per_ip", count.to_string())),
     );
     keys.extend(
         user.max_file_size
@@ -285,6 +345,11 @@ pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Ve
     lines
         .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
         .collect()
+}
+
+fn listed(networks: &[IpNet]) -> String {
+    let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    networks.join(", ")
 }
 
 #[cfg(test)]

@@ -42,6 +42,16 @@ impl Permissions {
         rename: true,
         overwrite: true,
     };
+
+    /// Read and list: `R`.
+    pub const READ: Self = Self {
+        read: true,
+        list: true,
+        write: false,
+        delete: false,
+        rename: false,
+        overwrite: false,
+    };
 }
 
 /// Reads the rights of entry `index`.
@@ -72,7 +82,7 @@ pub(super) fn permissions(
 fn word(text: &str) -> Parsed<Permissions> {
     let mut rights = Permissions::default();
     match text {
-        "R" | "r" => rights = READ,
+        "R" | "r" => rights = Permissions::READ,
         "W" | "w" => rights = WRITE,
         "RW" | "rw" => rights = Permissions::ALL,
         "read" => rights.read = true,
@@ -103,15 +113,6 @@ fn union(one: Permissions, other: Permissions) -> Permissions {
     }
 }
 
-const READ: Permissions = Permissions {
-    read: true,
-    list: true,
-    write: false,
-    delete: false,
-    rename: false,
-    overwrite: false,
-};
-
 const WRITE: Permissions = Permissions {
     write: true,
     overwrite: true,
@@ -127,7 +128,7 @@ impl fmt::Display for Permissions {
         if *self == Permissions::ALL {
             return f.write_str("RW");
         }
-        if *self == READ {
+        if *self == Permissions::READ {
             return f.write_str("R");
         }
         if *self == WRITE {
@@ -168,7 +169,7 @@ mod tests {
             let rights = words.fold(Permissions::default(), union);
             assert_eq!(rights.to_string(), text);
         }
-        assert_eq!(union(READ, WRITE), Permissions::ALL);
+        assert_eq!(union(Permissions::READ, WRITE), Permissions::ALL);
         for text in ["", "all", "WR", "Read", "RW "] {
             assert!(word(text).is_err(), "{text}");
         }
