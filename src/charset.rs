@@ -1,7 +1,7 @@
 //! Encodings of names that are not UTF-8: what FTP clients from before RFC 2640 send, and what they can read.
 //!
 //! Keys in the store are always UTF-8. A [`Charset`] decodes what a client sends, and encodes what it gets. What the charset
-//! lacks is written as [codes](crate::store::escape) of its bytes in UTF-8, so that a client can send the name back:
+//! lacks is written as [codes](crate::escape) of its bytes in UTF-8, so that a client can send the name back:
 //! `中.txt` is `%E4%B8%AD.txt` in Latin-1. A real name that looks like this gets one more `25`, so that each spelling stands
 //! for one name. Control characters have codes of their own in paths, which these leave alone.
 //!
@@ -18,7 +18,7 @@ use encoding_rs::{
     BIG5, DecoderResult, EncoderResult, Encoding, REPLACEMENT, UTF_8, X_USER_DEFINED,
 };
 
-use crate::store::escape::{escape_where, unescape_where};
+use crate::escape::{escape_where, unescape_where};
 
 /// An encoding that has ASCII in it; UTF-8 is one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,7 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::escape::escape;
+    use crate::escape::escape;
 
     /// One of each kind, and all that the README names.
     const LABELS: [&str; 14] = [
@@ -344,7 +344,7 @@ mod tests {
             let path = escape(&key);
             let bytes = charset.encode(&path);
             let back = decoded(charset, &bytes).expect("its own bytes");
-            prop_assert_eq!(crate::store::escape::unescape(&back), key);
+            prop_assert_eq!(crate::escape::unescape(&back), key);
         }
 
         #[test]

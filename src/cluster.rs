@@ -1,3 +1,3 @@
-//! What several gateways behind one address do together.
+//! The cooperation of several gateways behind one address.
 
 pub mod handover;

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cluster::handover::MAX_UNVERIFIED;
 use crate::config::Config;
-use crate::ftp::trusted_proxies::MAX_WAITING;
+use crate::proxy_protocol::MAX_WAITING;
 
 /// The capacity of a limit of file descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

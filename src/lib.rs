@@ -3,7 +3,7 @@
 //! ```text
 //! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::session)
 //!      │  AUTH, PROT: ftp::session::protection, ftp::tls    USER, PASS: auth
-//!      │  PASV: ftp::passive, masquerade <── kubernetes (watches one Service)
+//!      │  PASV: passive, masquerade <── kubernetes (watches one Service)
 //!      │  data connections of other replicas: cluster::handover
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
 //!              └─> storage backend, handlers of transfers ── the data connection comes in the session's request
@@ -19,13 +19,14 @@
 //!    complete.
 //! 4. Memory for part buffers never exceeds the budget; a full budget slows clients down by TCP backpressure.
 //! 5. A path never leaves the user's home.
-//! 6. A data connection never serves another session than the one that was given its port (see [`ftp::passive`]).
+//! 6. A data connection never serves another session than the one that was given its port (see [`passive`]).
 //! 7. Nothing is ever logged that authenticates: passwords, keys, tokens.
 //! 8. Every number that bounds something is configurable, or a named constant with its reason.
 //! 9. In a cluster no client gets a pod's address, unless it comes from `masquerade.internal_cidrs` (see [`masquerade`]).
 //!
 //! Types of the SDK stay in [`store`], libunftp's in [`ftp`], kube's in [`kubernetes`]; `store` never imports `ftp`. [`app`]
-//! alone knows every module that runs; [`doctor`] is beside it, and examines what `app` would use.
+//! alone knows every module that runs; [`doctor`] is beside it, and examines what `app` would use. No module, and no file,
+//! depends on itself by way of others; a test (`tests/it/modules.rs`) reads the paths in the code.
 
 pub mod admin;
 pub mod app;
@@ -38,8 +39,11 @@ pub mod cluster;
 pub mod config;
 pub mod descriptors;
 pub mod doctor;
+pub mod escape;
 pub mod events;
+pub mod failures;
 pub mod ftp;
+pub mod ftp_client;
 #[cfg(doc)]
 pub mod guide;
 pub mod health;
@@ -48,9 +52,12 @@ pub mod import;
 pub mod kubernetes;
 pub mod masquerade;
 pub mod metrics;
+pub mod net;
 pub mod networks;
+pub mod passive;
 pub mod password;
 pub mod permits;
+pub mod proxy_protocol;
 pub mod reload;
 pub mod store;
 pub mod telemetry;

@@ -1,14 +1,13 @@
 //! Every metric: its name, unit, labels and meaning, in one table; and how they are written for Prometheus.
 //!
 //! Label values come from the program, never from a client: no path, key, user or address is one, so their number is
-//! bounded. What is counted as it happens lives in [`FtpMetrics`] and [`Requests`]; what can be asked for when somebody looks
+//! bounded. What is counted as it happens lives in [`Counters`] of the FTP side, of handover and in [`Requests`]; what can be asked for when somebody looks
 //! is read then, by [`readings`](crate::admin::readings).
 //!
 //! The crate is `prometheus-client`, the one that the Prometheus project keeps itself: labels and units are typed, and
 //! nothing is registered behind the program's back in a global registry, as libunftp's metrics are.
 
 mod exposition;
-pub mod handover;
 mod process;
 mod reading;
 
@@ -19,9 +18,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-
-use crate::ftp::connections::Refusal;
-use crate::metrics::handover::HandoverCounts;
 
 pub use exposition::{Exposition, Format};
 pub(crate) use process::readings as process_readings;
@@ -160,7 +156,7 @@ metrics! {
     HANDOVER_REFUSED = "cosgate_handover_refused" Counter Number ["reason"]
         "Connections to the handover port that were refused: `header` (no header of a gateway), `key` (another `handover.key`), `stale` (clocks differ by more than 30 s), `replayed` (a header used twice), `port` (of another replica), `busy`";
     MASQUERADE_KNOWN = "cosgate_masquerade_address_known" Gauge Number []
-        "1 if PASV can tell an address, 0 while it is waited for";
+        "1 if PASV has an address to reply with, 0 while it is waited for";
     MASQUERADE_CHANGES = "cosgate_masquerade_address_changes" Counter Number []
         "How often one masquerade address took the place of another";
     API_SERVER_SILENCE = "cosgate_api_server_silence" Gauge Seconds []
@@ -218,133 +214,15 @@ pub fn markdown_rows() -> String {
     TABLE.iter().map(row).collect()
 }
 
-type Labels<const N: usize> = [(&'static str, &'static str); N];
-type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
+/// Names and values of `N` labels.
+pub(crate) type Labels<const N: usize> = [(&'static str, &'static str); N];
+/// Histograms by the value of a label.
+pub(crate) type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
-/// The counters of the FTP side. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct FtpMetrics {
-    refused: Family<Labels<1>, Counter>,
-    logins: Family<Labels<1>, Counter>,
-    transfers: Family<Labels<2>, Counter>,
-    transferred: Family<Labels<1>, Counter>,
-    durations: Histograms,
-    missed: Counter,
-    differing: Counter,
-    /// Between gateways.
-    pub handover: HandoverCounts,
-    /// All commands together, not exported.
-    ended: Ended<Counter>,
-}
-
-/// Transfers that had begun and have ended, by how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ended<T> {
-    /// To their end.
-    pub complete: T,
-    /// Before it, whoever is to blame.
-    pub incomplete: T,
-}
-
-/// Where the bytes of a transfer go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client.
-    Received,
-    /// To the client.
-    Sent,
-}
-
-impl Default for FtpMetrics {
-    fn default() -> Self {
-        let refused: Family<Labels<1>, Counter> = Family::default();
-        // there from the start, so that the first one is an increase, too
-        for reason in Refusal::ALL {
-            let _ = refused.get_or_create(&[("reason", reason.word())]);
-        }
-        FtpMetrics {
-            refused,
-            logins: Family::default(),
-            transfers: Family::default(),
-            transferred: Family::default(),
-            durations: Family::new_with_constructor(transfer_histogram),
-            missed: Counter::default(),
-            differing: Counter::default(),
-            handover: HandoverCounts::new(),
-            ended: Ended::default(),
-        }
-    }
-}
-
-impl FtpMetrics {
-    /// A control connection was refused, by the reason.
-    pub fn connection_refused(&self, reason: Refusal) {
-        let labels = [("reason", reason.word())];
-        self.refused.get_or_create(&labels).inc();
-    }
-
-    /// A login, by its result.
-    pub fn login(&self, result: &'static str) {
-        self.logins.get_or_create(&[("result", result)]).inc();
-    }
-
-    /// A transfer that has ended; without `took` none was begun.
-    pub fn transfer(&self, command: &'static str, outcome: &'static str, took: Option<Duration>) {
-        let labels = [("command", command), ("outcome", outcome)];
-        self.transfers.get_or_create(&labels).inc();
-        if let Some(took) = took {
-            let histogram = self.durations.get_or_create(&[("command", command)]);
-            histogram.observe(took.as_secs_f64());
-            let Ended {
-                complete,
-                incomplete,
-            } = &self.ended;
-            let counter = match outcome {
-                "complete" => complete,
-                _ => incomplete,
-            };
-            counter.inc();
-        }
-    }
-
-    /// Transfers that have ended so far.
-    pub fn ended(&self) -> Ended<u64> {
-        Ended {
-            complete: self.ended.complete.get(),
-            incomplete: self.ended.incomplete.get(),
-        }
-    }
-
-    /// Counts bytes while they move.
-    pub fn bytes(&self, direction: Direction) -> Counter {
-        let direction = match direction {
-            Direction::Received => "received",
-            Direction::Sent => "sent",
-        };
-        self.transferred
-            .get_or_create_owned(&[("direction", direction)])
-    }
-
-    /// A passive data connection never came.
-    pub fn passive_timeout(&self) {
-        self.missed.inc();
-    }
-
-    /// The store has other bytes than were sent.
-    pub fn integrity_failure(&self) {
-        self.differing.inc();
-    }
-
-    fn register(&self, registry: &mut Registry) {
-        register(registry, CONNECTIONS_REFUSED, self.refused.clone());
-        register(registry, LOGINS, self.logins.clone());
-        register(registry, TRANSFERS, self.transfers.clone());
-        register(registry, TRANSFERRED, self.transferred.clone());
-        register(registry, TRANSFER_DURATION, self.durations.clone());
-        register(registry, PASSIVE_MISSED, self.missed.clone());
-        register(registry, INTEGRITY, self.differing.clone());
-        self.handover.register(registry);
-    }
+/// Metrics that are counted as it happens.
+pub trait Counters {
+    /// Exposes each of them under its row of the table.
+    fn register(&self, registry: &mut Registry);
 }
 
 /// The counters of the requests to the store. Cheap to clone.
@@ -408,7 +286,9 @@ impl Requests {
     pub fn held(&self, outcome: &'static str) {
         self.held.get_or_create(&[("outcome", outcome)]).inc();
     }
+}
 
+impl Counters for Requests {
     fn register(&self, registry: &mut Registry) {
         register(registry, REQUESTS, self.requests.clone());
         register(registry, REQUEST_DURATION, self.durations.clone());
@@ -419,7 +299,8 @@ impl Requests {
     }
 }
 
-fn register<M>(registry: &mut Registry, row: Metric, metric: M)
+/// Exposes `metric` under its row of the table.
+pub(crate) fn register<M>(registry: &mut Registry, row: Metric, metric: M)
 where
     M: EncodeMetric + Send + Sync + std::fmt::Debug + 'static,
 {
@@ -427,13 +308,6 @@ where
         Some(unit) => registry.register_with_unit(row.name, row.help, unit, metric),
         None => registry.register(row.name, row.help, metric),
     }
-}
-
-/// From a small file in one request to a large one over a slow link.
-fn transfer_histogram() -> Histogram {
-    Histogram::new([
-        0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0,
-    ])
 }
 
 /// From a store next door to the limit on all attempts.

@@ -16,7 +16,7 @@ use crate::admin::probe::Verdict;
 use crate::admin::snapshot::{Budget, SessionRow, SinkRow, Snapshot, TransferRow};
 use crate::certificates::{ENDS_SOON, Validity};
 use crate::events::OutboxState;
-use crate::ftp::failures::Failure;
+use crate::failures::Failure;
 
 mod text;
 

@@ -58,7 +58,7 @@ pub type Asking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 #[derive(Default)]
 struct Heard {
     answers: Mutex<Answers>,
-    /// Told at each answer.
+    /// Notified at each answer.
     news: Notify,
 }
 

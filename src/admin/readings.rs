@@ -20,7 +20,7 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
         ]
     };
     let (waits, waited) = store.memory_waits();
-    let sum = |of: fn(&crate::ftp::passive::PassivePool) -> u64| {
+    let sum = |of: fn(&crate::passive::PassivePool) -> u64| {
         frontend.pools.iter().map(|pool| of(pool)).sum::<u64>() as f64
     };
     let mut readings = vec![

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::ftp::net::network;
+use crate::net::network;
 use crate::telemetry::LineLimit;
 
 /// Connections at a time: probes, Prometheus, and a few browsers. For one more the oldest without a request is closed; if

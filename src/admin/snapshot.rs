@@ -10,7 +10,7 @@ use crate::admin::readiness::Readiness;
 use crate::certificates::Validity;
 use crate::config::StoreOutage;
 use crate::events::OutboxState;
-use crate::ftp::failures::{Failure, MAX_FAILURES};
+use crate::failures::{Failure, MAX_FAILURES};
 use crate::ftp::frontend::Frontend;
 use crate::ftp::session::state::Session;
 use crate::masquerade::{Decision, Ports};
@@ -133,7 +133,7 @@ pub struct SinkRow {
     pub accepted: u64,
     /// Events that it has not taken yet.
     pub backlog: usize,
-    /// How long the oldest of them has waited.
+    /// The time that the oldest of them has waited.
     pub oldest: Option<Duration>,
     /// Events that are lost.
     pub lost: u64,

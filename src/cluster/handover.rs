@@ -11,11 +11,12 @@
 //!
 //! Invariants:
 //! - The owner takes only what was authenticated (`header`), for its own ports, and pairs it by the client's address like any other
-//!   connection (see [`crate::ftp::passive`]).
+//!   connection (see [`crate::passive`]).
 //! - An end of data is passed on as one only if it was read as one. Both sockets of a relay are set to reset when they are closed, until
 //!   both directions have ended: a relay that fails, or whose process dies, must not make half a file look whole (`relay`).
 //! - Relayed connections are bounded in number, in all and from one client network, and in time.
 
+pub mod counts;
 mod header;
 mod nonces;
 mod peers;
@@ -36,15 +37,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::cluster::handover::counts::HandoverCounts;
 pub use crate::cluster::handover::header::Refused;
 use crate::cluster::handover::header::{Header, Purpose};
 use crate::cluster::handover::nonces::Nonces;
 use crate::cluster::handover::peers::Directory;
 pub use crate::cluster::handover::relay::Outcome;
 use crate::config;
-use crate::ftp::net::{bind, network, reset_on_close, tune};
-use crate::ftp::passive::{ACCEPT_PAUSE, PassivePool};
-use crate::metrics::handover::HandoverCounts;
+use crate::net::{ACCEPT_PAUSE, bind, network, reset_on_close, tune};
+use crate::passive::PassivePool;
 use crate::permits::{Permit, Permits};
 use crate::telemetry::LineLimit;
 

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::reading::Reading;
-use super::{FtpMetrics, Kind, Requests};
+use super::{Counters, Kind};
 
 /// All metrics of a gateway.
 #[derive(Debug)]
@@ -51,13 +51,13 @@ impl Format {
 impl Exposition {
     /// The counters, and `read`, which returns the rest each time somebody looks.
     pub fn new(
-        front: &FtpMetrics,
-        requests: &Requests,
+        counters: &[&dyn Counters],
         read: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
     ) -> Self {
         let mut registry = Registry::default();
-        front.register(&mut registry);
-        requests.register(&mut registry);
+        for counters in counters {
+            counters.register(&mut registry);
+        }
         registry.register_collector(Box::new(Readings(Box::new(read))));
         Exposition(registry)
     }
@@ -136,13 +136,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::metrics::SESSIONS;
+    use crate::ftp::metrics::FtpMetrics;
+    use crate::metrics::{Requests, SESSIONS};
 
     fn exposition() -> Exposition {
         let (front, requests) = (FtpMetrics::default(), Requests::default());
         front.login("ok");
         requests.request("PutObject", "ok", Duration::from_millis(7));
-        Exposition::new(&front, &requests, || vec![Reading::of(SESSIONS, 3.0)])
+        Exposition::new(&[&front, &requests], || vec![Reading::of(SESSIONS, 3.0)])
     }
 
     #[test]

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_everything_about_this_process() {
+    fn the_kernel_reports_everything_about_this_process() {
         let value = |metric| {
             let found = readings().into_iter().find(|found| found.metric == metric);
             found.expect("it is read").samples[0].1

@@ -153,7 +153,7 @@ fn the_state_is_the_worst_that_holds() {
 }
 
 #[test]
-fn a_certificate_is_told_by_the_days_it_has_left() {
+fn a_certificate_is_shown_with_the_days_it_has_left() {
     let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     let until = |days: i64| {
         let seconds = 1_000_000_000 + days * 86_400;

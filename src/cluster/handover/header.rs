@@ -44,7 +44,7 @@ pub(super) struct Header {
     pub nonce: Nonce,
 }
 
-/// Tells headers apart that are otherwise the same.
+/// Distinguishes headers that are otherwise the same.
 pub(super) type Nonce = [u8; 16];
 
 /// The reason for which a connection to the handover port is refused.

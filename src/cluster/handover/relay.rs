@@ -192,7 +192,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::ftp::net::reset_on_close;
+    use crate::net::reset_on_close;
 
     /// A client and an owner with a relay between them, which closes as [`super::super::Handover::relay`] does.
     async fn relayed(idle_timeout: Duration) -> (TcpStream, TcpStream, JoinHandle<(Outcome, u64)>) {

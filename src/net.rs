@@ -48,8 +48,11 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Pause after a failed accept.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Connections that the kernel holds while the accept loop is busy.
-pub(super) const BACKLOG: i32 = 1024;
+pub(crate) const BACKLOG: i32 = 1024;
 
 /// Binds a listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side and no
 /// client's IPv4 address appears in IPv6 clothes.
@@ -71,7 +74,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// A data connection to where the client listens, from the address to which it connected: firewalls on the way expect
 /// nothing else.
-pub(super) async fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) async fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = match to {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,

@@ -14,7 +14,7 @@ use crc_fast::{CrcAlgorithm, checksum};
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What a header says of its connection.
+/// The content of a header about its connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// The proxy relays a client's connection.
@@ -212,7 +212,7 @@ fn tlv_bytes((_, value): &(u8, Vec<u8>)) -> usize {
 
 /// The longest line of version 1: `PROXY UNKNOWN` with two IPv6 addresses of full length.
 const MAX_V1: usize = 107;
-/// What the specification lets senders use at most: a header of version 2 fits into the smallest segment of TCP.
+/// The most bytes that the specification lets senders use: a header of version 2 fits into the smallest segment of TCP.
 const MAX_V2: usize = 536;
 /// Signature, version and command, family and protocol, and the length of the rest.
 const V2_FIXED: usize = 16;

@@ -8,7 +8,7 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is read from `bytes`, and what is left of them.
+/// The result of reading `bytes`, and what is left of them.
 fn read_from(bytes: &[u8]) -> (Result<ProxyHeader, HeaderError>, &[u8]) {
     let mut left = bytes;
     let runtime = tokio::runtime::Builder::new_current_thread()

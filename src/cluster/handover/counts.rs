@@ -1,12 +1,15 @@
-//! What is counted of handover.
+//! The counters of handover.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::{HANDOVER_RECEIVED, HANDOVER_REFUSED, HANDOVER_RELAYED, HANDOVER_RELAYS};
-use super::{Labels, register};
-use crate::cluster::handover::{Outcome, Refused};
+use crate::cluster::handover::header::Refused;
+use crate::cluster::handover::relay::Outcome;
+use crate::metrics::{
+    Counters, HANDOVER_RECEIVED, HANDOVER_REFUSED, HANDOVER_RELAYED, HANDOVER_RELAYS, Labels,
+    register,
+};
 
 /// Connections that were handed over, in both directions. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -67,8 +70,10 @@ impl HandoverCounts {
         };
         Refused::ALL.into_iter().map(of).sum()
     }
+}
 
-    pub(super) fn register(&self, registry: &mut Registry) {
+impl Counters for HandoverCounts {
+    fn register(&self, registry: &mut Registry) {
         register(registry, HANDOVER_RELAYS, self.relays.clone());
         register(registry, HANDOVER_RELAYED, self.bytes.clone());
         register(registry, HANDOVER_RECEIVED, self.received.clone());

@@ -6,6 +6,8 @@
 //! Invariant: a connection waits [`HEADER_TIMEOUT`] at most, and of those that wait no more than [`MAX_WAITING_PER_PROXY`] come from one
 //! address and [`MAX_WAITING`] from all, so that a proxy that sends nothing takes no place of a session and none of another proxy's.
 
+pub mod header;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +18,13 @@ use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
 use crate::chain::Chain;
-use crate::ftp::net::reset_on_close;
-use crate::ftp::proxy_header::{HeaderError, Proxied, ProxyHeader};
+use crate::net::reset_on_close;
 use crate::networks::Networks;
 use crate::permits::{Permit, Permits};
+use crate::proxy_protocol::header::{HeaderError, Proxied, ProxyHeader};
 use crate::telemetry::LineLimit;
 
-/// How long a header may take. The specification wants at least 3 s, for a segment that is lost and sent again.
+/// The time that a header may take. The specification wants at least 3 s, for a segment that is lost and sent again.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections of all proxies that wait for their header. Proxies send it at once, so few do.
@@ -114,7 +116,7 @@ impl TrustedProxies {
     }
 }
 
-/// What became of the wait for a header.
+/// The outcome of the wait for a header.
 #[derive(Debug)]
 pub enum Arrived {
     /// The connection of a client.
