@@ -6,28 +6,31 @@
 
 mod active;
 mod announcement;
+mod attempts;
+mod base;
 pub mod budget;
 pub mod buffer;
 mod checksum;
 pub mod client;
-mod commit;
 mod conditions;
 mod copied_parts;
 pub mod copy;
+mod cos_checksum;
 mod credentials;
+mod delete_version;
 mod describe;
+mod digest;
 mod directories;
 mod document;
 pub mod download;
-mod early;
 pub mod embedded;
 pub mod error;
-pub mod escape;
 pub mod examine;
+mod expected_checksum;
 mod fingerprint;
 pub mod follow;
 pub mod hashes;
-mod held;
+mod head;
 pub mod integrity;
 pub mod intent;
 pub mod key;
@@ -37,9 +40,11 @@ mod located;
 mod locks;
 pub mod metadata;
 pub mod multipart;
+mod names;
 mod observe;
 pub mod outbox;
 mod outcome;
+mod part_request;
 pub mod parts;
 pub mod path;
 mod pool;
@@ -47,21 +52,25 @@ mod progress;
 mod provenance;
 pub mod put;
 mod range;
+mod remembered_times;
 pub mod rename;
 mod rename_directory;
-pub mod resume;
+mod renamed;
 mod retry;
 mod sdk;
 mod set_times;
 pub mod settings;
 pub mod sweeper;
+mod tag_support;
 pub mod tenants;
 #[cfg(test)]
 mod testing;
+mod timeouts;
 pub mod trim;
 pub mod upload;
 mod url_encoding;
 mod verify;
+mod version;
 
 use std::future::Future;
 
@@ -77,7 +86,7 @@ pub use located::Located;
 pub use metadata::{Entry, EntryKind};
 pub use path::{NameError, VirtualPath};
 pub use provenance::StoredBy;
-pub use rename::Renamed;
+pub use renamed::Renamed;
 
 /// The client's side of an upload.
 ///

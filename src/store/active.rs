@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a session waits for another one of this process that has the upload in hand: its client has gone, and the gateway
+/// The time that a session waits for another one of this process that has the upload in hand: its client has gone, and the gateway
 /// hasn't noticed yet, or its last parts are under way.
 pub(super) const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 

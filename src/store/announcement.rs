@@ -1,4 +1,4 @@
-//! What is said of an upload beside its object: the mark that the object carries, an entry in the outbox that is there before
+//! The announcement of an upload beside its object: the mark that the object carries, an entry in the outbox that is there before
 //! the object is, and what the object turned out to be.
 //!
 //! Invariant: between the commit of an upload and its answer the outbox has the upload's entry, and the entry is younger than a
@@ -20,7 +20,7 @@ use crate::store::client::Store;
 use crate::store::error::{Interruption, StoreError};
 use crate::store::key::ObjectKey;
 
-/// What a stored object is, as its upload knows it.
+/// The facts about a stored object, as its upload knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectFacts {
     /// Bytes.
@@ -46,14 +46,14 @@ pub struct Announcement {
 /// Makes an entry's bytes.
 pub type EntryBody = Box<dyn Fn(EntryState<'_>) -> Vec<u8> + Send + Sync>;
 
-/// What an entry says of its upload besides the event.
+/// The part of an entry about its upload, besides the event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EntryState<'a> {
     /// Why the upload was interrupted, if it was and is kept all the same.
     pub ending: Option<Interruption>,
     /// The object, once it is stored; only where it doesn't carry the event's id.
     pub stored: Option<&'a ObjectFacts>,
-    /// How often the entry was written before.
+    /// The number of times that the entry was written before.
     pub writes: u32,
 }
 
@@ -67,7 +67,7 @@ pub struct Entry {
     written: tokio::sync::Mutex<Written>,
 }
 
-/// What the store has of an entry.
+/// The store's state of an entry.
 #[derive(Debug, Default)]
 struct Written {
     /// The first request, while it runs.
@@ -88,7 +88,7 @@ impl Announcement {
         }
     }
 
-    /// What the object carries as `x-amz-meta-cosgate-id`.
+    /// The object's `x-amz-meta-cosgate-id`.
     pub(super) fn mark(&self) -> &str {
         &self.mark
     }
@@ -142,7 +142,7 @@ impl Announcement {
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts);
     }
 
-    /// What was stored, if something was.
+    /// The stored object, if there is one.
     pub fn facts(&self) -> Option<ObjectFacts> {
         self.facts
             .lock()

@@ -12,11 +12,11 @@
 //! |---|---|---|
 //! | small: an eighth | the first block of each upload, up to 64 KiB | the fuller the area, the smaller the blocks: a small file finds room whatever the others do |
 //! | shared: the rest | growth, step by step | a user may hold up to three quarters of what the other users leave, so there is always room for one more |
-//! | reserve: half, at least the largest part | a *place*: all that a part still needs until it can be sent, in one step | in the order of asking |
+//! | reserve: half, at least the largest part | a *reservation*: all that a part still needs until it can be sent, in one step | in the order of asking |
 //!
-//! Whoever has a place never waits for memory again before its part is sent, so it ends, and the next one follows. A
-//! slow client would keep its place for long: places of slow clients take no more than half of the reserve together, and
-//! beside its first place a user has no more than an equal share of the reserve. An upload that lacks memory and has enough
+//! Whoever has a reservation never waits for memory again before its part is sent, so it ends, and the next one follows. A
+//! slow client would keep its reservation for long: reservations of slow clients take no more than half of the reserve together, and
+//! beside its first reservation a user has no more than an equal share of the reserve. An upload that lacks memory and has enough
 //! for a part sends it early instead, see [`upload`](super::upload).
 
 mod grant;
@@ -90,7 +90,7 @@ struct State {
     owed: [u64; 3],
     /// Bytes of each user in the shared area and the reserve.
     held: HashMap<Holder, u64>,
-    places: HashMap<u64, Place>,
+    reservations: HashMap<u64, Reservation>,
     /// In the order of asking.
     line: VecDeque<Waiter>,
     last_id: u64,
@@ -98,7 +98,7 @@ struct State {
 
 /// A part of the reserve.
 #[derive(Debug)]
-struct Place {
+struct Reservation {
     holder: Holder,
     bytes: u64,
     /// From then on its client counts as slow.
@@ -119,7 +119,7 @@ struct Want {
     /// Bytes of the shared area.
     step: u64,
     /// Or so many of the reserve.
-    place: u64,
+    reservation: u64,
     is_slow: bool,
 }
 
@@ -147,7 +147,7 @@ struct Portion {
 enum Area {
     Small,
     Shared,
-    /// The place's number.
+    /// The reservation's number.
     Reserve(u64),
 }
 
@@ -159,7 +159,7 @@ pub struct Grant {
     portions: Vec<Portion>,
 }
 
-/// True if somebody may have a place.
+/// True if somebody may have a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum May {
     Have,
@@ -210,7 +210,7 @@ impl Budget {
                 total,
                 owed: [0; 3],
                 held: HashMap::new(),
-                places: HashMap::new(),
+                reservations: HashMap::new(),
                 line: VecDeque::new(),
                 last_id: 0,
             }),
@@ -371,8 +371,8 @@ impl State {
             if let Some(taken) = self.take_shared(holder, want.step) {
                 return Some((at, taken));
             }
-            match self.may_have_place(holder, want, users) {
-                May::Have if !is_kept => return Some((at, self.take_place(holder, want))),
+            match self.may_have_reservation(holder, want, users) {
+                May::Have if !is_kept => return Some((at, self.take_reservation(holder, want))),
                 // what becomes free is kept for whoever asked first
                 May::Have | May::Wait => is_kept = true,
                 May::NotNow => {}
@@ -381,11 +381,14 @@ impl State {
         None
     }
 
-    /// Users with a place and users in line.
+    /// Users with a reservation and users in line.
     fn users(&self) -> u64 {
-        let places = self.places.values().map(|place| place.holder);
+        let reservations = self
+            .reservations
+            .values()
+            .map(|reservation| reservation.holder);
         let waiting = self.line.iter().map(|waiter| waiter.holder);
-        places.chain(waiting).collect::<HashSet<_>>().len() as u64
+        reservations.chain(waiting).collect::<HashSet<_>>().len() as u64
     }
 
     /// True if `holder` leaves enough to the others with `more` bytes on top.
@@ -412,9 +415,9 @@ impl State {
     }
 
     /// `users` share the reserve.
-    fn may_have_place(&self, holder: Holder, want: Want, users: u64) -> May {
-        let bytes = want.place;
-        if self.places.is_empty() {
+    fn may_have_reservation(&self, holder: Holder, want: Want, users: u64) -> May {
+        let bytes = want.reservation;
+        if self.reservations.is_empty() {
             return if bytes <= self.reserve {
                 May::Have
             } else {
@@ -423,14 +426,14 @@ impl State {
         }
         let (mut own, mut slow) = (0, 0);
         let now = Instant::now();
-        for place in self.places.values() {
-            own += if place.holder == holder {
-                place.bytes
+        for reservation in self.reservations.values() {
+            own += if reservation.holder == holder {
+                reservation.bytes
             } else {
                 0
             };
-            slow += if place.slow_from <= now {
-                place.bytes
+            slow += if reservation.slow_from <= now {
+                reservation.bytes
             } else {
                 0
             };
@@ -449,15 +452,15 @@ impl State {
         }
     }
 
-    fn take_place(&mut self, holder: Holder, want: Want) -> (Area, u64) {
-        let (bytes, now) = (want.place, Instant::now());
+    fn take_reservation(&mut self, holder: Holder, want: Want) -> (Area, u64) {
+        let (bytes, now) = (want.reservation, Instant::now());
         self.last_id += 1;
         self.reserve -= bytes;
         *self.held.entry(holder).or_default() += bytes;
         let slow_from = if want.is_slow { now } else { now + SLOW_AFTER };
-        self.places.insert(
+        self.reservations.insert(
             self.last_id,
-            Place {
+            Reservation {
                 holder,
                 bytes,
                 slow_from,
@@ -475,7 +478,7 @@ impl State {
             Area::Shared => receive(&mut self.shared, &mut self.owed[1], bytes),
             Area::Reserve(id) => {
                 receive(&mut self.reserve, &mut self.owed[2], bytes);
-                self.places.remove(&id);
+                self.reservations.remove(&id);
             }
         }
         if let Some(held) = self.held.get_mut(&holder) {

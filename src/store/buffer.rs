@@ -210,7 +210,7 @@ impl PartBuffer {
 
     /// Bytes that [`PartBuffer::shrink`] can give back.
     pub fn surplus(&self) -> u64 {
-        if self.grant.is_place() {
+        if self.grant.is_reservation() {
             return 0;
         }
         (self.capacity - self.filled) as u64

@@ -3,34 +3,30 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Builder, Config};
 use tokio_util::task::TaskTracker;
 
 use crate::config;
 use crate::metrics::Requests;
 use crate::store::active::ActiveUploads;
+use crate::store::base::Base;
 use crate::store::budget::Budget;
 use crate::store::buffer::Buffers;
 use crate::store::conditions::Conditions;
 use crate::store::credentials::{self, Renewed};
-use crate::store::document::WholeListings;
 use crate::store::error::StoreError;
 use crate::store::integrity::Integrity;
 use crate::store::key::Reserved;
 use crate::store::known::Known;
 use crate::store::locks::NameLocks;
-use crate::store::observe::Observer;
 use crate::store::parts::PartPlan;
 use crate::store::pool::Pool;
-use crate::store::provenance::TagSupport;
-use crate::store::retry::{Quota, Retries};
+use crate::store::remembered_times::SetTimes;
 use crate::store::sdk;
-use crate::store::set_times::SetTimes;
 use crate::store::settings::{
     COPY_PART_BYTES, MAX_COPY_BYTES, ObjectOptions, Settings, SetupError,
 };
+use crate::store::tag_support::TagSupport;
 
 /// One bucket, reached with one set of credentials. Cheap to clone.
 #[derive(Clone)]
@@ -54,7 +50,7 @@ pub(super) struct Inner {
     name_locks: Arc<NameLocks>,
     known: Arc<Known>,
     set_times: Arc<SetTimes>,
-    /// Tells the keys of this site from those of others in `known`; 0 is the gateway's own.
+    /// Distinguishes the keys of this site from those of others in `known`; 0 is the gateway's own.
     site_id: u64,
     unsigned_payload: bool,
     /// The facts from which integrity and signatures at another place follow from.
@@ -65,47 +61,6 @@ pub(super) struct Inner {
     requests: Requests,
     /// Of multipart uploads that were dropped before their end.
     aborts: TaskTracker,
-}
-
-/// The base of the clients of all tenants; they share its connections.
-#[derive(Clone)]
-struct Base {
-    /// Without interceptors, of which each client has its own.
-    config: Builder,
-    send_trace_context: bool,
-    /// The way the bucket is named at `endpoint`.
-    addressing: config::Addressing,
-    endpoint: Option<String>,
-    /// `sessions.max`
-    sessions: usize,
-    requests: Requests,
-}
-
-impl Base {
-    /// The settings for the gateway's own store.
-    fn addressed(&self) -> Builder {
-        sdk::addressed(
-            self.config.clone(),
-            self.addressing,
-            self.endpoint.as_deref(),
-        )
-    }
-
-    fn client(&self, config: Builder, renewed: Option<Renewed>, settings: &Settings) -> Client {
-        let parallel = settings.concurrency.max(settings.download.concurrency);
-        let quota = Quota::new(self.sessions, parallel, settings.max_attempts);
-        let requests = || self.requests.clone();
-        let config = config
-            .interceptor(Observer::new(requests(), self.send_trace_context))
-            .interceptor(WholeListings)
-            .interceptor(Retries::new(
-                quota,
-                renewed,
-                requests(),
-                settings.retry_time,
-            ));
-        Client::from_conf(config.build())
-    }
 }
 
 /// The way a user's store differs from the gateway's own.
@@ -123,12 +78,6 @@ pub struct Tenant {
 
 /// An upload waits for memory for so many times `upload.stall_timeout`: those who have it may be slow without being stalled.
 const MEMORY_WAIT: u32 = 5;
-
-/// A body is given at least this long on the way, in bytes per second, before its attempt is called dead.
-const SLOWEST_BODY: u64 = 64 * 1024;
-
-/// Stores are given at least this long to move bytes themselves, in bytes per second.
-const SLOWEST_COPY: u64 = 1024 * 1024;
 
 impl Store {
     /// Prepares the client; no request is sent.
@@ -466,31 +415,6 @@ impl Store {
 
     pub(super) fn buffers(&self) -> &Arc<Buffers> {
         &self.0.buffers
-    }
-
-    /// Limits for a request that carries `bytes`: attempts and all of them together end when nothing moves (see
-    /// [`crate::store::progress`]). As long as bytes move they may take their time, on a link of [`SLOWEST_BODY`] at least.
-    pub(super) fn timeouts_for(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
-        let body = Duration::from_secs(bytes / SLOWEST_BODY);
-        let settings = self.settings();
-        Config::builder().timeout_config(
-            TimeoutConfig::builder()
-                .operation_timeout(settings.retry_time + body * settings.max_attempts)
-                .build(),
-        )
-    }
-
-    /// Limits for a request whose `bytes` never leave the store, so that nobody sees them move: it gets the time for an
-    /// answer, and a second for each MiB on top.
-    pub(super) fn timeouts_for_copy(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
-        let copying = Duration::from_secs(bytes / SLOWEST_COPY);
-        let settings = self.settings();
-        Config::builder().timeout_config(
-            TimeoutConfig::builder()
-                .read_timeout(settings.request_timeout + copying)
-                .operation_timeout(settings.retry_time + copying * settings.max_attempts)
-                .build(),
-        )
     }
 }
 

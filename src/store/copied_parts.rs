@@ -11,7 +11,8 @@ use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
-use crate::store::multipart::{Multipart, UploadedPart};
+use crate::store::multipart::Multipart;
+use crate::store::part_request::UploadedPart;
 
 impl Multipart {
     /// Compares the lengths of all parts with what the store lists. Where it doesn't list them (the keys may lack the

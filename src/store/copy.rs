@@ -6,20 +6,22 @@
 
 use std::ops::Range;
 
-use aws_sdk_s3::types::{MetadataDirective, StorageClass};
+use aws_sdk_s3::types::MetadataDirective;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::store::attempts::Attempts;
 use crate::store::client::Store;
-use crate::store::conditions::{
-    Attempts, Replaces, is_not_implemented, is_same_etag, quoted, unknown,
-};
+use crate::store::conditions::{Replaces, is_not_implemented, is_same_etag, quoted, unknown};
 use crate::store::describe::describe;
 use crate::store::error::{HttpStatus, StoreError};
+use crate::store::head::{Head, MTIME, Original};
 use crate::store::key::ObjectKey;
-use crate::store::metadata::{Head, MTIME};
 use crate::store::outcome::ID_METADATA;
 use crate::store::put::without_body;
+
+/// The number of times that a copy begins again because its source was replaced under it.
+pub(super) const COPY_ATTEMPTS: usize = 3;
 
 /// `x-amz-copy-source` is a URL path: everything but the unreserved characters and `/` is encoded.
 const COPY_SOURCE: &AsciiSet = &NON_ALPHANUMERIC
@@ -28,24 +30,6 @@ const COPY_SOURCE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
-
-/// The object that is to be copied, as a HEAD or a listing reported it.
-#[derive(Debug, Clone)]
-pub(super) struct Original {
-    pub key: ObjectKey,
-    pub size: u64,
-    /// Pins the version.
-    pub etag: String,
-    /// `None` is the store's standard class.
-    pub storage_class: Option<StorageClass>,
-}
-
-impl Original {
-    /// True for the marker of a directory.
-    pub(super) fn is_marker(&self) -> bool {
-        self.size == 0 && self.key.as_str().ends_with('/')
-    }
-}
 
 /// A copy of at most so many bytes may be made twice, to learn what the store does.
 const LEARNING_COPY_BYTES: u64 = 1 << 20;

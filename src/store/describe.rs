@@ -3,17 +3,18 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::warn;
 
 use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::error::StoreError;
+use crate::store::head::{Head, MTIME};
 use crate::store::key::ObjectKey;
-use crate::store::metadata::{Head, MTIME};
 use crate::store::provenance::{CLIENT_METADATA, USER_METADATA};
-use crate::store::put::TRACE_METADATA;
+
+/// `x-amz-meta-trace-id`
+pub(super) const TRACE_METADATA: &str = "trace-id";
 
 /// Gives a request that makes an object what belongs to another one.
 macro_rules! describe {
@@ -32,17 +33,12 @@ macro_rules! describe {
 }
 pub(super) use describe;
 
-/// `Expires` of an answer; what is no date can't be sent again.
-pub(super) fn parse_expires(text: Option<&str>) -> Option<DateTime> {
-    DateTime::from_str(text?, DateTimeFormat::HttpDate).ok()
-}
-
-/// What belongs to a new object besides its bytes.
+/// The properties of a new object besides its bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Description {
     /// The configured value, and this metadata.
     New(HashMap<String, String>),
-    /// What another object has.
+    /// Those of another object.
     Of(Box<Head>),
 }
 

@@ -36,8 +36,9 @@ use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
 use crate::store::pool::Share;
-use crate::store::range::{RangeReader, Version};
+use crate::store::range::RangeReader;
 use crate::store::verify::Verification;
+use crate::store::version::Version;
 
 /// Bytes that HTTP holds of a body that isn't taken: what it reads at a time, in a piece under way, a piece that waits and
 /// the buffer for the next one.

@@ -150,19 +150,19 @@ pub enum StoreError {
     UploadInterrupted {
         /// The cause of its end.
         reason: Interruption,
-        /// What became of the bytes that had arrived.
+        /// The fate of the bytes that had arrived.
         left: Left,
     },
     /// The upload that is held, and that the client means, is in another session's hands.
     #[error("busy: {detail}")]
     InHand {
-        /// What came in between.
+        /// The reason why it can't go on.
         detail: &'static str,
     },
     /// `REST` points to another place than where the held upload ends.
     #[error("restart position {offset} is not where the upload ended, {held} bytes are held")]
     NotHeldThere {
-        /// What the client asked for.
+        /// The offset that the client asked for.
         offset: u64,
         /// Where it can go on.
         held: u64,
@@ -218,7 +218,7 @@ impl StoreError {
     }
 }
 
-/// What an interrupted upload leaves.
+/// The remains of an interrupted upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
     /// Nothing was stored.
@@ -229,7 +229,7 @@ pub enum Left {
     Held(u64),
 }
 
-/// What is left under a name after a write that doesn't count.
+/// The object under a name after a write that doesn't count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remains {
     /// The object from before, or what somebody else has stored since.

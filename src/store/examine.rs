@@ -19,10 +19,10 @@ use crate::store::conditions::Replaces;
 use crate::store::credentials;
 use crate::store::describe::Description;
 use crate::store::error::StoreError;
+use crate::store::head::{content_length, system_time};
 use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
-use crate::store::metadata::system_time;
-use crate::store::outcome::{content_length, new_id};
+use crate::store::outcome::new_id;
 
 /// The rights that the gateway needs at a store. All but [`Right::Put`] and [`Right::Multipart`] need the object to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 
 use crate::store::client::Store;
+use crate::store::cos_checksum::CosChecksum;
 use crate::store::error::StoreError;
-use crate::store::integrity::{CosChecksum, Method};
+use crate::store::head::{Head, content_length, etag};
+use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
-use crate::store::metadata::Head;
-use crate::store::outcome::{content_length, etag};
 
 /// Size, ETag and checksums of an object.
 #[derive(Debug, Clone)]

@@ -9,10 +9,12 @@ use std::fmt;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType, ServerSideEncryption};
 
 use crate::store::client::Store;
+use crate::store::cos_checksum::CosChecksum;
+use crate::store::digest::hex;
 use crate::store::error::StoreError;
-use crate::store::integrity::{CosChecksum, Method, hex};
+use crate::store::head::content_length;
+use crate::store::integrity::Method;
 use crate::store::key::Home;
-use crate::store::outcome::content_length;
 use crate::store::path::VirtualPath;
 
 /// An algorithm that a store may keep a hash of.

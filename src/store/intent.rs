@@ -26,7 +26,7 @@ pub struct UploadRequest {
     pub max_bytes: u64,
     /// Whose share of the memory it takes from.
     pub holder: Holder,
-    /// Who stores it, for the object's metadata.
+    /// The user and client who store it, for the object's metadata.
     pub stored_by: Option<StoredBy>,
     /// Line ends are converted: the client's offsets are none of the object.
     pub is_text: bool,

@@ -2,14 +2,14 @@
 //!
 //! Invariant: every key that is made of a path starts with the home's prefix, which is empty or ends in `/`, followed
 //! by a path that can't climb (see [`VirtualPath`]). So the homes `a` and `ab` never meet. Control characters of a key are
-//! escaped in paths (see [`escape`](crate::store::escape)), which adds no `/` and no `.`.
+//! escaped in paths (see [`escape`](crate::escape)), which adds no `/` and no `.`.
 //!
 //! Invariant: no key has a component that is the [`Reserved`] name, under which the gateway keeps what is its own.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::store::escape::unescape;
+use crate::escape::unescape;
 use crate::store::path::{NameError, VirtualPath};
 
 /// The name of one object in a bucket, the home's prefix included.
@@ -44,14 +44,14 @@ impl Reserved {
         Reserved(Some(name.into()))
     }
 
-    /// Whether `component` is the name. In upper case, too: there are stores on file systems that take both for one.
+    /// True if `component` is the name. In upper case, too: there are stores on file systems that take both for one.
     pub fn is(&self, component: &str) -> bool {
         self.0
             .as_deref()
             .is_some_and(|name| name.eq_ignore_ascii_case(component))
     }
 
-    /// Whether a component of `key` is the name.
+    /// True if a component of `key` is the name.
     pub fn is_in(&self, key: &str) -> bool {
         self.0.is_some() && key.split('/').any(|component| self.is(component))
     }
@@ -347,7 +347,7 @@ mod tests {
         #[test]
         fn a_key_in_a_listing_is_found_again_by_its_name(name in "([a%025ACF\n\r\u{1b}\u{85}é]|%0A|%25|%C2%85){1,12}") {
             let home = Home::new("", &path("/h"), 1024);
-            let shown = crate::store::escape::escape(&name).into_owned();
+            let shown = crate::escape::escape(&name).into_owned();
             let found = home.key(&path(&shown)).expect("a key");
             let key = format!("h/{name}");
             prop_assert_eq!(found.as_str(), key.as_str());

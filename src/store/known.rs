@@ -15,9 +15,6 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::store::client::Store;
-use crate::store::key::{KeyPrefix, ObjectKey};
-
 /// Directories, and files, that are remembered; some 100 bytes each.
 const MAX_NAMES: usize = 16 * 1024;
 
@@ -62,6 +59,103 @@ impl Default for Known {
 }
 
 impl Known {
+    /// A number that stands for a name.
+    pub(super) fn hash(&self, name: &impl Hash) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// A file was seen. It may be gone again by now, so that it doesn't stand for its directory.
+    pub(super) fn saw_file(&self, file: u64) {
+        self.lock().file(file);
+    }
+
+    /// A file was stored a moment ago: all directories `above` it, the outermost first, are there.
+    pub(super) fn saw_stored(&self, file: u64, above: &[u64]) {
+        let mut names = self.lock();
+        names.file(file);
+        for id in above {
+            names.directory(*id);
+        }
+        if let Some(parent) = above.last() {
+            names.directory(*parent).entry = Some((file, Instant::now()));
+        }
+    }
+
+    /// A directory was seen, with its marker or without.
+    pub(super) fn saw_directory(&self, id: u64, has_marker: bool) {
+        let mut names = self.lock();
+        let directory = names.directory(id);
+        if has_marker {
+            directory.marker = Some(Instant::now());
+        }
+    }
+
+    /// A file is gone.
+    pub(super) fn forget_file(&self, id: u64) {
+        self.lock().files.pop(&id);
+    }
+
+    /// A directory is gone.
+    pub(super) fn forget_directory(&self, id: u64) {
+        self.lock().directories.pop(&id);
+    }
+
+    /// Any directory may be gone.
+    pub(super) fn forget_directories(&self) {
+        self.lock().directories.clear();
+    }
+
+    pub(super) fn knows_file(&self, id: u64) -> bool {
+        self.lock().files.contains(&id)
+    }
+
+    pub(super) fn knows_directory(&self, id: u64) -> bool {
+        self.lock().directories.contains(&id)
+    }
+
+    /// Notes that `entry` is about to leave `directory`.
+    pub(super) fn leaving(self: &Arc<Self>, directory: u64, entry: u64) -> Leaving {
+        let mut names = self.lock();
+        names.leaving.entry(directory).or_default().push(entry);
+        let seen = names.directory(directory);
+        seen.entry = seen.entry.filter(|(other, _)| *other != entry);
+        drop(names);
+        Leaving {
+            known: Arc::clone(self),
+            directory,
+            entry,
+        }
+    }
+
+    /// True if the directory was seen lately with its marker, or with an entry that stays.
+    pub(super) fn will_stay(&self, leaving: &Leaving) -> bool {
+        let mut names = self.lock();
+        let directory = *names.directory(leaving.directory);
+        let marker = directory.marker.map(|seen| (None, seen));
+        let entry = directory.entry.map(|(entry, seen)| (Some(entry), seen));
+        let going = names.leaving.get(&leaving.directory);
+        [marker, entry].into_iter().flatten().any(|(entry, seen)| {
+            let goes = entry.is_some_and(|entry| going.is_some_and(|all| all.contains(&entry)));
+            seen.elapsed() < GOOD_FOR && !goes
+        })
+    }
+
+    /// Picks an entry that stays from those that the directory has now, the first one, and remembers it. False if all go.
+    pub(super) fn one_stays(
+        &self,
+        leaving: &Leaving,
+        mut entries: impl Iterator<Item = u64>,
+    ) -> bool {
+        let mut names = self.lock();
+        let going = names.leaving.get(&leaving.directory).cloned();
+        let going = going.unwrap_or_default();
+        let Some(entry) = entries.find(|id| !going.contains(id)) else {
+            return false;
+        };
+        names.directory(leaving.directory).entry = Some((entry, Instant::now()));
+        true
+    }
+
     fn lock(&self) -> MutexGuard<'_, Names> {
         self.names.lock()
     }
@@ -101,126 +195,5 @@ impl Drop for Leaving {
                 names.leaving.remove(&self.directory);
             }
         }
-    }
-}
-
-impl Store {
-    /// Two stores may have the same key.
-    pub(super) fn id(&self, key: &str) -> u64 {
-        self.known()
-            .hasher
-            .hash_one((self.site_id(), self.bucket(), key))
-    }
-
-    /// A number for another site than the gateway's own.
-    pub(super) fn hash_of_site(&self, site: &impl Hash) -> u64 {
-        self.known().hasher.hash_one(site)
-    }
-
-    /// A file was seen. It may be gone again by now, so that it doesn't stand for its directory.
-    pub(super) fn saw_file(&self, key: &ObjectKey) {
-        let file = self.id(key.as_str());
-        self.known().lock().file(file);
-    }
-
-    /// A file was stored a moment ago: all directories above it are there.
-    pub fn saw_stored(&self, key: &ObjectKey) {
-        let key = key.as_str();
-        let file = self.id(key);
-        let above: Vec<u64> = key
-            .match_indices('/')
-            .map(|(end, _)| self.id(&key[..=end]))
-            .collect();
-        let mut names = self.known().lock();
-        names.file(file);
-        for id in &above {
-            names.directory(*id);
-        }
-        if let Some(parent) = above.last() {
-            names.directory(*parent).entry = Some((file, Instant::now()));
-        }
-    }
-
-    /// A directory was seen, with its marker or without.
-    pub(super) fn saw_directory(&self, prefix: &KeyPrefix, has_marker: bool) {
-        let id = self.id(prefix.as_str());
-        let mut names = self.known().lock();
-        let directory = names.directory(id);
-        if has_marker {
-            directory.marker = Some(Instant::now());
-        }
-    }
-
-    /// A file is gone.
-    pub(super) fn forget_file(&self, key: &ObjectKey) {
-        let id = self.id(key.as_str());
-        self.known().lock().files.pop(&id);
-    }
-
-    /// A directory is gone.
-    pub(super) fn forget_directory(&self, prefix: &KeyPrefix) {
-        let id = self.id(prefix.as_str());
-        self.known().lock().directories.pop(&id);
-    }
-
-    /// A directory was moved with all that is in it, whatever that was.
-    pub(super) fn forget_directories(&self) {
-        self.known().lock().directories.clear();
-    }
-
-    pub(super) fn knows_file(&self, key: &ObjectKey) -> bool {
-        let id = self.id(key.as_str());
-        self.known().lock().files.contains(&id)
-    }
-
-    pub(super) fn knows_directory(&self, prefix: &KeyPrefix) -> bool {
-        let id = self.id(prefix.as_str());
-        self.known().lock().directories.contains(&id)
-    }
-
-    /// Notes that `key`, a file or a marker, is about to leave `directory`.
-    pub(super) fn leaving(&self, directory: &KeyPrefix, key: &ObjectKey) -> Leaving {
-        let leaving = Leaving {
-            known: Arc::clone(self.known()),
-            directory: self.id(directory.as_str()),
-            entry: self.id(key.as_str()),
-        };
-        let mut names = self.known().lock();
-        let entries = names.leaving.entry(leaving.directory).or_default();
-        entries.push(leaving.entry);
-        let directory = names.directory(leaving.directory);
-        directory.entry = directory.entry.filter(|(entry, _)| *entry != leaving.entry);
-        drop(names);
-        leaving
-    }
-
-    /// True if the directory was seen lately with its marker, or with an entry that stays.
-    pub(super) fn will_stay(&self, leaving: &Leaving) -> bool {
-        let mut names = self.known().lock();
-        let directory = *names.directory(leaving.directory);
-        let marker = directory.marker.map(|seen| (None, seen));
-        let entry = directory.entry.map(|(entry, seen)| (Some(entry), seen));
-        let going = names.leaving.get(&leaving.directory);
-        [marker, entry].into_iter().flatten().any(|(entry, seen)| {
-            let goes = entry.is_some_and(|entry| going.is_some_and(|all| all.contains(&entry)));
-            seen.elapsed() < GOOD_FOR && !goes
-        })
-    }
-
-    /// Picks an entry that stays from those that the directory has now, the last one, and remembers it. False if all go.
-    pub(super) fn one_stays<'a>(
-        &self,
-        leaving: &Leaving,
-        keys: impl DoubleEndedIterator<Item = &'a str>,
-    ) -> bool {
-        let mut names = self.known().lock();
-        let going = names.leaving.get(&leaving.directory).cloned();
-        let going = going.unwrap_or_default();
-        let mut ids = keys.rev().map(|key| self.id(key));
-        let Some(entry) = ids.find(|id| !going.contains(id)) else {
-            return false;
-        };
-        names.directory(leaving.directory).entry = Some((entry, Instant::now()));
-        true
     }
 }

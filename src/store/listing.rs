@@ -7,12 +7,12 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::config::ListVersion;
+use crate::escape::escape;
 use crate::store::client::Store;
 use crate::store::error::StoreError;
-use crate::store::escape::escape;
+use crate::store::head::{content_length, system_time};
 use crate::store::key::KeyPrefix;
-use crate::store::metadata::{Entry, EntryKind, system_time};
-use crate::store::outcome::content_length;
+use crate::store::metadata::{Entry, EntryKind};
 use crate::store::url_encoding::Decoder;
 
 /// The entries of one directory, read as they are asked for. While one page is used, the next is on its way.

@@ -10,18 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
-
-use crate::store::client::Store;
-use crate::store::error::StoreError;
-use crate::store::key::{KeyPrefix, ObjectKey};
-
-/// The longest time that a command waits for a name that another one has in work. FTP clients give up on a silent control connection
-/// after 20 to 60 seconds, and the longest that a name is taken is the copy of one large object.
-const NAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The claim of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +128,7 @@ impl NameLocks {
     }
 
     /// Waits until all of `wanted` are free. Dropping the wait gives up what it had.
-    async fn acquire(self: &Arc<Self>, wanted: Vec<(String, Scope)>) -> NameGuard {
+    pub(super) async fn acquire(self: &Arc<Self>, wanted: Vec<(String, Scope)>) -> NameGuard {
         let id = self.lock().issue(&wanted);
         let guard = NameGuard {
             locks: Arc::clone(self),
@@ -205,33 +196,6 @@ impl NameGuard {
 impl Drop for NameGuard {
     fn drop(&mut self) {
         self.remove(&self.names);
-    }
-}
-
-impl Store {
-    /// Waits until no other command of this process has one of `names` in work, for [`NAME_TIMEOUT`] at most.
-    pub(super) async fn lock_names(
-        &self,
-        names: impl IntoIterator<Item = (&str, Scope)>,
-    ) -> Result<NameGuard, StoreError> {
-        let full = |key: &str| format!("{}/{}", self.bucket(), key.trim_end_matches('/'));
-        let names = names.into_iter().map(|(key, scope)| (full(key), scope));
-        let locked = self.name_locks().acquire(names.collect());
-        tokio::time::timeout(NAME_TIMEOUT, locked)
-            .await
-            .map_err(|_| StoreError::Busy {
-                detail: "another command is at work on this name",
-            })
-    }
-
-    /// The same for one object.
-    pub(super) async fn lock_key(&self, key: &ObjectKey) -> Result<NameGuard, StoreError> {
-        self.lock_names([(key.as_str(), Scope::Name)]).await
-    }
-
-    /// The same for a directory with all that is in it.
-    pub(super) async fn lock_tree(&self, prefix: &KeyPrefix) -> Result<NameGuard, StoreError> {
-        self.lock_names([(prefix.as_str(), Scope::Tree)]).await
     }
 }
 

@@ -7,22 +7,24 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadOutput;
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass,
 };
-use bytes::Bytes;
 use tracing::{Instrument, debug, warn};
 
 use crate::chain::Chain;
+use crate::store::attempts::Attempts;
 use crate::store::client::Store;
-use crate::store::conditions::{Attempts, Replaces, is_not_implemented, quoted};
+use crate::store::conditions::{Replaces, is_not_implemented, quoted};
+use crate::store::cos_checksum::CosChecksum;
 use crate::store::describe::{Description, describe};
+use crate::store::digest::{Answer, Comparison, Digest, composite_etag};
 use crate::store::error::StoreError;
-use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method, composite_etag};
+use crate::store::head::{Head, etag};
+use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
-use crate::store::metadata::Head;
-use crate::store::outcome::{Doubt, Expected, ID_METADATA, etag, new_id};
+use crate::store::outcome::{Doubt, Expected, ID_METADATA, new_id};
+use crate::store::part_request::{PartRequest, UploadedPart};
 use crate::store::put::{Proof, content_type, forbid_overwrite, without_body};
 
 /// The time limit for aborting a multipart upload; the sweeper sweeps what remains.
@@ -41,16 +43,6 @@ pub(super) struct Multipart {
     replaces: Replaces,
     /// It stays open when its owner is dropped, or when the store doesn't answer to its completion.
     stays: bool,
-}
-
-/// A part that the store has acknowledged, and whose acknowledgement was compared.
-#[derive(Debug, Clone)]
-pub(super) struct UploadedPart {
-    number: i32,
-    etag: Option<String>,
-    digest: Digest,
-    /// The store has shown that it holds what was sent.
-    is_proved: bool,
 }
 
 impl Store {
@@ -172,27 +164,6 @@ impl Store {
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("CreateMultipartUpload", error))
-    }
-}
-
-impl UploadedPart {
-    /// A part that the store lists.
-    pub(super) fn listed(number: i32, etag: &str, digest: Digest, is_proved: bool) -> Self {
-        UploadedPart {
-            number,
-            etag: Some(etag.to_owned()),
-            digest,
-            is_proved,
-        }
-    }
-
-    /// From 1.
-    pub(super) fn number(&self) -> i32 {
-        self.number
-    }
-
-    pub(super) fn digest(&self) -> &Digest {
-        &self.digest
     }
 }
 
@@ -433,92 +404,6 @@ impl Drop for Multipart {
                 .aborts()
                 .spawn_on(aborted.in_current_span(), &runtime);
         }
-    }
-}
-
-/// One UploadPart.
-pub(super) struct PartRequest {
-    store: Store,
-    key: ObjectKey,
-    upload_id: String,
-    method: Method,
-    number: i32,
-}
-
-impl PartRequest {
-    /// Sends `bytes`; what comes back has been compared. An answer that says something else is no reason to give up yet:
-    /// a part can be sent again, and replaces what was there.
-    pub(super) async fn send(self, bytes: Bytes) -> Result<UploadedPart, StoreError> {
-        let digest = Digest::of(&bytes, Some(self.method));
-        let mut sent = self.send_once(bytes.clone(), digest).await?;
-        if let Err(error) = &sent {
-            warn!(key = %self.key, part = self.number, %error, "a part is sent again");
-            sent = self.send_once(bytes, digest).await?;
-        }
-        sent
-    }
-
-    /// The outer error is the store's, the inner one an answer of success that doesn't fit what was sent.
-    async fn send_once(
-        &self,
-        bytes: Bytes,
-        digest: Digest,
-    ) -> Result<Result<UploadedPart, StoreError>, StoreError> {
-        let (store, number) = (&self.store, self.number);
-        let request = store
-            .client()
-            .upload_part()
-            .bucket(store.bucket())
-            .key(self.key.as_str());
-        let request = request
-            .upload_id(&self.upload_id)
-            .part_number(number)
-            .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
-            .set_content_md5(digest.content_md5())
-            .set_checksum_crc64_nvme(digest.crc64_nvme(Some(self.method)))
-            .body(ByteStream::from(bytes.clone()));
-        let cos = CosChecksum::default();
-        let mut request = request
-            .customize()
-            .config_override(store.timeouts_for(digest.bytes))
-            .interceptor(cos.clone());
-        if store.unsigned_payload() {
-            request = request.disable_payload_signing();
-        }
-        let answer = request.send().await.map_err(|error| {
-            match StoreError::from_sdk("UploadPart", error) {
-                StoreError::NotFound => StoreError::Changed {
-                    detail: "the multipart upload was aborted by somebody else",
-                },
-                error => error,
-            }
-        })?;
-        if let Err(error) = etag("UploadPart", answer.e_tag()) {
-            return Ok(Err(error));
-        }
-        let told = Answer {
-            crc64_nvme: answer.checksum_crc64_nvme(),
-            cos_crc64: cos.get(),
-            etag: answer.e_tag(),
-            encrypted: answer.server_side_encryption().is_some(),
-        };
-        let method = Some(self.method);
-        let mut compared = digest.compare(method, &told);
-        if compared == Comparison::Unproved && self.method == Method::CosCrc64 {
-            // there are stores that speak COS's language without its checksum; an ETag that is an MD5 does as well
-            compared = digest.with_md5(&bytes).compare(method, &told);
-        }
-        if let Comparison::Differs(kind) = compared {
-            return Ok(Err(StoreError::Integrity {
-                detail: format!("the store's {kind} of part {number} is not that of what was sent"),
-            }));
-        }
-        Ok(Ok(UploadedPart {
-            number,
-            etag: answer.e_tag,
-            digest,
-            is_proved: compared == Comparison::Same,
-        }))
     }
 }
 

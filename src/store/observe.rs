@@ -46,7 +46,7 @@ use crate::telemetry::{TRACE, trace_parent};
 #[derive(Debug)]
 pub(super) struct Observer {
     requests: Requests,
-    /// Tell the store which span a request belongs to.
+    /// Send the span that a request belongs to.
     send_context: bool,
 }
 

@@ -14,9 +14,9 @@ use crate::store::checksum::ObjectChecksum;
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, is_not_implemented};
 use crate::store::error::StoreError;
+use crate::store::head::{etag, system_time};
 use crate::store::key::ObjectKey;
-use crate::store::metadata::system_time;
-use crate::store::outcome::{ID_METADATA, etag};
+use crate::store::outcome::ID_METADATA;
 
 /// Keys in one DeleteObjects, and in one page of a listing (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html>).
 pub const BATCH: usize = 1000;
@@ -40,14 +40,14 @@ pub struct Listed {
     pub modified: Option<SystemTime>,
 }
 
-/// What is under a key.
+/// The content of a key.
 #[derive(Debug)]
 pub struct Inspected {
     /// The mark of the upload that made it, if it has one.
     pub mark: Option<String>,
     /// When it was stored, by the store's clock.
     pub modified: Option<SystemTime>,
-    /// What is known of it.
+    /// The known facts about it.
     pub facts: ObjectFacts,
 }
 
@@ -114,7 +114,7 @@ impl Store {
         ObjectKey::of_entry(prefix, id)
     }
 
-    /// Whether both are one bucket with the same credentials.
+    /// True if both are one bucket with the same credentials.
     pub fn is_same(&self, other: &Store) -> bool {
         std::ptr::eq(self.client(), other.client())
     }
@@ -149,7 +149,7 @@ impl Store {
         Ok(Some(body.into_bytes().to_vec()))
     }
 
-    /// What is under `key`; none if nothing is.
+    /// The object under `key`; none if there is none.
     pub async fn inspect(&self, key: &str) -> Result<Option<Inspected>, StoreError> {
         let key = ObjectKey::of_entry("", key);
         let (head, print) = match self.head_with_checksums(&key).await {
@@ -174,7 +174,7 @@ impl Store {
         }))
     }
 
-    /// Whether any key lies below `prefix`.
+    /// True if any key lies below `prefix`.
     pub async fn has_keys_below(&self, prefix: &str) -> Result<bool, StoreError> {
         let page = self.keys(prefix, None, Some(1), None).await?;
         Ok(!page.objects.is_empty())
@@ -251,7 +251,7 @@ impl Store {
     }
 }
 
-/// How a DeleteObjects failed.
+/// The failure of a DeleteObjects.
 enum Many {
     /// The store doesn't have it, or not for these credentials.
     Unknown,

@@ -23,8 +23,11 @@ use tracing::{error, warn};
 use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, is_same_etag, unknown};
+use crate::store::cos_checksum::CosChecksum;
+use crate::store::digest::{Answer, Comparison, Digest, hex};
 use crate::store::error::{Remains, StoreError};
-use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method, hex};
+use crate::store::head::{content_length, etag};
+use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
 
 /// `x-amz-meta-cosgate-id`
@@ -245,32 +248,4 @@ impl Expected<'_> {
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>).
 fn is_encrypted(head: &HeadObjectOutput) -> bool {
     head.server_side_encryption().is_some() || head.sse_customer_algorithm().is_some()
-}
-
-/// The length that an answer must have: what a store leaves out is not 0.
-pub(super) fn content_length(
-    operation: &'static str,
-    length: Option<i64>,
-) -> Result<u64, StoreError> {
-    let length = length.and_then(|bytes| u64::try_from(bytes).ok());
-    length.ok_or_else(|| StoreError::Integrity {
-        detail: format!(
-            "the answer to {operation} doesn't have the object's length; something between the gateway and the store, \
-             such as a proxy that compresses, takes it away"
-        ),
-    })
-}
-
-/// The ETag that an answer must have: without it, one version of an object can't be distinguished from another.
-pub(super) fn etag<'a>(
-    operation: &'static str,
-    etag: Option<&'a str>,
-) -> Result<&'a str, StoreError> {
-    etag.filter(|etag| !etag.trim_matches('"').is_empty())
-        .ok_or_else(|| StoreError::Integrity {
-            detail: format!(
-                "the answer to {operation} has no ETag; either this is no S3 store, or something between the gateway and \
-                 the store takes it away"
-            ),
-        })
 }

@@ -12,7 +12,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpRequest;
@@ -26,8 +25,8 @@ use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::is_same_etag;
 use crate::store::error::StoreError;
+use crate::store::head::Head;
 use crate::store::key::ObjectKey;
-use crate::store::metadata::Head;
 
 /// `x-amz-meta-cosgate-user`
 pub(super) const USER_METADATA: &str = "cosgate-user";
@@ -49,20 +48,13 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'"').add(b',').add
 /// The most time for a tag: the client waits for its reply, which doesn't depend on it.
 const TAG_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who stores an object.
+/// The user and client who store an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredBy {
     /// The name of the FTP user.
     pub user: String,
     /// The client's address.
     pub client: IpAddr,
-}
-
-/// Known facts about one bucket's tags.
-#[derive(Debug, Default)]
-pub(super) struct TagSupport {
-    /// The log has said that objects can't be tagged.
-    is_reported: AtomicBool,
 }
 
 impl Store {
@@ -90,7 +82,7 @@ impl Store {
                 Err(elapsed) => elapsed.into(),
             };
         let (bucket, error) = (self.bucket(), Chain(&*error).to_string());
-        if self.tag_support().is_reported.swap(true, Ordering::Relaxed) {
+        if self.tag_support().report() {
             debug!(%key, bucket, error, "an interrupted upload could not be tagged");
         } else {
             warn!(

@@ -9,20 +9,20 @@ use bytes::Bytes;
 use tracing::Span;
 
 use crate::config::Provider;
+use crate::store::attempts::Attempts;
 use crate::store::checksum::ObjectChecksum;
 use crate::store::client::Store;
 use crate::store::conditions::{
-    Attempts, Replaces, is_failed_condition, is_not_implemented, overtaken,
+    Replaces, is_failed_condition, is_not_implemented, is_same_etag, overtaken, quoted,
 };
-use crate::store::describe::{Description, describe};
+use crate::store::cos_checksum::CosChecksum;
+use crate::store::describe::{Description, TRACE_METADATA, describe};
+use crate::store::digest::{Answer, Comparison, Digest};
 use crate::store::error::StoreError;
-use crate::store::integrity::{Answer, Comparison, CosChecksum, Digest, Method};
+use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, new_id};
 use crate::telemetry::trace_id;
-
-/// `x-amz-meta-trace-id`
-pub(super) const TRACE_METADATA: &str = "trace-id";
 
 /// An object that is to be stored with one request.
 struct NewObject<'a> {
@@ -34,7 +34,7 @@ struct NewObject<'a> {
     description: &'a Description,
 }
 
-/// What proves that an object is as it was sent.
+/// The proof that an object is as it was sent.
 #[derive(Debug)]
 pub(super) struct Proof {
     pub etag: String,
@@ -254,6 +254,42 @@ impl Store {
             .encryption
             .as_deref()
             .map(ServerSideEncryption::from)
+    }
+
+    /// The value of `If-Match` for a write.
+    pub(super) fn if_match(&self, replaces: &Replaces) -> Option<String> {
+        match replaces {
+            Replaces::Version(etag) if self.conditions().write.get() != Some(false) => {
+                Some(quoted(etag)).filter(|_| !etag.is_empty())
+            }
+            Replaces::Any | Replaces::Nothing | Replaces::Version(_) => None,
+        }
+    }
+
+    /// True if a write must not replace anything.
+    pub(super) fn must_be_new(&self, replaces: &Replaces) -> bool {
+        match replaces {
+            Replaces::Any => !self.object_options().overwrite,
+            Replaces::Nothing => true,
+            Replaces::Version(_) => false,
+        }
+    }
+
+    /// Looks whether what is to be replaced is still there, where the store can't be relied on to look itself.
+    pub(super) async fn check_unchanged(
+        &self,
+        key: &ObjectKey,
+        replaces: &Replaces,
+    ) -> Result<(), StoreError> {
+        if *replaces == Replaces::Any || self.conditions().write.is_known() {
+            return Ok(());
+        }
+        match (self.head(key).await, replaces) {
+            (Ok(head), Replaces::Version(etag)) if is_same_etag(&head.etag, etag) => Ok(()),
+            (Err(StoreError::NotFound), Replaces::Nothing) => Ok(()),
+            (Ok(_), _) | (Err(StoreError::NotFound), _) => Err(overtaken()),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// `If-None-Match` for a write that must not replace anything.

@@ -15,45 +15,16 @@ use tracing::debug;
 
 use crate::chain::Chain;
 use crate::store::client::Store;
+use crate::store::cos_checksum::CosChecksum;
 use crate::store::error::StoreError;
-use crate::store::integrity::{CosChecksum, Method};
+use crate::store::expected_checksum::{Checksum, ask_for_checksums};
+use crate::store::head::etag as etag_of;
+use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
-use crate::store::metadata::Head;
-use crate::store::outcome::etag as etag_of;
-use crate::store::verify::{Checksum, ask_for_checksums};
+use crate::store::version::Version;
 
 /// The pause before a second attempt that follows one without a byte; it doubles from there on.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// The version of an object that a download is bound to.
-pub(super) struct Version {
-    pub(super) store: Store,
-    pub(super) key: ObjectKey,
-    /// Empty if the store gave none; then nothing can be asked for a second time.
-    etag: String,
-    /// Bytes of the whole object.
-    pub(super) size: u64,
-    /// Of the whole object, if the first answer reported it.
-    pub(super) checksum: Option<Checksum>,
-}
-
-impl Version {
-    /// The version of `key` that `head` describes.
-    pub fn of(store: &Store, key: &ObjectKey, head: &Head) -> Arc<Self> {
-        Arc::new(Version {
-            store: store.clone(),
-            key: key.clone(),
-            etag: head.etag.clone(),
-            size: head.size,
-            checksum: None,
-        })
-    }
-
-    /// Empty if the store gave none.
-    pub fn etag(&self) -> &str {
-        &self.etag
-    }
-}
 
 /// See the module.
 pub(super) struct RangeReader {

@@ -9,32 +9,15 @@ use futures::stream::{self, Stream, TryStreamExt};
 
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, Replaces};
-use crate::store::copy::Original;
+use crate::store::copy::COPY_ATTEMPTS;
 use crate::store::error::StoreError;
+use crate::store::head::{Head, Original, content_length, etag};
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::locks::{NameGuard, Scope};
-use crate::store::metadata::{EntryKind, Head};
-use crate::store::outcome::{content_length, etag};
+use crate::store::metadata::EntryKind;
 use crate::store::path::VirtualPath;
 use crate::store::rename_directory::Move;
-
-/// The number of times that a copy begins again because its source was replaced under it.
-pub(super) const COPY_ATTEMPTS: usize = 3;
-
-/// A rename that was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renamed {
-    /// Files under the old name that somebody has stored meanwhile, and that stay there.
-    pub left: u64,
-    /// Objects that were moved, the markers of directories included.
-    pub moved: u64,
-}
-
-impl Renamed {
-    fn file(left: u64) -> Self {
-        Renamed { left, moved: 1 }
-    }
-}
+use crate::store::renamed::Renamed;
 
 impl Store {
     /// Moves a file, replacing a file under the new name, or a whole directory, which the new name must not yet be.

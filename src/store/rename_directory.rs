@@ -27,11 +27,12 @@ use tracing::warn;
 use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, Replaces};
-use crate::store::copy::Original;
+use crate::store::copy::COPY_ATTEMPTS;
 use crate::store::error::StoreError;
+use crate::store::head::Original;
 use crate::store::key::{KeyPrefix, ObjectKey};
 use crate::store::locks::{NameGuard, Scope};
-use crate::store::rename::{COPY_ATTEMPTS, Renamed};
+use crate::store::renamed::Renamed;
 
 /// Copies, or deletes, under way at the same time for one rename.
 const IN_PARALLEL: usize = 16;

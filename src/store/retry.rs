@@ -150,7 +150,7 @@ pub(super) fn is_refusal(response: &HttpResponse) -> bool {
     }
 }
 
-/// Tells the SDK what may be sent again.
+/// Classifies for the SDK what may be sent again.
 #[derive(Debug)]
 pub(super) struct Classifier;
 

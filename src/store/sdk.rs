@@ -105,7 +105,7 @@ pub(super) fn at_site(builder: Builder, site: &config::StoreLocation) -> Builder
     }
 }
 
-/// What the store is known to offer; `None` if that shows only with its first answer.
+/// The method that the store is known to offer; `None` if that shows only with its first answer.
 pub(super) fn integrity_method(
     provider: Provider,
     wanted: config::Integrity,

@@ -6,77 +6,24 @@
 //! listing names the same ETag and the same time of the store: setting a time is a copy of the object onto itself, which leaves the
 //! ETag as it is.
 
-use std::hash::{BuildHasher, RandomState};
-
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::Object;
 use futures::stream::{self, TryStreamExt as _};
-use lru::LruCache;
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::client::Store;
 use crate::store::error::StoreError;
+use crate::store::head::system_time;
 use crate::store::key::{KeyPrefix, ObjectKey};
-use crate::store::metadata::system_time;
+use crate::store::remembered_times::Remembered;
 
 /// HEADs that one listing has under way at a time.
 const PARALLEL: usize = 16;
 
-/// Files whose times are remembered, of all stores of the process; some 100 bytes each.
-const MAX_FILES: usize = 64 * 1024;
-
 /// A store's times have whole seconds: what was stored just now may get another time, with the same ETag, in the same second, so its
 /// time isn't remembered yet.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
-
-/// The memory of all stores of one process. Only hashes of names and versions are kept.
-#[derive(Debug)]
-pub(super) struct SetTimes {
-    hasher: RandomState,
-    files: Mutex<LruCache<u64, Remembered>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Remembered {
-    /// Of ETag and time of the store.
-    version: u64,
-    /// The time that MDTM gives.
-    modified: Option<SystemTime>,
-}
-
-impl Default for SetTimes {
-    fn default() -> Self {
-        SetTimes {
-            hasher: RandomState::new(),
-            // bounded by hand: with a capacity it would take all its memory at the start
-            files: Mutex::new(LruCache::unbounded()),
-        }
-    }
-}
-
-impl SetTimes {
-    fn lock(&self) -> MutexGuard<'_, LruCache<u64, Remembered>> {
-        self.files.lock()
-    }
-
-    /// The memory of this version of a file.
-    fn of(&self, file: u64, version: u64) -> Option<Remembered> {
-        let mut files = self.lock();
-        files
-            .get(&file)
-            .filter(|known| known.version == version)
-            .copied()
-    }
-
-    fn remember(&self, file: u64, known: Remembered) {
-        let mut files = self.lock();
-        if files.put(file, known).is_none() && files.len() > MAX_FILES {
-            files.pop_lru();
-        }
-    }
-}
 
 impl Store {
     /// Gives each file of a page the time that MDTM gives. A file that is gone meanwhile keeps the store's.
@@ -113,7 +60,7 @@ impl Store {
         let etag = listed.e_tag().map(unquoted);
         let stored = listed.last_modified();
         let version = stored.map(|time| (etag, time.secs(), time.subsec_nanos()));
-        let version = times.hasher.hash_one(version);
+        let version = times.hash(&version);
         let file = self.id(key.as_str());
         if let Some(known) = times.of(file, version) {
             return Ok(known.modified);
@@ -136,33 +83,10 @@ impl Store {
 
     /// Notes that a file's time is another one now.
     pub(super) fn forget_set_time(&self, key: &ObjectKey) {
-        self.set_times().lock().pop(&self.id(key.as_str()));
+        self.set_times().forget(self.id(key.as_str()));
     }
 }
 
 fn unquoted(etag: &str) -> &str {
     etag.trim_matches('"')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_remembered_is_of_one_version_and_bounded() {
-        let times = SetTimes::default();
-        let known = |version| Remembered {
-            version,
-            modified: Some(SystemTime::UNIX_EPOCH),
-        };
-        times.remember(1, known(7));
-        assert!(times.of(1, 7).is_some());
-        assert!(times.of(1, 8).is_none(), "another version");
-        assert!(times.of(2, 7).is_none(), "another file");
-        for file in 0..=MAX_FILES as u64 {
-            times.remember(file, known(9));
-        }
-        assert_eq!(times.lock().len(), MAX_FILES);
-        assert!(times.of(MAX_FILES as u64, 9).is_some());
-    }
 }

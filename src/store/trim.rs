@@ -13,7 +13,7 @@ use tracing::debug;
 
 use crate::store::Store;
 
-/// How often the memory of downloads is looked at. The most of a whole interval counts, so downloads that follow one another
+/// The interval at which the memory of downloads is looked at. The most of a whole interval counts, so downloads that follow one another
 /// return nothing in between.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 

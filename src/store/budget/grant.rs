@@ -1,4 +1,4 @@
-//! What an upload does with its memory: grow, shrink, give back.
+//! The memory of one upload: it grows, shrinks and is given back.
 
 use super::*;
 
@@ -33,8 +33,8 @@ impl Grant {
         }
         if taken.is_none() && state.line.is_empty() {
             let users = state.users().max(1);
-            if state.may_have_place(self.holder, want, users) == May::Have {
-                taken = Some(state.take_place(self.holder, want));
+            if state.may_have_reservation(self.holder, want, users) == May::Have {
+                taken = Some(state.take_reservation(self.holder, want));
             }
         }
         drop(state);
@@ -70,15 +70,15 @@ impl Grant {
         Ok(())
     }
 
-    /// True if a place is a part of it.
-    pub fn is_place(&self) -> bool {
-        let is_place = |portion: &Portion| matches!(portion.area, Area::Reserve(_));
-        self.portions.iter().any(is_place)
+    /// True if a reservation is a part of it.
+    pub fn is_reservation(&self) -> bool {
+        let is_reservation = |portion: &Portion| matches!(portion.area, Area::Reserve(_));
+        self.portions.iter().any(is_reservation)
     }
 
-    /// Gives back what was granted beyond `bytes`, but for a place: whoever has one needs all of it.
+    /// Gives back what was granted beyond `bytes`, but for a reservation: whoever has one needs all of it.
     pub fn shrink(&mut self, bytes: u64) {
-        if self.is_place() {
+        if self.is_reservation() {
             return;
         }
         let mut surplus = self.bytes().saturating_sub(bytes);
@@ -98,7 +98,7 @@ impl Grant {
         let held = self.bytes();
         Want {
             step: ask.bytes.saturating_sub(held),
-            place: ask.enough.max(ask.bytes).saturating_sub(held),
+            reservation: ask.enough.max(ask.bytes).saturating_sub(held),
             is_slow: ask.within > SLOW_AFTER,
         }
     }

@@ -129,7 +129,7 @@ fn the_last_of_many_uploads_finds_a_first_block() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asked_first_gets_a_place_first_and_a_wait_that_is_given_up_leaves_no_trace() {
+async fn who_asked_first_gets_a_reservation_first_and_a_wait_that_is_given_up_leaves_no_trace() {
     let budget = Budget::new(16 * MIB, PART, Duration::from_secs(60));
     let mut held: Vec<Grant> = (0..20)
         .map(|number| filled(&budget, user(number), 4 * MIB, swift))
@@ -158,23 +158,23 @@ async fn who_asked_first_gets_a_place_first_and_a_wait_that_is_given_up_leaves_n
 }
 
 #[test]
-fn what_is_not_filled_can_be_given_back_but_for_a_place() {
+fn what_is_not_filled_can_be_given_back_but_for_a_reservation() {
     let budget = Budget::new(64 * MIB, PART, Duration::ZERO);
     let mut grant = filled(&budget, user(0), 4 * MIB, swift);
-    assert!(!grant.is_place());
+    assert!(!grant.is_reservation());
     grant.shrink(MIB);
     assert_eq!((grant.bytes(), budget.used()), (MIB, MIB));
     let others: Vec<Grant> = (1..30)
         .map(|number| filled(&budget, user(number), 4 * MIB, swift))
         .collect();
-    let place = others
+    let reservation = others
         .iter()
-        .position(Grant::is_place)
+        .position(Grant::is_reservation)
         .expect("one of them");
     let mut others = others;
-    let bytes = others[place].bytes();
-    others[place].shrink(MIB);
-    assert_eq!(others[place].bytes(), bytes);
+    let bytes = others[reservation].bytes();
+    others[reservation].shrink(MIB);
+    assert_eq!(others[reservation].bytes(), bytes);
 }
 
 #[test]

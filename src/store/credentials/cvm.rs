@@ -10,7 +10,7 @@ use hyper::Request;
 use serde::Deserialize;
 
 use super::http::{Answer, Http, HttpError, words};
-use super::{SourceError, issued};
+use super::source::{SourceError, issued};
 use crate::config::{CvmRole, is_role_name};
 
 /// Asks the metadata service each time it is asked.

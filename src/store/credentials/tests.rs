@@ -217,7 +217,7 @@ async fn without_a_token_there_is_no_exchange() {
 }
 
 #[tokio::test]
-async fn the_metadata_service_tells_which_role_is_bound() {
+async fn the_metadata_service_names_the_role_that_is_bound() {
     let expires = in_an_hour();
     let good = format!(
         r#"{{"TmpSecretId":"id","TmpSecretKey":"key","Token":"session","ExpiredTime":{expires},"Code":"Success"}}"#

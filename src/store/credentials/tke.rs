@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
 use super::http::{Answer, Http, HttpError, HttpRequest, words};
-use super::{SourceError, issued};
+use super::source::{SourceError, issued};
 use crate::config::TkeIdentity;
 
 /// Exchanges the pod's token each time it is asked.

@@ -18,7 +18,7 @@ macro_rules! attributes_of {
                 content_encoding: $input.content_encoding.take(),
                 content_language: $input.content_language.take(),
                 content_type: $input.content_type.take(),
-                tags: $crate::store::embedded::tags::parse($input.tagging.take().as_deref())?,
+                tags: $crate::store::embedded::tag_set::parse($input.tagging.take().as_deref())?,
                 ..Default::default()
             },
             $input.expires.take(),

@@ -36,7 +36,7 @@ struct IndexFile {
     _closed: oneshot::Sender<()>,
 }
 
-/// Tells when the index is closed, which is when another process may open it.
+/// Resolves when the index is closed, which is when another process may open it.
 pub(super) struct Closing(oneshot::Receiver<()>);
 
 /// A change of the tables, and who waits for it. Without tables it only passes the reason on.

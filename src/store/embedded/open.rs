@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use redb::{DatabaseError, StorageError};
 
-use super::EmbeddedError;
 use super::backend::Backend;
 use super::blobs::Blobs;
 use super::buckets;
+use super::error::EmbeddedError;
 use super::fault::Fault;
 use super::index::{Closing, Index, spawn_blocking};
 use super::space::DiskSpace;

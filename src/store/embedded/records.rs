@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::checksum::{Algorithm, Checksum, Kind};
 use super::fault::Fault;
-use super::tags::Tags;
+use super::tag_set::Tags;
 
 /// Random name of one immutable file.
 pub(super) type BlobId = u128;

@@ -1,24 +1,13 @@
-//! The tags of objects: GetObjectTagging, PutObjectTagging and DeleteObjectTagging, and the header `x-amz-tagging`.
+//! The tags of objects: GetObjectTagging, PutObjectTagging and DeleteObjectTagging.
 
-use std::collections::BTreeMap;
-
-use percent_encoding::percent_decode_str;
 use s3s::dto::*;
-use s3s::{S3Error, S3Request, S3Response, s3_error};
+use s3s::{S3Request, s3_error};
 
 use super::backend::Backend;
 use super::fault::Fault;
 use super::objects::refuse_version;
-use super::records::{ObjectPath, ObjectRecord};
-
-/// Tags of one object, names and values in letters, as on AWS
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html>).
-const MAX_TAGS: usize = 10;
-const MAX_NAME: usize = 128;
-const MAX_VALUE: usize = 256;
-
-/// Tags by their names.
-pub(super) type Tags = BTreeMap<String, String>;
+use super::records::ObjectPath;
+use super::tag_set::{Tags, checked, invalid_tag};
 
 pub(super) async fn get(
     backend: &Backend,
@@ -80,75 +69,4 @@ async fn replace(backend: &Backend, bucket: String, key: String, tags: Tags) -> 
             tables.replace_record(&path, &object)
         })
         .await
-}
-
-/// The tags in `x-amz-tagging`, which has the form of a URL's query.
-pub(super) fn parse(header: Option<&str>) -> Result<Tags, Fault> {
-    let pairs = header.unwrap_or_default().split('&');
-    let pairs = pairs.filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Some((decoded(name)?, decoded(value)?))
-    });
-    checked(pairs.collect::<Option<Vec<_>>>().ok_or_else(invalid_tag)?)
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let text = text.replace('+', " ");
-    Some(percent_decode_str(&text).decode_utf8().ok()?.into_owned())
-}
-
-fn checked(pairs: Vec<(String, String)>) -> Result<Tags, Fault> {
-    if pairs.len() > MAX_TAGS {
-        return Err(s3_error!(InvalidTag, "Object tags cannot be greater than 10").into());
-    }
-    let count = pairs.len();
-    let is_valid = |(name, value): &(String, String)| {
-        (1..=MAX_NAME).contains(&name.chars().count()) && value.chars().count() <= MAX_VALUE
-    };
-    let all_valid = pairs.iter().all(is_valid);
-    let tags: Tags = pairs.into_iter().collect();
-    if !all_valid || tags.len() < count {
-        return Err(invalid_tag().into());
-    }
-    Ok(tags)
-}
-
-fn invalid_tag() -> S3Error {
-    s3_error!(
-        InvalidTag,
-        "A tag has no name, is too long, or is there twice."
-    )
-}
-
-/// HEAD with the number of tags, for which the S3 library's type of the answer has no field.
-pub(super) fn with_count(
-    output: HeadObjectOutput,
-    object: &ObjectRecord,
-) -> S3Response<HeadObjectOutput> {
-    let mut response = S3Response::new(output);
-    let count = object.attributes.tags.len();
-    if count > 0 {
-        response.headers.insert("x-amz-tagging-count", count.into());
-    }
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_header_is_a_query_and_what_is_no_tag_is_refused() {
-        let tags = parse(Some("a=1&b%20c=%C3%A4+x&d")).unwrap();
-        let pairs = [("a", "1"), ("b c", "ä x"), ("d", "")];
-        assert_eq!(
-            tags,
-            pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
-        );
-        assert!(parse(None).unwrap().is_empty());
-        let many: Vec<String> = (0..=MAX_TAGS).map(|n| format!("t{n}=")).collect();
-        for bad in ["=1", "a=1&a=2", "a=%ff", &many.join("&"), &"n".repeat(129)] {
-            assert!(parse(Some(bad)).is_err(), "{bad}");
-        }
-    }
 }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use crate::store::budget::Ask;
 use crate::store::error::StoreError;
 use crate::store::parts;
-use crate::store::upload::{FIRST_ROOM, Upload};
+use crate::store::upload::state::{FIRST_ROOM, Upload};
 
-/// What an upload is marked with whose first part is sent early, see [`Upload::mark`].
+/// The mark of an upload whose first part is sent early, see [`Upload::mark`].
 pub(super) static MARK: [u8; parts::MARK_BYTES as usize] = [0; parts::MARK_BYTES as usize];
 
 impl Upload {

@@ -12,13 +12,17 @@ use std::time::Duration;
 use crate::store::budget::Ask;
 use crate::store::conditions::{Replaces, overtaken};
 use crate::store::describe::Description;
+use crate::store::digest::{Answer, Comparison, Digest};
 use crate::store::error::StoreError;
 use crate::store::fingerprint::Fingerprint;
-use crate::store::integrity::{Answer, Comparison, Digest, Method};
+use crate::store::head::Head;
+use crate::store::integrity::Method;
 use crate::store::intent::Mode;
-use crate::store::range::{RangeReader, Version};
-use crate::store::upload::{Upload, or_interrupted};
-use crate::store::{Source, copy, held, metadata::Head, parts};
+use crate::store::range::RangeReader;
+use crate::store::upload::held;
+use crate::store::upload::state::{FIRST_OF_UNHELD, Upload, or_interrupted};
+use crate::store::version::Version;
+use crate::store::{Source, copy, parts};
 
 /// Puts what is kept into `upload`. `reported`: what SIZE has reported as held.
 pub(super) async fn begin(
@@ -69,7 +73,7 @@ pub(super) async fn begin(
     let (head, content, bytes) = kept;
     if upload.can_hold {
         upload.can_hold = false;
-        upload.parts = held::FIRST_OF_UNHELD - 1;
+        upload.parts = FIRST_OF_UNHELD - 1;
     }
     upload.replaces = Replaces::Version(head.etag.clone());
     let described = async {

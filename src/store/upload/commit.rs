@@ -1,4 +1,4 @@
-//! How an upload ends: its object becomes visible, what an interrupted one left is kept or held, or nothing of it stays.
+//! The end of an upload: its object becomes visible, what an interrupted one left is kept or held, or nothing of it stays.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::store::describe::Description;
 use crate::store::error::{Interruption, Left, StoreError};
 use crate::store::locks::NameGuard;
 use crate::store::put::{Proof, content_type};
-use crate::store::upload::{Upload, or_interrupted};
+use crate::store::upload::state::{Upload, or_interrupted};
 
 /// The longest time that a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
 const KEEP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,10 +6,10 @@
 //! is one of this program's shows the mark that the sweeper knows it by (see [`parts`]), and the sweeper ends it when nobody
 //! goes on with it for `upload.stale_after`.
 //!
-//! What is held is never the whole file, see [`Upload::read_ahead`]: a client whose file has the length that SIZE reports takes it
+//! The held part is never the whole file, see [`Upload::read_ahead`]: a client whose file has the length that SIZE reports takes it
 //! for stored.
 //!
-//! What is held are whole parts in a row from the first one, each of the size that the plan gives the part of this number (see
+//! Held are whole parts in a row from the first one, each of the size that the plan gives the part of this number (see
 //! [`parts`]). So a part is at the same place of the file whoever sent it, and a part that a session sent before it lost its
 //! upload to another one does no harm. Where the plan has changed, what no longer fits is not held.
 //!
@@ -34,16 +34,17 @@ use crate::config::OnInterrupt;
 use crate::store::Source;
 use crate::store::active::{ActiveUpload, RELEASE_TIMEOUT};
 use crate::store::client::Store;
-use crate::store::early::MARK;
+use crate::store::digest::Digest;
 use crate::store::error::{Interruption, StoreError};
-use crate::store::integrity::{Digest, Method};
+use crate::store::head::system_time;
+use crate::store::integrity::Method;
 use crate::store::intent::Mode;
 use crate::store::key::ObjectKey;
-use crate::store::metadata::system_time;
-use crate::store::multipart::UploadedPart;
+use crate::store::part_request::UploadedPart;
 use crate::store::parts::{self, MAX_PARTS, PartPlan};
 use crate::store::sweeper::decode;
-use crate::store::upload::{Upload, or_interrupted};
+use crate::store::upload::early::MARK;
+use crate::store::upload::state::{Unfinished, Upload, or_interrupted};
 
 /// Pages of uploads that are read for one key (1,000 uploads each). The uploads of a key come first among those whose keys begin
 /// with it, at stores that sort them.
@@ -52,7 +53,7 @@ const MAX_PAGES: usize = 10;
 /// Unfinished uploads of one key that are looked at. There is one, or two after a crash; many are not worth the requests.
 const MAX_UPLOADS: usize = 16;
 
-/// How long an upload that broke off waits for its last parts, so that no more than one is sent again.
+/// The time that an upload that broke off waits for its last parts, so that no more than one is sent again.
 const LAST_PARTS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same for a gateway that must stop: its drain deadline has passed.
@@ -60,12 +61,6 @@ const LAST_PARTS_AT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Parts behind the row, which were under way when a gateway died. With more of them something else has happened, and nothing is held.
 const MAX_BEHIND: usize = 64;
-
-/// The number of the first part of an upload that is never held.
-pub(super) const FIRST_OF_UNHELD: u64 = 2;
-
-/// When an unfinished upload was begun, and the store's name for it.
-pub(super) type Unfinished = (Option<SystemTime>, String);
 
 /// An upload that is held.
 #[derive(Debug)]
@@ -77,17 +72,17 @@ pub(super) struct Held {
     pub bytes: u64,
     /// Numbers of parts that are not in the row.
     behind: Vec<i32>,
-    /// How further parts are proved.
+    /// The method by which further parts are proved.
     pub method: Method,
 }
 
 impl Store {
-    /// Whether uploads that break off are held.
+    /// True if uploads that break off are held.
     pub fn holds(&self) -> bool {
         self.settings().on_interrupt == OnInterrupt::Hold
     }
 
-    /// How many bytes are held of `key`; `None` if nothing is.
+    /// The bytes that are held of `key`; `None` if nothing is.
     pub async fn held_bytes(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
         Ok(self.find_held(key).await?.map(|held| held.bytes))
     }
@@ -183,7 +178,7 @@ impl Store {
         Ok(found)
     }
 
-    /// What an upload holds; `None` if it is not one of this program's, or gone.
+    /// The held parts of an upload; `None` if it is not one of this program's, or gone.
     async fn held_parts(&self, key: &ObjectKey, id: &str) -> Result<Option<Held>, StoreError> {
         let request = self.client().list_parts().bucket(self.bucket());
         let request = request.key(key.as_str()).upload_id(id);
@@ -294,7 +289,7 @@ fn size_of(part: &Part) -> u64 {
     size.unwrap_or_default()
 }
 
-/// How many of the parts, given by number and size, are a row that can be gone on with, and how many bytes they have. Their sizes
+/// The number of parts, given by number and size, that are a row that can be gone on with, and their bytes. Their sizes
 /// follow from the first one, which a client that announced a large file has made larger.
 fn whole_parts(plan: &PartPlan, sizes: impl Iterator<Item = (i32, u64)>) -> (usize, u64) {
     let (mut count, mut sum, mut first) = (0, 0, None);
@@ -472,14 +467,6 @@ impl Upload {
             warn!(key = %self.key, error = %Chain(&error), "an upload that was held before stays until it is stale");
         }
     }
-}
-
-/// The store failed, or the gateway's memory, and the client did nothing wrong.
-pub(super) fn is_of_the_store(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Unavailable { .. } | StoreError::NoSpace { .. } | StoreError::NoMemory
-    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,119 @@
+//! The names of a store: those that commands have in work, and what is known of them.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use crate::store::client::Store;
+use crate::store::error::StoreError;
+use crate::store::key::{KeyPrefix, ObjectKey};
+use crate::store::known::Leaving;
+use crate::store::locks::{NameGuard, Scope};
+
+/// The longest time that a command waits for a name that another one has in work. FTP clients give up on a silent control connection
+/// after 20 to 60 seconds, and the longest that a name is taken is the copy of one large object.
+const NAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Store {
+    /// Waits until no other command of this process has one of `names` in work, for [`NAME_TIMEOUT`] at most.
+    pub(super) async fn lock_names(
+        &self,
+        names: impl IntoIterator<Item = (&str, Scope)>,
+    ) -> Result<NameGuard, StoreError> {
+        let full = |key: &str| format!("{}/{}", self.bucket(), key.trim_end_matches('/'));
+        let names = names.into_iter().map(|(key, scope)| (full(key), scope));
+        let locked = self.name_locks().acquire(names.collect());
+        tokio::time::timeout(NAME_TIMEOUT, locked)
+            .await
+            .map_err(|_| StoreError::Busy {
+                detail: "another command is at work on this name",
+            })
+    }
+
+    /// The same for one object.
+    pub(super) async fn lock_key(&self, key: &ObjectKey) -> Result<NameGuard, StoreError> {
+        self.lock_names([(key.as_str(), Scope::Name)]).await
+    }
+
+    /// The same for a directory with all that is in it.
+    pub(super) async fn lock_tree(&self, prefix: &KeyPrefix) -> Result<NameGuard, StoreError> {
+        self.lock_names([(prefix.as_str(), Scope::Tree)]).await
+    }
+}
+
+/// See [`known`](super::known).
+impl Store {
+    /// Two stores may have the same key.
+    pub(super) fn id(&self, key: &str) -> u64 {
+        self.known().hash(&(self.site_id(), self.bucket(), key))
+    }
+
+    /// A number for another site than the gateway's own.
+    pub(super) fn hash_of_site(&self, site: &impl Hash) -> u64 {
+        self.known().hash(site)
+    }
+
+    /// A file was seen. It may be gone again by now, so that it doesn't stand for its directory.
+    pub(super) fn saw_file(&self, key: &ObjectKey) {
+        self.known().saw_file(self.id(key.as_str()));
+    }
+
+    /// A file was stored a moment ago: all directories above it are there.
+    pub fn saw_stored(&self, key: &ObjectKey) {
+        let key = key.as_str();
+        let above: Vec<u64> = key
+            .match_indices('/')
+            .map(|(end, _)| self.id(&key[..=end]))
+            .collect();
+        self.known().saw_stored(self.id(key), &above);
+    }
+
+    /// A directory was seen, with its marker or without.
+    pub(super) fn saw_directory(&self, prefix: &KeyPrefix, has_marker: bool) {
+        let id = self.id(prefix.as_str());
+        self.known().saw_directory(id, has_marker);
+    }
+
+    /// A file is gone.
+    pub(super) fn forget_file(&self, key: &ObjectKey) {
+        self.known().forget_file(self.id(key.as_str()));
+    }
+
+    /// A directory is gone.
+    pub(super) fn forget_directory(&self, prefix: &KeyPrefix) {
+        self.known().forget_directory(self.id(prefix.as_str()));
+    }
+
+    /// A directory was moved with all that is in it, whatever that was.
+    pub(super) fn forget_directories(&self) {
+        self.known().forget_directories();
+    }
+
+    pub(super) fn knows_file(&self, key: &ObjectKey) -> bool {
+        self.known().knows_file(self.id(key.as_str()))
+    }
+
+    pub(super) fn knows_directory(&self, prefix: &KeyPrefix) -> bool {
+        self.known().knows_directory(self.id(prefix.as_str()))
+    }
+
+    /// Notes that `key`, a file or a marker, is about to leave `directory`.
+    pub(super) fn leaving(&self, directory: &KeyPrefix, key: &ObjectKey) -> Leaving {
+        let (directory, entry) = (self.id(directory.as_str()), self.id(key.as_str()));
+        self.known().leaving(directory, entry)
+    }
+
+    /// True if the directory was seen lately with its marker, or with an entry that stays.
+    pub(super) fn will_stay(&self, leaving: &Leaving) -> bool {
+        self.known().will_stay(leaving)
+    }
+
+    /// Picks an entry that stays from those that the directory has now, the last one, and remembers it. False if all go.
+    pub(super) fn one_stays<'a>(
+        &self,
+        leaving: &Leaving,
+        keys: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> bool {
+        let ids = keys.rev().map(|key| self.id(key));
+        self.known().one_stays(leaving, ids)
+    }
+}
