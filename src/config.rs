@@ -1,6 +1,6 @@
 //! Configuration: from many sources to one checked [`Config`].
 //!
-//! Sources, later ones win: the defaults of [`table`], a YAML file, environment variables
+//! Sources, later ones win: the defaults of [`table`](fn@table), a YAML file, environment variables
 //! `COSGATE_...` with `__` between levels (`COSGATE_UPLOAD__MIN_PART_SIZE` is
 //! `upload.min_part_size`), and for secret keys `COSGATE_..._FILE`, whose value is the path of a
 //! file that holds the secret (its last newline is dropped).
@@ -9,12 +9,12 @@
 //! sections/   one file per section: its type, its rows of the table, its parsing
 //! sections.rs all of them ──> Config, and what holds between them
 //!    │
-//! keys.rs     the table of keys: names, defaults, meaning
+//! keys.rs     a key: name, default, meaning; table.rs: all of them
 //!    │
 //! sources.rs  defaults, YAML (yaml.rs), environment (foreign_env.rs: not ours), compared with
 //!    │        the table (check.rs) ──> figment: path -> text and origin
 //!    │
-//! reader.rs   one key at a time: text -> value (parse.rs), or a Problem (error.rs)
+//! reader.rs   one key at a time, entries.rs: of a list: text -> value (parse.rs), or a Problem (error.rs)
 //!    │
 //! print.rs    what `cosgate check-config` prints
 //! init.rs     a first configuration
@@ -32,6 +32,7 @@
 
 mod check;
 mod endpoint;
+mod entries;
 mod error;
 mod foreign_env;
 pub mod init;
@@ -42,6 +43,7 @@ mod print;
 mod reader;
 mod sections;
 mod sources;
+mod table;
 pub(crate) mod yaml;
 pub(crate) mod yaml_text;
 
@@ -57,7 +59,7 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use error::printable;
 pub use error::{ConfigError, Problem};
 pub use foreign_env::DOCTOR_PASSWORD;
-pub use keys::{DefaultValue, Key, Kind, markdown_rows, table};
+pub use keys::{DefaultValue, Key, Kind};
 pub use memory::{MemoryLimit, default_budget};
 pub use print::Loaded;
 pub use sections::*;
@@ -71,7 +73,33 @@ pub(crate) use sections::{
 /// Without `file`, the variable `COSGATE_CONFIG` names it.
 pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
     let (env, problems) = sources::process_environment();
-    sections::resolve(sources::collect(file, env, problems))
+    loaded(file, env, problems)
+}
+
+/// All keys, in the order in which they are documented and printed.
+pub fn table() -> &'static [Key] {
+    sections::table().rows()
+}
+
+/// The rows of the guide's table: key, environment variable, default, meaning.
+pub fn markdown_rows() -> String {
+    sections::table().markdown_rows()
+}
+
+fn loaded(
+    file: Option<&Path>,
+    env: Vec<(String, String)>,
+    problems: Vec<Problem>,
+) -> Result<Loaded, ConfigError> {
+    let table = sections::table();
+    let sources = sources::collect(table, file, env, problems);
+    let (config, warnings, settings) = sections::resolve(sources)?;
+    Ok(Loaded {
+        config,
+        warnings,
+        table,
+        settings,
+    })
 }
 
 /// The file that `COSGATE_CONFIG` names, if it names one.
@@ -87,16 +115,18 @@ pub fn load_from(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    sections::resolve(sources::collect(
-        file,
-        env.into_iter().collect(),
-        Vec::new(),
-    ))
+    loaded(file, env.into_iter().collect(), Vec::new())
 }
 
 /// An IPv4 address or a DNS name that clients can connect to, or what is wrong with it.
 pub fn parse_masquerade_address(text: &str) -> Result<MasqueradeAddress, String> {
     sections::masquerade_address(text)
+}
+
+/// Reads YAML as the configuration is read.
+#[cfg(test)]
+pub(crate) fn parse_yaml(text: &str) -> Result<yaml::Node, String> {
+    yaml::parse(text, "", sections::table())
 }
 
 /// The memory that this process's container may use, in bytes, if it is limited.

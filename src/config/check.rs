@@ -8,11 +8,13 @@ use std::cell::Cell;
 use figment::value::{Dict, Empty, Tag, Value};
 
 use super::error::Problem;
-use super::keys::{self, Key, Kind, Place};
+use super::keys::{Key, Kind};
+use super::table::{Lookup, Table};
 use super::yaml::{self, Node};
 
 /// Compares a tree with the table.
 pub(super) struct Check<'a> {
+    table: Table,
     source: Source<'a>,
     problems: &'a mut Vec<Problem>,
 }
@@ -24,16 +26,18 @@ enum Source<'a> {
 
 impl<'a> Check<'a> {
     /// A check of what stands in `file`.
-    pub fn of_file(file: &'a YamlFile, problems: &'a mut Vec<Problem>) -> Self {
+    pub fn of_file(table: Table, file: &'a YamlFile, problems: &'a mut Vec<Problem>) -> Self {
         Self {
+            table,
             source: Source::File(file),
             problems,
         }
     }
 
     /// A check of what the variable `name` holds.
-    pub fn of_variable(name: &'a str, problems: &'a mut Vec<Problem>) -> Self {
+    pub fn of_variable(table: Table, name: &'a str, problems: &'a mut Vec<Problem>) -> Self {
         Self {
+            table,
             source: Source::Variable(name),
             problems,
         }
@@ -41,14 +45,14 @@ impl<'a> Check<'a> {
 
     /// The valid part of `node`, which stands at `path`; the rest becomes problems.
     pub fn value(&mut self, path: &str, node: Node) -> Option<Value> {
-        match (keys::place(path), node) {
-            (Place::Unknown, _) => self.problem(path, unknown_key(path)),
+        match (self.table.look_up(path), node) {
+            (Lookup::Unknown, _) => self.problem(path, unknown_key(self.table, path)),
             (_, Node::Null) => None,
             // Charts and compose files write "" for what is not set.
             (_, Node::Text(text)) if text.is_empty() => None,
-            (Place::Section, Node::Map(entries)) => Some(self.section(path, entries)),
-            (Place::Section, _) => self.problem(path, section_advice(path)),
-            (Place::Key(key), node) => self.key(key, path, node),
+            (Lookup::Section, Node::Map(entries)) => Some(self.section(path, entries)),
+            (Lookup::Section, _) => self.problem(path, section_advice(self.table, path)),
+            (Lookup::Key(key), node) => self.key(key, path, node),
         }
     }
 
@@ -133,13 +137,14 @@ fn into_text(node: Node) -> Option<String> {
     }
 }
 
-fn section_advice(path: &str) -> String {
+fn section_advice(table: Table, path: &str) -> String {
     let inside = if path.is_empty() {
         String::new()
     } else {
         format!("{path}.")
     };
-    let example = keys::table()
+    let example = table
+        .rows()
         .iter()
         .filter_map(|key| key.path.strip_prefix(&inside))
         .next();
@@ -149,12 +154,12 @@ fn section_advice(path: &str) -> String {
     )
 }
 
-fn unknown_key(path: &str) -> String {
+fn unknown_key(table: Table, path: &str) -> String {
     // Of all unknown keys this one must not be answered with a mere "did you mean".
     if path.starts_with("users[") && path.ends_with("].password") {
         return CLEAR_TEXT_ADVICE.to_string();
     }
-    match keys::similar_path(path) {
+    match table.similar_path(path) {
         Some(similar) => format!("there is no such key; did you mean {similar}?"),
         None => "there is no such key; remove it, or look it up in the table of keys (src/guide/configuration.md)".to_string(),
     }

@@ -1,10 +1,8 @@
 //! The faults of a configuration, each with its remedy.
 //!
-//! Invariant: a [`Problem`] never holds a secret; values pass through [`shown`] first.
+//! Invariant: a [`Problem`] never holds a secret; values pass through [`Table::shown`](super::table::Table::shown) first.
 
 use std::fmt;
-
-use super::keys;
 
 /// Everything that is wrong with the configuration; at least one problem.
 ///
@@ -81,18 +79,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The value of the key at `path` as it may be shown to anybody.
-pub(super) fn shown(path: &str, text: &str) -> String {
-    let secret = keys::find_indexed(path).is_none_or(keys::Key::is_secret);
-    // `https://user:password@host` is refused where a URL is wanted, but not by being repeated.
-    let carries_login = text.contains('@') && text.contains("//");
-    if secret || carries_login {
-        REDACTED.to_string()
-    } else {
-        printable(text)
-    }
-}
-
 /// `text` on one line and of bounded length, whatever it contains.
 pub(crate) fn printable(text: &str) -> String {
     // The longest texts worth reading in full are URLs and bucket names.
@@ -134,15 +120,6 @@ mod tests {
             problem.to_string(),
             "upload.concurrency = 0 (from COSGATE_UPLOAD__CONCURRENCY): write a whole number from 1 to 64"
         );
-    }
-
-    #[test]
-    fn secrets_and_urls_with_a_login_are_not_shown() {
-        assert_eq!(shown("storage.session_token", "abc"), "***");
-        assert_eq!(shown("users[4].password_hash", "abc"), "***");
-        assert_eq!(shown("no.such.key", "abc"), "***");
-        assert_eq!(shown("storage.endpoint", "https://a:b@host"), "***");
-        assert_eq!(shown("storage.endpoint", "https://host"), "https://host");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{Provider, bucket_name, masquerade_address, parse, region_name};
 pub struct Wishes {
     /// The kind of store.
     pub provider: Provider,
-    /// None: an example stands there, to be replaced. The built-in store needs none.
+    /// None: an example stands there, to be replaced. The embedded store needs none.
     pub bucket: Option<String>,
     /// None: as with the bucket.
     pub region: Option<String>,
@@ -168,7 +168,7 @@ tls:
   required: none
 ";
 
-const EMBEDDED: &str = "  # the built-in store, for trials: files are below data_dir\n  provider: embedded\n  data_dir: ./cosgate-data\n";
+const EMBEDDED: &str = "  # the embedded store, for trials: files are below data_dir\n  provider: embedded\n  data_dir: ./cosgate-data\n";
 
 const COS_KEYS: &str = "\
   # Keys stay out of this file: COSGATE_STORAGE__ACCESS_KEY_ID (SecretId) and COSGATE_STORAGE__SECRET_ACCESS_KEY (SecretKey)

@@ -12,10 +12,11 @@ use figment::value::Value;
 use strum::VariantNames;
 
 use super::check::YamlFile;
-use super::error::{ConfigError, DEFAULT, Problem, shown};
-use super::keys::{self, Kind};
+use super::error::{ConfigError, DEFAULT, Problem};
+use super::keys::{Key, variable};
 use super::parse;
 use super::sources::Sources;
+use super::table::Table;
 
 /// The value of a key as it may be shown, and where it came from.
 #[derive(Debug, Clone)]
@@ -46,18 +47,20 @@ pub(super) enum Origin {
 pub(super) struct Refused;
 
 pub(super) struct Reader {
+    pub(super) table: Table,
     figment: Figment,
-    root: Value,
+    pub(super) root: Value,
     file: Option<YamlFile>,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
     warnings: Vec<String>,
-    settings: BTreeMap<&'static str, Setting>,
+    pub(super) settings: BTreeMap<&'static str, Setting>,
     platform_env: BTreeMap<String, String>,
 }
 
 impl Reader {
     pub fn new(sources: Sources) -> Self {
         let Sources {
+            table,
             figment,
             file,
             mut problems,
@@ -71,6 +74,7 @@ impl Reader {
         });
         let (warnings, settings) = (Vec::new(), BTreeMap::new());
         Self {
+            table,
             figment,
             root,
             file,
@@ -89,7 +93,7 @@ impl Reader {
     /// The value of `path`; the default where it is not set or was refused.
     pub fn value<T>(&mut self, path: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
         self.optional(path, &parse)
-            .unwrap_or_else(|| default(path, parse))
+            .unwrap_or_else(|| default(self.table, path, parse))
     }
 
     /// The value of `path`; none where it is not set or was refused.
@@ -106,7 +110,7 @@ impl Reader {
         self.settings.insert(
             path,
             Setting {
-                value: text.as_deref().map(|text| shown(path, text)),
+                value: text.as_deref().map(|text| self.table.shown(path, text)),
                 origin: origin.to_string(),
             },
         );
@@ -137,7 +141,7 @@ impl Reader {
                 value: Some(
                     texts
                         .iter()
-                        .map(|text| shown(path, text))
+                        .map(|text| self.table.shown(path, text))
                         .collect::<Vec<_>>()
                         .join(", "),
                 ),
@@ -154,7 +158,9 @@ impl Reader {
         for text in texts {
             match parse(&text) {
                 Ok(value) => values.push(value),
-                Err(advice) => self.report(path, Some(shown(path, &text)), &origin, advice),
+                Err(advice) => {
+                    self.report(path, Some(self.table.shown(path, &text)), &origin, advice)
+                }
             }
         }
         values
@@ -175,142 +181,6 @@ impl Reader {
         };
         self.settings.insert(path, setting);
         Vec::new()
-    }
-
-    /// The entries of a list of sections, as paths to ask [`Reader::entry`] for.
-    pub fn sections(&mut self, path: &'static str) -> usize {
-        let (entries, origin) = match self.root.find_ref(path) {
-            Some(value) => (
-                value.as_array().map_or(0, <[Value]>::len),
-                self.origin(value),
-            ),
-            None => (0, Origin::Default),
-        };
-        let value = (entries > 0).then(|| entries.to_string());
-        self.settings.insert(
-            path,
-            Setting {
-                value,
-                origin: origin.to_string(),
-            },
-        );
-        entries
-    }
-
-    /// The value of `name` in entry `index` of the list of sections `list`; its absence is a problem.
-    pub fn entry<T>(
-        &mut self,
-        list: &'static str,
-        index: usize,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        if self.entry_texts(list, index, name)?.0.is_empty() {
-            let origin = self.entry_origin(list, index);
-            if !self.has_unknown_key(&format!("{list}[{index}].")) {
-                let path = format!("{list}[{index}].{name}");
-                self.report(&path, None, &origin, "this is required; add it");
-            }
-            return None;
-        }
-        self.entry_optional(list, index, name, parse).ok().flatten()
-    }
-
-    /// As [`Reader::entry`], with none where it is not set, and an error where it was refused.
-    pub fn entry_optional<T>(
-        &mut self,
-        list: &'static str,
-        index: usize,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, Refused> {
-        let values = self.entry_list(list, index, name, parse)?;
-        Ok(values.into_iter().next())
-    }
-
-    /// The values of the list `name` in entry `index`; none where it is not set.
-    pub fn entry_list<T>(
-        &mut self,
-        list: &'static str,
-        index: usize,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Vec<T>, Refused> {
-        let Some((texts, origin)) = self.entry_texts(list, index, name) else {
-            return Err(Refused);
-        };
-        let path = format!("{list}[{index}].{name}");
-        let is_list = keys::find_indexed(&path).is_some_and(|key| key.kind == Kind::List);
-        let texts: Vec<String> = if is_list {
-            let pieces = texts.iter().flat_map(|text| text.split(','));
-            pieces.map(|piece| piece.trim().to_string()).collect()
-        } else {
-            texts
-        };
-        if texts.is_empty() && self.entry_is_set(list, index, name) {
-            let advice = "the list is empty; write at least one entry, or remove the key";
-            self.report(&path, None, &origin, advice);
-            return Err(Refused);
-        }
-        let mut values = Vec::new();
-        let mut refused = false;
-        for text in texts {
-            match parse(&text) {
-                Ok(value) => values.push(value),
-                Err(advice) => {
-                    refused = true;
-                    self.report(&path, Some(shown(&path, &text)), &origin, advice);
-                }
-            }
-        }
-        if refused { Err(Refused) } else { Ok(values) }
-    }
-
-    /// The texts of a key in an entry, none of them where it is not set; `None` where the entry itself has been refused.
-    fn entry_texts(
-        &self,
-        list: &'static str,
-        index: usize,
-        name: &str,
-    ) -> Option<(Vec<String>, Origin)> {
-        let section = self.root.find_ref(list)?.as_array()?.get(index)?;
-        section.as_dict()?;
-        let path = format!("{list}[{index}].{name}");
-        let default = keys::find_indexed(&path).and_then(keys::Key::default_text);
-        Some(match (section.find_ref(name), default) {
-            (Some(Value::Array(tag, items)), _) => {
-                let texts = items.iter().filter_map(Value::as_str);
-                let origin = self.origin(&Value::Array(*tag, Vec::new()));
-                (texts.map(str::to_string).collect(), origin)
-            }
-            (Some(value), _) => (vec![value.as_str()?.to_string()], self.origin(value)),
-            (None, Some(text)) => (vec![text.to_string()], Origin::Default),
-            (None, None) => (Vec::new(), self.origin(section)),
-        })
-    }
-
-    fn entry_origin(&self, list: &str, index: usize) -> Origin {
-        let section = self
-            .root
-            .find_ref(list)
-            .and_then(Value::as_array)
-            .and_then(|entries| entries.get(index));
-        section.map_or(Origin::Default, |section| self.origin(section))
-    }
-
-    /// True if `name` stands in entry `index` of the list of sections `list`.
-    pub fn entry_is_set(&self, list: &str, index: usize, name: &str) -> bool {
-        let entries = self.root.find_ref(list).and_then(Value::as_array);
-        entries
-            .and_then(|entries| entries.get(index))
-            .is_some_and(|section| section.find_ref(name).is_some())
-    }
-
-    /// True if a key below `inside` was refused by name: it probably is the one that is missed.
-    fn has_unknown_key(&self, inside: &str) -> bool {
-        self.problems.iter().any(|problem| {
-            problem.key.starts_with(inside) && keys::find_indexed(&problem.key).is_none()
-        })
     }
 
     /// A duration, with the bounds that hold for all.
@@ -340,13 +210,13 @@ impl Reader {
 
     /// A whole number, with the bounds that the table states.
     pub fn count(&mut self, path: &'static str) -> u64 {
-        let (min, max) = count_range(path);
+        let (min, max) = self.table.count_range(path);
         self.value(path, |text| parse::count(text, min, max))
     }
 
     /// The number at `path`, within the range of the table; none where it is not set or was refused.
     pub fn optional_count(&mut self, path: &'static str) -> Option<u64> {
-        let (min, max) = count_range(path);
+        let (min, max) = self.table.count_range(path);
         self.optional(path, |text| parse::count(text, min, max))
     }
 
@@ -360,19 +230,16 @@ impl Reader {
         self.report(path, value, &origin, advice);
     }
 
-    /// Reports `name` in entry `index` of the list of sections `list`; `value` is what it has, if it has one.
-    pub fn refuse_entry(
-        &mut self,
-        list: &'static str,
-        index: usize,
-        name: &str,
-        value: Option<&str>,
-        advice: &str,
-    ) {
-        let path = format!("{list}[{index}].{name}");
-        let origin = self.entry_origin(list, index);
-        let value = value.map(|value| shown(&path, value));
-        self.report(&path, value, &origin, advice);
+    /// Reports that `key` is not set, unless its value was refused; `what` says to what. Returns nothing as its value.
+    pub fn require(&mut self, key: &'static str, what: &str) -> String {
+        if self.is_valid(key) {
+            let variable = variable(key);
+            self.refuse(
+                key,
+                format!("this is required; set it (or {variable}) to {what}"),
+            );
+        }
+        String::new()
     }
 
     /// Reports problems that were found elsewhere.
@@ -380,7 +247,7 @@ impl Reader {
         self.problems.extend(problems);
     }
 
-    fn report(
+    pub(super) fn report(
         &mut self,
         path: &str,
         value: Option<String>,
@@ -415,7 +282,7 @@ impl Reader {
 
     /// States the value that holds for `path` after all was considered.
     pub fn record_effective(&mut self, path: &'static str, value: &str) {
-        let value = Some(shown(path, value));
+        let value = Some(self.table.shown(path, value));
         match self.settings.get_mut(path) {
             Some(setting) => setting.value = value,
             None => {
@@ -466,7 +333,7 @@ impl Reader {
         })
     }
 
-    fn origin(&self, value: &Value) -> Origin {
+    pub(super) fn origin(&self, value: &Value) -> Origin {
         match self.figment.get_metadata(value.tag()) {
             Some(metadata) if metadata.name == DEFAULT => Origin::Default,
             Some(metadata) if metadata.source.is_some() => Origin::File(metadata.name.to_string()),
@@ -485,17 +352,10 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// The range that the table gives the number at `path`.
-fn count_range(path: &str) -> (u64, u64) {
-    match keys::find(path).map(|key| key.kind) {
-        Some(Kind::Count(min, max)) => (min, max),
-        _ => (0, u64::MAX),
-    }
-}
-
-fn default<T>(path: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
-    let text = keys::find(path)
-        .and_then(keys::Key::default_text)
+fn default<T>(table: Table, path: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    let text = table
+        .find(path)
+        .and_then(Key::default_text)
         .unwrap_or_default();
     match parse(text) {
         Ok(value) => value,

@@ -1,14 +1,17 @@
 //! The sections of the configuration: one file each, with the section's type, its rows of the table and its parsing. What
 //! must hold between sections stands here.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::error::ConfigError;
 use super::keys::Key;
-use super::print::Loaded;
-use super::reader::Reader;
+use super::reader::{Reader, Setting};
 use super::sources::Sources;
+use super::table::Table;
 use crate::charset::Charset;
 
 mod access;
@@ -56,7 +59,8 @@ pub(crate) use storage::credentials::is_role_name;
 pub use storage::credentials::{CredentialSource, CvmRole, StaticCredentials, TkeIdentity};
 pub use storage::location::{Addressing, ListVersion};
 pub(crate) use storage::location::{cos_endpoint_of, is_reached_in_private, region_name};
-pub use storage::{Integrity, Provider, Retry, SignPayload, Storage};
+pub use storage::provider::Provider;
+pub use storage::{Integrity, Retry, SignPayload, Storage};
 pub use tls::{CertificateSource, ClientCertificates, SessionReuse, Tls, TlsRequired, TlsVersion};
 pub use upload::{OnInterrupt, Sweep, Upload};
 pub use users::documents::{UsersFile, answered_user, users_of_file};
@@ -67,7 +71,7 @@ pub(crate) use users::site::may_share_credentials;
 pub use users::site::{StorageDefaults, StoreLocation};
 
 /// The rows of all sections, in the order in which they are documented and printed.
-pub(super) const KEYS: &[&[Key]] = &[
+const KEYS: &[&[Key]] = &[
     listen::KEYS,
     masquerade::KEYS,
     passive::KEYS,
@@ -86,7 +90,7 @@ pub(super) const KEYS: &[&[Key]] = &[
     upload::KEYS,
     download::KEYS,
     drain::KEYS,
-    users::KEYS,
+    users::list::KEYS,
     users::entry::KEYS,
     users::rights::KEYS,
     users::site::KEYS,
@@ -98,6 +102,12 @@ pub(super) const KEYS: &[&[Key]] = &[
     admin::KEYS,
     log::KEYS,
 ];
+
+/// The table of all keys.
+pub(super) fn table() -> Table {
+    static ROWS: LazyLock<Vec<Key>> = LazyLock::new(|| KEYS.concat());
+    Table::new(&ROWS)
+}
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -154,17 +164,27 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// The passive ports that this process binds on each address: with handover those of the other replicas, too.
+    pub fn bound_ports(&self) -> RangeInclusive<u16> {
+        let handover = self.handover.as_ref();
+        handover.map_or_else(
+            || self.passive.ports.clone(),
+            |handover| handover.ports.clone(),
+        )
+    }
+}
+
+/// The configuration, the warnings about it, and each key as it was set.
+pub(super) type Resolved = (Config, Vec<String>, BTreeMap<&'static str, Setting>);
+
 /// Turns what the sources say into a configuration, or reports all that is wrong.
-pub(super) fn resolve(sources: Sources) -> Result<Loaded, ConfigError> {
+pub(super) fn resolve(sources: Sources) -> Result<Resolved, ConfigError> {
     let in_pod = sources.in_pod;
     let mut read = Reader::new(sources);
     let config = config(&mut read, in_pod);
     let (warnings, settings) = read.finish()?;
-    Ok(Loaded {
-        config,
-        warnings,
-        settings,
-    })
+    Ok((config, warnings, settings))
 }
 
 /// Of use only if the reader has found no problem: then no default stands for a refused value.

@@ -12,12 +12,14 @@ use figment::{Figment, Metadata, Profile};
 use super::check::{Check, YamlFile, example};
 use super::error::{DEFAULT, Problem, printable};
 use super::foreign_env::is_foreign;
-use super::keys::{self, CONFIG_VARIABLE, FILE_SUFFIX, Key, Kind, PREFIX};
+use super::keys::{CONFIG_VARIABLE, FILE_SUFFIX, Kind, PREFIX};
+use super::table::Table;
 use super::yaml::{self, Node};
 use crate::reload;
 
 /// All sources, merged, and what was wrong with them.
 pub(super) struct Sources {
+    pub table: Table,
     pub figment: Figment,
     pub file: Option<YamlFile>,
     pub problems: Vec<Problem>,
@@ -39,6 +41,7 @@ const SURROUNDINGS: [&str; 6] = [
 
 /// Reads every source; with `file` or else `COSGATE_CONFIG` as the YAML file.
 pub(super) fn collect(
+    table: Table,
     file: Option<&Path>,
     env: Vec<(String, String)>,
     problems: Vec<Problem>,
@@ -55,7 +58,8 @@ pub(super) fn collect(
         .filter(|(name, value)| SURROUNDINGS.contains(&name.as_str()) && !value.is_empty())
         .collect();
     let mut sources = Sources {
-        figment: Figment::from(defaults()),
+        table,
+        figment: Figment::from(defaults(table)),
         file: None,
         problems,
         in_pod,
@@ -65,8 +69,9 @@ pub(super) fn collect(
         file,
         env.get(CONFIG_VARIABLE).filter(|path| !path.is_empty()),
     );
-    let (files, values): (Vec<_>, Vec<_>) =
-        env.iter().partition(|(name, _)| secret_of(name).is_some());
+    let (files, values): (Vec<_>, Vec<_>) = env
+        .iter()
+        .partition(|(name, _)| table.of_file_variable(name).is_some());
     for (name, value) in values {
         sources.add_variable(name, value);
     }
@@ -119,11 +124,11 @@ impl Sources {
                 return;
             }
         };
-        let tree = yaml::parse(&text, "");
+        let tree = yaml::parse(&text, "", self.table);
         let file = YamlFile::new(&subject, "", text);
         match tree {
             Ok(tree) => {
-                let value = Check::of_file(&file, &mut self.problems).value("", tree);
+                let value = Check::of_file(self.table, &file, &mut self.problems).value("", tree);
                 self.add(Layer {
                     name: subject,
                     file: Some(path.to_path_buf()),
@@ -146,16 +151,19 @@ impl Sources {
         if is_foreign(name, text) {
             return;
         }
-        let Some(key) = key_of(name) else {
-            self.problems
-                .push(Problem::about(name, None, unknown_variable(name)));
+        let Some(key) = self.table.of_variable(name) else {
+            self.problems.push(Problem::about(
+                name,
+                None,
+                unknown_variable(self.table, name),
+            ));
             return;
         };
         if text.is_empty() {
             return;
         }
         let node = match key.kind {
-            Kind::Sections => match yaml::parse(text, key.path) {
+            Kind::Sections => match yaml::parse(text, key.path, self.table) {
                 Ok(node) => node,
                 Err(error) => {
                     let advice = format!(
@@ -169,7 +177,7 @@ impl Sources {
             },
             _ => Node::Text(text.to_string()),
         };
-        let value = Check::of_variable(name, &mut self.problems).value(key.path, node);
+        let value = Check::of_variable(self.table, name, &mut self.problems).value(key.path, node);
         self.add(Layer {
             name: name.to_string(),
             file: None,
@@ -178,7 +186,11 @@ impl Sources {
     }
 
     fn add_secret_file(&mut self, name: &str, path: &str, env: &BTreeMap<String, String>) {
-        let Some(key) = secret_of(name).filter(|_| !path.is_empty()) else {
+        let Some(key) = self
+            .table
+            .of_file_variable(name)
+            .filter(|_| !path.is_empty())
+        else {
             return;
         };
         let direct = name.strip_suffix(FILE_SUFFIX).unwrap_or(name);
@@ -253,9 +265,9 @@ impl figment::Provider for Layer {
     }
 }
 
-fn defaults() -> Layer {
+fn defaults(table: Table) -> Layer {
     let mut dict = Dict::new();
-    for key in keys::table().iter().filter(|key| !key.path.contains("[]")) {
+    for key in table.rows().iter().filter(|key| !key.path.contains("[]")) {
         if let Some(text) = key.default_text() {
             insert(&mut dict, key.path, Value::from(text));
         }
@@ -283,31 +295,17 @@ fn insert(dict: &mut Dict, path: &str, value: Value) {
     }
 }
 
-fn unknown_variable(name: &str) -> String {
+fn unknown_variable(table: Table, name: &str) -> String {
     if let Some(direct) = name.strip_suffix(FILE_SUFFIX)
-        && key_of(direct).is_some()
+        && table.of_variable(direct).is_some()
     {
         return format!("only secrets are read from files; set {direct} itself");
     }
-    match keys::similar_variable(name) {
+    match table.similar_variable(name) {
         Some(similar) => format!("no key has this variable; did you mean {similar}?"),
         None => "no key has this variable; unset it, or look the name up in the table of keys (src/guide/configuration.md)"
             .to_string(),
     }
-}
-
-/// The key whose variable is `name`.
-fn key_of(name: &str) -> Option<&'static Key> {
-    keys::table()
-        .iter()
-        .find(|key| key.variable().as_deref() == Some(name))
-}
-
-/// The secret whose `_FILE` variable is `name`.
-fn secret_of(name: &str) -> Option<&'static Key> {
-    keys::table()
-        .iter()
-        .find(|key| key.file_variable().as_deref() == Some(name))
 }
 
 /// Kubernetes sets it in each container.

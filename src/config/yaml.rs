@@ -8,7 +8,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy};
 
-use super::keys::{self, Kind, Place};
+use super::keys::Kind;
+use super::table::{Lookup, Table};
 
 /// A piece of YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +23,10 @@ pub(crate) enum Node {
 /// Reads `text` as the value of the key or section `root`; `""` is the whole configuration.
 ///
 /// An error names line and column and repeats no value.
-pub(crate) fn parse(text: &str, root: &str) -> Result<Node, String> {
+pub(crate) fn parse(text: &str, root: &str, table: Table) -> Result<Node, String> {
     // Where one text is wanted and a list stands, serde gives up on the whole document. Reading
     // by YAML's types finds the same tree, so that the caller can report this with all the rest.
-    run(text, Seed::new(root, Scalars::Verbatim))
+    run(text, Seed::new(root, Scalars::Verbatim(table)))
         .or_else(|_| run(text, Seed::new(root, Scalars::Typed)))
         .map_err(|error| error.to_string())
 }
@@ -58,10 +59,10 @@ fn run(text: &str, seed: Seed) -> Result<Node, serde_saphyr::Error> {
     })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Scalars {
     /// As written, wherever the table says that a scalar is wanted.
-    Verbatim,
+    Verbatim(Table),
     /// By YAML's types.
     Typed,
 }
@@ -111,11 +112,13 @@ impl Seed {
     }
 
     fn wants_scalar(&self) -> bool {
-        self.scalars == Scalars::Verbatim
-            && match keys::place(&self.path) {
-                Place::Key(key) => !matches!(key.kind, Kind::List | Kind::Sections),
-                Place::Section | Place::Unknown => false,
-            }
+        let Scalars::Verbatim(table) = self.scalars else {
+            return false;
+        };
+        match table.look_up(&self.path) {
+            Lookup::Key(key) => !matches!(key.kind, Kind::List | Kind::Sections),
+            Lookup::Section | Lookup::Unknown => false,
+        }
     }
 }
 
@@ -250,13 +253,14 @@ impl<'de> Visitor<'de> for KeyName<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::sections::table;
 
     fn text(text: &str) -> Node {
         Node::Text(text.into())
     }
 
     fn value(yaml: &str) -> Node {
-        match parse(yaml, "") {
+        match parse(yaml, "", table()) {
             Ok(Node::Map(mut entries)) => entries.remove(0).1,
             other => panic!("{yaml}: {other:?}"),
         }
@@ -285,12 +289,12 @@ mod tests {
         for nothing in ["greeting:", "greeting: ~", "greeting: null"] {
             assert_eq!(value(nothing), Node::Null);
         }
-        assert_eq!(parse("", ""), Ok(Node::Null));
+        assert_eq!(parse("", "", table()), Ok(Node::Null));
     }
 
     #[test]
     fn a_list_where_one_value_is_wanted_spoils_nothing_else() {
-        let tree = parse("greeting: [1]\nlog: {level: debug}", "");
+        let tree = parse("greeting: [1]\nlog: {level: debug}", "", table());
         let Ok(Node::Map(entries)) = tree else {
             panic!("{tree:?}")
         };
@@ -303,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_key_given_twice_is_an_error_with_its_line() {
-        let error = parse("greeting: a\nlog: {}\ngreeting: b", "").unwrap_err();
+        let error = parse("greeting: a\nlog: {}\ngreeting: b", "", table()).unwrap_err();
         assert!(
             error.contains("greeting") && error.contains("line 3"),
             "{error}"
@@ -330,6 +334,9 @@ mod tests {
     fn entries_of_users_are_read_alone_too() {
         let json = r#"[{"name": 0123, "home": null}]"#;
         let entry = vec![("name".into(), text("0123")), ("home".into(), Node::Null)];
-        assert_eq!(parse(json, "users"), Ok(Node::List(vec![Node::Map(entry)])));
+        assert_eq!(
+            parse(json, "users", table()),
+            Ok(Node::List(vec![Node::Map(entry)]))
+        );
     }
 }

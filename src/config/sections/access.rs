@@ -13,6 +13,7 @@ use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
 use crate::config::sources::{self, Layer, Sources};
+use crate::config::table::Table;
 use crate::config::yaml::{self, Node};
 use crate::reload;
 
@@ -34,7 +35,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 /// The addresses that the gateway serves.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// What the configuration itself says.
+    /// The lists of the configuration itself.
     pub lists: AccessLists,
     /// More lists, in a file of their own.
     pub file: Option<AccessFile>,
@@ -116,7 +117,9 @@ pub fn access_lists_of_file(path: &Path, text: String) -> Result<AccessLists, Co
         let origin = Some(name.clone());
         ConfigError::new(vec![Problem::about(FILE, origin, advice)])
     };
-    let node = yaml::parse(&text, SECTION).map_err(|error| {
+    // nothing else may stand there
+    let table = Table::new(KEYS);
+    let node = yaml::parse(&text, SECTION, table).map_err(|error| {
         problem(format!(
             "not valid YAML or JSON: {error}; correct the file there (IPv6 networks need quotes)"
         ))
@@ -147,13 +150,14 @@ pub fn access_lists_of_file(path: &Path, text: String) -> Result<AccessLists, Co
         .collect();
     let file = YamlFile::new(&name, SECTION, text);
     let mut problems = Vec::new();
-    let value = Check::of_file(&file, &mut problems).value(SECTION, Node::Map(listed));
+    let value = Check::of_file(table, &file, &mut problems).value(SECTION, Node::Map(listed));
     let layer = Layer {
         name: name.clone(),
         file: Some(path.to_path_buf()),
         value: value.map(|lists| Value::from(Dict::from([(SECTION.to_owned(), lists)]))),
     };
     let mut read = Reader::new(Sources {
+        table,
         figment: Figment::from(layer),
         file: Some(file),
         problems,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use strum::{EnumString, VariantNames};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 use wildmatch::WildMatch;
 
 use super::auth::ca_file;
@@ -18,7 +18,7 @@ use crate::config::reader::{Reader, Refused};
 #[rustfmt::skip]
 pub(in crate::config) const KEYS: &[Key] = &[
     key("events.sinks", Sections, Unset,
-        "Who is told of files that were stored, kept, renamed and deleted, as CloudEvents; in the environment as JSON or YAML list."),
+        "Consumers that get events about files that were stored, kept, renamed and deleted, as CloudEvents; in the environment as JSON or YAML list."),
     key("events.sinks[].name", Text, Unset,
         "What logs and metrics call the sink, 1 to 40 letters, digits, `-` and `_`; required."),
     key("events.sinks[].url", Text, Unset,
@@ -60,12 +60,12 @@ pub struct Events {
     pub sinks: Vec<EventSink>,
     /// The attribute `source` of each event, a URI reference.
     pub source: String,
-    /// What survives a crash.
+    /// The events that survive a crash.
     pub delivery: Delivery,
     /// Where events wait for their sinks, below the prefix of the store: components with `/` after each, the first of which
     /// begins with a dot.
     pub outbox: String,
-    /// How long an event waits there before any replica takes care of it; 1 s to 7 days.
+    /// The time that an event waits there before any replica takes care of it; 1 s to 7 days.
     pub replay_after: Duration,
     /// Events that wait for each sink; 1 to 1,000,000.
     pub queue: usize,
@@ -77,7 +77,7 @@ pub struct Events {
     pub flush_timeout: Duration,
 }
 
-/// What becomes of events that no sink has taken yet when the process dies.
+/// The fate of events that no sink has taken yet when the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Delivery {
@@ -107,7 +107,8 @@ pub struct EventSink {
 }
 
 /// The kind of change of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum EventType {
     /// A client's file is whole in the store.
     Stored,
@@ -120,27 +121,9 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// All of them.
-    pub const ALL: [EventType; 4] = [
-        EventType::Stored,
-        EventType::Kept,
-        EventType::Renamed,
-        EventType::Deleted,
-    ];
-
-    /// The type with this word.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.word() == word)
-    }
-
     /// The word of the configuration, and the end of the CloudEvents type.
     pub fn word(self) -> &'static str {
-        match self {
-            EventType::Stored => "stored",
-            EventType::Kept => "kept",
-            EventType::Renamed => "renamed",
-            EventType::Deleted => "deleted",
-        }
+        self.into()
     }
 }
 
@@ -259,7 +242,7 @@ fn sink(read: &mut Reader, index: usize) -> Result<EventSink, Refused> {
     let token = read.entry_optional(SINKS, index, "token", token);
     let ca_file = read.entry_optional(SINKS, index, "ca_file", ca_file);
     let subject = read.entry_optional(SINKS, index, "subject", subject);
-    let types = read.entry_list(SINKS, index, "types", event_type);
+    let types = read.entry_list(SINKS, index, "types", parse::choice);
     let keys = read.entry_list(SINKS, index, "keys", pattern);
     allow_plain?;
     Ok(EventSink {
@@ -346,10 +329,6 @@ fn subject(text: &str) -> Parsed<String> {
     } else {
         Err("this is no subject; write words with dots in between, such as files.ftp, without * and >".into())
     }
-}
-
-fn event_type(text: &str) -> Parsed<EventType> {
-    EventType::of_word(text).ok_or_else(|| "write stored, kept, renamed or deleted".into())
 }
 
 fn pattern(text: &str) -> Parsed<WildMatch> {
@@ -464,7 +443,15 @@ mod tests {
             types: types.to_vec(),
             keys: keys.iter().map(|key| WildMatch::new(key)).collect(),
         };
-        let all = sink(&EventType::ALL, &[]);
+        let all = sink(
+            &[
+                EventType::Stored,
+                EventType::Kept,
+                EventType::Renamed,
+                EventType::Deleted,
+            ],
+            &[],
+        );
         assert!(all.takes(EventType::Deleted, "a/b"));
         let images = sink(&[EventType::Stored], &["cameras/*.jpg", "scans/??/*"]);
         for (key, wanted) in [

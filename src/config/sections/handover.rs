@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::Config;
 use super::listen::overlap;
 use super::passive::Slice;
 use crate::config::keys::row::*;
@@ -75,17 +74,6 @@ impl Handover {
     pub fn owner(&self, port: u16) -> Option<u16> {
         let is_passive = self.ports.contains(&port);
         is_passive.then(|| (port - self.ports.start()) / self.slice_size)
-    }
-}
-
-impl Config {
-    /// The passive ports that this process binds on each address: with handover those of the other replicas, too.
-    pub fn bound_ports(&self) -> RangeInclusive<u16> {
-        let handover = self.handover.as_ref();
-        handover.map_or_else(
-            || self.passive.ports.clone(),
-            |handover| handover.ports.clone(),
-        )
     }
 }
 

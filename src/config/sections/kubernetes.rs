@@ -12,7 +12,7 @@ use crate::config::reader::Reader;
 #[rustfmt::skip]
 pub(in crate::config) const KEYS: &[Key] = &[
     key("kubernetes.service", Text, Unset,
-        "Service of type LoadBalancer whose address clients are told; it is watched, so changes reach open sessions."),
+        "Service of type LoadBalancer whose address clients get; it is watched, so changes reach open sessions."),
     key("kubernetes.namespace", Text, Derived("the pod's own, or the kubeconfig's"),
         "Namespace of that Service."),
     key("kubernetes.pod_name", Text, Unset,
@@ -20,7 +20,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
     key("kubernetes.pod_uid", Text, Unset,
         "This pod's UID, from the downward API (`metadata.uid`), so that `kubectl describe pod` shows those Events."),
     key("kubernetes.in_cluster", Choice(InCluster::VARIANTS), Is("auto"),
-        "Whether this is a pod, whose own address must not be told to clients; `auto`: yes if KUBERNETES_SERVICE_HOST is set."),
+        "Whether this is a pod, whose own address clients must not get; `auto`: yes if KUBERNETES_SERVICE_HOST is set."),
     key("kubernetes.kubeconfig", Text, Unset,
         "Path of a kubeconfig, to watch the Service from outside of the cluster; not needed in a pod."),
 ];

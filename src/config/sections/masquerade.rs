@@ -16,13 +16,13 @@ use crate::config::reader::Reader;
 #[rustfmt::skip]
 pub(in crate::config) const KEYS: &[Key] = &[
     key("masquerade_address", Text, Unset,
-        "IPv4 address or DNS name that clients are told to connect to for data (PASV); set it behind NAT or a load balancer."),
+        "IPv4 address or DNS name that clients connect to for data (PASV); set it behind NAT or a load balancer."),
     key("masquerade.mapping_file", Text, Unset,
         "File that says which public port leads to which passive port (and optionally the public address), such as a pod annotation mounted by the downward API; read again when it changes."),
     key("masquerade.multiple", Choice(Multiple::VARIANTS), Is("first"),
-        "What is told when a name has several IPv4 addresses: `first` keeps to one of them, `zero` tells 0.0.0.0, which many clients take as the control connection's address."),
+        "What PASV replies with when a name has several IPv4 addresses: `first` keeps to one of them, `zero` is 0.0.0.0, which many clients take as the control connection's address."),
     key("masquerade.internal_cidrs", List, Unset,
-        "Networks of clients inside, such as `10.0.0.0/8`: they are told the address that their control connection reached (in a cluster the pod's), and the bound ports."),
+        "Networks of clients inside, such as `10.0.0.0/8`: they get the address that their control connection reached (in a cluster the pod's), and the bound ports."),
     key("masquerade.grace", Time, Is("60s"),
         "How long an address that is not known yet is nothing unusual, since balancers take time; then the log warns, and `masquerade.after_grace` decides."),
     key("masquerade.after_grace", Choice(AfterGrace::VARIANTS), Is("unready"),

@@ -23,7 +23,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 pub struct ProxyProtocol {
     /// Connections from here begin with a PROXY header; none: no header is read.
     pub trusted: Vec<IpNet>,
-    /// Whether PASV reports the header's destination, if that is public; false without `trusted`.
+    /// True if PASV reports the header's destination, if that is public; false without `trusted`.
     pub masquerade: bool,
 }
 

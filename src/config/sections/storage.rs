@@ -4,29 +4,31 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use strum::{Display, EnumString, VariantNames};
+use strum::{EnumString, VariantNames};
 
-use crate::config::keys::{self, row::*};
+use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed};
 use crate::config::reader::Reader;
 
 pub(super) mod credentials;
 pub(super) mod location;
+pub(super) mod provider;
 
 use credentials::{CredentialSource, StaticCredentials};
 use location::{Addressing, ListVersion};
+use provider::Provider;
 
 /// The rows of the table.
 #[rustfmt::skip]
 pub(in crate::config) const KEYS: &[Key] = &[
     key("storage.provider", Choice(Provider::VARIANTS), Is("embedded"),
-        "The kind of store: built in (for trials), Amazon S3 and compatible stores, Tencent COS."),
+        "The kind of store: embedded (for trials), Amazon S3 and compatible stores, Tencent COS."),
     key("storage.bucket", Text, Derived("embedded: `cosgate`; else required"),
         "The bucket; for `cos` in the form `name-APPID`, such as `files-1250000000`."),
     key("storage.prefix", Text, Unset,
         "Path inside the bucket under which everything is kept, such as `ftp/`."),
     key("storage.data_dir", Text, Is("./cosgate-data"),
-        "Directory in which the built-in store keeps its objects (`embedded` only)."),
+        "Directory in which the embedded store keeps its objects (`embedded` only)."),
 ];
 
 /// The rows of how requests are made.
@@ -64,7 +66,7 @@ pub struct Storage {
     /// Region to sign requests for.
     pub region: String,
     /// URL of the store, without bucket and without trailing `/`; none: the SDK's own choice,
-    /// or for the built-in store a free loopback port.
+    /// or for the embedded store a free loopback port.
     pub endpoint: Option<String>,
     /// The place of the bucket's name in a request.
     pub addressing: Addressing,
@@ -77,7 +79,7 @@ pub struct Storage {
     pub credentials: Option<StaticCredentials>,
     /// Where credentials come from that are not set here.
     pub credential_source: CredentialSource,
-    /// Where the built-in store keeps its objects.
+    /// Where the embedded store keeps its objects.
     pub data_dir: PathBuf,
     /// Time to connect to the store; 1 ms to 7 days.
     pub connect_timeout: Duration,
@@ -95,18 +97,6 @@ pub struct Storage {
     pub max_key_bytes: usize,
     /// Sizes that the store takes for a part (the last of an upload may be smaller).
     pub part_bytes: RangeInclusive<u64>,
-}
-
-/// Which kind of store holds the objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, Display)]
-#[strum(serialize_all = "snake_case")]
-pub enum Provider {
-    /// The built-in store, for trials and tests.
-    Embedded,
-    /// Amazon S3, or a store that speaks its protocol.
-    S3,
-    /// Tencent Cloud Object Storage.
-    Cos,
 }
 
 /// The retries when a request fails in a way that may pass.
@@ -167,7 +157,7 @@ impl Limits {
                 part_bytes: MIB..=5 * GIB,
                 key_bytes: 850,
             },
-            // Amazon's limits; the built-in store keeps them, so that trials find what breaks them.
+            // Amazon's limits; the embedded store keeps them, so that trials find what breaks them.
             Provider::S3 | Provider::Embedded => Self {
                 store: "S3",
                 object_bytes: 5 * TIB,
@@ -182,7 +172,8 @@ impl Limits {
 /// Reads the section.
 pub(super) fn resolve(read: &mut Reader, reserved_name: &str) -> Storage {
     let provider = read.value("storage.provider", |text| {
-        let advice = "write embedded (built in, for trials), s3 (Amazon S3 and compatible) or cos (Tencent COS)";
+        let advice =
+            "write embedded (for trials), s3 (Amazon S3 and compatible) or cos (Tencent COS)";
         parse::choice_or(text, advice)
     });
     // What depends on the provider is not judged when the provider itself is unknown.
@@ -232,9 +223,8 @@ fn bucket(read: &mut Reader, provider: Option<Provider>) -> String {
             read.record_effective(KEY, EMBEDDED_BUCKET);
             EMBEDDED_BUCKET.to_string()
         }
-        (None, Some(Provider::S3)) => require(read, KEY, "the bucket's name, such as files"),
-        (None, Some(Provider::Cos)) => require(
-            read,
+        (None, Some(Provider::S3)) => read.require(KEY, "the bucket's name, such as files"),
+        (None, Some(Provider::Cos)) => read.require(
             KEY,
             "the bucket's name with the APPID, such as files-1250000000",
         ),
@@ -275,22 +265,10 @@ fn data_dir(read: &mut Reader, provider: Option<Provider>) -> PathBuf {
     if matches!(provider, Some(Provider::S3 | Provider::Cos)) && read.is_set(KEY) {
         read.warn(
             KEY,
-            "only the built-in store (storage.provider: embedded) uses it; remove it",
+            "only the embedded store (storage.provider: embedded) uses it; remove it",
         );
     }
     data_dir
-}
-
-/// Reports a key that is missing, unless it is so because it was refused.
-fn require(read: &mut Reader, key: &'static str, what: &str) -> String {
-    if read.is_valid(key) {
-        let variable = keys::variable(key);
-        read.refuse(
-            key,
-            format!("this is required; set it (or {variable}) to {what}"),
-        );
-    }
-    String::new()
 }
 
 /// A bucket, by the rules of its store; none: the store is not known.

@@ -3,34 +3,20 @@
 use std::collections::HashSet;
 
 use crate::config::error::printable;
-use crate::config::keys::row::*;
 use crate::config::reader::Reader;
-use crate::config::sections::storage::{Provider, Storage};
+use crate::config::sections::storage::Storage;
+use crate::config::sections::storage::provider::Provider;
 
 pub(super) mod documents;
 pub(super) mod entry;
+pub(super) mod list;
 pub(super) mod rights;
 pub(super) mod site;
 
 use documents::{FILE, UsersFile, users_file};
 use entry::{User, entries};
+use list::{Authority, USERS};
 use site::StorageDefaults;
-
-/// The rows of the table.
-#[rustfmt::skip]
-pub(in crate::config) const KEYS: &[Key] = &[
-    key("users", Sections, Derived("none; embedded: a demo user is made at start"),
-        "Who may log in; in the environment as JSON or YAML list."),
-];
-
-/// The authority over a user's password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Authority {
-    /// The gateway, against the user's `password_hash`.
-    Hash,
-    /// Somebody else, who then sends home and permissions as well: no default stands for what is missing.
-    Endpoint,
-}
 
 /// Reads the users of the configuration and of the users file; entries with a problem are left out.
 pub(super) fn resolve(
@@ -55,7 +41,7 @@ pub(super) fn resolve(
             read.refuse(FILE, advice);
         }
     }
-    // The built-in store is for trials: there the program makes a user and tells its password.
+    // The embedded store is for trials: there the program makes a user and shows its password.
     let nobody = read.sections(USERS) == 0 && !read.is_set(FILE) && !has_endpoint;
     let asked = ["auth.http.url", USERS, FILE];
     if nobody
@@ -78,5 +64,3 @@ pub(super) fn resolve(
     }
     (users, file)
 }
-
-const USERS: &str = "users";

@@ -58,7 +58,7 @@ fn an_unknown_ordinal_is_refused_rather_than_guessed() {
 }
 
 #[test]
-fn a_replica_beyond_the_last_slice_is_told_what_to_raise() {
+fn a_replica_beyond_the_last_slice_is_an_error_that_says_what_to_raise() {
     refused(
         with_env(&slices(&["PASSIVE__ORDINAL=3"])),
         &["30000-30063", "at most 3 replicas"],

@@ -1,4 +1,4 @@
-//! Who hands out the credentials for the store.
+//! The sources of the credentials for the store.
 
 use super::*;
 
@@ -63,7 +63,7 @@ fn auto_takes_keys_then_the_pods_identity_then_a_role_that_is_named() {
 }
 
 #[test]
-fn cos_without_any_source_is_told_what_there_is() {
+fn cos_without_any_source_is_an_error_that_names_all_sources() {
     refused(
         load("cos", &[], &[]),
         &[
@@ -120,7 +120,7 @@ fn what_was_asked_for_holds_or_is_refused() {
     );
     let loaded = good(with_env(&["STORAGE__CREDENTIALS=tke"]));
     assert!(
-        loaded.warnings[0].contains("built-in store"),
+        loaded.warnings[0].contains("embedded store"),
         "{:?}",
         loaded.warnings
     );

@@ -11,7 +11,7 @@ const GOOD: [&str; 6] = [
     "HANDOVER__KEY=0123456789abcdef0123456789abcdef",
 ];
 
-/// What works, but with these keys changed; `KEY=` takes a key out.
+/// A configuration that works, but with these keys changed; `KEY=` takes a key out.
 fn with(changes: &[&str]) -> Result<Loaded, ConfigError> {
     let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
     let kept = GOOD

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::table::Lookup;
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
@@ -59,7 +60,7 @@ proptest! {
             "users" => format!("users[].{name}"),
             section => format!("{section}.{name}"),
         };
-        prop_assume!(!matches!(keys::place(&path), keys::Place::Key(_) | keys::Place::Section));
+        prop_assume!(!matches!(crate::config::sections::table().look_up(&path), Lookup::Key(_) | Lookup::Section));
         // Some words are not strings in YAML; as keys they have to be refused all the same.
         let text = match section.as_str() {
             "" => format!("{name}: 1"),

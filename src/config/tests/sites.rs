@@ -207,9 +207,9 @@ fn places_with_faults_are_refused_each_by_its_key() {
     }
     for rest in ["region: us-east-1", "endpoint: 'http://127.0.0.1:9000'"] {
         let error = with_env(&[&list(rest)])
-            .expect_err("the built-in store")
+            .expect_err("the embedded store")
             .to_string();
-        assert!(error.contains("built-in store"), "{error}");
+        assert!(error.contains("embedded store"), "{error}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use strum::{Display, EnumString, VariantNames};
 
-use super::{Provider, require};
+use super::provider::Provider;
 use crate::config::endpoint::Endpoint;
 use crate::config::keys::{self, row::*};
 use crate::config::parse::{self, Parsed};
@@ -56,7 +56,7 @@ impl fmt::Debug for StaticCredentials {
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum CredentialSource {
-    /// Nobody: they are set, or the built-in store makes its own.
+    /// Nobody: they are set, or the embedded store makes its own.
     Static,
     /// AWS's chain: environment, profile, web identity, container, instance role.
     Aws,
@@ -150,7 +150,7 @@ pub(super) fn source(
     if provider == Some(Provider::Embedded) && !matches!(wanted, Wanted::Auto | Wanted::Static) {
         read.warn(
             SOURCE,
-            "the built-in store makes its own keys; remove this, or set storage.provider",
+            "the embedded store makes its own keys; remove this, or set storage.provider",
         );
     }
     let source = match wanted {
@@ -227,11 +227,11 @@ fn missing_keys(read: &mut Reader, provider: Option<Provider>, wanted: Wanted) {
     if wanted == Wanted::Auto {
         let id =
             format!("{id}; without keys set {SOURCE} to tke (pod identity) or cvm (role of a CVM)");
-        require(read, ID, &id);
+        read.require(ID, &id);
     } else {
-        require(read, ID, id);
+        read.require(ID, id);
     }
-    require(read, SECRET, secret);
+    read.require(SECRET, secret);
 }
 
 /// The pod's identity; none after it was reported as missing.

@@ -2,7 +2,7 @@
 
 use strum::{Display, EnumString, VariantNames};
 
-use super::{Provider, require};
+use super::provider::Provider;
 use crate::config::endpoint::Endpoint;
 use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed};
@@ -11,7 +11,7 @@ use crate::config::reader::Reader;
 /// The rows of the table.
 #[rustfmt::skip]
 pub(in crate::config) const KEYS: &[Key] = &[
-    key("storage.region", Text, Derived("`us-east-1`; cos: required unless the endpoint tells it"),
+    key("storage.region", Text, Derived("`us-east-1`; cos: required unless it is in the endpoint"),
         "The bucket's region, such as `ap-guangzhou`."),
     key("storage.endpoint", Text, Derived("cos: `https://cos.<region>.myqcloud.com`; s3: Amazon's; embedded: a free loopback port"),
         "URL of the store without the bucket; with `embedded` a loopback URL such as `http://127.0.0.1:9000`, so that other S3 tools can look in."),
@@ -70,8 +70,7 @@ pub(super) fn region(
         Some(Provider::Cos) => match endpoint {
             Some(endpoint) => cos_region(read, endpoint),
             None if read.is_valid("storage.endpoint") => {
-                return require(
-                    read,
+                return read.require(
                     KEY,
                     "the bucket's region, such as ap-guangzhou (or storage.endpoint)",
                 );
@@ -124,14 +123,14 @@ pub(super) fn endpoint(read: &mut Reader, provider: Option<Provider>) -> Option<
     Some(endpoint)
 }
 
-/// The built-in store has no access control worth the name: it stays on this machine.
+/// The embedded store has no access control worth the name: it stays on this machine.
 fn embedded_endpoint(endpoint: Endpoint) -> Parsed<Endpoint> {
     let is_loopback = endpoint.ip().is_some_and(|ip| ip.is_loopback());
     if is_loopback && endpoint.port.is_some() && !endpoint.is_tls && !endpoint.has_path {
         Ok(endpoint)
     } else {
         Err(
-            "the built-in store listens on this machine only; write http://127.0.0.1:PORT, \
+            "the embedded store listens on this machine only; write http://127.0.0.1:PORT, \
              or set storage.provider to s3 or cos for another store"
                 .into(),
         )
@@ -201,7 +200,7 @@ pub(super) fn addressing(
             );
         }
         (Some(Provider::Embedded), Some(Addressing::Virtual | Addressing::Custom)) => {
-            read.warn(KEY, "the built-in store is always addressed by path");
+            read.warn(KEY, "the embedded store is always addressed by path");
             return Addressing::Path;
         }
         (Some(_), Some(Addressing::Custom))

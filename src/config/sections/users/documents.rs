@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use figment::Figment;
 use figment::value::{Dict, Value};
 
-use super::entry::{User, entries};
-use super::site::StorageDefaults;
-use super::{Authority, USERS};
+use super::entry::{self, User, entries};
+use super::list::{self, Authority, USERS};
+use super::rights;
+use super::site::{self, StorageDefaults};
 use crate::config::check::{Check, YamlFile};
 use crate::config::error::{ConfigError, Problem, printable};
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
 use crate::config::sources::{self, Layer, Sources};
+use crate::config::table::Table;
 use crate::config::yaml::{self, Node};
 use crate::reload;
 
@@ -24,6 +27,20 @@ pub(in crate::config) const KEYS: &[Key] = &[
     key("users_file", Text, Unset,
         "YAML or JSON file with more users, a list or `users:` with one; read again when it changes, without ending a session."),
 ];
+
+/// The keys that alone stand in such a document.
+const ROWS: &[&[Key]] = &[
+    list::KEYS,
+    entry::KEYS,
+    rights::KEYS,
+    site::KEYS,
+    entry::LIMITS,
+];
+
+fn table() -> Table {
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| ROWS.concat());
+    Table::new(&KEYS)
+}
 
 /// Users in a file that is read again when it changes.
 #[derive(Debug, Clone)]
@@ -81,8 +98,11 @@ pub fn users_of_file(
         ))
     };
     // a bare list, or the section as it stands in the configuration
-    let (root, node) = match yaml::parse(&text, "").map_err(malformed)? {
-        Node::List(_) => (USERS, yaml::parse(&text, USERS).map_err(malformed)?),
+    let (root, node) = match yaml::parse(&text, "", table()).map_err(malformed)? {
+        Node::List(_) => (
+            USERS,
+            yaml::parse(&text, USERS, table()).map_err(malformed)?,
+        ),
         Node::Map(entries) => {
             if let Some((other, _)) = entries.iter().find(|(key, _)| key != USERS) {
                 return Err(problem(format!(
@@ -101,7 +121,7 @@ pub fn users_of_file(
     };
     let file = YamlFile::new(&name, root, text);
     let mut problems = Vec::new();
-    let value = Check::of_file(&file, &mut problems).value(root, node);
+    let value = Check::of_file(table(), &file, &mut problems).value(root, node);
     let value = match (root, value) {
         (USERS, Some(list)) => Some(Value::from(Dict::from([(USERS.to_string(), list)]))),
         (_, value) => value,
@@ -112,6 +132,7 @@ pub fn users_of_file(
         value,
     };
     let mut read = Reader::new(Sources {
+        table: table(),
         figment: Figment::from(layer),
         file: Some(file),
         problems,
@@ -145,15 +166,16 @@ pub fn answered_user(body: &str, common: &StorageDefaults) -> Result<User, Confi
         return Err(problem("write one JSON object"));
     }
     let list = format!("[{json}]");
-    let node = yaml::parse(&list, USERS).map_err(|_| problem("not a flat JSON object"))?;
+    let node = yaml::parse(&list, USERS, table()).map_err(|_| problem("not a flat JSON object"))?;
     let mut problems = Vec::new();
-    let value = Check::of_variable(ORIGIN, &mut problems).value(USERS, node);
+    let value = Check::of_variable(table(), ORIGIN, &mut problems).value(USERS, node);
     let layer = Layer {
         name: ORIGIN.to_string(),
         file: None,
         value: value.map(|list| Value::from(Dict::from([(USERS.to_string(), list)]))),
     };
     let mut read = Reader::new(Sources {
+        table: table(),
         figment: Figment::from(layer),
         file: None,
         problems,

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use ipnet::IpNet;
 
+use super::list::{Authority, USERS};
 use super::rights::{self, Permissions};
 use super::site::{self, StorageDefaults, StoreLocation};
-use super::{Authority, USERS};
 use crate::charset::Charset;
 use crate::config::error::{REDACTED, printable};
 use crate::config::keys::row::*;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use strum::{EnumString, IntoStaticStr};
+
 use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed};
 use crate::config::reader::{Reader, Refused};
@@ -79,27 +81,45 @@ pub(super) fn permissions(
 }
 
 /// One right, or a shorthand for several.
-fn word(text: &str) -> Parsed<Permissions> {
-    let mut rights = Permissions::default();
-    match text {
-        "R" | "r" => rights = Permissions::READ,
-        "W" | "w" => rights = WRITE,
-        "RW" | "rw" => rights = Permissions::ALL,
-        "read" => rights.read = true,
-        "write" => rights.write = true,
-        "delete" => rights.delete = true,
-        "list" => rights.list = true,
-        "rename" => rights.rename = true,
-        "overwrite" => rights.overwrite = true,
-        _ => {
-            return Err(
-                "write R (read and list), W (write, overwrite, delete, rename), RW (all), or any of \
-                 read, write, delete, list, rename, overwrite"
-                    .into(),
-            );
+#[derive(Debug, Clone, Copy, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+enum Word {
+    #[strum(to_string = "R", serialize = "r")]
+    R,
+    #[strum(to_string = "W", serialize = "w")]
+    W,
+    #[strum(to_string = "RW", serialize = "rw")]
+    Rw,
+    Read,
+    Write,
+    Delete,
+    List,
+    Rename,
+    Overwrite,
+}
+
+impl Word {
+    fn permissions(self) -> Permissions {
+        let mut rights = Permissions::default();
+        match self {
+            Word::R => rights = Permissions::READ,
+            Word::W => rights = WRITE,
+            Word::Rw => rights = Permissions::ALL,
+            Word::Read => rights.read = true,
+            Word::Write => rights.write = true,
+            Word::Delete => rights.delete = true,
+            Word::List => rights.list = true,
+            Word::Rename => rights.rename = true,
+            Word::Overwrite => rights.overwrite = true,
         }
+        rights
     }
-    Ok(rights)
+}
+
+fn word(text: &str) -> Parsed<Permissions> {
+    const ADVICE: &str = "write R (read and list), W (write, overwrite, delete, rename), RW (all), or any of \
+                          read, write, delete, list, rename, overwrite";
+    parse::choice_or::<Word>(text, ADVICE).map(Word::permissions)
 }
 
 fn union(one: Permissions, other: Permissions) -> Permissions {
@@ -125,26 +145,24 @@ const WRITE: Permissions = Permissions {
 impl fmt::Display for Permissions {
     /// In words that `word` reads again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Permissions::ALL {
-            return f.write_str("RW");
-        }
-        if *self == Permissions::READ {
-            return f.write_str("R");
-        }
-        if *self == WRITE {
-            return f.write_str("W");
+        let shorthands = [Word::Rw, Word::R, Word::W];
+        if let Some(word) = shorthands
+            .into_iter()
+            .find(|word| word.permissions() == *self)
+        {
+            return f.write_str(word.into());
         }
         let rights = [
-            (self.read, "read"),
-            (self.write, "write"),
-            (self.delete, "delete"),
-            (self.list, "list"),
-            (self.rename, "rename"),
-            (self.overwrite, "overwrite"),
+            (self.read, Word::Read),
+            (self.write, Word::Write),
+            (self.delete, Word::Delete),
+            (self.list, Word::List),
+            (self.rename, Word::Rename),
+            (self.overwrite, Word::Overwrite),
         ];
         let words: Vec<&str> = rights
             .into_iter()
-            .filter_map(|(granted, word)| granted.then_some(word))
+            .filter_map(|(granted, word)| granted.then_some(word.into()))
             .collect();
         f.write_str(&words.join(", "))
     }

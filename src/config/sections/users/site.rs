@@ -3,23 +3,24 @@
 //! Invariant: the credentials of `storage` sign requests to the places of their own vendor only. Whoever may write a users
 //! file, or answers for `auth.http.url`, can't have them sent elsewhere.
 
-use super::USERS;
+use super::list::USERS;
 use crate::config::endpoint::Endpoint;
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::{Reader, Refused};
+use crate::config::sections::storage::Storage;
 use crate::config::sections::storage::credentials::StaticCredentials;
 use crate::config::sections::storage::location::{self, Addressing, region_name};
-use crate::config::sections::storage::{Provider, Storage};
+use crate::config::sections::storage::provider::Provider;
 
 /// The rows of the table.
 #[rustfmt::skip]
 pub(in crate::config) const KEYS: &[Key] = &[
     key("users[].bucket", Text, Unset,
         "Bucket of the user's own; `storage.bucket` if not set."),
-    key("users[].region", Text, Derived("as the endpoint tells; else `storage.region`"),
+    key("users[].region", Text, Derived("the endpoint's; else `storage.region`"),
         "Region of the user's bucket; with `cos` it implies the endpoint."),
-    key("users[].endpoint", Text, Derived("`storage.endpoint`; cos: as `users[].region` tells"),
+    key("users[].endpoint", Text, Derived("`storage.endpoint`; cos: of `users[].region`"),
         "URL of the user's store, of the same kind as `storage`; another one than `storage.endpoint` takes the user's own keys, except in another region of COS or Amazon over https."),
     key("users[].access_key_id", Secret, Unset,
         "Access key of the user's own; the gateway's credentials if not set."),
@@ -47,11 +48,11 @@ pub struct StoreLocation {
 pub struct StorageDefaults {
     /// None: any store's rules.
     pub(crate) provider: Option<Provider>,
-    place: Option<Place>,
+    location: Option<DefaultLocation>,
 }
 
 #[derive(Debug, Clone)]
-struct Place {
+struct DefaultLocation {
     region: String,
     /// None: the SDK's own choice, which is Amazon's.
     endpoint: Option<Endpoint>,
@@ -70,7 +71,7 @@ impl StorageDefaults {
         let fitting = location::fitting_addressing(storage.provider, endpoint.as_ref());
         StorageDefaults {
             provider: Some(storage.provider),
-            place: Some(Place {
+            location: Some(DefaultLocation {
                 region: storage.region.clone(),
                 bucket: storage.bucket.clone(),
                 addressing: (storage.addressing != fitting).then_some(storage.addressing),
@@ -85,11 +86,11 @@ impl StorageDefaults {
         bucket: &str,
         site: Option<&StoreLocation>,
     ) -> Option<&'static str> {
-        let place = self.place.as_ref()?;
-        let common = place.endpoint.as_ref().map(|endpoint| &endpoint.url);
+        let location = self.location.as_ref()?;
+        let common = location.endpoint.as_ref().map(|endpoint| &endpoint.url);
         let is_common = site.is_none_or(|site| site.endpoint.as_ref() == common);
-        let is_custom = place.addressing == Some(Addressing::Custom);
-        (is_custom && is_common && bucket != place.bucket).then_some(
+        let is_custom = location.addressing == Some(Addressing::Custom);
+        (is_custom && is_common && bucket != location.bucket).then_some(
             "storage.endpoint is the domain of one bucket (storage.addressing: custom); set the user's endpoint, too",
         )
     }
@@ -103,7 +104,7 @@ impl StorageDefaults {
         } else {
             StorageDefaults {
                 provider: common.provider.filter(|_| sound(&["storage.provider"])),
-                place: None,
+                location: None,
             }
         }
     }
@@ -142,23 +143,23 @@ pub(super) fn resolve(
         Err(Refused)
     };
     // nothing can be said of it before `storage` is right, which is reported there
-    let (Some(provider), Some(place)) = (common.provider, &common.place) else {
+    let (Some(provider), Some(location)) = (common.provider, &common.location) else {
         return Ok(None);
     };
     if provider == Provider::Embedded {
         return refuse(
             read,
-            "the built-in store is the only one there; remove it, or set storage.provider to s3 or cos",
+            "the embedded store is the only one there; remove it, or set storage.provider to s3 or cos",
         );
     }
-    let site = match place.of_user(provider, region.as_deref(), endpoint.as_ref()) {
+    let site = match location.of_user(provider, region.as_deref(), endpoint.as_ref()) {
         Ok(site) => site,
         Err(advice) => return refuse(read, advice),
     };
     let Some((site, endpoint)) = site else {
         return Ok(None);
     };
-    if !has_credentials && !may_share_credentials(place.endpoint.as_ref(), endpoint.as_ref()) {
+    if !has_credentials && !may_share_credentials(location.endpoint.as_ref(), endpoint.as_ref()) {
         return refuse(
             read,
             "the credentials of `storage` are not sent to another store, or in the clear; \
@@ -168,7 +169,7 @@ pub(super) fn resolve(
     Ok(Some(site))
 }
 
-impl Place {
+impl DefaultLocation {
     /// Where a user's store is that has at least one of `region` and `endpoint`; none if it is here.
     fn of_user(
         &self,

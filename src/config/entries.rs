@@ -1,0 +1,162 @@
+//! Reads the keys of the entries of a list of sections.
+
+use figment::value::Value;
+
+use super::keys::{Key, Kind};
+use super::reader::{Origin, Reader, Refused, Setting};
+
+impl Reader {
+    /// The entries of a list of sections, as paths to ask [`Reader::entry`] for.
+    pub fn sections(&mut self, path: &'static str) -> usize {
+        let (entries, origin) = match self.root.find_ref(path) {
+            Some(value) => (
+                value.as_array().map_or(0, <[Value]>::len),
+                self.origin(value),
+            ),
+            None => (0, Origin::Default),
+        };
+        let value = (entries > 0).then(|| entries.to_string());
+        self.settings.insert(
+            path,
+            Setting {
+                value,
+                origin: origin.to_string(),
+            },
+        );
+        entries
+    }
+
+    /// The value of `name` in entry `index` of the list of sections `list`; its absence is a problem.
+    pub fn entry<T>(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.entry_texts(list, index, name)?.0.is_empty() {
+            let origin = self.entry_origin(list, index);
+            if !self.has_unknown_key(&format!("{list}[{index}].")) {
+                let path = format!("{list}[{index}].{name}");
+                self.report(&path, None, &origin, "this is required; add it");
+            }
+            return None;
+        }
+        self.entry_optional(list, index, name, parse).ok().flatten()
+    }
+
+    /// As [`Reader::entry`], with none where it is not set, and an error where it was refused.
+    pub fn entry_optional<T>(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Refused> {
+        let values = self.entry_list(list, index, name, parse)?;
+        Ok(values.into_iter().next())
+    }
+
+    /// The values of the list `name` in entry `index`; none where it is not set.
+    pub fn entry_list<T>(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Refused> {
+        let Some((texts, origin)) = self.entry_texts(list, index, name) else {
+            return Err(Refused);
+        };
+        let path = format!("{list}[{index}].{name}");
+        let is_list = self
+            .table
+            .find_indexed(&path)
+            .is_some_and(|key| key.kind == Kind::List);
+        let texts: Vec<String> = if is_list {
+            let pieces = texts.iter().flat_map(|text| text.split(','));
+            pieces.map(|piece| piece.trim().to_string()).collect()
+        } else {
+            texts
+        };
+        if texts.is_empty() && self.entry_is_set(list, index, name) {
+            let advice = "the list is empty; write at least one entry, or remove the key";
+            self.report(&path, None, &origin, advice);
+            return Err(Refused);
+        }
+        let mut values = Vec::new();
+        let mut refused = false;
+        for text in texts {
+            match parse(&text) {
+                Ok(value) => values.push(value),
+                Err(advice) => {
+                    refused = true;
+                    self.report(&path, Some(self.table.shown(&path, &text)), &origin, advice);
+                }
+            }
+        }
+        if refused { Err(Refused) } else { Ok(values) }
+    }
+
+    /// The texts of a key in an entry, none of them where it is not set; `None` where the entry itself has been refused.
+    fn entry_texts(
+        &self,
+        list: &'static str,
+        index: usize,
+        name: &str,
+    ) -> Option<(Vec<String>, Origin)> {
+        let section = self.root.find_ref(list)?.as_array()?.get(index)?;
+        section.as_dict()?;
+        let path = format!("{list}[{index}].{name}");
+        let default = self.table.find_indexed(&path).and_then(Key::default_text);
+        Some(match (section.find_ref(name), default) {
+            (Some(Value::Array(tag, items)), _) => {
+                let texts = items.iter().filter_map(Value::as_str);
+                let origin = self.origin(&Value::Array(*tag, Vec::new()));
+                (texts.map(str::to_string).collect(), origin)
+            }
+            (Some(value), _) => (vec![value.as_str()?.to_string()], self.origin(value)),
+            (None, Some(text)) => (vec![text.to_string()], Origin::Default),
+            (None, None) => (Vec::new(), self.origin(section)),
+        })
+    }
+
+    fn entry_origin(&self, list: &str, index: usize) -> Origin {
+        let section = self
+            .root
+            .find_ref(list)
+            .and_then(Value::as_array)
+            .and_then(|entries| entries.get(index));
+        section.map_or(Origin::Default, |section| self.origin(section))
+    }
+
+    /// True if `name` stands in entry `index` of the list of sections `list`.
+    pub fn entry_is_set(&self, list: &str, index: usize, name: &str) -> bool {
+        let entries = self.root.find_ref(list).and_then(Value::as_array);
+        entries
+            .and_then(|entries| entries.get(index))
+            .is_some_and(|section| section.find_ref(name).is_some())
+    }
+
+    /// True if a key below `inside` was refused by name: it probably is the one that is missed.
+    fn has_unknown_key(&self, inside: &str) -> bool {
+        self.problems.iter().any(|problem| {
+            problem.key.starts_with(inside) && self.table.find_indexed(&problem.key).is_none()
+        })
+    }
+
+    /// Reports `name` in entry `index` of the list of sections `list`; `value` is what it has, if it has one.
+    pub fn refuse_entry(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        name: &str,
+        value: Option<&str>,
+        advice: &str,
+    ) {
+        let path = format!("{list}[{index}].{name}");
+        let origin = self.entry_origin(list, index);
+        let value = value.map(|value| self.table.shown(&path, value));
+        self.report(&path, value, &origin, advice);
+    }
+}

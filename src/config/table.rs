@@ -1,0 +1,296 @@
+//! The table of keys. What reads a source gets one, and knows no key by itself.
+
+use std::fmt::Write as _;
+
+use super::error::{REDACTED, printable};
+use super::keys::{CONFIG_VARIABLE, DefaultValue, Key, Kind, PREFIX, variable};
+
+/// The keys that may stand in a configuration, or in a document that is a part of one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table(&'static [Key]);
+
+/// The result of looking a path up in the table of the configuration.
+pub(super) enum Lookup {
+    Key(&'static Key),
+    Section,
+    Unknown,
+}
+
+impl Table {
+    /// The table of these rows.
+    pub(super) fn new(rows: &'static [Key]) -> Self {
+        Table(rows)
+    }
+
+    /// The rows, in the order in which they are documented and printed.
+    pub(super) fn rows(self) -> &'static [Key] {
+        self.0
+    }
+
+    fn keys(self) -> impl Iterator<Item = &'static Key> + Clone {
+        self.0.iter()
+    }
+
+    /// The rows of the guide's table: key, environment variable, default, meaning.
+    pub(super) fn markdown_rows(self) -> String {
+        let mut rows = String::new();
+        for key in self.keys() {
+            let variable = match (key.variable(), key.file_variable()) {
+                (Some(name), Some(file)) => format!("`{name}`, `{file}`"),
+                (Some(name), None) => format!("`{name}`"),
+                (None, _) => String::new(),
+            };
+            let default = match key.default {
+                DefaultValue::Text(text) => format!("`{text}`"),
+                DefaultValue::Derived(words) => words.to_string(),
+                DefaultValue::Unset => String::new(),
+            };
+            let allowed = match key.kind {
+                Kind::Choice(words) => format!(" One of `{}`.", words.join("`, `")),
+                Kind::Count(min, max) => format!(" {min} to {max}."),
+                _ => String::new(),
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                rows,
+                "| `{}` | {variable} | {default} | {}{allowed} |",
+                key.path, key.doc
+            );
+        }
+        rows
+    }
+
+    /// Looks `path` up, which may carry indices: `users[3].name`.
+    pub(super) fn look_up(self, path: &str) -> Lookup {
+        let path = without_indices(path);
+        if let Some(key) = self.find(&path) {
+            return Lookup::Key(key);
+        }
+        let is_section = path.is_empty() || {
+            let inside = format!("{path}.");
+            self.keys().any(|key| key.path.starts_with(&inside))
+        };
+        if is_section {
+            Lookup::Section
+        } else {
+            Lookup::Unknown
+        }
+    }
+
+    /// The row of `path`, without indices.
+    pub(super) fn find(self, path: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.path == path)
+    }
+
+    /// The row of `path`, which may carry indices.
+    pub(super) fn find_indexed(self, path: &str) -> Option<&'static Key> {
+        self.find(&without_indices(path))
+    }
+
+    /// The key that was probably meant by the unknown YAML path `path`.
+    pub(super) fn similar_path(self, path: &str) -> Option<String> {
+        let path = without_indices(path);
+        let last = path.rsplit('.').next().unwrap_or(&path);
+        // A key at the wrong level is the commonest slip; no count of edits finds it.
+        let mut elsewhere = self
+            .keys()
+            .map(|key| key.path)
+            .filter(|known| *known == last || known.ends_with(&format!(".{last}")))
+            .filter(|known| !known.contains("[]"));
+        if let (Some(only), None) = (elsewhere.next(), elsewhere.next()) {
+            return Some(only.to_string());
+        }
+        let sections = self
+            .keys()
+            .filter_map(|key| Some(key.path.split_once('.')?.0));
+        closest(
+            &path,
+            self.keys()
+                .map(|key| key.path)
+                .chain(sections)
+                .map(str::to_string),
+        )
+    }
+
+    /// The variable that was probably meant by the unknown variable `name`.
+    pub(super) fn similar_variable(self, name: &str) -> Option<String> {
+        let own = self.keys().filter_map(Key::variable);
+        let files = self.keys().filter_map(Key::file_variable);
+        // Without the section's name, no count of edits finds it.
+        let last = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+        if let Some(path) = self
+            .similar_path(&last)
+            .filter(|path| path.ends_with(&format!(".{last}")))
+        {
+            return Some(variable(&path));
+        }
+        let special = std::iter::once(CONFIG_VARIABLE.to_string());
+        closest(name, own.chain(files).chain(special))
+    }
+
+    /// The key whose variable is `name`.
+    pub(super) fn of_variable(self, name: &str) -> Option<&'static Key> {
+        self.keys()
+            .find(|key| key.variable().as_deref() == Some(name))
+    }
+
+    /// The secret whose `_FILE` variable is `name`.
+    pub(super) fn of_file_variable(self, name: &str) -> Option<&'static Key> {
+        self.keys()
+            .find(|key| key.file_variable().as_deref() == Some(name))
+    }
+
+    /// The range that the table gives the number at `path`.
+    pub(super) fn count_range(self, path: &str) -> (u64, u64) {
+        match self.find(path).map(|key| key.kind) {
+            Some(Kind::Count(min, max)) => (min, max),
+            _ => (0, u64::MAX),
+        }
+    }
+
+    /// The value of the key at `path` as it may be shown to anybody.
+    pub(super) fn shown(self, path: &str, text: &str) -> String {
+        let secret = self.find_indexed(path).is_none_or(Key::is_secret);
+        // `https://user:password@host` is refused where a URL is wanted, but not by being repeated.
+        let carries_login = text.contains('@') && text.contains("//");
+        if secret || carries_login {
+            REDACTED.to_string()
+        } else {
+            printable(text)
+        }
+    }
+}
+
+/// The candidate with the fewest edits from `name`, if it is close enough to be meant.
+fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    // Far longer than any key, and the count of edits takes time by the square.
+    if name.len() > 100 {
+        return None;
+    }
+    let folded = name.to_lowercase();
+    let own = folded.strip_prefix("cosgate_").unwrap_or(&folded);
+    // One slip in four letters still reads as the word that was meant.
+    let bound = (own.chars().count() / 4).clamp(1, 4);
+    candidates
+        .map(|known| (strsim::osa_distance(&folded, &known.to_lowercase()), known))
+        .filter(|(edits, _)| *edits <= bound)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// `users[].name` for `users[3].name`.
+fn without_indices(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    let mut inside = false;
+    for c in path.chars() {
+        inside = inside && c != ']';
+        if !inside {
+            plain.push(c);
+        }
+        inside = inside || c == '[';
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::sections::table;
+
+    #[test]
+    fn every_row_has_a_name_of_its_own_and_a_sentence() {
+        for (i, key) in table().rows().iter().enumerate() {
+            assert!(
+                table().rows()[..i]
+                    .iter()
+                    .all(|other| other.path != key.path),
+                "{}",
+                key.path
+            );
+            assert!(
+                key.doc.ends_with('.') && !key.doc.contains('|'),
+                "{}",
+                key.path
+            );
+        }
+    }
+
+    #[test]
+    fn no_variable_of_a_key_looks_like_the_file_variable_of_another() {
+        let names: Vec<String> = table().rows().iter().filter_map(Key::variable).collect();
+        for key in table().rows() {
+            assert!(
+                key.file_variable()
+                    .is_none_or(|file| !names.contains(&file))
+            );
+        }
+    }
+
+    #[test]
+    fn the_variable_follows_from_the_path() {
+        assert_eq!(
+            variable("upload.min_part_size"),
+            "COSGATE_UPLOAD__MIN_PART_SIZE"
+        );
+    }
+
+    #[test]
+    fn paths_with_indices_find_their_row() {
+        assert!(
+            matches!(table().look_up("users[12].name"), Lookup::Key(key) if key.path == "users[].name")
+        );
+        assert!(matches!(table().look_up("users[0]"), Lookup::Section));
+        assert!(matches!(table().look_up("users[0].nam"), Lookup::Unknown));
+        assert!(matches!(table().look_up("upload"), Lookup::Section));
+        assert!(matches!(table().look_up("uplo"), Lookup::Unknown));
+    }
+
+    #[test]
+    fn slips_lead_to_the_key_that_was_meant() {
+        for (slip, meant) in [
+            ("listne", Some("listen")),
+            ("uplod", Some("upload")),
+            ("upload.min_partsize", Some("upload.min_part_size")),
+            ("min_part_size", Some("upload.min_part_size")),
+            ("users[0].nmae", Some("users[].name")),
+            ("tea.pot", None),
+        ] {
+            assert_eq!(table().similar_path(slip).as_deref(), meant, "{slip}");
+        }
+        for (slip, meant) in [
+            (
+                "COSGATE_UPLOAD_MIN_PART_SIZE",
+                Some("COSGATE_UPLOAD__MIN_PART_SIZE"),
+            ),
+            ("COSGATE_Log__Level", Some("COSGATE_LOG__LEVEL")),
+            (
+                "COSGATE_ACCESS_KEY_ID",
+                Some("COSGATE_STORAGE__ACCESS_KEY_ID"),
+            ),
+            ("COSGATE_CONFG", Some("COSGATE_CONFIG")),
+            ("COSGATE_TEAPOT", None),
+        ] {
+            assert_eq!(table().similar_variable(slip).as_deref(), meant, "{slip}");
+        }
+    }
+
+    #[test]
+    fn the_readme_rows_have_four_columns_and_show_no_row_twice() {
+        let rows = table().markdown_rows();
+        assert_eq!(rows.lines().count(), table().rows().len());
+        assert!(rows.lines().all(|row| row.matches('|').count() == 5));
+        assert!(rows.contains("| `upload.concurrency` | `COSGATE_UPLOAD__CONCURRENCY` | `4` |"));
+    }
+
+    #[test]
+    fn secrets_and_urls_with_a_login_are_not_shown() {
+        assert_eq!(table().shown("storage.session_token", "abc"), "***");
+        assert_eq!(table().shown("users[4].password_hash", "abc"), "***");
+        assert_eq!(table().shown("no.such.key", "abc"), "***");
+        assert_eq!(table().shown("storage.endpoint", "https://a:b@host"), "***");
+        assert_eq!(
+            table().shown("storage.endpoint", "https://host"),
+            "https://host"
+        );
+    }
+}
