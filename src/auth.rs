@@ -15,7 +15,9 @@ mod directory;
 mod follow;
 pub mod guard;
 pub mod http;
+pub mod mount;
 pub mod pool;
+mod session_permit;
 pub mod tree;
 pub mod user;
 
@@ -30,7 +32,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use crate::config::{self, Config};
-use crate::ftp::failures::{Failure, Failures};
+use crate::failures::{Failure, Failures};
 pub use crate::password::{HashError, hash_password, random_password};
 use crate::permits::Permits;
 use crate::reload::Reload;
@@ -39,14 +41,15 @@ use crate::store::client::Tenant;
 use crate::store::key::Reserved;
 use crate::store::tenants::Tenants;
 use crate::telemetry::LineLimit;
-pub use admission::SessionPermit;
 use directory::Directory;
 use guard::{Guard, Rejected, Scope};
 use http::{Denied, Endpoint, EndpointError};
+pub use mount::Right;
 use pool::{Hashes, Pool};
+pub use session_permit::SessionPermit;
 pub use tree::Tree;
 use user::HomeDefaults;
-pub use user::{Peer, Right, User};
+pub use user::{Peer, User};
 
 /// All users, and what it takes to check a login.
 #[derive(Debug)]

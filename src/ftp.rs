@@ -17,15 +17,13 @@
 //! | [`codec`], [`command`], [`reply`], [`listformat`], [`glob`] | bytes to lines, lines to commands, outcomes to text; patterns of names |
 //! | `ascii` | line ends of `TYPE A` |
 //! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
-//! | [`passive`] | the passive ports |
-//! | [`trusted_proxies`], [`proxy_header`] | clients behind proxies: the PROXY protocol and its header |
+//! | [`passive_ports`] | the listeners of the passive ports |
 //! | [`transfer`], [`data_connection`] | commit XOR interruption; the client's data connection in the storage's hands |
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
-//! | [`registry`], [`failures`] | the open sessions and the latest failures, for the status page |
+//! | [`registry`], [`metrics`] | the open sessions, for the status page; what is counted of them |
 //! | [`failed`] | the table from store errors to reply, log level and outcome |
 //! | [`connections`], [`access`] | how many control connections there may be, and from which addresses |
 //! | [`own`] | the ports that active mode never connects to |
-//! | [`net`] | sockets |
 
 pub mod access;
 mod ascii;
@@ -36,18 +34,15 @@ pub mod data_connection;
 pub mod encoding;
 pub mod engine;
 pub mod failed;
-pub mod failures;
 pub mod frontend;
 pub mod glob;
 pub mod listener;
 pub mod listformat;
-pub mod net;
+pub mod metrics;
 pub mod own;
-pub mod passive;
-pub mod proxy_header;
+pub mod passive_ports;
 pub mod registry;
 pub mod reply;
 pub mod session;
 pub mod tls;
 pub mod transfer;
-pub mod trusted_proxies;

@@ -1,21 +1,13 @@
-//! Who gets in once it is clear who it is: the limits on a user's sessions, and the user who is everybody.
+//! Admission of a user who is known: the limits on the user's sessions, and the anonymous user.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::session_permit::SessionPermit;
 use super::{Login, LoginError, Peer, Tree, User, Users, code};
-use crate::ftp::net::network;
-use crate::permits::Permit;
-
-/// Counts a session among those of its user, until it is dropped.
-#[derive(Debug)]
-pub struct SessionPermit {
-    _of_user: Permit<String>,
-    _from_network: Permit<(String, IpAddr)>,
-}
+use crate::net::network;
 
 impl Users {
     /// The login of the anonymous user. Nothing can be guessed, so the guard counts nothing; and whatever was sent as the password is

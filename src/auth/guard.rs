@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::Lockout;
-use crate::ftp::net::network;
+use crate::net::network;
 
 /// Entries per table, some 100 bytes each: a botnet of more addresses is not stopped by counting them.
 const ENTRIES: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
@@ -49,7 +49,7 @@ pub struct Guard {
     limits: Lockout,
     tables: Mutex<Tables>,
     names: RandomState,
-    /// Told whenever an attempt ends.
+    /// Notified whenever an attempt ends.
     ended: Notify,
     /// Lockouts so far: of addresses, and of pairs.
     lockouts: [AtomicU64; 2],

@@ -4,40 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::auth::user::{Right, User};
-use crate::config::Permissions;
-use crate::store::client::Tenant;
-use crate::store::{Home, Located, Store, StoreError, VirtualPath};
-
-/// A directory of the tree whose files lie in a place of their own. The home is the mount at `/`.
-#[derive(Debug)]
-pub struct Mount {
-    /// Where the user sees it.
-    pub path: VirtualPath,
-    /// Where its files lie.
-    pub home: Home,
-    /// The user's rights in it.
-    pub permissions: Permissions,
-    pub(super) tenant: Tenant,
-}
-
-impl Mount {
-    /// Refuses what the user may not do here.
-    pub fn may(&self, right: Right) -> Result<(), StoreError> {
-        let granted = match right {
-            Right::Read => self.permissions.read,
-            Right::Write => self.permissions.write,
-            Right::Delete => self.permissions.delete,
-            Right::List => self.permissions.list,
-            Right::Rename => self.permissions.rename,
-        };
-        if granted {
-            Ok(())
-        } else {
-            Err(StoreError::Forbidden)
-        }
-    }
-}
+use crate::auth::mount::{Mount, Right};
+use crate::auth::user::User;
+use crate::store::{Located, Store, StoreError, VirtualPath};
 
 /// A user's files, with the stores that they are in.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::auth::tree::Mount;
+use crate::auth::mount::Mount;
 use crate::charset::Charset;
 use crate::config::{self, Ascii};
 use crate::networks::Networks;
@@ -66,21 +66,6 @@ pub struct HomeDefaults {
     pub charset: Charset,
     /// `tls.require_close_notify`
     pub require_close_notify: bool,
-}
-
-/// One thing that a user may do, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Right {
-    /// RETR
-    Read,
-    /// STOR, APPE, MKD, MFMT
-    Write,
-    /// DELE, RMD
-    Delete,
-    /// LIST, NLST, MLSD, MLST, STAT
-    List,
-    /// RNFR, RNTO
-    Rename,
 }
 
 /// Why somebody whose password is right may not come in. For the log only.

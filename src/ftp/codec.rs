@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::charset::Charset;
-use crate::ftp::net::Stream;
 use crate::ftp::reply::Reply;
+use crate::net::Stream;
 
 /// The longest line, its end included. Longer than any path that a store can hold.
 pub const MAX_LINE: usize = 8 * 1024;

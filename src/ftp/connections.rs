@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Sessions;
 use crate::descriptors::Descriptors;
-use crate::ftp::net::network;
+use crate::net::network;
 use crate::permits::{self, Permits};
 
 /// The control connections that are open, and their limits.

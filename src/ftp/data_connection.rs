@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::ftp::net::{Stream, reset_on_close};
 use crate::ftp::transfer::Transfer;
+use crate::net::{Stream, reset_on_close};
 use crate::store::{Interruption, Sink, Source};
 
 /// The client's data connection in the hands of the storage.

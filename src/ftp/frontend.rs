@@ -15,15 +15,15 @@ use crate::events::Events;
 use crate::ftp::access::Access;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
+use crate::ftp::metrics::{Ended, FtpMetrics};
 use crate::ftp::own::OwnPorts;
-use crate::ftp::passive::PassivePool;
 use crate::ftp::registry::SessionRegistry;
 use crate::ftp::tls::Tls;
-use crate::ftp::trusted_proxies::TrustedProxies;
 use crate::kubernetes::Contact;
 use crate::masquerade::Masquerade;
-use crate::metrics::{Ended, FtpMetrics};
+use crate::passive::PassivePool;
 use crate::permits::{Permit, Permits};
+use crate::proxy_protocol::TrustedProxies;
 use crate::store::Store;
 use crate::store::embedded::DiskSpace;
 

@@ -15,11 +15,12 @@ use tracing::{debug, warn};
 use crate::cluster::handover::Handover;
 use crate::config;
 use crate::ftp::frontend::{ControlPorts, Frontend};
-use crate::ftp::net::{BACKLOG, bind, tune_control};
-use crate::ftp::passive::{ACCEPT_PAUSE, BindError, PassivePool};
+use crate::ftp::passive_ports::{self, BindError};
 use crate::ftp::reply::Reply;
-use crate::ftp::session;
-use crate::ftp::trusted_proxies::{Arrived, HeaderWait, TrustedProxies};
+use crate::ftp::session::{self, state::Client};
+use crate::net::{ACCEPT_PAUSE, BACKLOG, bind, tune_control};
+use crate::passive::PassivePool;
+use crate::proxy_protocol::{Arrived, HeaderWait, TrustedProxies};
 use crate::telemetry::LineLimit;
 
 /// One line in a while says that accepting fails, not one for each try.
@@ -55,22 +56,13 @@ struct Listener {
     port: ControlPort,
 }
 
-/// What the connections to one control port have in common.
+/// The properties that the connections to one control port share.
 #[derive(Debug, Clone)]
 struct ControlPort {
     number: u16,
     pool: Arc<PassivePool>,
     /// TLS begins with the first byte.
     implicit: bool,
-}
-
-/// The client at the other end of a control connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Client {
-    /// Its address, by the PROXY header if there is one.
-    pub address: SocketAddr,
-    /// Where it connected to by the PROXY header; none without one.
-    pub destination: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -103,7 +95,7 @@ impl Listeners {
                     let (ports, timeout) =
                         (config.passive.ports.clone(), config.passive.accept_timeout);
                     let (ip, trusted) = (address.ip(), &proxies);
-                    let pool = PassivePool::bind(ip, ports, handover, timeout, trusted, stop)?;
+                    let pool = passive_ports::bind(ip, ports, handover, timeout, trusted, stop)?;
                     pools.insert(ip, Arc::clone(&pool));
                     pool
                 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::ftp::failures::Failures;
+use crate::failures::Failures;
 use crate::ftp::session::state::Session;
 
 /// The sessions that are open, and what failed lately.

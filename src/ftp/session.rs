@@ -5,7 +5,7 @@
 //!
 //! | file | part of the edge |
 //! |---|---|
-//! | this one | the state, the loop and the end of a connection |
+//! | this one, `edge.rs` | the loop and the end of a connection; its state |
 //! | `dispatch.rs` | from a line to the method of its command |
 //! | `login.rs`, `protection.rs`, `passive_commands.rs`, `options.rs` | USER and PASS; AUTH, PBSZ, PROT and PORT; PASV and EPSV; TYPE, FEAT and OPTS |
 //! | `file_commands.rs`, `hash.rs`, `listings.rs` | commands on names; MFMT and HASH; STAT and the lists |
@@ -18,6 +18,8 @@ mod commits;
 mod diagnosis;
 mod dispatch;
 mod during_transfer;
+mod edge;
+mod exchange;
 mod file_commands;
 mod hash;
 mod listings;
@@ -32,151 +34,31 @@ mod transfers;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
-use crate::auth::{SessionPermit, Tree, random_password};
-use crate::chain::Chain;
+use crate::auth::random_password;
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::connections::{ADDRESS_REFUSED, Permit};
 use crate::ftp::encoding::NameEncoding;
-use crate::ftp::engine::{Engine, EngineError};
 use crate::ftp::frontend::Frontend;
-use crate::ftp::listener::Client;
 use crate::ftp::listformat::Facts;
-use crate::ftp::net::Stream;
-use crate::ftp::passive::{PassivePool, Reservation};
 use crate::ftp::reply::Reply;
 use crate::ftp::session::during_transfer::is_quit;
+use crate::ftp::session::edge::{Close, Edge, GOODBYE, STOPPING, SessionEnd, Step};
 use crate::ftp::session::protection::handshake;
-use crate::ftp::session::state::Session;
-use crate::ftp::tls::Secured;
-use crate::store::{Interruption, VirtualPath};
-
-/// The reason in a 421 of a gateway that ends.
-pub(super) const STOPPING: &str = "The server is stopping, try again later";
-
-/// The reply to QUIT.
-const GOODBYE: &str = "Goodbye";
+use crate::ftp::session::state::{Client, Session};
+use crate::net::Stream;
+use crate::passive::PassivePool;
+use crate::store::VirtualPath;
 
 /// The longest time that a QUIT may take to cross a last reply.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The control connection ends.
-#[derive(Debug)]
-pub(super) enum Close {
-    /// Without another word: the client is gone, or there is nothing safe to say.
-    Silently,
-    /// With a last reply.
-    With(Reply),
-    /// With a last reply that the client may not expect; a QUIT that crosses it is answered.
-    Farewell(Reply),
-    /// Not at all: it goes on under TLS, after the handshake that the client has had its reply to begin.
-    StartTls,
-}
-
-/// The result of a step of the session.
-pub(super) type Step<T = ()> = Result<T, Close>;
-
-impl From<io::Error> for Close {
-    fn from(_: io::Error) -> Self {
-        Close::Silently
-    }
-}
-
-impl Close {
-    pub(super) fn with(code: u16, text: &'static str) -> Self {
-        Close::With(Reply::new(code, text))
-    }
-
-    pub(super) fn farewell(code: u16, text: &'static str) -> Self {
-        Close::Farewell(Reply::new(code, text))
-    }
-
-    /// The engine can't be trusted any more.
-    pub(super) fn engine(session: &Session, failure: &EngineError) -> Self {
-        error!(session = session.id, error = %Chain(failure), "the engine failed, the session is closed");
-        Close::with(421, "Internal error, closing the connection")
-    }
-}
-
-/// What ends a session from outside, also in the middle of a transfer.
-pub(super) struct SessionEnd {
-    frontend: Arc<Frontend>,
-    client: IpAddr,
-}
-
-impl SessionEnd {
-    /// Resolves when running transfers are to end, with the reason. Cancel safe.
-    pub(super) async fn reached(&self) -> Interruption {
-        tokio::select! {
-            () = self.frontend.stop.cancelled() => Interruption::Stopping,
-            () = self.frontend.access.refused(self.client) => Interruption::AddressRefused,
-        }
-    }
-}
-
-/// The state of one control connection.
-pub(super) struct Edge {
-    pub(super) frontend: Arc<Frontend>,
-    pub(super) session: Arc<Session>,
-    pub(super) end: SessionEnd,
-    pub(super) control: Control,
-    /// Lines that arrived during a transfer, to be answered after it.
-    pub(super) queue: VecDeque<Line>,
-    pub(super) engine: Option<Engine>,
-    /// The origin of the next transfer's data connection.
-    pub(super) data: Option<DataChannel>,
-    /// TLS on the control connection.
-    pub(super) secured: Option<Secured>,
-    /// True if data connections are protected (`PROT P`).
-    pub(super) private: bool,
-    /// The offset of the last `REST`, for the transfer that follows.
-    pub(super) restart: u64,
-    /// The size that the last `ALLO` announced for it.
-    pub(super) announced: Option<u64>,
-    pub(super) working_directory: VirtualPath,
-    pub(super) pool: Arc<PassivePool>,
-    /// `PBSZ` was said, as RFC 2228 wants it before `PROT`.
-    pub(super) buffer_size_set: bool,
-    greeted: bool,
-    log_in_by: Instant,
-    pub(super) user_name: Option<String>,
-    pub(super) failed_logins: u32,
-    pub(super) epsv_only: bool,
-    /// The client has said `TYPE A`. Without a TYPE files are bytes, whatever the RFC's default; see [`crate::ftp::ascii`].
-    pub(super) ascii: bool,
-    /// Which encoding the client's names are in.
-    pub(super) encoding: NameEncoding,
-    /// Where the user's files are, once logged in.
-    pub(super) tree: Option<Tree>,
-    /// The facts that `OPTS MLST` has chosen.
-    pub(super) facts: Facts,
-    /// Counts the session among those of its user.
-    pub(super) user_permit: Option<SessionPermit>,
-    /// The path of the last command, if it was an `RNFR` that the engine accepted.
-    pub(super) renaming: Option<VirtualPath>,
-    /// True if that is a directory.
-    pub(super) renames_directory: bool,
-    /// The last answer to SIZE, if it was what is held of an upload: the file, and the bytes.
-    pub(super) held: Option<(VirtualPath, u64)>,
-    /// Counts the connection among those that are open.
-    pub(super) permit: Permit,
-}
-
-/// The origin of a data connection.
-pub(super) enum DataChannel {
-    /// The client connects to a port of ours.
-    Passive(Reservation),
-    /// We connect to a port of the client's.
-    Active(SocketAddr),
-}
 
 /// Serves one client until it leaves. On an `implicit` listener TLS begins with the first byte.
 pub async fn run(
@@ -345,23 +227,5 @@ impl Edge {
             self.control.send(&Reply::new(221, GOODBYE)).await?;
         }
         Ok(())
-    }
-
-    pub(super) async fn say(&mut self, code: u16, text: &'static str) -> Step {
-        self.send(Reply::new(code, text)).await
-    }
-
-    pub(super) async fn send(&mut self, reply: Reply) -> Step {
-        debug!(session = self.session.id, code = reply.code, "reply");
-        Ok(self.control.send(&reply).await?)
-    }
-
-    /// Forgets what was sent before AUTH (RFC 4217, section 4.1).
-    pub(super) fn forget_user(&mut self) {
-        self.user_name = None;
-    }
-
-    pub(super) fn user_name(&self) -> &str {
-        self.session.user().map_or("", |user| user.name.as_str())
     }
 }

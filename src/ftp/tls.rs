@@ -39,8 +39,8 @@ use tracing::{error, info};
 use crate::certificates::{self, CertificateError, Pair, Part, Validity, common_name};
 use crate::chain::Chain;
 use crate::config::{self, CertificateSource, SessionReuse};
-use crate::ftp::net::{Stream, reset_on_close};
 use crate::ftp::tls::resumption::{Lineage, Marked, Own, Users};
+use crate::net::{Stream, reset_on_close};
 use crate::reload::{self, Digest, ReadError, Reload, Watched};
 
 /// The certificates in force, replaced when their files change.

@@ -24,7 +24,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ftp::net::PeerWatch;
+use crate::net::PeerWatch;
 use crate::store::{Interruption, VirtualPath};
 
 /// The state that the edge and the storage share while data moves.

@@ -7,7 +7,7 @@ use crate::ftp::engine::backend::Backend;
 use crate::store::{Left, Located, StoreError};
 use crate::telemetry::trace_parent;
 
-/// What an upload may come to.
+/// The events of an upload, by its outcome.
 pub(super) const UPLOAD: [EventType; 2] = [EventType::Stored, EventType::Kept];
 
 impl Backend {

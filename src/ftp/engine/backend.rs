@@ -23,12 +23,10 @@ use crate::auth::{Right, Tree};
 use crate::events::Events;
 use crate::events::{EventType, Pending};
 use crate::ftp::engine::bridge::{ReaderSource, download_reader};
-use crate::ftp::engine::request::StorageOutcome;
+use crate::ftp::engine::request::{IncomingFile, StorageOutcome};
 use crate::ftp::reply;
 use crate::ftp::session::state::Session;
-use crate::store::{
-    Entry, EntryKind, Holder, Located, Mode, StoreError, StoredBy, UploadRequest, VirtualPath,
-};
+use crate::store::{Entry, EntryKind, Located, Mode, StoreError, StoredBy, VirtualPath};
 
 /// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.
 const MAX_LISTED: usize = 100_000;
@@ -43,7 +41,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// `max_file_size` in bytes; `events` is who is told of changes.
+    /// `max_file_size` in bytes; `events` gets the changes.
     pub fn new(session: Arc<Session>, tree: Tree, max_file_size: u64, events: Events) -> Self {
         Backend {
             session,
@@ -77,7 +75,7 @@ impl Backend {
         }
     }
 
-    /// Who stores an object.
+    /// The user and client who store an object.
     pub(super) fn stored_by(&self) -> StoredBy {
         StoredBy {
             user: self.tree.user().name.clone(),
@@ -297,27 +295,17 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let mut received = 0;
         let call = async {
-            let at = self.tree.permitted(&resolve(&path)?, Right::Write)?;
-            at.home.check_new(&at.path)?;
-            let upload = UploadRequest {
+            let file = IncomingFile {
+                path: resolve(&path)?,
                 mode: match start_pos {
                     0 => Mode::New,
                     offset => Mode::ResumeAt(offset),
                 },
-                announced: None,
-                max_bytes: self.max_file_size,
-                holder: Holder::of(&self.tree.user().name),
-                stored_by: Some(self.stored_by()),
-                is_text: false,
                 held: None,
+                announced: None,
+                ascii: false,
             };
-            at.store.check_collision(at.home, &at.path).await?;
-            let key = at.key()?;
-            let stored = at
-                .store
-                .upload(&key, upload, None, &mut ReaderSource(input))
-                .await?;
-            at.store.saw_stored(&key);
+            let stored = self.receive(file, ReaderSource(input)).await?;
             received = stored.received;
             Ok(StorageOutcome::Stored(stored))
         };

@@ -30,10 +30,19 @@ pub enum StorageRequest {
     Size(VirtualPath),
 }
 
-/// An upload.
+/// An upload, and where its bytes come from.
 #[derive(Debug)]
 pub struct StoreRequest {
-    /// The file.
+    /// The file to come.
+    pub file: IncomingFile,
+    /// Where its bytes come from.
+    pub offer: DataConnectionOffer,
+}
+
+/// A file that is to be stored, wherever its bytes come from.
+#[derive(Debug)]
+pub struct IncomingFile {
+    /// Its path.
     pub path: VirtualPath,
     /// The part that stays of the object that is there.
     pub mode: Mode,
@@ -43,8 +52,6 @@ pub struct StoreRequest {
     pub announced: Option<u64>,
     /// Line ends are converted.
     pub ascii: bool,
-    /// Where the bytes come from.
-    pub offer: DataConnectionOffer,
 }
 
 /// A download.
@@ -174,7 +181,7 @@ impl StorageRequest {
     /// Bytes that will cross the data connection, if the client has announced them.
     pub fn announced(&self) -> Option<u64> {
         match self {
-            StorageRequest::Store(request) => request.announced,
+            StorageRequest::Store(request) => request.file.announced,
             _ => None,
         }
     }

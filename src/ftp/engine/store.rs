@@ -13,7 +13,7 @@ use crate::ftp::data_connection::DataConnection;
 use crate::ftp::engine::announce::UPLOAD;
 use crate::ftp::engine::backend::{Backend, out_of_step};
 use crate::ftp::engine::request::{
-    DataConnectionOffer, StorageOutcome, StorageRequest, StoreRequest,
+    DataConnectionOffer, IncomingFile, StorageOutcome, StorageRequest, StoreRequest,
 };
 use crate::ftp::session::state::Session;
 use crate::store::{
@@ -30,7 +30,7 @@ impl SiteCommandHandler<Backend, DefaultUser> for StoreHandler {
         match context.storage.session.take_request() {
             Some(StorageRequest::Store(request)) => {
                 let backend = &context.storage;
-                backend.reply(backend.receive(request)).await
+                backend.reply(backend.store_from_client(request)).await
             }
             _ => out_of_step(),
         }
@@ -38,8 +38,23 @@ impl SiteCommandHandler<Backend, DefaultUser> for StoreHandler {
 }
 
 impl Backend {
-    async fn receive(&self, request: StoreRequest) -> Result<StorageOutcome, StoreError> {
-        let at = self.tree.permitted(&request.path, Right::Write)?;
+    async fn store_from_client(&self, request: StoreRequest) -> Result<StorageOutcome, StoreError> {
+        let source = OfferedSource {
+            session: Arc::clone(&self.session),
+            offer: Some(request.offer),
+            data: None,
+        };
+        let stored = self.receive(request.file, source).await?;
+        Ok(StorageOutcome::Stored(stored))
+    }
+
+    /// Stores what `source` sends, for the client's own data connection and for [`put`](unftp_core::storage::StorageBackend::put).
+    pub(super) async fn receive(
+        &self,
+        file: IncomingFile,
+        source: impl Source,
+    ) -> Result<Stored, StoreError> {
+        let at = self.tree.permitted(&file.path, Right::Write)?;
         at.home.check_new(&at.path)?;
         let key = at.key()?;
         let verb = self
@@ -49,38 +64,34 @@ impl Backend {
         // the entry of its event is written while names are looked at and the client sends
         let pending = self.announce(&UPLOAD, verb, &at, None)?;
         // boxed, as the commit is: the compiler gives up on futures that are nested so deeply
-        let stored = Box::pin(self.receive_as(request, &at, &key, pending.as_ref())).await;
+        let stored = Box::pin(self.receive_as(file, &at, &key, pending.as_ref(), source)).await;
         self.conclude(pending, &stored);
         let stored = stored?;
         at.store.saw_stored(&key);
-        Ok(StorageOutcome::Stored(stored))
+        Ok(stored)
     }
 
     async fn receive_as(
         &self,
-        request: StoreRequest,
+        file: IncomingFile,
         at: &Located<'_>,
         key: &ObjectKey,
         pending: Option<&Pending>,
+        mut source: impl Source,
     ) -> Result<Stored, StoreError> {
         self.or_interrupted(at.store.check_collision(at.home, &at.path))
             .await?;
         let upload = UploadRequest {
-            mode: request.mode,
-            announced: request.announced,
+            mode: file.mode,
+            announced: file.announced,
             max_bytes: self.max_file_size,
             holder: Holder::of(&self.tree.user().name),
             stored_by: Some(self.stored_by()),
-            is_text: request.ascii,
-            held: request.held,
-        };
-        let mut source = OfferedSource {
-            session: Arc::clone(&self.session),
-            offer: Some(request.offer),
-            data: None,
+            is_text: file.ascii,
+            held: file.held,
         };
         let announcement = pending.map(|pending| pending.announcement().as_ref());
-        if request.ascii {
+        if file.ascii {
             let mut source = AsciiSource::new(source);
             let stored = at.store.upload(key, upload, announcement, &mut source);
             stored.await

@@ -15,14 +15,14 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::ftp::connections::ADDRESS_REFUSED;
-use crate::ftp::net::connect;
-use crate::ftp::passive::Stray;
 use crate::ftp::session::diagnosis::{
     nobody_connected, other_address, unreachable, without_header,
 };
+use crate::ftp::session::edge::{Close, DataChannel, Edge, STOPPING, Step};
+use crate::ftp::session::exchange::Exchange;
 use crate::ftp::session::trace::{DataConnection, Trace};
-use crate::ftp::session::transfers::Exchange;
-use crate::ftp::session::{Close, DataChannel, Edge, STOPPING, Step};
+use crate::net::connect;
+use crate::passive::Stray;
 use crate::store::Interruption;
 
 /// The longest time that a client may take to come before it is taken for one that waits for the 150.

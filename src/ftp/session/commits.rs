@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::events::EventType;
-use crate::ftp::session::Edge;
+use crate::ftp::session::edge::Edge;
 use crate::store::{Interruption, Renamed, Stored};
 
 /// A change of the store that a command of this session has made.

@@ -7,8 +7,8 @@ use crate::ftp::codec::Line;
 use crate::ftp::command::{Command, SITE_HELP, verb};
 use crate::ftp::listformat::Format;
 use crate::ftp::reply::{Reply, quoted};
+use crate::ftp::session::edge::{Close, Edge, GOODBYE, Step};
 use crate::ftp::session::file_commands::{facts_reply, renamed_reply, size_reply, time_reply};
-use crate::ftp::session::{Close, Edge, GOODBYE, Step};
 use crate::store::{StoreError, VirtualPath};
 
 impl Edge {

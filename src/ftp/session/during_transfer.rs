@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::reply::Reply;
-use crate::ftp::session::SessionEnd;
+use crate::ftp::session::edge::SessionEnd;
 use crate::ftp::transfer::Transfer;
 use crate::store::Interruption;
 

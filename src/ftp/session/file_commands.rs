@@ -8,8 +8,8 @@ use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::listformat::{Facts, facts, timestamp};
 use crate::ftp::reply::{Reply, quoted};
 use crate::ftp::session::commits::{Change, Commit};
+use crate::ftp::session::edge::{Edge, Step};
 use crate::ftp::session::trace::Trace;
-use crate::ftp::session::{Edge, Step};
 use crate::store::{EntryKind, Renamed, Store, StoreError, VirtualPath};
 
 impl Edge {
@@ -111,12 +111,12 @@ impl Edge {
         tree.map_or(&self.frontend.store, |tree| tree.at(path).store)
     }
 
-    /// Whether uploads that break off are held.
+    /// True if uploads that break off are held.
     pub(super) fn holds(&self) -> bool {
         self.store_of(&VirtualPath::root()).holds()
     }
 
-    /// What SIZE has reported to this client as held of `path`, in bytes.
+    /// The bytes of `path` that SIZE has reported to this client as held.
     pub(super) fn held_bytes(&self, path: &VirtualPath) -> Option<u64> {
         let held = self.held.as_ref().filter(|(held, _)| held == path);
         held.map(|(_, bytes)| *bytes)

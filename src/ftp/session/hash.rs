@@ -12,9 +12,9 @@ use tracing::info;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::listformat::timestamp;
 use crate::ftp::reply::Reply;
+use crate::ftp::session::edge::{Edge, Step};
 use crate::ftp::session::file_commands::time_reply;
 use crate::ftp::session::trace::Trace;
-use crate::ftp::session::{Edge, Step};
 use crate::store::{Algorithm, Hashes, StoreError, VirtualPath};
 
 /// The storage's answer about one name.

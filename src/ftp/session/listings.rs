@@ -7,8 +7,8 @@ use crate::ftp::engine::request::{
 use crate::ftp::glob::is_pattern;
 use crate::ftp::listformat::Format;
 use crate::ftp::reply::Reply;
-use crate::ftp::session::transfers::Exchange;
-use crate::ftp::session::{Edge, Step};
+use crate::ftp::session::edge::{Edge, Step};
+use crate::ftp::session::exchange::Exchange;
 
 impl Edge {
     pub(super) async fn list(&mut self, format: Format, argument: &str) -> Step {

@@ -9,7 +9,7 @@ use crate::auth::{LoginError, Peer};
 use crate::config::TlsRequired;
 use crate::ftp::engine::Engine;
 use crate::ftp::engine::backend::Backend;
-use crate::ftp::session::{Close, Edge, STOPPING, Step};
+use crate::ftp::session::edge::{Close, Edge, STOPPING, Step};
 
 /// Failed logins that a connection may have; then it is closed.
 const LOGIN_ATTEMPTS: u32 = 3;

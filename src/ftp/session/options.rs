@@ -8,7 +8,7 @@ use crate::config::{Ascii, Times};
 use crate::ftp::command::TransferType;
 use crate::ftp::listformat::Facts;
 use crate::ftp::reply::Reply;
-use crate::ftp::session::{Edge, Step};
+use crate::ftp::session::edge::{Edge, Step};
 use crate::store::{Algorithm, VirtualPath};
 use crate::telemetry::LineLimit;
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tracing::{debug, error, warn};
 
 use crate::chain::Chain;
+use crate::failures::Failure;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
 use crate::ftp::failed::{Consequences, Severity, consequences};
-use crate::ftp::failures::Failure;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::diagnosis::cause;
+use crate::ftp::session::edge::{Close, Edge, Step};
 use crate::ftp::session::trace::Trace;
-use crate::ftp::session::{Close, Edge, Step};
 use crate::store::{StoreError, VirtualPath};
 
 impl Edge {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::ftp::command::Epsv;
-use crate::ftp::passive::NoPort;
 use crate::ftp::reply::Reply;
-use crate::ftp::session::{DataChannel, Edge, Step};
+use crate::ftp::session::edge::{DataChannel, Edge, Step};
 use crate::masquerade::{Advertised, Ports};
+use crate::passive::NoPort;
 
 /// The longest time that PASV waits for a port that is free for this client.
 const PORT_TIMEOUT: Duration = Duration::from_secs(5);

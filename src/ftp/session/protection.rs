@@ -12,10 +12,10 @@ use tracing::{debug, warn};
 use crate::chain::Chain;
 use crate::config::TlsRequired;
 use crate::ftp::frontend::Frontend;
-use crate::ftp::net::Stream;
 use crate::ftp::reply::Reply;
-use crate::ftp::session::{Close, DataChannel, Edge, Step};
+use crate::ftp::session::edge::{Close, DataChannel, Edge, Step};
 use crate::ftp::tls::{DataRefused, Secured};
+use crate::net::Stream;
 use crate::store::Interruption;
 
 /// The TLS handshake on a control connection. `None`: it failed, and there is nobody to reply to.

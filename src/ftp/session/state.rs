@@ -14,9 +14,17 @@ use crate::auth::User;
 use crate::events::Pending;
 use crate::ftp::encoding::Shown;
 use crate::ftp::engine::request::{StorageOutcome, StorageRequest};
-use crate::ftp::listener::Client;
 use crate::ftp::transfer::Transfer;
 use crate::store::{Interruption, StoreError};
+
+/// The client at the other end of a control connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// Its address, by the PROXY header if there is one.
+    pub address: SocketAddr,
+    /// Where it connected to by the PROXY header; none without one.
+    pub destination: Option<SocketAddr>,
+}
 
 /// One control connection.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
 use crate::chain::Chain;
+use crate::ftp::session::edge::{DataChannel, Edge};
 use crate::ftp::session::state::Session;
-use crate::ftp::session::{DataChannel, Edge};
 use crate::store::{StoreError, VirtualPath};
 use crate::telemetry::{TRACE, trace_id};
 

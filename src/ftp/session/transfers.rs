@@ -10,7 +10,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -18,30 +18,22 @@ use crate::chain::Chain;
 use crate::ftp::data_connection::{DataConnection, TlsEnd};
 use crate::ftp::engine::EngineError;
 use crate::ftp::engine::request::{
-    DataConnectionOffer, OfferTicket, RetrieveRequest, StorageOutcome, StorageRequest, StoreRequest,
+    DataConnectionOffer, IncomingFile, OfferTicket, RetrieveRequest, StorageOutcome,
+    StorageRequest, StoreRequest,
 };
 use crate::ftp::failed::consequences;
-use crate::ftp::net::PeerWatch;
+use crate::ftp::metrics::Direction;
 use crate::ftp::reply::Reply;
 use crate::ftp::session::arrival::{Arrival, First, Missed};
 use crate::ftp::session::commits::{Change, Commit};
 use crate::ftp::session::during_transfer::attend;
+use crate::ftp::session::edge::{Close, Edge, Step};
+use crate::ftp::session::exchange::Exchange;
 use crate::ftp::session::protection::protect;
 use crate::ftp::session::trace::Trace;
-use crate::ftp::session::{Close, Edge, Step};
 use crate::ftp::transfer::{Subject, Transfer};
-use crate::metrics::Direction;
+use crate::net::PeerWatch;
 use crate::store::{Interruption, Left, Mode, StoreError, VirtualPath};
-
-/// The parameters of one transfer.
-pub(super) struct Exchange {
-    pub(super) verb: &'static str,
-    pub(super) path: VirtualPath,
-    /// The text of the 150.
-    pub(super) opening: String,
-    /// Longest silence on the data connection.
-    pub(super) stall: Duration,
-}
 
 /// The result of a transfer, once the storage was asked.
 enum Moved {
@@ -154,12 +146,14 @@ impl Edge {
                 stall,
             },
             StorageRequest::Store(StoreRequest {
-                path,
-                mode,
-                held,
-                // of text that is what crosses the wire, and more than what is stored
-                announced: announced.filter(|_| !self.converts()),
-                ascii: self.converts(),
+                file: IncomingFile {
+                    path,
+                    mode,
+                    held,
+                    // of text that is what crosses the wire, and more than what is stored
+                    announced: announced.filter(|_| !self.converts()),
+                    ascii: self.converts(),
+                },
                 offer,
             }),
             ticket,
