@@ -1,6 +1,7 @@
 //! The composition root: builds everything, starts it, and takes it down in order.
 
-use std::io;
+mod error;
+
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -13,28 +14,28 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::admin::readiness::Readiness;
-use crate::auth::{HashError, Users, UsersError, hash_password, random_password};
-use crate::cluster::handover::{self, Receiver};
+pub use crate::app::error::StartError;
+use crate::auth::{HashError, Users, hash_password, random_password};
+use crate::cluster::handover::Receiver;
 use crate::config::{Config, MasqueradeAddress, MemoryLimit, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
-use crate::events::{Events, SinkError};
+use crate::events::Events;
 use crate::ftp::access::Access;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::frontend::{Drained, Frontend};
-use crate::ftp::listener::{ListenError, Listeners};
+use crate::ftp::listener::Listeners;
+use crate::ftp::metrics::FtpMetrics;
 use crate::ftp::own::OwnPorts;
 use crate::ftp::registry::SessionRegistry;
-use crate::ftp::tls::{Tls, TlsError};
-use crate::kubernetes::ClientError;
+use crate::ftp::tls::Tls;
 use crate::masquerade::Masquerade;
-use crate::metrics::{Exposition, FtpMetrics};
+use crate::metrics::{Counters, Exposition};
 use crate::password::PasswordHash;
 use crate::reload::{Reload, Watched};
 use crate::store::Store;
-use crate::store::embedded::{EmbeddedError, EmbeddedStore, Options};
+use crate::store::embedded::{EmbeddedStore, Options};
 use crate::store::follow::{Followed, follow_memory_limit};
-use crate::store::settings::SetupError;
 use crate::store::sweeper;
 use crate::store::trim::return_freed_memory;
 use crate::{admin, kubernetes, store};
@@ -50,70 +51,6 @@ pub struct Gateway {
     demo_password: Option<SecretString>,
     /// Outlives the sessions, since they store into it.
     embedded: Option<EmbeddedStore>,
-}
-
-/// The gateway could not start; nothing of it is left running.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A port is not to be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The handover port is not to be had.
-    #[error(transparent)]
-    Handover(#[from] handover::BindError),
-    /// The admin port is not to be had.
-    #[error("admin.listen = {address} can't be bound; choose another address, or `off`")]
-    Admin {
-        /// From `admin.listen`.
-        address: SocketAddr,
-        /// The kernel's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The settings of the store contradict each other.
-    #[error(transparent)]
-    Store(#[from] SetupError),
-    /// The certificates can't be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The embedded store can't use its directory.
-    #[error("embedded store")]
-    Embedded(#[from] EmbeddedError),
-    /// `storage.endpoint` of the embedded store is no loopback address.
-    #[error(
-        "storage.endpoint = {0}: the embedded store listens on a loopback address such as http://127.0.0.1:9000"
-    )]
-    Endpoint(String),
-    /// The users can't be set up.
-    #[error(transparent)]
-    Users(#[from] UsersError),
-    /// The sinks of events can't be set up.
-    #[error(transparent)]
-    Events(#[from] SinkError),
-    /// No password could be made or hashed.
-    #[error(transparent)]
-    Hash(#[from] HashError),
-    /// There is no way to the API server.
-    #[error(transparent)]
-    Kubernetes(#[from] ClientError),
-    /// No loopback socket for the engine.
-    #[error("loopback socket")]
-    Loopback(#[source] io::Error),
-}
-
-impl StartError {
-    /// True if another configuration would help, rather than another state of the machine.
-    pub fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            StartError::Store(_)
-                | StartError::Endpoint(_)
-                | StartError::Tls(_)
-                | StartError::Users(UsersError::Endpoint(_))
-                | StartError::Kubernetes(_)
-                | StartError::Events(_)
-        )
-    }
 }
 
 /// Time for the aborts of uploads that were cut off, after everything else has ended.
@@ -280,10 +217,10 @@ impl Gateway {
             let read = Arc::clone(&frontend);
             let store = Arc::new(admin::store_probe(frontend.store.clone()));
             let asked = Arc::clone(&store);
-            let metrics =
-                Exposition::new(&frontend.metrics, frontend.store.requests(), move || {
-                    admin::readings::readings(&read, asked.is_answering())
-                });
+            let counters: [&dyn Counters; 2] = [&frontend.metrics, frontend.store.requests()];
+            let metrics = Exposition::new(&counters, move || {
+                admin::readings::readings(&read, asked.is_answering())
+            });
             if let Some(events) = pod_events {
                 let (read, probe) = (Arc::clone(&frontend), Arc::clone(&store));
                 let outage = config.admin.store_outage;

@@ -1,23 +1,28 @@
 //! The command line.
 
+mod arguments;
 mod doctor;
+mod failure;
 mod first_steps;
 mod init;
 mod pages;
+mod source;
 mod terminal;
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::Parser as _;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Gateway, StartError};
-use crate::auth::{HashError, hash_password};
+use self::arguments::{Cli, Command, Import, ImportFormat};
+use self::failure::{EXIT_UNWELL, Failure};
+use self::source::Source;
+use crate::app::Gateway;
+use crate::auth::hash_password;
 use crate::chain::Chain;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config};
 use crate::descriptors::{self, Descriptors};
 use crate::health::{self, HealthError, Question};
 use crate::import::{self, ImportError};
@@ -26,120 +31,8 @@ use crate::telemetry::{self, Telemetry};
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
-/// `cosgate health`, `cosgate doctor`: not well. Docker knows 0 and 1 only.
-const EXIT_UNWELL: u8 = 1;
-
 /// Something that is needed can't be had: a port, the data directory (EX_UNAVAILABLE).
 const EXIT_UNAVAILABLE: u8 = 69;
-
-/// FTP gateway in front of object storage: Tencent COS and any S3-compatible store.
-#[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    source: Source,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Runs the gateway (the default)
-    Serve(Source),
-    /// Checks the configuration and prints it, with the origin of each value and without secrets
-    CheckConfig(Source),
-    /// Asks the gateway on this host, at admin.listen of the same configuration, whether it lives; exit code 1 if not
-    Health {
-        /// Asks whether clients should be sent here, too (/readyz instead of /livez)
-        #[arg(long)]
-        ready: bool,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Examines this configuration, or a running gateway from where clients stand (--connect), and says how to mend what is
-    /// wrong; exit code 1 if something is
-    Doctor(Box<doctor::Doctor>),
-    /// Reads a password from standard input and prints its hash for users[].password_hash
-    HashPassword,
-    /// Writes a first configuration, with a comment for each thing that is likely to be changed
-    Init(Box<init::Init>),
-    /// Turns the configuration of another FTP server into one for cosgate, on standard output: conf/vsftpd.conf of Tencent's COS
-    /// FTP Server, vsftpd.conf, proftpd.conf or pure-ftpd.conf
-    Import(Import),
-    /// Prints completions for a shell, such as: cosgate completions bash > /etc/bash_completion.d/cosgate
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Prints a manual page, such as: cosgate man | man -l -
-    Man {
-        /// The command whose page it is (default: cosgate itself)
-        command: Option<String>,
-    },
-}
-
-#[derive(Debug, Args)]
-struct Import {
-    /// The other server's configuration; which server's is seen by its keys
-    file: PathBuf,
-    /// Its users in the form of /etc/shadow, passwd or htpasswd, where they are not in the configuration (vsftpd, ProFTPD,
-    /// Pure-FTPd); passwords stay as they are
-    #[arg(long, value_name = "FILE")]
-    users: Option<PathBuf>,
-    /// Format of the output
-    #[arg(long, value_enum, default_value = "yaml")]
-    format: ImportFormat,
-    /// New file for keys and users, which only its owner may read
-    #[arg(long, value_name = "FILE")]
-    secrets_out: PathBuf,
-    /// Name of the Kubernetes Secret (helm-values)
-    #[arg(long, value_name = "NAME", default_value = "cosgate", value_parser = secret_name)]
-    secret_name: String,
-    /// Overwrite the file of the secrets
-    #[arg(long)]
-    force: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ImportFormat {
-    Yaml,
-    Env,
-    HelmValues,
-}
-
-#[derive(Debug, Args)]
-struct Source {
-    /// YAML configuration file (default: what COSGATE_CONFIG names)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-/// An error that ends the program.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error(transparent)]
-    Hash(#[from] HashError),
-    #[error(transparent)]
-    Health(#[from] HealthError),
-    #[error("{0}")]
-    Doctor(String),
-    #[error("standard input holds no password")]
-    NoPassword,
-    #[error(transparent)]
-    Import(#[from] ImportError),
-    #[error("{0}")]
-    Init(String),
-    #[error("{0}")]
-    Written(String),
-    #[error("there is no command {0}; cosgate --help lists them")]
-    NoCommand(String),
-    #[error("system")]
-    Io(#[from] io::Error),
-}
 
 /// Runs the program.
 pub fn run() -> ExitCode {
@@ -252,19 +145,6 @@ fn run_import(wanted: &Import) -> Result<(), Failure> {
         eprintln!("warning: {warning}");
     }
     Ok(())
-}
-
-/// A name as Kubernetes has it (RFC 1123): it goes into a manifest.
-fn secret_name(text: &str) -> Result<String, String> {
-    let sound =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let is_name = text.len() <= 253 && text.bytes().all(sound);
-    if is_name && ends(text.bytes().next()) && ends(text.bytes().last()) {
-        Ok(text.to_owned())
-    } else {
-        Err("write small letters, digits, - and .".to_owned())
-    }
 }
 
 fn print_health(source: Source, ready: bool) -> Result<(), Failure> {

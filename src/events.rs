@@ -14,24 +14,26 @@
 //! in the bucket from before its change is made until the sinks have it, see `outbox.rs` and `replay.rs`.
 
 mod backlog;
+mod counts;
 mod event;
 mod http;
 mod nats;
 mod outbox;
+mod publish;
 mod replay;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::{info, warn};
 
+use backlog::Backlog;
 pub use backlog::SinkState;
-use backlog::{Backlog, Publish};
+pub use counts::{Counts, OUTCOMES};
 pub use event::{Event, EventData, new_id};
 use outbox::{Claim, Outbox};
 pub use outbox::{OUTBOX_OUTCOMES, OutboxState};
-use tokio_util::sync::CancellationToken;
+use publish::Publish;
 
 use crate::config;
 pub use crate::config::EventType;
@@ -57,7 +59,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// What is said of the change beside the change itself.
+    /// The announcement of the change, beside the change itself.
     pub fn announcement(&self) -> &Arc<Announcement> {
         &self.announcement
     }
@@ -101,33 +103,6 @@ pub struct SinkError {
     pub reason: String,
 }
 
-/// The outcome of a sink's events since the start. One counter each.
-#[derive(Debug, Default)]
-pub struct Counts {
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    retried: AtomicU64,
-    lost: AtomicU64,
-    deferred: AtomicU64,
-}
-
-/// The ways in which [`Counts`] are distinguished: the values of the metric's label `outcome`.
-pub const OUTCOMES: [&str; 5] = ["accepted", "refused", "retried", "lost", "deferred"];
-
-impl Counts {
-    /// The numbers, in the order of [`OUTCOMES`].
-    pub fn values(&self) -> [u64; 5] {
-        [
-            &self.accepted,
-            &self.refused,
-            &self.retried,
-            &self.lost,
-            &self.deferred,
-        ]
-        .map(|counter| counter.load(Ordering::Relaxed))
-    }
-}
-
 impl Events {
     /// Sets the sinks up. Nothing is sent before the first event, so a sink that is down keeps no gateway from starting.
     pub fn start(settings: &config::Events) -> Result<Self, SinkError> {
@@ -147,19 +122,7 @@ impl Events {
         Ok(Events(Arc::new(Inner { sinks, outbox })))
     }
 
-    /// Looks after the outboxes until `stop`; does nothing without any. `places` returns the stores, and the prefixes that their
-    /// outboxes lie below.
-    pub async fn watch_outbox(
-        self,
-        places: impl Fn() -> Vec<(Store, String)> + Send,
-        stop: CancellationToken,
-    ) {
-        if let Some(outbox) = self.0.outbox.clone() {
-            replay::run(self, outbox, places, stop).await;
-        }
-    }
-
-    /// Whether a sink takes an event of one of these kinds about `key`.
+    /// True if a sink takes an event of one of these kinds about `key`.
     pub fn are_wanted(&self, types: &[EventType], key: &str) -> bool {
         let mut sinks = self.0.sinks.iter();
         sinks.any(|sink| types.iter().any(|kind| sink.config.takes(*kind, key)))
@@ -187,6 +150,10 @@ impl Events {
         self.send(pending.event, pending.claim.map(Arc::new));
     }
 
+    fn outbox(&self) -> Option<&Arc<Outbox>> {
+        self.0.outbox.as_ref()
+    }
+
     fn send(&self, event: Event, claim: Option<Arc<Claim>>) {
         let event = Arc::new(event);
         let takers = || {
@@ -201,7 +168,7 @@ impl Events {
         }
     }
 
-    /// Whether every sink that takes the event has room for it.
+    /// True if every sink that takes the event has room for it.
     fn has_room(&self, event: &Event) -> bool {
         let mut sinks = self.0.sinks.iter();
         sinks
@@ -212,12 +179,12 @@ impl Events {
         self.0.sinks.iter().all(|sink| sink.backlog.is_failing())
     }
 
-    /// How the outboxes do; none with `events.delivery: memory`.
+    /// The state of the outboxes; none with `events.delivery: memory`.
     pub fn outbox_state(&self) -> Option<OutboxState> {
         self.0.outbox.as_ref().map(|outbox| outbox.state())
     }
 
-    /// How each sink does, by name.
+    /// The state of each sink, by name.
     pub fn states(&self) -> Vec<(&str, SinkState<'_>)> {
         self.0
             .sinks

@@ -15,6 +15,7 @@
 
 mod accounts;
 mod earlier;
+mod error;
 mod fields;
 mod ini;
 mod options;
@@ -24,12 +25,13 @@ mod plan;
 mod render;
 mod server_plan;
 mod servers;
+mod source;
+mod store_keys;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -37,21 +39,12 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use self::plan::Plan;
+pub use self::error::{ImportError, Mistake};
+use self::plan::{Hasher, Plan};
+pub use self::render::Format;
 use crate::config::printable;
 
-pub use text::{Text, read};
-
-/// The format of the result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A configuration file; secrets as variables of the environment.
-    Yaml,
-    /// Variables of the environment, for a shell or systemd's `EnvironmentFile`.
-    Env,
-    /// Values for the Helm chart; secrets as the manifest of a Kubernetes Secret.
-    HelmValues,
-}
+pub use self::text::{Text, read};
 
 /// A configuration for cosgate.
 #[derive(Debug)]
@@ -63,48 +56,6 @@ pub struct Imported {
     /// Remarks for the operator; one sentence each.
     pub warnings: Vec<String>,
 }
-
-/// Nothing was imported.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The file can't be had.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why not, and what to do.
-        reason: String,
-    },
-    /// The file is wrong; every mistake.
-    #[error("{}", Lines(.0))]
-    Mistakes(Vec<Mistake>),
-    /// A password could not be hashed.
-    #[error("hash a password")]
-    Hash(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The secrets can't be written.
-    #[error("{path}: {reason}")]
-    Secrets {
-        /// The file.
-        path: String,
-        /// Why not, and what to do.
-        reason: String,
-    },
-}
-
-/// One thing that is wrong with the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
-    /// Counted from 1; none if something is missing.
-    pub line: Option<usize>,
-    /// Section and key.
-    pub key: String,
-    /// The fault, and its remedy. No secret.
-    pub advice: String,
-}
-
-/// Hashes a password as `cosgate hash-password` does.
-pub type Hasher<'a> =
-    &'a dyn Fn(&SecretString) -> Result<SecretString, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Turns `text`, the configuration of another FTP server, into one for cosgate. `users` is its file of users, where it has
 /// one; `secret_name` is the Kubernetes Secret that Helm values name.
@@ -216,21 +167,4 @@ fn create(path: &Path) -> io::Result<File> {
 fn fill(file: &mut File, secrets: &SecretString) -> io::Result<()> {
     file.write_all(secrets.expose_secret().as_bytes())?;
     file.sync_all()
-}
-
-struct Lines<'a>(&'a [Mistake]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, mistake) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("\n")?;
-            }
-            match mistake.line {
-                Some(line) => write!(f, "line {line}: {}: {}", mistake.key, mistake.advice)?,
-                None => write!(f, "{}: {}", mistake.key, mistake.advice)?,
-            }
-        }
-        Ok(())
-    }
 }

@@ -24,6 +24,7 @@
 //! - As long as no address is known PASV is refused with the reason. EPSV, which names none, works, unless the ports are
 //!   mapped and the mapping is not known.
 
+mod address;
 mod decision;
 mod lookup;
 pub mod mapping;
@@ -38,9 +39,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use address::{is_private, is_usable};
 pub use decision::{Decision, Origin, Ports, ServiceStatus};
 use decision::{Selected, Sources, decide, ports, select};
-pub(crate) use decision::{is_private, is_usable};
 
 use crate::config::{self, AfterGrace};
 use crate::networks::Networks;

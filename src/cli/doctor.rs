@@ -10,8 +10,9 @@ use secrecy::zeroize::Zeroizing;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::failure::{EXIT_UNWELL, Failure};
+use super::source::Source;
 use super::terminal::read_password;
-use super::{EXIT_UNWELL, Failure, Source};
 use crate::config::{self, DOCTOR_PASSWORD};
 use crate::doctor::{self, Limits, Login, Outcome, Report, Security, Target};
 use crate::reload;

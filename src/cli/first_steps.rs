@@ -16,7 +16,7 @@ pub(super) fn block(gateway: &Gateway) -> Option<String> {
     curl -T FILE {url}
     curl -O {url}FILE
 
-  Files go to the built-in store, for a trial. For a bucket, with users of your own: cosgate init --help
+  Files go to the embedded store, for a trial. For a bucket, with users of your own: cosgate init --help
 
 "
     ))

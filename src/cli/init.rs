@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::auth::{hash_password, random_password};
 use crate::config::init::{self, Draft, Wishes};
 use crate::config::{Provider, printable};
@@ -46,7 +46,7 @@ enum StoreKind {
     Cos,
     /// Amazon S3 and compatible stores
     S3,
-    /// The built-in store, for trials
+    /// The embedded store, for trials
     Embedded,
 }
 

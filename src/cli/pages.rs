@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::{Cli, Failure};
+use super::arguments::Cli;
+use super::failure::Failure;
 
 /// Writes what `shell` reads to complete `cosgate`'s command line.
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,8 +15,10 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::config;
+use crate::events::counts::Counts;
+use crate::events::event::Event;
 use crate::events::outbox::Claim;
-use crate::events::{Counts, Event};
+use crate::events::publish::{Publish, PublishError};
 use crate::telemetry::TRACE;
 
 /// Events that are sent to one sink at a time. More would help a distant sink, and hurt a small one.
@@ -28,27 +29,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A sink that is back gets its events after this at the latest.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-
-/// Brings one event to a sink.
-#[async_trait]
-pub(super) trait Publish: Send + Sync {
-    /// Returns once the sink has taken the event for good. `event` is what `body`, the JSON, was made of.
-    async fn publish(&self, event: &Event, body: &[u8]) -> Result<(), PublishError>;
-
-    /// Looks whether events could be published, without one; returns what was found.
-    async fn probe(&self) -> Result<String, PublishError>;
-}
-
-/// The sink did not take an event.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PublishError {
-    /// It may another time.
-    #[error("{0}")]
-    Unavailable(String),
-    /// It said that it never will; tried for `events.give_up_after` all the same, since a token or a subject may be corrected.
-    #[error("{0}")]
-    Refused(String),
-}
 
 /// A sink's backlog. Its tasks end with [`Backlog::close`].
 pub(super) struct Backlog {
@@ -187,12 +167,12 @@ impl Backlog {
         }
     }
 
-    /// Whether the next event would find a place.
+    /// True if there is room for another event.
     pub(super) fn has_room(&self) -> bool {
         self.room.available_permits() > 0
     }
 
-    /// Whether the last attempt failed.
+    /// True if the last attempt failed.
     pub(super) fn is_failing(&self) -> bool {
         self.shared.failing.load(Ordering::Relaxed)
     }

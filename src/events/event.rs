@@ -187,10 +187,10 @@ impl Event {
     /// The event of an entry.
     pub(super) fn from_entry(body: &[u8]) -> Result<Self, String> {
         let entry: Entry<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let event_type = EventType::of_word(&entry.event_type);
+        let event_type = entry.event_type.parse();
         Ok(Event {
             id: entry.id.into_owned(),
-            event_type: event_type.ok_or_else(|| format!("no type {}", entry.event_type))?,
+            event_type: event_type.map_err(|_| format!("no type {}", entry.event_type))?,
             time: SystemTime::UNIX_EPOCH
                 .checked_add(Duration::from_millis(entry.time))
                 .ok_or("a time beyond all calendars")?,

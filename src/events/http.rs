@@ -13,8 +13,8 @@ use secrecy::ExposeSecret;
 
 use crate::chain::Chain;
 use crate::config::EventSink;
-use crate::events::Event;
-use crate::events::backlog::{Publish, PublishError};
+use crate::events::event::Event;
+use crate::events::publish::{Publish, PublishError};
 use crate::http_client::{self, HttpClient, USER_AGENT};
 
 /// Connections that are kept for the next event.

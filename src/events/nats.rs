@@ -11,8 +11,8 @@ use tokio::sync::OnceCell;
 
 use crate::chain::Chain;
 use crate::config::{EventSink, EventType};
-use crate::events::Event;
-use crate::events::backlog::{Publish, PublishError};
+use crate::events::event::Event;
+use crate::events::publish::{Publish, PublishError};
 
 /// A sink that takes events into a stream of NATS.
 pub(super) struct NatsSink {

@@ -21,14 +21,14 @@ use tracing::{debug, warn};
 
 use crate::chain::Chain;
 use crate::config;
-use crate::events::Event;
+use crate::events::event::Event;
 use crate::store::outbox::BATCH;
 use crate::store::{Announcement, EntryBody, ObjectKey, OutboxEntry, Store, StoreError};
 
 /// Entries that wait for their deletion; what finds no room stays in the bucket, and is sent once more.
 const DELETIONS: usize = 10_000;
 
-/// How long deletions are gathered for one request.
+/// The time for which deletions are gathered for one request.
 const GATHERED_FOR: Duration = Duration::from_millis(500);
 
 /// Outboxes besides those of the configured users: of users that `auth.http` knows, with buckets of their own.
@@ -47,12 +47,12 @@ pub(super) struct Outbox {
     deletions: Mutex<Option<Sender<Deletion>>>,
     deleter: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     pub(super) counts: OutboxCounts,
-    /// What the last round of the sweeper has seen.
+    /// The observations of the sweeper's last round.
     pub(super) seen: Mutex<Seen>,
     deletes_fail: AtomicBool,
 }
 
-/// What became of entries since the start.
+/// The outcomes of entries since the start.
 #[derive(Debug, Default)]
 pub(super) struct OutboxCounts {
     pub written: AtomicU64,
@@ -73,7 +73,7 @@ pub const OUTBOX_OUTCOMES: [&str; 6] = [
     "dropped",
 ];
 
-/// What was found in all outboxes.
+/// The entries that were found in all outboxes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     pub entries: usize,
@@ -82,14 +82,14 @@ pub(super) struct Seen {
     pub failure: Option<String>,
 }
 
-/// How the outboxes do.
+/// The state of the outboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxState {
     /// Numbers since the start, in the order of [`OUTBOX_OUTCOMES`].
     pub counts: [u64; 6],
     /// Entries that the last look at the buckets found, up to 10,000 for each.
     pub entries: usize,
-    /// How long the oldest of them has been there unchanged, as far as this process has seen.
+    /// The time for which the oldest of them has been there unchanged, as far as this process has seen.
     pub oldest: Option<Duration>,
     /// Why the last look failed.
     pub failure: Option<String>,
@@ -185,7 +185,7 @@ impl Outbox {
         })
     }
 
-    /// Whether this process takes care of the entry.
+    /// True if this process takes care of the entry.
     pub(super) fn is_live(&self, id: &str) -> bool {
         lock(&self.live).contains(id)
     }

@@ -1,4 +1,4 @@
-//! What the sweeper of the outbox does on every replica: entries that nobody takes care of any more are brought to their end.
+//! The sweeper of the outbox, which runs on every replica: entries that nobody takes care of any more are brought to their end.
 //!
 //! | the entry is about | the store has | the event |
 //! |---|---|---|
@@ -28,8 +28,9 @@ use tracing::{debug, info, warn};
 
 use crate::chain::Chain;
 use crate::config::EventType;
+use crate::events::Events;
+use crate::events::event::Event;
 use crate::events::outbox::{Outbox, Seen, lock};
-use crate::events::{Event, Events};
 use crate::store::outbox::{Inspected, Listed};
 use crate::store::{Store, StoreError};
 
@@ -54,7 +55,7 @@ struct Watch {
     since: Instant,
 }
 
-/// What an entry comes to.
+/// The judgement on an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     Publish,
@@ -62,24 +63,29 @@ enum Judgement {
     Drop,
 }
 
-/// Looks through the outboxes now and then, until `stop`. `places` returns the stores, and the prefixes that outboxes lie below.
-pub(super) async fn run(
-    events: Events,
-    outbox: Arc<Outbox>,
-    places: impl Fn() -> Vec<(Store, String)> + Send,
-    stop: CancellationToken,
-) {
-    let interval = (outbox.replay_after / 4).min(MAX_INTERVAL);
-    let mut watched = Watched::new();
-    loop {
-        let all = outbox.places(places());
-        tokio::select! {
-            () = round(&events, &outbox, all, &mut watched) => {}
-            () = stop.cancelled() => return,
-        }
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = stop.cancelled() => return,
+impl Events {
+    /// Looks through the outboxes now and then, until `stop`; does nothing without any. `places` returns the stores, and the
+    /// prefixes that their outboxes lie below.
+    pub async fn watch_outbox(
+        self,
+        places: impl Fn() -> Vec<(Store, String)> + Send,
+        stop: CancellationToken,
+    ) {
+        let Some(outbox) = self.outbox() else {
+            return;
+        };
+        let interval = (outbox.replay_after / 4).min(MAX_INTERVAL);
+        let mut watched = Watched::new();
+        loop {
+            let all = outbox.places(places());
+            tokio::select! {
+                () = round(&self, outbox, all, &mut watched) => {}
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = stop.cancelled() => return,
+            }
         }
     }
 }
@@ -215,7 +221,7 @@ async fn settle(events: &Events, outbox: &Arc<Outbox>, store: &Store, entry: Lis
     }
 }
 
-/// What came of the change, and the event with what the store says of it.
+/// The outcome of the change, and the event with what the store says of it.
 async fn judge(
     store: &Store,
     entry: &Listed,
@@ -285,7 +291,7 @@ fn judge_deletion(written: Option<SystemTime>, found: Option<&Inspected>) -> Jud
     }
 }
 
-/// Whether the object may have been stored after the entry. Both times are the store's, one of them in whole seconds; what is not
+/// True if the object may have been stored after the entry. Both times are the store's, one of them in whole seconds; what is not
 /// known may be.
 fn is_later(object: Option<SystemTime>, entry: Option<SystemTime>) -> bool {
     match (object, entry) {

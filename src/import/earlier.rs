@@ -1,8 +1,9 @@
 //! The releases before 2019: one `[COS_ACCOUNT]`, and all users in `login_users` of `[FTP_ACCOUNT]`.
 
-use super::Mistake;
-use super::accounts::{Account, Authority, Source, Store, store, user_name};
+use super::error::Mistake;
 use super::fields::Fields;
+use super::source::{Account, Authority, Source, Store, user_name};
+use super::store_keys::store;
 use crate::config::printable;
 
 /// The content of the two sections.

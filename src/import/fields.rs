@@ -1,6 +1,6 @@
 //! One section's entries, each value checked where it is read, and what is said of those that nobody read.
 
-use super::Mistake;
+use super::error::Mistake;
 use super::ini::{Entry, Section};
 use super::placeholders;
 use crate::config::printable;

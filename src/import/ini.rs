@@ -1,6 +1,6 @@
 //! The form of the file: what Python's ConfigParser reads, with the comments that real files carry behind values.
 
-use super::Mistake;
+use super::error::Mistake;
 use crate::config::printable;
 
 /// One section, as often as its header stands in the file.

@@ -4,7 +4,7 @@
 
 use secrecy::SecretString;
 
-use super::Mistake;
+use super::error::Mistake;
 use crate::config::printable;
 use crate::password::PasswordHash;
 

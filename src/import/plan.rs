@@ -2,15 +2,19 @@
 
 use secrecy::SecretString;
 
-use super::accounts::{Account, Authority, Place, Source};
+use super::error::ImportError;
 use super::options::Options;
-use super::{Hasher, ImportError};
+use super::source::{Account, Authority, Location, Source};
 use crate::config::Endpoint;
 use crate::config::cos_endpoint_of;
 use crate::config::may_share_credentials;
 use crate::config::parse::size_text;
 use crate::config::printable;
 use crate::store::parts::PartPlan;
+
+/// Hashes a password as `cosgate hash-password` does.
+pub type Hasher<'a> =
+    &'a dyn Fn(&SecretString) -> Result<SecretString, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The settings to write, before it has a form.
 pub(super) struct Plan {
@@ -185,11 +189,11 @@ pub(super) fn passive_ports(
 
 fn storage(plan: &mut Plan, first: &Account) {
     plan.set("storage.provider", "cos", &[]);
-    plan.set("storage.bucket", &first.store.place.bucket, &[]);
-    if let Some(region) = &first.store.place.region {
+    plan.set("storage.bucket", &first.store.location.bucket, &[]);
+    if let Some(region) = &first.store.location.region {
         plan.set("storage.region", region, &[]);
     }
-    if let Some(endpoint) = &first.store.place.endpoint {
+    if let Some(endpoint) = &first.store.location.endpoint {
         let comments = match endpoint.starts_with("http://") {
             true => vec![plan.warn(
                 "cos_protocol = http: files travel unencrypted to the store; https:// protects them".to_owned(),
@@ -281,7 +285,7 @@ fn user(
     let delete = account.delete_enable || account.authority == Authority::Read;
     plan.note(format!(
         "[{section}]: user {name}, authority {permissions}, bucket {}.",
-        account.store.place.bucket
+        account.store.location.bucket
     ));
     if account.authority == Authority::Write {
         plan.note(format!(
@@ -318,33 +322,34 @@ fn user(
 fn own(account: &Account, first: &Account) -> Vec<(&'static str, SecretString)> {
     use secrecy::ExposeSecret as _;
     let mut own: Vec<(&'static str, SecretString)> = Vec::new();
-    let place = &account.store.place;
-    if place.bucket != first.store.place.bucket {
-        own.push(("bucket", place.bucket.clone().into()));
+    let location = &account.store.location;
+    if location.bucket != first.store.location.bucket {
+        own.push(("bucket", location.bucket.clone().into()));
     }
-    if (&place.region, &place.endpoint) != (&first.store.place.region, &first.store.place.endpoint)
+    if (&location.region, &location.endpoint)
+        != (&first.store.location.region, &first.store.location.endpoint)
     {
-        let region = place
+        let region = location
             .region
             .as_ref()
             .map(|region| ("region", region.clone().into()));
-        let url = place.endpoint.clone();
+        let url = location.endpoint.clone();
         // without its own, the first account's endpoint would hold
-        let url = url.or_else(|| place.region.as_deref().map(cos_endpoint_of));
+        let url = url.or_else(|| location.region.as_deref().map(cos_endpoint_of));
         own.extend(region);
         own.extend(url.map(|url| ("endpoint", url.into())));
     }
     let is_same =
         |one: &SecretString, other: &SecretString| one.expose_secret() == other.expose_secret();
-    let url = |place: &Place| {
-        let url = place.endpoint.clone();
-        let region = || place.region.as_deref().map(cos_endpoint_of);
+    let url = |location: &Location| {
+        let url = location.endpoint.clone();
+        let region = || location.region.as_deref().map(cos_endpoint_of);
         Endpoint::parse(&url.or_else(region)?).ok()
     };
     // a configuration does not send the first account's keys just anywhere
     let may_share = may_share_credentials(
-        url(&first.store.place).as_ref(),
-        url(&account.store.place).as_ref(),
+        url(&first.store.location).as_ref(),
+        url(&account.store.location).as_ref(),
     );
     if !may_share
         || !is_same(&account.store.access_key_id, &first.store.access_key_id)

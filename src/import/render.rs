@@ -4,10 +4,20 @@ use std::fmt::Write as _;
 
 use secrecy::ExposeSecret as _;
 
-use super::Format;
 use super::plan::{Plan, Setting, User};
 use crate::config::keys;
 use crate::config::yaml_text::{quoted, scalar};
+
+/// The format of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A configuration file; secrets as variables of the environment.
+    Yaml,
+    /// Variables of the environment, for a shell or systemd's `EnvironmentFile`.
+    Env,
+    /// Values for the Helm chart; secrets as the manifest of a Kubernetes Secret.
+    HelmValues,
+}
 
 /// The part without secrets.
 pub(super) fn values(plan: &Plan, format: Format, secret_name: &str) -> String {

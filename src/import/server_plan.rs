@@ -64,7 +64,7 @@ pub(super) fn make(found: Found, users: Option<Vec<Entry>>) -> Plan {
         tls(&mut plan, certificate);
     }
     plan.settings.extend(found.settings);
-    let note = plan.warn(format!("{program}'s file names no store: this is the built-in one, for a trial. Set provider: cos or s3, bucket and region; keys stay in the environment"));
+    let note = plan.warn(format!("{program}'s file names no store: this is the embedded one, for a trial. Set provider: cos or s3, bucket and region; keys stay in the environment"));
     plan.set("storage.provider", "embedded", &[note]);
     match users {
         Some(users) => add_users(&mut plan, users, found.permissions, found.home.as_deref()),

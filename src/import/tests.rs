@@ -4,7 +4,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::*;
 use crate::config::HASH_FOR_TESTS as HASH;
-use crate::config::yaml::{self, Node};
+use crate::config::parse_yaml;
+use crate::config::yaml::Node;
 use crate::config::{Config, Provider, load_from};
 
 mod properties;
@@ -106,7 +107,7 @@ fn helm(values: &str, manifest: &str, mount: &Path, path: &Path) -> Vec<(String,
         .map(|line| format!("{}\n", line.strip_prefix("  ").expect("below config")))
         .collect();
     std::fs::write(path, config).expect("writes");
-    let Ok(Node::Map(manifest)) = yaml::parse(manifest, "") else {
+    let Ok(Node::Map(manifest)) = parse_yaml(manifest) else {
         panic!("no manifest: {manifest}");
     };
     let data = manifest.into_iter().find(|(key, _)| key == "stringData");
@@ -293,7 +294,7 @@ fn keys_that_two_accounts_share_are_repeated_only_where_the_common_ones_may_not_
 }
 
 #[test]
-fn every_mistake_is_told_with_its_line_and_no_secret() {
+fn every_mistake_is_reported_with_its_line_and_no_secret() {
     let bad = "\
 [COS_ACCOUNT_0]
 cos_secretid = AKID x

@@ -1,7 +1,7 @@
 //! Which source of the public address wins: pure functions over what the sources say.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crate::config::{MasqueradeAddress, Multiple};
@@ -99,7 +99,7 @@ pub(super) enum Selected {
     Nothing(String),
 }
 
-/// The order of the sources. A source that is set and has nothing to say yet is waited for: telling the next one's address
+/// The order of the sources. A source that is set and has nothing to say yet is waited for: advertising the next one's address
 /// meanwhile would send clients astray.
 pub(super) fn select(sources: &Sources) -> Selected {
     match &sources.configured {
@@ -191,27 +191,6 @@ pub(super) fn ports(sources: &Sources) -> Ports {
         Some(Ok(mapping)) => Ports::Mapped(Arc::clone(&mapping.ports)),
         Some(Err(reason)) => Ports::Unknown(reason.as_str().into()),
     }
-}
-
-/// True for an address that means something in one network only.
-pub(crate) fn is_private(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                // RFC 6598, for carriers; clouds use it inside, too
-                || (a == 100 && (64..128).contains(&b))
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
-}
-
-/// True if a client can connect to this address at all.
-pub(crate) fn is_usable(address: Ipv4Addr) -> bool {
-    !(address.is_unspecified() || address.is_broadcast() || address.is_multicast())
 }
 
 impl fmt::Display for Origin {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::masquerade::decision::{LookUp, is_usable};
+use crate::masquerade::address::is_usable;
+use crate::masquerade::decision::LookUp;
 
 /// A name is resolved again this often, since load balancers change their addresses behind it.
 pub(super) const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{MasqueradeAddress, parse_masquerade_address, parse_ports};
-use crate::masquerade::decision::is_usable;
+use crate::masquerade::address::is_usable;
 use crate::reload::Watched;
 
 /// From passive port to public port.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::config::printable;
-use crate::import::Mistake;
+use crate::import::error::Mistake;
 
 /// A key with its words.
 pub(super) struct Line {

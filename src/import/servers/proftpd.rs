@@ -3,10 +3,11 @@
 //! The content of `<Global>` and `<IfModule>` holds for the server; other blocks are about parts of it, and are passed over
 //! with their lines.
 
+use super::found::{Certificate, Found};
 use super::lines::{Line, Lines, contents, directive};
-use super::{Certificate, Found, absolute, greeting, ip, masquerade, number, port, switch};
+use super::values::{absolute, greeting, ip, masquerade, number, port, switch};
 use crate::config::printable;
-use crate::import::Mistake;
+use crate::import::error::Mistake;
 
 /// Lines with keys of this server.
 pub(super) fn known(text: &str) -> usize {
@@ -93,7 +94,7 @@ fn network(lines: &mut Lines<'_>, found: &mut Found) {
         None => vec!["0.0.0.0".to_owned()],
     };
     found.passive_ports = lines
-        .get("passiveports", super::two_ports)
+        .get("passiveports", super::values::two_ports)
         .map(|ports| ("PassivePorts", ports));
     found.masquerade_address = lines.get("masqueradeaddress", masquerade);
     let ident = lines.get("serverident", |text| {

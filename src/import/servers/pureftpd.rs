@@ -1,8 +1,9 @@
 //! `pure-ftpd.conf` of Pure-FTPd: `Directive value`. [pure-ftpd(8)]
 
+use super::found::{Certificate, Found};
 use super::lines::{Lines, contents, directive};
-use super::{Certificate, Found, absolute, ip, masquerade, number, port, switch};
-use crate::import::Mistake;
+use super::values::{absolute, ip, masquerade, number, port, switch};
+use crate::import::error::Mistake;
 
 /// Lines with keys of this server.
 pub(super) fn known(text: &str) -> usize {
@@ -52,7 +53,7 @@ fn network(lines: &mut Lines<'_>, found: &mut Found) {
         None => vec!["0.0.0.0".to_owned(), "::".to_owned()],
     };
     found.passive_ports = lines
-        .get("passiveportrange", super::two_ports)
+        .get("passiveportrange", super::values::two_ports)
         .map(|ports| ("PassivePortRange", ports));
     found.masquerade_address = lines.get("forcepassiveip", masquerade);
     let minutes = lines.get("maxidletime", number).unwrap_or(15);

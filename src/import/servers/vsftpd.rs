@@ -1,8 +1,9 @@
 //! `vsftpd.conf` of vsftpd: `key=value`, nothing else. [vsftpd.conf(5)]
 
+use super::found::{Certificate, Found};
 use super::lines::{Line, Lines, contents};
-use super::{Certificate, Found, absolute, greeting, ip, masquerade, number, port, switch};
-use crate::import::Mistake;
+use super::values::{absolute, greeting, ip, masquerade, number, port, switch};
+use crate::import::error::Mistake;
 
 /// Lines with keys of this server.
 pub(super) fn known(text: &str) -> usize {

@@ -136,7 +136,7 @@ proptest! {
         match convert_as(&text, Format::Yaml) {
             Ok(imported) => {
                 holds_no_secret(&imported.values)?;
-                prop_assert!(crate::config::yaml::parse(&imported.values, "").is_ok(), "{}", imported.values);
+                prop_assert!(crate::config::parse_yaml(&imported.values).is_ok(), "{}", imported.values);
             }
             Err(error) => holds_no_secret(&error.to_string())?,
         }
