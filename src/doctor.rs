@@ -13,8 +13,8 @@
 //! again, also when a later check fails.
 
 mod address;
-mod client;
 mod configuration;
+mod connect;
 mod data;
 mod events;
 mod examination;

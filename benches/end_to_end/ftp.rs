@@ -1,10 +1,13 @@
 //! A light FTP and FTPS client: blocking sockets, large writes of a static buffer, and reads into nothing.
 //!
-//! It shares the machine with what it measures, so it does as little as a client can.
+//! It shares the machine with what it measures, so it does as little as a client can; only the replies are read as
+//! [`cosgate::ftp_client`] does.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+use cosgate::ftp_client::{MAX_LINE, MAX_LINES, Reply, ReplyLines};
 
 use crate::wire::{Privacy, Wire};
 
@@ -51,12 +54,12 @@ impl Ftp {
             ftp = ftp.secure()?;
         }
         ftp.send(&format!("USER {}", account.user))?;
-        let (code, text) = ftp.reply()?;
-        if code / 100 == 3 {
+        let reply = ftp.reply()?;
+        if reply.code / 100 == 3 {
             ftp.send(&format!("PASS {}", account.password))?;
             ftp.expect(2)?;
-        } else if code / 100 != 2 {
-            return Err(io::Error::other(text));
+        } else if reply.code / 100 != 2 {
+            return Err(io::Error::other(reply.to_string()));
         }
         let protect: &[&str] = if account.tls {
             &["PBSZ 0", "PROT P"]
@@ -152,24 +155,13 @@ impl Ftp {
 
     fn open_data(&mut self) -> io::Result<TcpStream> {
         self.send("PASV")?;
-        let (code, text) = self.reply()?;
-        let numbers = text
-            .rsplit_once('(')
-            .and_then(|(_, rest)| rest.split_once(')'));
-        let numbers = numbers.map(|(numbers, _)| numbers.split(','));
-        let numbers: Option<Vec<u8>> =
-            numbers.and_then(|numbers| numbers.map(|number| number.trim().parse().ok()).collect());
-        match (code, numbers.as_deref()) {
-            (227, Some(&[a, b, c, d, high, low])) => {
-                let told = Ipv4Addr::new(a, b, c, d);
-                let host = if told.is_unspecified() {
-                    self.peer.ip()
-                } else {
-                    told.into()
-                };
-                connect(SocketAddr::new(host, u16::from_be_bytes([high, low])))
+        let reply = self.reply()?;
+        match reply.passive().filter(|_| reply.code == 227) {
+            Some((host, port)) if host.is_unspecified() => {
+                connect(SocketAddr::new(self.peer.ip(), port))
             }
-            _ => Err(io::Error::other(text)),
+            Some((host, port)) => connect(SocketAddr::new(host.into(), port)),
+            None => Err(io::Error::other(reply.to_string())),
         }
     }
 
@@ -181,23 +173,22 @@ impl Ftp {
 
     /// The next reply must be of this class.
     fn expect(&mut self, class: u16) -> io::Result<()> {
-        match self.reply()? {
-            (code, _) if code / 100 == class => Ok(()),
-            (_, text) => Err(io::Error::other(text)),
+        let reply = self.reply()?;
+        match reply.code / 100 == class {
+            true => Ok(()),
+            false => Err(io::Error::other(reply.to_string())),
         }
     }
 
-    fn reply(&mut self) -> io::Result<(u16, String)> {
+    fn reply(&mut self) -> io::Result<Reply> {
+        let mut lines = ReplyLines::new(MAX_LINES);
         loop {
-            let mut line = String::new();
-            if self.control.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            // the last line of a reply has three digits and a space (RFC 959, section 4.2)
-            if let Some((code, " ")) = line.get(..3).zip(line.get(3..4))
-                && let Ok(code) = code.parse()
-            {
-                return Ok((code, line.trim_end().to_owned()));
+            let mut line = Vec::new();
+            (&mut self.control)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut line)?;
+            if let Some(reply) = lines.push(&line).map_err(io::Error::other)? {
+                return Ok(reply);
             }
         }
     }

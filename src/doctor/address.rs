@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::client::Unreachable;
+use super::connect::Unreachable;
 use super::report::Verdict;
 use crate::masquerade::is_private;
 
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_is_told_from_a_blocked_port() {
+    fn a_wrong_address_and_a_blocked_port_are_distinguished() {
         let wrong = tried(
             [10, 0, 0, 5],
             CONTROL,

@@ -9,12 +9,13 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::address::{Tried, blocked, judge, judge_ports};
-use super::client::{Control, Reply, Unreachable, connect_data};
+use super::connect::{Control, Unreachable, connect_data};
 use super::examination::CheckResult;
 use super::failure::{Failure, STORE_TROUBLE, may_not};
 use super::report::Verdict;
 use super::trust::{Handshake, Seen, Trust};
 use super::visit::broken;
+use crate::ftp_client::Reply;
 
 /// Somebody who is logged in.
 pub(super) struct Visitor<'a> {
@@ -377,7 +378,7 @@ impl Visitor<'_> {
     async fn protect(
         &mut self,
         data: TcpStream,
-    ) -> Result<(super::client::Wire, Option<Handshake>), Failure> {
+    ) -> Result<(super::connect::Wire, Option<Handshake>), Failure> {
         match self.trust {
             None => Ok((Box::new(data), None)),
             Some(trust) => {

@@ -3,10 +3,11 @@
 
 use super::examination::Examination;
 use super::random_name;
-use super::report::{Verdict, printable};
+use super::report::Verdict;
 use crate::chain::Chain;
 use crate::config::{Config, Delivery};
 use crate::events;
+use crate::ftp_client::printable;
 use crate::store::examine::Right;
 use crate::store::key::Reserved;
 use crate::store::{Home, NameError, Store, VirtualPath};
@@ -77,7 +78,7 @@ pub(super) async fn outbox(examination: &mut Examination, config: &Config, store
     examination.tidy_up("outbox, delete", removed).await;
 }
 
-/// Whether a home above the outbox has no key for it.
+/// True if a home above the outbox has no key for it.
 fn is_hidden(config: &Config, prefix: &str) -> bool {
     let storage = &config.storage;
     let reserved = Reserved::new(&storage.reserved_name);

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::client::{Broken, Reply, Unreachable};
+use super::connect::Unreachable;
 use super::report::Verdict;
 use super::visit::told;
 use crate::chain::Chain;
+use crate::ftp_client::{Broken, Reply};
 
 /// Why a transfer came to nothing.
 #[derive(Debug, thiserror::Error)]

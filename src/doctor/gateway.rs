@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::data::{Upload, Visitor, judge_handshake};
 use super::examination::{CheckResult, Examination, Limits};
-use super::report::{Report, Verdict, printable};
+use super::report::{Report, Verdict};
 use super::trust::Trust;
 use super::{Security, Target, random_name, visit};
 use crate::chain::Chain;
+use crate::ftp_client::printable;
 use crate::health::{self, Question};
 
 /// All checks, in the order in which most of them are done.

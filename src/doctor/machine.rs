@@ -8,10 +8,11 @@ use std::ops::RangeInclusive;
 use bytesize::ByteSize;
 
 use super::examination::{CheckResult, Examination};
-use super::report::{Verdict, printable};
+use super::report::Verdict;
 use crate::chain::Chain;
 use crate::config::{self, Config};
 use crate::descriptors::{self, Descriptors};
+use crate::ftp_client::printable;
 use crate::health::{self, HealthError, Question};
 
 /// Asks the gateway on this host how it is; yields whether one runs.

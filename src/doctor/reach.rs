@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 
 use super::Target;
-use super::client::connect;
+use super::connect::connect;
 use super::examination::CheckResult;
 use super::report::Verdict;
 use super::trust::Trust;

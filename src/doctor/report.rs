@@ -183,22 +183,6 @@ impl Outcome {
     }
 }
 
-/// Text from a peer, fit to be printed: no terminal escapes, no novel.
-pub(super) fn printable(text: &str) -> String {
-    const MAX_CHARS: usize = 160;
-    let line: String = text
-        .trim_end()
-        .chars()
-        .take(MAX_CHARS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if text.trim_end().chars().count() > MAX_CHARS {
-        format!("{line}...")
-    } else {
-        line
-    }
-}
-
 /// Lines of at most [`TEXT_WIDTH`] characters, broken between words.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -269,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_reason_to_skip_is_told_once() {
+    fn one_reason_to_skip_is_reported_once() {
         let mut skipped = report(&[Outcome::Skipped; 3]);
         for (check, name) in skipped.checks.iter_mut().zip(["login", "pasv", "epsv"]) {
             (check.name, check.fix) = (name.to_owned(), None);
@@ -288,11 +272,5 @@ mod tests {
         assert_eq!(json["checks"][0]["name"], "login");
         assert_eq!(json["checks"][0]["seconds"], 0.012);
         assert_eq!(json["checks"][0]["fix"], "check the password");
-    }
-
-    #[test]
-    fn what_a_server_says_cannot_paint_the_terminal() {
-        assert_eq!(printable("220 \x1b[31mhi\r\n"), "220  [31mhi");
-        assert_eq!(printable(&"x".repeat(500)).len(), 163);
     }
 }

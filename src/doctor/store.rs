@@ -8,9 +8,10 @@ use super::events;
 use super::examination::{CheckResult, Examination};
 use super::random_name;
 use super::reach::Site;
-use super::report::{Outcome, Verdict, printable};
+use super::report::{Outcome, Verdict};
 use crate::chain::Chain;
 use crate::config::{Config, CredentialSource, Provider, Storage};
+use crate::ftp_client::printable;
 use crate::store::client::Tenant;
 use crate::store::examine::{self, Right};
 use crate::store::tenants::Tenants;
@@ -43,7 +44,7 @@ pub(super) async fn examine(
     let storage = &config.storage;
     if storage.provider == Provider::Embedded {
         examination.note("store", data_dir(&storage.data_dir));
-        return Err("the built-in store is part of the gateway; --connect examines both");
+        return Err("the embedded store is part of the gateway; --connect examines both");
     }
     let within = examination.time_left();
     let obtained = examination.step("credentials", obtain(storage));
@@ -293,7 +294,7 @@ async fn obtain(storage: &Storage) -> CheckResult<()> {
     }
 }
 
-/// True if the directory of the built-in store can be used.
+/// True if the directory of the embedded store can be used.
 fn data_dir(directory: &Path) -> Verdict {
     let shown = directory.display();
     // it is made at the start
@@ -303,7 +304,7 @@ fn data_dir(directory: &Path) -> Verdict {
     let written = std::fs::write(&probe, b"");
     let _ = std::fs::remove_file(&probe);
     match written {
-        Ok(()) => Verdict::ok(format!("the built-in one, in {shown}; for trials")),
+        Ok(()) => Verdict::ok(format!("the embedded one, in {shown}; for trials")),
         Err(error) => Verdict::failed(
             format!("storage.data_dir = {shown} can't be written to ({error})"),
             "choose another directory, or give this user the right to write there",

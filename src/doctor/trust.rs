@@ -19,7 +19,7 @@ use rustls::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::client::Wire;
+use super::connect::Wire;
 use super::report::Verdict;
 use crate::certificates::{self, ENDS_SOON, Facts};
 
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_of_a_certificate_are_told_at_once() {
+    fn all_faults_of_a_certificate_are_reported_at_once() {
         assert_eq!(judged(95, true, None).outcome, Outcome::Ok);
         let soon = judged(12, true, None);
         assert_eq!(soon.outcome, Outcome::Warning);

@@ -9,13 +9,15 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::net::lookup_host;
 
-use super::client::{self, Broken, Control, Reply, Unreachable};
+use super::connect::{self, Control, Unreachable};
 use super::examination::CheckResult;
-use super::report::{Verdict, printable};
+use super::report::Verdict;
 use super::trust::{Handshake, Trust};
 use super::{Login, Security, Target};
 use crate::chain::Chain;
 use crate::ftp::connections::ADDRESS_REFUSED;
+use crate::ftp_client::printable;
+use crate::ftp_client::{Broken, Reply};
 
 /// Resolves the name and connects to the first address that answers.
 pub(super) async fn connect(target: &Target, within: Duration) -> CheckResult<Control> {
@@ -31,8 +33,8 @@ pub(super) async fn connect(target: &Target, within: Duration) -> CheckResult<Co
     let each = within / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     let mut failures = Vec::new();
     for address in addresses {
-        let error = match client::connect(address, each).await {
-            Ok(socket) => match Control::new(socket) {
+        let error = match connect::connect(address, each).await {
+            Ok(socket) => match connect::control(socket) {
                 Ok(control) => {
                     let verdict = match failures.as_slice() {
                         [] => Verdict::ok(format!("connected to {address}")),

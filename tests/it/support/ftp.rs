@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use cosgate::ftp_client::{self, Broken, Control};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::rustls::ClientConnection;
 
@@ -19,12 +20,21 @@ pub struct Reply {
     pub text: String,
 }
 
-/// A control connection.
+impl From<ftp_client::Reply> for Reply {
+    fn from(reply: ftp_client::Reply) -> Self {
+        Reply {
+            code: reply.code,
+            text: String::from_utf8_lossy(&reply.bytes).into_owned(),
+        }
+    }
+}
+
+/// A control connection; a scenario fails where the server breaks off or is silent.
 pub struct Ftp {
-    control: BufReader<Wire>,
+    control: Control<Wire>,
     /// The TLS settings of data connections, after `PROT P`.
     private: Option<TlsClient>,
-    /// What stands between the client and the gateway.
+    /// The proxy between the client and the gateway.
     relay: Option<Relay>,
 }
 
@@ -64,7 +74,7 @@ impl Ftp {
             .expect("the gateway listens");
         socket.set_nodelay(true).expect("a TCP socket");
         Ftp {
-            control: BufReader::new(Wire::Plain(socket)),
+            control: control(Wire::Plain(socket)),
             private: None,
             relay: None,
         }
@@ -79,25 +89,27 @@ impl Ftp {
     pub async fn secure_by(mut self, mechanism: &str, client: &TlsClient) -> std::io::Result<Self> {
         let reply = self.command(&format!("AUTH {mechanism}")).await;
         assert_eq!(reply.code, 234, "{reply:?}");
-        let Wire::Plain(socket) = self.control.into_inner() else {
-            panic!("the connection is protected already")
-        };
-        let wire = client.handshake(socket).await?;
-        let control = BufReader::new(wire);
-        Ok(Ftp {
-            control,
-            private: None,
-            relay: self.relay,
-        })
+        let secured = self.control.wrapped(async |wire| match wire {
+            Wire::Plain(socket) => Ok((client.handshake(socket).await?, ())),
+            Wire::Tls(_) => panic!("the connection is protected already"),
+        });
+        match secured.await {
+            Ok((control, ())) => Ok(Ftp {
+                control,
+                private: None,
+                relay: self.relay,
+            }),
+            Err(Broken::Lost(error)) => Err(error),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Implicit FTPS: the handshake, then the greeting.
     pub async fn connect_implicitly(address: SocketAddr, client: &TlsClient) -> Self {
         let socket = TcpStream::connect(address).await.expect("listens");
         let wire = client.handshake(socket).await.expect("a handshake");
-        let control = BufReader::new(wire);
         let mut ftp = Ftp {
-            control,
+            control: control(wire),
             private: Some(client.clone()),
             relay: None,
         };
@@ -119,9 +131,9 @@ impl Ftp {
 
     /// TLS on the control connection.
     pub fn tls(&self) -> &ClientConnection {
-        match self.control.get_ref() {
-            Wire::Tls(stream) => stream.get_ref().1,
-            Wire::Plain(_) => panic!("the connection is in clear"),
+        match self.control.wire() {
+            Some(Wire::Tls(stream)) => stream.get_ref().1,
+            _ => panic!("the connection is in clear"),
         }
     }
 
@@ -144,7 +156,7 @@ impl Ftp {
     pub async fn connect_silently_through(relay: &Relay, address: SocketAddr) -> Self {
         let socket = relay.connect(address).await;
         Ftp {
-            control: BufReader::new(Wire::Plain(socket)),
+            control: control(Wire::Plain(socket)),
             private: None,
             relay: Some(relay.clone()),
         }
@@ -158,7 +170,7 @@ impl Ftp {
     ) -> Self {
         let wire = client.handshake(relay.connect(address).await).await;
         let mut ftp = Ftp {
-            control: BufReader::new(wire.expect("a handshake")),
+            control: control(wire.expect("a handshake")),
             private: Some(client.clone()),
             relay: Some(relay.clone()),
         };
@@ -181,7 +193,7 @@ impl Ftp {
             .expect("a loopback address");
         let socket = socket.connect(address).await.expect("the gateway listens");
         Ftp {
-            control: BufReader::new(Wire::Plain(socket)),
+            control: control(Wire::Plain(socket)),
             private: None,
             relay: None,
         }
@@ -189,19 +201,12 @@ impl Ftp {
 
     /// PASV without connecting: the address and port of the reply, or the refusal.
     pub async fn pasv(&mut self) -> Result<(Ipv4Addr, u16), Reply> {
-        let reply = self.command("PASV").await;
+        self.send("PASV").await;
+        let reply = self.try_raw_reply().await.expect("a reply");
         if reply.code != 227 {
-            return Err(reply);
+            return Err(reply.into());
         }
-        let inside = reply.text.split(['(', ')']).nth(1).expect("parentheses");
-        let numbers: Vec<u8> = inside
-            .split(',')
-            .map(|number| number.parse().expect("a number up to 255"))
-            .collect();
-        let [a, b, c, d, high, low] = numbers[..] else {
-            panic!("six numbers: {reply:?}");
-        };
-        Ok((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
+        Ok(reply.passive().expect("an address and a port"))
     }
 
     pub async fn login(&mut self, user: &str, password: &str) {
@@ -223,17 +228,17 @@ impl Ftp {
 
     /// Sends a line with its end, to a server that may have closed.
     pub async fn try_send(&mut self, line: &str) -> std::io::Result<()> {
-        let line = format!("{line}\r\n");
-        self.control.get_mut().write_all(line.as_bytes()).await
+        match self.control.send(line.as_bytes()).await {
+            Ok(()) => Ok(()),
+            Err(Broken::Lost(error)) => Err(error),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Sends bytes as they are.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
-        self.control
-            .get_mut()
-            .write_all(bytes)
-            .await
-            .expect("the control connection takes bytes");
+        let sent = self.control.send_raw(bytes).await;
+        sent.expect("the control connection takes bytes");
     }
 
     /// The next reply; the scenario fails if none comes.
@@ -245,7 +250,7 @@ impl Ftp {
 
     /// The next reply, or `None` at the end of the control connection. It has to be in UTF-8.
     pub async fn try_reply(&mut self) -> Option<Reply> {
-        let (code, bytes) = self.try_raw_reply().await?;
+        let ftp_client::Reply { code, bytes, .. } = self.try_raw_reply().await?;
         let text = String::from_utf8(bytes).expect("a reply in UTF-8");
         Some(Reply { code, text })
     }
@@ -253,34 +258,24 @@ impl Ftp {
     /// Sends a line and reads one reply, whatever it is encoded in.
     pub async fn raw_command(&mut self, line: impl AsRef<[u8]>) -> Vec<u8> {
         self.send(line).await;
-        self.try_raw_reply().await.expect("a reply").1
+        self.try_raw_reply().await.expect("a reply").bytes
     }
 
-    /// The next reply's code and bytes, or `None` at the end of the control connection.
-    pub async fn try_raw_reply(&mut self) -> Option<(u16, Vec<u8>)> {
-        let reading = async {
-            let mut bytes = Vec::new();
-            loop {
-                let start = bytes.len();
-                let read = self.control.read_until(b'\n', &mut bytes).await;
-                if read.unwrap_or(0) == 0 {
-                    return None;
-                }
-                let line = &bytes[start..];
+    /// The next reply as it was sent, or `None` at the end of the control connection.
+    pub async fn try_raw_reply(&mut self) -> Option<ftp_client::Reply> {
+        let reading = tokio::time::timeout(PATIENCE, self.control.reply());
+        match reading.await.expect("a reply in time") {
+            Ok(reply) => {
+                let mut lines = reply.bytes.split_inclusive(|byte| *byte == b'\n');
                 assert!(
-                    line.ends_with(b"\r\n"),
-                    "a reply line ends in CR LF: {line:?}"
+                    lines.all(|line| line.ends_with(b"\r\n")),
+                    "a reply line ends in CR LF: {reply:?}"
                 );
-                if line.len() > 3 && line[3] == b' ' && line[..3].iter().all(u8::is_ascii_digit) {
-                    let digits = String::from_utf8_lossy(&line[..3]);
-                    let code = digits.parse().expect("three digits");
-                    return Some((code, bytes));
-                }
+                Some(reply)
             }
-        };
-        tokio::time::timeout(PATIENCE, reading)
-            .await
-            .expect("a reply in time")
+            Err(Broken::Closed | Broken::Lost(_)) => None,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// True if the server has closed, with nothing left to read.
@@ -291,8 +286,7 @@ impl Ftp {
     /// EPSV, and the data connection that goes with it.
     pub async fn data(&mut self) -> TcpStream {
         let port = self.epsv().await;
-        let peer = self.control.get_ref().tcp().peer_addr().expect("connected");
-        let address = SocketAddr::new(peer.ip(), port);
+        let address = SocketAddr::new(self.control.peer.ip(), port);
         match &self.relay {
             Some(relay) => relay.connect(address).await,
             None => TcpStream::connect(address)
@@ -303,18 +297,16 @@ impl Ftp {
 
     /// EPSV without connecting.
     pub async fn epsv(&mut self) -> u16 {
-        let reply = self.command("EPSV").await;
+        self.send("EPSV").await;
+        let reply = self.try_raw_reply().await.expect("a reply");
         assert_eq!(reply.code, 229, "{reply:?}");
-        let port = reply.text.split('|').nth(3).expect("a port");
-        port.parse().expect("a number")
+        reply.extended().expect("a port")
     }
 
     /// The first reply to a transfer, which names the file in whatever encoding.
     async fn opening(&mut self, line: impl AsRef<[u8]>) -> Reply {
         self.send(line).await;
-        let (code, bytes) = self.try_raw_reply().await.expect("a reply");
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        Reply { code, text }
+        self.try_raw_reply().await.expect("a reply").into()
     }
 
     /// A whole upload: the reply after it.
@@ -364,9 +356,15 @@ impl Ftp {
 
     /// The raw socket, for those who misbehave.
     pub fn into_socket(self) -> TcpStream {
-        match self.control.into_inner() {
-            Wire::Plain(socket) => socket,
-            Wire::Tls(_) => panic!("the connection is protected"),
+        match self.control.into_wire() {
+            Some(Wire::Plain(socket)) => socket,
+            _ => panic!("the connection is protected"),
         }
     }
+}
+
+/// The control connection over `wire`. A listing in a reply (`STAT`) may be long.
+fn control(wire: Wire) -> Control<Wire> {
+    let peer = wire.tcp().peer_addr().expect("connected");
+    Control::new(wire, peer).allow_lines(usize::MAX)
 }
