@@ -40,6 +40,7 @@ mod late;
 mod listings;
 mod masquerade;
 mod memory;
+mod modules;
 mod names;
 mod outbox_hidden;
 mod outcomes;
