@@ -88,7 +88,7 @@ LABEL org.opencontainers.image.title="cosgate" \
       org.opencontainers.image.vendor="the cosgate project" \
       org.opencontainers.image.base.name="gcr.io/distroless/static-debian12:nonroot"
 COPY --from=build /image/ /
-# the built-in store's directory, ./cosgate-data
+# the embedded store's directory, ./cosgate-data
 WORKDIR /data
 VOLUME /data
 # by number, so that Kubernetes sees that it is not root

@@ -100,7 +100,7 @@ pub fn tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, TlsSetupError
     Ok(trusting(roots)?)
 }
 
-/// What the system has that isn't a certificate is no reason to do without the rest.
+/// Something among the system's certificates that is none is no reason to do without the rest.
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_missing_file_is_told_once_and_its_return_as_well() {
+    async fn a_missing_file_is_reported_once_and_its_return_as_well() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("users");
         fs::write(&path, "a").expect("written");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_read_at_once_is_not_told_again() {
+    async fn what_was_read_at_once_is_not_reported_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("mapping");
         let mut watched = Watched::new(vec![path.clone()], Duration::from_millis(5));

@@ -46,7 +46,7 @@ async fn told(ftp: &mut Ftp, address: Ipv4Addr) -> Duration {
 }
 
 #[tokio::test]
-async fn a_real_api_server_tells_changes_within_two_seconds() {
+async fn a_real_api_server_reports_changes_within_two_seconds() {
     let path = std::env::var("COSGATE_TEST_KUBECONFIG").expect(
         "COSGATE_TEST_KUBECONFIG has to name a kubeconfig: this is about a real API server, and nothing can take its place",
     );

@@ -10,40 +10,29 @@
 //! store nothing. The ETag is the MD5 if the client sent Content-MD5 or the sink was started with `--etag md5`, and
 //! otherwise a tag that no client takes for one.
 
+mod answer;
+mod received;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::future::poll_fn;
 use std::io::{self, BufRead, Write};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base64_simd::STANDARD;
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use md5::{Digest, Md5};
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
 
+use self::answer::{BLOCK, Content, acknowledged, error, insert, reply, xml};
+use self::received::{Received, content_bytes, md5_etag, sent_checksums, swallow, text};
 use crate::objects::{Object, Objects, Part, Query};
-
-/// The beginning of every XML answer.
-const XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
-
-/// Bytes of the one block that all bodies are made of.
-const BLOCK: usize = 1024 * 1024;
-
-/// A body goes out in slices of at most this size.
-const SLICE: usize = 256 * 1024;
-
-/// Bytes at the end of an aws-chunked body that can hold its trailers.
-const TAIL: usize = 512;
 
 const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 
@@ -115,39 +104,6 @@ async fn answer(
         tokio::time::sleep(latency).await;
     }
     Ok(sink.answer(&call, &head.headers, received))
-}
-
-/// The rest of a body.
-struct Received {
-    bytes: u64,
-    md5: Option<[u8; 16]>,
-    tail: Vec<u8>,
-}
-
-async fn swallow(mut body: Incoming, md5: bool) -> Result<Received, hyper::Error> {
-    let mut hash = md5.then(Md5::new);
-    let (mut bytes, mut tail) = (0, Vec::new());
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        bytes += data.len() as u64;
-        if let Some(hash) = &mut hash {
-            hash.update(&data);
-        }
-        if data.len() < TAIL {
-            tail.extend_from_slice(&data);
-            tail.drain(..tail.len().saturating_sub(TAIL));
-        } else {
-            tail.clear();
-            tail.extend_from_slice(&data[data.len() - TAIL..]);
-        }
-    }
-    Ok(Received {
-        bytes,
-        md5: hash.map(|hash| hash.finalize().into()),
-        tail,
-    })
 }
 
 /// One request, as far as it says which operation is meant.
@@ -445,42 +401,6 @@ impl Sink {
     }
 }
 
-/// Bytes of the object in a body: an aws-chunked one is longer than what it carries.
-fn content_bytes(headers: &HeaderMap, received: &Received) -> u64 {
-    let decoded = text(headers, "x-amz-decoded-content-length");
-    decoded
-        .and_then(|bytes| bytes.parse().ok())
-        .unwrap_or(received.bytes)
-}
-
-/// The checksums that came as headers or as trailers.
-fn sent_checksums(headers: &HeaderMap, received: &Received) -> Vec<(String, String)> {
-    const PREFIX: &str = "x-amz-checksum-";
-    let sent = headers.iter().filter(|(name, _)| {
-        name.as_str().starts_with(PREFIX) && *name != "x-amz-checksum-algorithm"
-    });
-    let sent =
-        sent.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-    let mut checksums: Vec<_> = sent.collect();
-    if headers.contains_key("x-amz-trailer") {
-        let tail = String::from_utf8_lossy(&received.tail);
-        let trailers = tail.lines().filter_map(|line| line.split_once(':'));
-        let trailers = trailers.filter(|(name, _)| name.starts_with(PREFIX));
-        checksums.extend(trailers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())));
-    }
-    checksums
-}
-
-fn md5_etag(headers: &HeaderMap, received: &Received) -> Option<String> {
-    let sent = || STANDARD.decode_to_vec(text(headers, "content-md5")?).ok();
-    let md5 = received.md5.map(Vec::from).or_else(sent)?;
-    let hex = md5.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    Some(format!("\"{hex}\""))
-}
-
 fn crc_of(base64: &str) -> Option<u64> {
     let bytes = STANDARD.decode_to_vec(base64).ok()?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
@@ -495,88 +415,6 @@ fn bounds(range: &str, size: u64) -> Option<(u64, u64)> {
     let from = from.parse().ok()?;
     let to = to.parse().map_or(size, |to: u64| (to + 1).min(size));
     (from < to).then_some((from, to))
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
-        headers.insert(name, value);
-    }
-}
-
-fn acknowledged(etag: &str, checksums: &[(String, String)]) -> Response<Content> {
-    let mut answer = reply(StatusCode::OK, "");
-    insert(answer.headers_mut(), "etag", etag);
-    for (name, value) in checksums {
-        insert(answer.headers_mut(), name, value);
-    }
-    answer
-}
-
-fn xml(body: &str) -> Response<Content> {
-    let mut answer = reply(StatusCode::OK, &format!("{XML}{body}"));
-    insert(answer.headers_mut(), "content-type", "application/xml");
-    answer
-}
-
-fn error(status: StatusCode, code: &str) -> Response<Content> {
-    reply(status, &format!("{XML}<Error><Code>{code}</Code></Error>"))
-}
-
-fn reply(status: StatusCode, body: &str) -> Response<Content> {
-    let mut answer = Response::new(Content::Once(Bytes::copy_from_slice(body.as_bytes())));
-    *answer.status_mut() = status;
-    answer
-}
-
-/// The body of an answer.
-enum Content {
-    Once(Bytes),
-    /// From `position` to `end` of an object that is one block again and again.
-    Block {
-        block: Bytes,
-        position: u64,
-        end: u64,
-    },
-}
-
-impl Body for Content {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = match &mut *self {
-            Content::Once(bytes) => std::mem::take(bytes),
-            Content::Block {
-                block,
-                position,
-                end,
-            } => {
-                let start = (*position % BLOCK as u64) as usize;
-                let bytes = (*end - *position).min((BLOCK - start).min(SLICE) as u64);
-                *position += bytes;
-                block.slice(start..start + bytes as usize)
-            }
-        };
-        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.size_hint().exact() == Some(0)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Content::Once(bytes) => bytes.len() as u64,
-            Content::Block { position, end, .. } => end - position,
-        })
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -172,7 +172,7 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- fail (printf "a Service would have %d ports, and an EndpointSlice takes 100: lower passive.portsPerReplica" (int $ofOneService)) -}}
 {{- end -}}
 {{- if and (gt $slots 1) (eq ($storage.provider | default "embedded") "embedded") -}}
-{{- fail (printf "%s = %d with the built-in store, which keeps files in one pod: set config.storage.provider to s3 or cos" $many $slots) -}}
+{{- fail (printf "%s = %d with the embedded store, which keeps files in one pod: set config.storage.provider to s3 or cos" $many $slots) -}}
 {{- end -}}
 {{- if eq $shape "shared" -}}
 {{- if ne $values.service.type "LoadBalancer" -}}

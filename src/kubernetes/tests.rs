@@ -319,7 +319,7 @@ async fn what_is_forbidden_stands_in_the_status_with_the_fix_until_it_is_allowed
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_not_known_is_told_with_the_fix() {
+async fn a_token_that_is_not_known_is_reported_with_the_fix() {
     let mut server = ApiServer::start();
     server.list().await.fails(401, "Unauthorized");
     server

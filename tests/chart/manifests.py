@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "k8s" / "cosgate.yaml"
 HEADER = """\
-# The chart's default: one gateway with the built-in store and a demo user, for a trial. Made from helm/ by
+# The chart's default: one gateway with the embedded store and a demo user, for a trial. Made from helm/ by
 # tests/chart/manifests.py, which also checks that it has not drifted: change the chart and render it again.
 """
 # fixed, so that the result is the same on every machine

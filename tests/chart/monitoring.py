@@ -59,7 +59,7 @@ def expressions():
 
 @contextlib.contextmanager
 def gateway(cosgate):
-    """The gateway with its built-in store and FTPS: control and admin port, and the demo user's password."""
+    """The gateway with its embedded store and FTPS: control and admin port, and the demo user's password."""
     ports = []
     for port in range(21000 + os.getpid() % 500 * 10, 32000):
         with contextlib.closing(socket.socket()) as probe:

@@ -38,7 +38,7 @@ def test_volumes_are_mounted_whole_so_that_changes_arrive(helm):
         mounts = render.container["volumeMounts"]
         assert {mount["name"] for mount in mounts} == volumes, preset
         assert not any("subPath" in mount for mount in mounts), preset
-        # read-only, but for the built-in store's directory
+        # read-only, but for the embedded store's directory
         assert all(mount.get("readOnly") or mount["mountPath"] == "/data" for mount in mounts), preset
 
 

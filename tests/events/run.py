@@ -72,7 +72,7 @@ def running(command, env=None, log=None):
 
 @contextlib.contextmanager
 def gateway(program, directory, sinks, **more):
-    """The gateway with its built-in store and these sinks: a function that makes a client that has logged in."""
+    """The gateway with its embedded store and these sinks: a function that makes a client that has logged in."""
     control, admin, first, last = free_ports(4)
     log = Path(directory) / f"gateway-{control}.log"
     env = {"PATH": os.environ["PATH"], "COSGATE_LISTEN": f"127.0.0.1:{control}", "COSGATE_ADMIN__LISTEN": f"127.0.0.1:{admin}",

@@ -346,7 +346,7 @@ fn a_bundle_without_certificates_keeps_the_gateway_from_starting() {
 }
 
 #[tokio::test]
-async fn while_the_endpoint_is_down_a_stranger_cannot_tell_local_users_from_others() {
+async fn while_the_endpoint_is_down_a_stranger_cannot_distinguish_local_users_from_others() {
     let list = users(&["name: local"]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/login", free.local_addr().expect("bound"));

@@ -64,7 +64,7 @@ async fn a_rename_that_breaks_leaves_the_source_complete_and_no_copies() {
 }
 
 #[tokio::test]
-async fn copies_that_cannot_be_removed_are_told() {
+async fn copies_that_cannot_be_removed_are_reported() {
     let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
     put_many(&gateway, "d", 30).await;
     let mut ftp = gateway.login().await;

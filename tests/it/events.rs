@@ -30,7 +30,7 @@ pub fn of(events: &[Value], field: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_file_is_told_when_it_is_whole_when_it_moves_and_when_it_goes() {
+async fn a_file_has_events_when_it_is_whole_when_it_moves_and_when_it_goes() {
     let (consumer, address) = Consumer::start().await;
     let gateway = gateway(address, ", token: t0ken", &[]).await;
     let mut ftp = gateway.login().await;
@@ -102,7 +102,7 @@ async fn a_file_is_told_when_it_is_whole_when_it_moves_and_when_it_goes() {
 }
 
 #[tokio::test]
-async fn what_is_not_committed_is_not_told() {
+async fn what_is_not_committed_has_no_event() {
     let (consumer, address) = Consumer::start().await;
     let gateway = gateway(
         address,
@@ -120,7 +120,8 @@ async fn what_is_not_committed_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_kept_fragment_is_told_as_one_and_who_wants_whole_files_only_is_not_told() {
+async fn a_kept_fragment_has_an_event_of_its_own_kind_which_who_wants_whole_files_only_does_not_get()
+ {
     let (all, address) = Consumer::start().await;
     let (whole, second) = Consumer::start().await;
     let more = format!(

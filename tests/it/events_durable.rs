@@ -253,7 +253,7 @@ async fn an_upload_that_was_held_keeps_its_event_when_its_gateway_is_killed() {
 }
 
 #[tokio::test]
-async fn a_kill_before_the_commit_leaves_nothing_to_tell() {
+async fn a_kill_before_the_commit_leaves_no_event() {
     let (store, proxy, settings) = TestStore::behind_proxy().await;
     let (consumer, address) = Consumer::start().await;
     store.put_object("old", b"older".to_vec()).await;

@@ -18,7 +18,7 @@ use crate::support::{Ftp, Reply, TestStore, eventually, gateway, pattern};
 /// Passive ports of each gateway.
 const SLICE: u16 = 2;
 
-/// What the gateways show each other.
+/// The key that the gateways show each other.
 const KEY: &str = "a key of the scenarios, 32 bytes";
 
 /// Gateways on one store, each on an address of its own, with the same passive ports.
@@ -134,7 +134,7 @@ async fn fetch(ftp: &mut Ftp, via: usize, command: &str) -> (Vec<u8>, Reply) {
     (bytes, ftp.reply().await)
 }
 
-/// Whether a connection is reset within a moment, rather than ended or left open.
+/// True if a connection is reset within a moment, rather than ended or left open.
 async fn is_reset(socket: &mut TcpStream) -> bool {
     let read = tokio::time::timeout(Duration::from_secs(10), socket.read_u8()).await;
     matches!(read, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset)

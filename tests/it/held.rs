@@ -204,7 +204,7 @@ async fn a_gateway_that_stops_leaves_what_arrived_to_the_next_one() {
     assert!(replicas.store.object("f").await == Some(bytes));
 }
 
-/// Whether the store lists a part of the only unfinished upload.
+/// True if the store lists a part of the only unfinished upload.
 async fn has_part(store: &TestStore) -> bool {
     let uploads = store.s3().list_multipart_uploads().bucket(BUCKET);
     let uploads = uploads.send().await.expect("a listing");

@@ -93,7 +93,7 @@ async fn what_cos_takes_as_no_name_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn hash_tells_what_cos_knows() {
+async fn hash_replies_with_what_cos_knows() {
     let cos = CosDouble::start().await;
     let (_gateway, mut ftp) = in_front_of(&cos, &[]).await;
     let bytes = pattern(5 * MIB);
@@ -107,7 +107,7 @@ async fn hash_tells_what_cos_knows() {
 }
 
 #[tokio::test]
-async fn hash_tells_what_the_store_knows_and_downloads_nothing() {
+async fn hash_replies_with_what_the_store_knows_and_downloads_nothing() {
     let (gateway, proxy) = TestGateway::behind_proxy(&[]).await;
     let mut ftp = gateway.login().await;
     for bytes in [pattern(1000), pattern(20 * MIB)] {

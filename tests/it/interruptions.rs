@@ -207,7 +207,7 @@ async fn an_aborted_download_is_reset_and_the_session_goes_on() {
 }
 
 #[tokio::test]
-async fn a_stopping_gateway_lets_transfers_end_and_tells_idle_sessions() {
+async fn a_stopping_gateway_lets_transfers_end_and_sends_421_to_idle_sessions() {
     let gateway = TestGateway::start().await;
     let mut idle = gateway.login().await;
     let mut ftp = gateway.login().await;

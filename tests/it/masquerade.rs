@@ -208,7 +208,7 @@ async fn a_pod_that_never_knew_an_address_is_not_ready_and_says_so_when_the_grac
 }
 
 #[tokio::test]
-async fn a_pod_without_any_source_never_tells_its_own_address() {
+async fn a_pod_without_any_source_never_advertises_its_own_address() {
     let gateway = TestGateway::with(&["KUBERNETES__IN_CLUSTER=true"]).await;
     let mut ftp = gateway.login().await;
     assert_eq!(ftp.pasv().await.expect_err("nothing is known").code, 425);
@@ -216,7 +216,7 @@ async fn a_pod_without_any_source_never_tells_its_own_address() {
 }
 
 #[tokio::test]
-async fn clients_inside_are_told_the_address_that_they_reached() {
+async fn clients_inside_get_the_address_that_they_reached() {
     let api = KubeApi::start().await;
     let (public, ingress) = at(7);
     let inside = ["MASQUERADE__INTERNAL_CIDRS=127.0.0.2/32, 10.0.0.0/8"];
@@ -442,7 +442,7 @@ async fn without_the_right_to_write_events_all_else_works() {
 }
 
 #[tokio::test]
-async fn mapped_ports_are_told_by_pasv_and_epsv_and_lead_to_the_gateway() {
+async fn mapped_ports_are_advertised_by_pasv_and_epsv_and_lead_to_the_gateway() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("mapping");
     let setting = format!("MASQUERADE__MAPPING_FILE={}", path.display());
@@ -513,7 +513,7 @@ async fn replicas_bind_only_their_slices_of_one_range() {
 }
 
 #[tokio::test]
-async fn a_healthy_start_warns_of_nothing_and_a_lost_address_is_told_with_its_reason() {
+async fn a_healthy_start_warns_of_nothing_and_a_lost_address_is_reported_with_its_reason() {
     let api = KubeApi::start().await;
     let (_, ingress) = at(7);
     api.set_ingress(ingress);

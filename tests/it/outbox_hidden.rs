@@ -4,7 +4,7 @@ use crate::support::{TestGateway, login, users};
 
 const ENTRY: &str = ".cosgate/outbox/01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
-/// What a client may call the entry, its directory and what is above it.
+/// The names that a client may have for the entry, its directory and what is above it.
 const NAMES: [&str; 12] = [
     ".cosgate",
     ".cosgate/",

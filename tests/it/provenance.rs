@@ -1,4 +1,4 @@
-//! What an object says of itself: who stored it, and whether it is a fragment.
+//! The metadata and tags of an object: who stored it, and whether it is a fragment.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

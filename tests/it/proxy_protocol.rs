@@ -367,7 +367,7 @@ async fn allow_from_means_the_client() {
 }
 
 #[tokio::test]
-async fn pasv_tells_the_headers_destination_if_it_is_public() {
+async fn pasv_replies_with_the_headers_destination_if_it_is_public() {
     let gateway = TestGateway::with(&[TRUSTED, "PROXY_PROTOCOL__MASQUERADE=true"]).await;
     let own = [127, 0, 0, 1];
     for (destination, told) in [(PUBLIC, PUBLIC), ([10, 0, 0, 5], own), (own, own)] {
@@ -387,7 +387,7 @@ async fn pasv_tells_the_headers_destination_if_it_is_public() {
 }
 
 #[tokio::test]
-async fn without_the_switch_pasv_tells_what_is_configured() {
+async fn without_the_switch_pasv_replies_with_what_is_configured() {
     let gateway = TestGateway::with(&[TRUSTED, "MASQUERADE_ADDRESS=198.51.100.1"]).await;
     let mut ftp = login(&gateway, &v1("192.0.2.7")).await;
     let (address, _) = ftp.pasv().await.expect("an address");

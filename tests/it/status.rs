@@ -136,7 +136,7 @@ async fn a_download_and_a_wait_for_data_are_shown_as_what_they_are() {
 }
 
 #[tokio::test]
-async fn a_protected_session_is_told_from_a_plain_one() {
+async fn a_protected_session_and_a_plain_one_are_distinguished() {
     let authority = Authority::new();
     let gateway = TestGateway::with_tls(&authority, &["ADMIN__LISTEN=127.0.0.1:0"]).await;
     let admin = gateway.gateway.admin_address().expect("it is on");

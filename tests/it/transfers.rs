@@ -126,7 +126,7 @@ async fn append_continues_a_file_and_begins_a_missing_one() {
 }
 
 #[tokio::test]
-async fn stou_makes_a_name_of_its_own_and_tells_it() {
+async fn stou_makes_a_name_of_its_own_and_replies_with_it() {
     let gateway = TestGateway::start().await;
     let mut ftp = gateway.login().await;
     let mut data = ftp.data().await;
@@ -275,7 +275,7 @@ async fn pasv_and_epsv_work_over_ipv4_and_epsv_over_ipv6() {
 }
 
 #[tokio::test]
-async fn pasv_tells_the_masquerade_address() {
+async fn pasv_replies_with_the_masquerade_address() {
     let gateway = TestGateway::with(&["MASQUERADE_ADDRESS=203.0.113.7"]).await;
     let reply = gateway.login().await.command("PASV").await;
     assert!(reply.text.contains("(203,0,113,7,"), "{reply:?}");

@@ -71,7 +71,7 @@ async fn a_file_of_one_chunk_is_verified_without_another_request() {
 }
 
 #[tokio::test]
-async fn cos_tells_its_checksum_with_every_answer() {
+async fn cos_sends_its_checksum_with_every_answer() {
     let cos = CosDouble::start().await;
     let (gateway, mut ftp) = in_front_of(&cos, &["DOWNLOAD__CHUNK_SIZE=64KiB"]).await;
     for size in [10 * KIB, 300 * KIB] {

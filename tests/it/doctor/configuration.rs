@@ -135,7 +135,7 @@ async fn a_sound_store_is_sound_and_nothing_is_left_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_keys_buckets_and_addresses_are_told_apart() {
+async fn wrong_keys_buckets_and_addresses_are_distinguished() {
     let (_store, _proxy, settings) = store(&[]).await;
     let with = |more: &str| [&settings[..], &[more.to_owned()]].concat();
 
@@ -186,7 +186,7 @@ async fn wrong_keys_buckets_and_addresses_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_speaks_no_tls_or_shows_a_strange_certificate_is_told() {
+async fn a_store_that_speaks_no_tls_or_shows_a_strange_certificate_is_reported() {
     let (_store, proxy, settings) = store(&[]).await;
     let endpoint = format!("STORAGE__ENDPOINT=https://{}", proxy.address());
     let report = examine(&[&settings[..], &[endpoint]].concat()).await;
@@ -264,7 +264,7 @@ async fn each_right_that_is_missing_is_named_and_nothing_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_off_is_told() {
+async fn a_clock_that_is_off_is_reported() {
     let (_store, proxy, settings) = store(&[]).await;
     let date = humantime_date(SystemTime::now() - Duration::from_secs(3600));
     proxy.refuse_if((403, "RequestTimeTooSkewed", &date), |_| true);
@@ -342,7 +342,7 @@ async fn proxies_that_are_trusted_are_named_and_everybody_is_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_cluster_says_is_told() {
+async fn what_the_cluster_says_is_reported() {
     let api = KubeApi::start().await;
     let (_store, _proxy, mut settings) = store(&[]).await;
     settings.extend(api.settings());
@@ -445,7 +445,7 @@ async fn a_gateway_that_runs_here_is_asked_and_has_its_ports() {
         &report,
         "put",
         Outcome::Skipped,
-        &["built-in store", "--connect"],
+        &["embedded store", "--connect"],
     );
     let report = examine(&[ports]).await;
     expect(&report, "gateway", Outcome::Skipped, &["admin.listen"]);

@@ -175,7 +175,7 @@ async fn tls_that_the_list_of_features_hides_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expired_certificate_is_told_and_gets_no_password() {
+async fn an_expired_certificate_is_reported_and_gets_no_password() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut parameters =
         rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
@@ -233,7 +233,7 @@ async fn a_wrong_password_ends_the_visit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_masquerade_address_is_told_from_a_blocked_port() {
+async fn a_wrong_masquerade_address_and_a_blocked_port_are_distinguished() {
     // nobody listens there: passive ports are bound on 127.0.0.1 only
     let gateway = TestGateway::with(&["MASQUERADE_ADDRESS=127.0.0.9"]).await;
     let report = examine(&target(gateway.address(), "demo", &gateway.password)).await;
@@ -251,7 +251,7 @@ async fn a_wrong_masquerade_address_is_told_from_a_blocked_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_the_gateway_does_not_know_is_told() {
+async fn an_address_that_the_gateway_does_not_know_is_reported() {
     let gateway = TestGateway::with(&["KUBERNETES__IN_CLUSTER=true"]).await;
     let report = examine(&target(gateway.address(), "demo", &gateway.password)).await;
     let words = ["425", "not known yet", "set masquerade_address"];
@@ -304,7 +304,7 @@ async fn a_partly_opened_range_of_ports_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rights_that_a_user_lacks_are_told() {
+async fn rights_that_a_user_lacks_are_reported() {
     let list = users(&[
         "name: box, permissions: [write]",
         "name: reader, permissions: R",
@@ -329,7 +329,7 @@ async fn rights_that_a_user_lacks_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_store_is_told_and_nothing_is_left() {
+async fn a_broken_store_is_reported_and_nothing_is_left() {
     let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=1"]).await;
     proxy.fail_if(|head| head.starts_with("PUT "));
     let report = examine(&target(gateway.address(), "demo", "secret")).await;
@@ -365,7 +365,7 @@ async fn an_upload_without_an_answer_may_still_appear() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_none_or_says_nothing_is_told() {
+async fn a_server_that_is_none_or_says_nothing_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Who may hand a connection over: headers written byte by byte, as the guide describes them.
+//! The gateways that may hand a connection over: headers written byte by byte, as the guide describes them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
-/// What a header is made of.
+/// The parts of a header.
 struct Header<'a> {
     key: &'a str,
     command: u8,

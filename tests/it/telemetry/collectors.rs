@@ -79,7 +79,7 @@ async fn black_hole() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_dead_collector_costs_no_transfer_and_is_told_once() {
+async fn a_dead_collector_costs_no_transfer_and_is_reported_once() {
     for protocol in ["grpc", "http/protobuf"] {
         let endpoint = format!("http://{}", black_hole().await);
         let (_store, _proxy, own) = TestStore::behind_proxy().await;
