@@ -7,8 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
-
 /// The names of modules, from the crate's root on.
 type Module = Vec<String>;
 
@@ -119,11 +117,8 @@ fn read(directory: &Path) -> BTreeMap<Module, Source> {
 fn parse(texts: BTreeMap<Module, String>) -> BTreeMap<Module, Source> {
     let modules: BTreeSet<Module> = texts.keys().cloned().collect();
     let parsed = texts.into_iter().map(|(module, text)| {
-        let stream: TokenStream = text.parse().expect("Rust");
-        let mut tokens = Vec::new();
-        flatten(stream, &mut tokens);
         let mut source = Source {
-            tokens: without_tests(tokens),
+            tokens: without_tests(tokens(&text)),
             imports: BTreeMap::new(),
             paths: Vec::new(),
         };
@@ -135,32 +130,65 @@ fn parse(texts: BTreeMap<Module, String>) -> BTreeMap<Module, Source> {
 }
 
 /// Words, `::`, and single characters; comments are gone, and texts are one token.
-fn flatten(stream: TokenStream, tokens: &mut Vec<String>) {
-    for tree in stream {
-        match tree {
-            TokenTree::Group(group) => {
-                let (open, close) = match group.delimiter() {
-                    Delimiter::Brace => ("{", "}"),
-                    Delimiter::Parenthesis => ("(", ")"),
-                    Delimiter::Bracket => ("[", "]"),
-                    Delimiter::None => ("", ""),
-                };
-                tokens.push(open.to_owned());
-                flatten(group.stream(), tokens);
-                tokens.push(close.to_owned());
-            }
-            TokenTree::Ident(word) => tokens.push(word.to_string()),
-            TokenTree::Punct(sign) => {
-                if sign.as_char() == ':' && tokens.last().is_some_and(|last| last == ":") {
-                    tokens.pop();
-                    tokens.push("::".to_owned());
-                } else {
-                    tokens.push(sign.to_string());
-                }
-            }
-            TokenTree::Literal(_) => tokens.push("\"\"".to_owned()),
+fn tokens(text: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").expect("the end of a comment") + 2
+        } else if let Some(length) = literal(rest) {
+            tokens.push("\"\"".to_owned());
+            length
+        } else if first.is_whitespace() {
+            first.len_utf8()
+        } else {
+            let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
+            let length = match rest.find(|c| !is_of_word(c)) {
+                Some(0) if rest.starts_with("::") => 2,
+                Some(0) => first.len_utf8(),
+                Some(length) => length,
+                None => rest.len(),
+            };
+            tokens.push(rest[..length].to_owned());
+            length
+        };
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+/// The length of the text or the character that `code` begins with, if it does.
+fn literal(code: &str) -> Option<usize> {
+    let unprefixed = code.trim_start_matches(['b', 'c']);
+    let prefix = code.len() - unprefixed.len();
+    if prefix <= 1
+        && let Some(raw) = unprefixed.strip_prefix('r')
+    {
+        let quoted = raw.trim_start_matches('#');
+        let hashes = &raw[..raw.len() - quoted.len()];
+        if let Some(text) = quoted.strip_prefix('"') {
+            let end = format!("\"{hashes}");
+            let length = text.find(&end).expect("the end of a raw text") + end.len();
+            return Some(code.len() - text.len() + length);
         }
     }
+    let quote = unprefixed.chars().next()?;
+    let text = &unprefixed[quote.len_utf8()..];
+    // a lifetime has no second quote behind its first character
+    let is_character = quote == '\''
+        && (text.starts_with('\\') || text.chars().nth(1).is_some_and(|next| next == '\''));
+    if prefix > 1 || (quote != '"' && !is_character) {
+        return None;
+    }
+    let mut escaped = false;
+    let length = text.find(|c| {
+        let is_end = c == quote && !escaped;
+        escaped = c == '\\' && !escaped;
+        is_end
+    });
+    Some(prefix + 1 + length.expect("the end of a text") + 1)
 }
 
 /// Leaves out each item behind `#[cfg(test)]` and `#[cfg(doc)]`.
