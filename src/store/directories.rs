@@ -64,6 +64,22 @@ impl Store {
         Ok(Some(leaving))
     }
 
+    /// The same before `key` at `from` becomes `to`: a directory that the new name is in stays by itself.
+    pub(super) async fn keep_parent_of(
+        &self,
+        home: &Home,
+        from: &VirtualPath,
+        to: &VirtualPath,
+        key: &ObjectKey,
+    ) -> Result<Option<Leaving>, StoreError> {
+        let parent = from.parent();
+        if parent.contains(to) {
+            // but no longer by the entry that goes
+            return Ok(Some(self.leaving(&home.directory(&parent)?, key)));
+        }
+        self.keep_parent(home, from, key).await
+    }
+
     async fn mark(&self, prefix: &KeyPrefix) -> Result<(), StoreError> {
         let Some(marker) = prefix.marker() else {
             return Ok(());

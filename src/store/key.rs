@@ -166,6 +166,11 @@ impl ObjectKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The directory that has this key as its marker.
+    pub(super) fn as_directory(&self) -> Option<KeyPrefix> {
+        self.0.ends_with('/').then(|| KeyPrefix(self.0.clone()))
+    }
 }
 
 impl KeyPrefix {

@@ -100,9 +100,13 @@ impl Known {
         self.lock().directories.pop(&id);
     }
 
-    /// Any directory may be gone.
-    pub(super) fn forget_directories(&self) {
-        self.lock().directories.clear();
+    /// A file is gone, and so are `directories`.
+    pub(super) fn forget_moved(&self, file: u64, directories: &[u64]) {
+        let mut names = self.lock();
+        names.files.pop(&file);
+        for directory in directories {
+            names.directories.pop(directory);
+        }
     }
 
     pub(super) fn knows_file(&self, id: u64) -> bool {

@@ -83,9 +83,21 @@ impl Store {
         self.known().forget_directory(self.id(prefix.as_str()));
     }
 
-    /// A directory was moved with all that is in it, whatever that was.
-    pub(super) fn forget_directories(&self) {
-        self.known().forget_directories();
+    /// An object was copied while its directory is moved: a file, or the marker of a directory.
+    pub(super) fn saw_copied(&self, key: &ObjectKey) {
+        match key.as_directory() {
+            Some(directory) => self.saw_directory(&directory, true),
+            None => self.saw_stored(key),
+        }
+    }
+
+    /// An object below `prefix` was moved away, as all others there: the directories on its way are gone with it.
+    pub(super) fn forget_moved(&self, prefix: &KeyPrefix, key: &ObjectKey) {
+        let key = key.as_str();
+        let ends = key.match_indices('/').map(|(at, _)| at + 1);
+        let below = ends.filter(|end| *end >= prefix.as_str().len());
+        let directories: Vec<u64> = below.map(|end| self.id(&key[..end])).collect();
+        self.known().forget_moved(self.id(key), &directories);
     }
 
     pub(super) fn knows_file(&self, key: &ObjectKey) -> bool {

@@ -51,11 +51,7 @@ impl Store {
                     Err(error) => return Err(error),
                 }
                 self.missing_parents(home, to).await?;
-                let _leaving = if from.parent().contains(to) {
-                    None
-                } else {
-                    self.keep_parent(home, from, &source).await?
-                };
+                let _leaving = self.keep_parent_of(home, from, to, &source).await?;
                 let renamed = self.rename_file(&source, &target, head).await?;
                 self.forget_file(&source);
                 self.saw_stored(&target);
@@ -117,6 +113,10 @@ impl Store {
         if from.contains(to) {
             return Err(StoreError::IntoItself);
         }
+        // what is in the new directory is in the old one, too: nothing there can be a copy that an earlier attempt has left
+        if to.contains(from) {
+            return Err(StoreError::AlreadyExists);
+        }
         let moving = Move::new(self, home.directory(from)?, home.directory(to)?);
         match self.entry(home, to).await {
             Err(StoreError::NotFound) => {}
@@ -131,16 +131,12 @@ impl Store {
         self.missing_parents(home, to).await?;
         let source = home.directory(from)?;
         let _leaving = match source.marker() {
-            Some(marker) if !from.parent().contains(to) => {
-                self.keep_parent(home, from, &marker).await?
-            }
-            _ => None,
+            Some(marker) => self.keep_parent_of(home, from, to, &marker).await?,
+            None => None,
         };
         // the files are moved one by one, and may be used meanwhile; the directories are not
         names.release(Scope::Tree);
-        let moved = moving.run().await;
-        self.forget_directories();
-        moved
+        moving.run().await
     }
 
     /// All objects below `prefix`, page by page.

@@ -248,6 +248,7 @@ impl<'a> Move<'a> {
             let copied = self.store.copy(&source, &target, &Replaces::Nothing);
             match copied.await {
                 Ok(etag) => {
+                    self.store.saw_copied(&target);
                     return Ok(Copied::Made {
                         source,
                         copy: target,
@@ -256,6 +257,7 @@ impl<'a> Move<'a> {
                 }
                 Err(StoreError::AlreadyExists) => {
                     let found = self.store.find_copy(&source, &target).await?;
+                    self.store.saw_copied(&target);
                     return Ok(match found {
                         Some(_) => Copied::Found { source },
                         None => Copied::Taken,
@@ -288,9 +290,12 @@ impl<'a> Move<'a> {
                 return Ok(Removal::Replaced);
             }
             let _name = self.lock(&object.key).await?;
-            self.store
-                .delete_version(&object.key, &object.etag, false)
-                .await
+            let deleting = self.store.delete_version(&object.key, &object.etag, false);
+            let removal = deleting.await?;
+            if removal != Removal::Replaced {
+                self.store.forget_moved(prefix, &object.key);
+            }
+            Ok(removal)
         });
         let mut deleted = std::pin::pin!(deleted.buffer_unordered(IN_PARALLEL));
         let mut deletes = Deletes::default();

@@ -72,14 +72,17 @@ impl Backend {
             Err(StoreError::NotFound) if at.path.is_root() => Some(Vec::new()),
             // not a directory: a file lists itself, under the name that the client gave
             Err(StoreError::NotFound) => {
-                let end = outlet.directory.trim_end_matches('/').rfind('/');
-                outlet.directory.truncate(end.map_or(0, |at| at + 1));
                 let file = self
                     .or_interrupted(at.store.file_entry(at.home, &at.path))
                     .await?;
                 if matches!(outlet.format, Format::Facts(_)) {
                     return Err(StoreError::NotADirectory);
                 }
+                // a pattern of names below a file
+                if outlet.pattern.is_some() {
+                    return Err(StoreError::NotDirectory);
+                }
+                outlet.name_file(path);
                 Some(vec![file])
             }
             page => page?,
@@ -153,6 +156,19 @@ impl Outlet {
             left_out: 0,
             data: None,
         }
+    }
+
+    /// Leaves of the client's argument, which is the file's own name, what stands before the last component.
+    fn name_file(&mut self, path: &VirtualPath) {
+        let argument = self.directory.trim_end_matches('/');
+        let (before, name) = argument.rsplit_once('/').unwrap_or(("", argument));
+        let parent = path.parent();
+        self.directory = match (name == path.name(), before) {
+            (true, "") if !argument.starts_with('/') => String::new(),
+            (true, before) => format!("{before}/"),
+            // an argument such as `f/.` has no name to put behind something
+            (false, _) => format!("{}/", parent.as_str().trim_end_matches('/')),
+        };
     }
 
     async fn line(&mut self, entry: &Entry, session: &Session) -> Result<(), StoreError> {
