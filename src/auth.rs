@@ -428,6 +428,7 @@ struct Cut<'a>(&'a str);
 
 impl std::fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // most user names are shorter
         const LETTERS: usize = 32;
         self.0
             .chars()

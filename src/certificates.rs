@@ -153,8 +153,7 @@ impl Pair {
         };
         let mut parameters = rcgen::CertificateParams::new(names).map_err(failed)?;
         let now = SystemTime::now();
-        // clocks of cameras and scanners are often a little behind
-        parameters.not_before = (now - Duration::from_secs(24 * 3600)).into();
+        parameters.not_before = (now - CLOCK_LAG).into();
         parameters.not_after = (now + SELF_SIGNED_FOR).into();
         parameters.distinguished_name = rcgen::DistinguishedName::new();
         parameters
@@ -301,6 +300,9 @@ pub fn contents(part: Part, file: &Path) -> Result<Vec<u8>, CertificateError> {
 }
 
 const NO_CERTIFICATE: &str = "there is no certificate in the file; write the server's own certificate and those of its authorities in PEM form";
+
+/// Clocks of cameras and scanners are often a little behind.
+const CLOCK_LAG: Duration = Duration::from_secs(24 * 3600);
 
 /// For trials only; each start makes a new one.
 pub const SELF_SIGNED_FOR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -17,5 +17,6 @@ page!(monitoring, "guide/monitoring.md");
 page!(moving, "guide/moving.md");
 page!(operations, "guide/operations.md");
 page!(performance, "guide/performance.md");
+page!(promises, "guide/promises.md");
 page!(transfers, "guide/transfers.md");
 page!(users, "guide/users.md");

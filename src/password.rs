@@ -291,6 +291,7 @@ pub fn hash_password(password: &SecretString) -> Result<SecretString, HashError>
 /// A password of 20 letters and digits, none of which looks like another: about 116 bits.
 pub fn random_password() -> Result<SecretString, HashError> {
     const ALPHABET: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
+    // 57 letters each
     const LENGTH: usize = 20;
     let mut password = String::with_capacity(LENGTH);
     while password.len() < LENGTH {

@@ -71,4 +71,5 @@ impl Loaded {
     }
 }
 
+/// Origins stand in one column unless a value is longer, so that the lines fit a terminal.
 const MAX_COLUMN: usize = 60;

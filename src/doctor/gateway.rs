@@ -138,6 +138,7 @@ async fn visit_all(
 
 /// Reasons in a row, each fit to be printed.
 fn reasons(text: &str) -> String {
+    // a gateway has fewer; what comes is a peer's word
     const MOST: usize = 16;
     let each: Vec<String> = text.split("; ").take(MOST).map(printable).collect();
     each.join("; ")

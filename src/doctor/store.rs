@@ -433,6 +433,7 @@ fn name(right: Right) -> &'static str {
 
 /// An error's text without line breaks, and no longer than one reads.
 fn cut(text: &str) -> String {
+    // errors of the SDK name their causes one after another
     const MAX_CHARS: usize = 400;
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     clean.take(MAX_CHARS).collect()

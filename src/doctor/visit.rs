@@ -241,10 +241,13 @@ async fn try_log_in(control: &mut Control, login: &Login) -> Result<Reply, Broke
     control.command(&line).await
 }
 
+/// The gateway was reached a moment ago.
+const AGAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// All steps once more and without a word, to remove what was left behind when the first connection was lost.
 pub(super) async fn again(target: &Target, trust: &Trust, private: bool) -> Option<Control> {
     let login = target.login.as_ref()?;
-    let mut control = connect(target, Duration::from_secs(5)).await.0?;
+    let mut control = connect(target, AGAIN_TIMEOUT).await.0?;
     if target.security == Security::Implicit {
         control = handshake(control, trust).await.0?;
     }

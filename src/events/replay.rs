@@ -291,11 +291,14 @@ fn judge_deletion(written: Option<SystemTime>, found: Option<&Inspected>) -> Jud
     }
 }
 
+/// The steps of the times of stores: whole seconds.
+const COARSEST_TIME: Duration = Duration::from_secs(1);
+
 /// True if the object may have been stored after the entry. Both times are the store's, one of them in whole seconds; what is not
 /// known may be.
 fn is_later(object: Option<SystemTime>, entry: Option<SystemTime>) -> bool {
     match (object, entry) {
-        (Some(object), Some(entry)) => object + Duration::from_secs(1) > entry,
+        (Some(object), Some(entry)) => object + COARSEST_TIME > entry,
         _ => true,
     }
 }

@@ -152,6 +152,7 @@ impl fmt::Display for Reply {
 
 /// Text from a peer, fit to be printed: no terminal escapes, no novel.
 pub(crate) fn printable(text: &str) -> String {
+    // two lines of a terminal
     const MAX_CHARS: usize = 160;
     let line: String = text
         .trim_end()

@@ -78,6 +78,7 @@ pub(super) fn read(
         });
     }
     if !locked.is_empty() {
+        // of what may be hundreds, enough to know which are meant
         const SHOWN: usize = 10;
         let more = locked.len().saturating_sub(SHOWN);
         locked.truncate(SHOWN);

@@ -376,6 +376,7 @@ fn exact_size(bytes: u64) -> String {
 
 /// Cosgate's own.
 pub(super) const ADMIN_PORT: u16 = 8080;
+/// `upload.min_part_size`, unless it is set.
 const DEFAULT_PART: u64 = 8 << 20;
 
 /// Load balancers take 50 listeners by default (Tencent's CLB, AWS's NLB), one of which is the control port.

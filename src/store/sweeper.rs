@@ -36,6 +36,12 @@ use crate::store::url_encoding::Decoder;
 /// the stale ones before are gone.
 const MAX_PAGES: usize = 100;
 
+/// The sweeper looks four times in `upload.stale_after`: at most so often, which costs nothing,
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// and at least so often, so that nothing stays much longer than it has to.
+const MAX_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
 /// Sweeps now and then at intervals, until `stop`.
 ///
 /// `places` lists, at each sweep, which stores and prefixes there are.
@@ -48,9 +54,7 @@ pub async fn run(
     if sweep == Sweep::Off {
         return;
     }
-    // often enough that nothing stays much longer than it has to, seldom enough to cost nothing
-    let interval =
-        (stale_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(6 * 3600));
+    let interval = (stale_after / 4).clamp(MIN_INTERVAL, MAX_INTERVAL);
     loop {
         for (store, prefix) in places() {
             let swept = tokio::select! {

@@ -59,6 +59,7 @@ impl Lines {
 
     /// Waits until all lines are written, within a bound.
     fn flush(&self) {
+        // at the end of the process: nobody notices, and it costs nothing
         const LOOK_AGAIN: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + FLUSH_TIMEOUT;
         while self.waiting.load(Ordering::Acquire) > 0 && Instant::now() < deadline {

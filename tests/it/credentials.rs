@@ -8,26 +8,26 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::configuration::{Program, run};
+use crate::configuration::Program;
 use crate::support::cloud::{self, Cloud};
 use crate::support::cos::CosDouble;
 use crate::support::{Ftp, eventually, pattern};
 
-const MIB: usize = 1024 * 1024;
-const PASSWORD: &str = "ftp-password-73c1";
-const WRONG_PASSWORD: &str = "wrong-password-5e20";
+pub const MIB: usize = 1024 * 1024;
+pub const PASSWORD: &str = "ftp-password-73c1";
+pub const WRONG_PASSWORD: &str = "wrong-password-5e20";
 
 /// A cloud, a store that takes only what it issues, and the variables of a gateway between them.
-struct Scene {
-    cloud: Cloud,
+pub struct Scene {
+    pub cloud: Cloud,
     cos: CosDouble,
     env: Vec<(String, String)>,
-    token_file: std::path::PathBuf,
+    pub token_file: std::path::PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn new(lifetime: Duration) -> Self {
+    pub async fn new(lifetime: Duration) -> Self {
         let (cloud, cos) = (Cloud::start(lifetime).await, CosDouble::start().await);
         *cos.state.guard.lock().expect("no panic") = Some(Arc::clone(&cloud.issuer));
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -67,11 +67,11 @@ impl Scene {
         *self.cloud.issuer.identity.lock().expect("no panic") = token.to_owned();
     }
 
-    fn set(&mut self, name: &str, value: impl Into<String>) {
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.env.push((name.to_owned(), value.into()));
     }
 
-    fn with_tke(&mut self) {
+    pub fn with_tke(&mut self) {
         self.set("COSGATE_STORAGE__STS_ENDPOINT", self.cloud.url());
         self.set("TKE_REGION", "ap-shanghai");
         self.set("TKE_PROVIDER_ID", cloud::PROVIDER_ID);
@@ -79,14 +79,14 @@ impl Scene {
         self.set("TKE_WEB_IDENTITY_TOKEN_FILE", text(&self.token_file));
     }
 
-    fn env(&self) -> Vec<(&str, &str)> {
+    pub fn env(&self) -> Vec<(&str, &str)> {
         self.env
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect()
     }
 
-    fn start(&self) -> Program {
+    pub fn start(&self) -> Program {
         Program::start(&self.env())
     }
 
@@ -105,11 +105,11 @@ impl Scene {
     }
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-async fn login(program: &Program) -> Ftp {
+pub async fn login(program: &Program) -> Ftp {
     let mut ftp = Ftp::connect(program.address).await;
     ftp.login("u", PASSWORD).await;
     ftp
@@ -241,105 +241,9 @@ async fn a_start_waits_for_no_credentials_and_their_return_is_noticed() {
 }
 
 /// Every level and every target that can be asked for.
-const LOUDEST: &str = "trace,aws_config=trace,aws_credential_types=trace,aws_runtime=trace,aws_sdk_s3=trace,\
+pub const LOUDEST: &str = "trace,aws_config=trace,aws_credential_types=trace,aws_runtime=trace,aws_sdk_s3=trace,\
     aws_sdk_sts=trace,aws_sigv4=trace,aws_smithy_http_client=trace,aws_smithy_runtime=trace,\
     aws_smithy_runtime_api=trace,aws_smithy_http=trace,hyper=trace,hyper_util=trace,h2=trace,libunftp=trace,s3s=trace,cosgate=trace";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_a_run_writes_holds_a_secret() {
-    let identities = [
-        "eyJhbGci.eyJwb2Qi.first-web-identity",
-        "eyJhbGci.eyJwb2Qi.wrong-web-identity",
-    ];
-    let mut secrets = vec![
-        PASSWORD.to_owned(),
-        WRONG_PASSWORD.to_owned(),
-        cloud::CONTAINER_TOKEN.to_owned(),
-    ];
-    secrets.extend(identities.map(str::to_owned));
-    let mut output = String::new();
-    for kind in ["tke", "cvm", "web", "container", "static"] {
-        let mut scene = Scene::new(Duration::from_secs(3600)).await;
-        match kind {
-            "tke" => scene.with_tke(),
-            "cvm" => {
-                scene.set("COSGATE_STORAGE__CREDENTIALS", "cvm");
-                scene.set("COSGATE_STORAGE__METADATA_ENDPOINT", scene.cloud.url());
-            }
-            "web" => {
-                scene.set("COSGATE_STORAGE__CREDENTIALS", "aws");
-                scene.set("AWS_ENDPOINT_URL_STS", scene.cloud.url());
-                scene.set("AWS_WEB_IDENTITY_TOKEN_FILE", text(&scene.token_file));
-                scene.set("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/cosgate");
-                scene.set("AWS_ROLE_SESSION_NAME", "gw-0");
-            }
-            "container" => {
-                scene.set("COSGATE_STORAGE__CREDENTIALS", "aws");
-                let url = format!("{}/container", scene.cloud.url());
-                scene.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
-                scene.set("AWS_CONTAINER_AUTHORIZATION_TOKEN", cloud::CONTAINER_TOKEN);
-            }
-            _ => {
-                for (name, value) in [
-                    ("ACCESS_KEY_ID", "AKIDstatic-9b1d"),
-                    ("SECRET_ACCESS_KEY", "secret-4c8e"),
-                    ("SESSION_TOKEN", "session-27aa"),
-                ] {
-                    scene.set(&format!("COSGATE_STORAGE__{name}"), value);
-                    secrets.push(value.to_owned());
-                }
-            }
-        }
-        scene.set("COSGATE_LOG__LEVEL", LOUDEST);
-        // the AWS SDK asks again after a refusal only for as long
-        scene.set("COSGATE_STORAGE__RETRY__MAX_ATTEMPTS", "2");
-        let (_, stdout, stderr) = run(&["check-config"], &scene.env(), "");
-        output += &stdout;
-        output += &stderr;
-
-        let program = scene.start();
-        let mut ftp = Ftp::connect(program.address).await;
-        ftp.command("USER u").await;
-        assert_eq!(
-            ftp.command(&format!("PASS {WRONG_PASSWORD}")).await.code,
-            530
-        );
-        let mut ftp = login(&program).await;
-        let code = if kind == "static" { 550 } else { 226 };
-        // a whole upload, a download, and what fails
-        for bytes in [pattern(10), pattern(3 * MIB)] {
-            let reply = ftp.store("STOR f", &bytes).await;
-            assert_eq!(reply.code, code, "{kind}: {reply:?}");
-        }
-        ftp.fetch("RETR f").await;
-        ftp.fetch("LIST").await;
-        ftp.command("DELE none").await;
-        secrets.extend(scene.cloud.issuer.secrets());
-        output += &program.end();
-
-        // the same with a token service that refuses, and tells the token in its words
-        std::fs::write(&scene.token_file, identities[1]).expect("writes");
-        let program = scene.start();
-        let mut ftp = login(&program).await;
-        ftp.store("STOR f", b"hello").await;
-        output += &program.end();
-        secrets.extend(scene.cloud.issuer.secrets());
-    }
-    assert!(output.len() > 100_000, "this is no trace of anything");
-    let mut leaks = std::collections::BTreeMap::new();
-    for line in output.lines() {
-        for secret in secrets
-            .iter()
-            .filter(|secret| line.contains(secret.as_str()))
-        {
-            let target = line.split("\"target\":").nth(1).unwrap_or("no target");
-            leaks
-                .entry(target)
-                .or_insert_with(|| format!("{secret} in {line}"));
-        }
-    }
-    assert!(leaks.is_empty(), "{leaks:#?}");
-}
 
 #[tokio::test]
 async fn credentials_that_the_store_drops_before_their_time_are_renewed_without_a_failure() {

@@ -10,7 +10,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// Small chunks, so that a file of some MiB has many.
-const SMALL_CHUNKS: [&str; 2] = ["DOWNLOAD__CHUNK_SIZE=256KiB", "DOWNLOAD__READ_AHEAD=1MiB"];
+pub const SMALL_CHUNKS: [&str; 2] = ["DOWNLOAD__CHUNK_SIZE=256KiB", "DOWNLOAD__READ_AHEAD=1MiB"];
 
 /// The GetObject requests among `requests`.
 fn gets(requests: &[String]) -> usize {
@@ -98,64 +98,6 @@ async fn chunks_are_fetched_in_parallel() {
     // 16 requests of 200 ms, one after another or four at a time
     let ratio = seconds[0] / seconds[1];
     assert!(ratio > 2.0, "{seconds:?}: {ratio:.1} times as fast");
-}
-
-#[tokio::test]
-async fn bodies_that_are_cut_anywhere_are_taken_up_again() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&SMALL_CHUNKS).await;
-    let bytes = pattern(3 * MIB);
-    gateway.put_object("f", bytes.clone()).await;
-    let mut ftp = gateway.login().await;
-    for cut in (0..12_u64).map(|round| 600 + round * round * 21_011) {
-        let cutting = async {
-            // one break after another
-            loop {
-                proxy.cut_after(cut);
-                tokio::time::sleep(Duration::from_millis(7)).await;
-            }
-        };
-        let fetching = async {
-            let (fetched, reply) = ftp.fetch("RETR f").await;
-            // who cuts everything can win; then it must be told
-            match reply.code {
-                226 => assert!(fetched == bytes, "cut after {cut}: {} bytes", fetched.len()),
-                code => assert_eq!(code, 451, "cut after {cut}: {reply:?}"),
-            }
-            reply.code
-        };
-        let code = tokio::select! {
-            code = fetching => code,
-            () = cutting => 0,
-        };
-        assert!(code == 226 || cut < 100_000, "cut after {cut}: {code}");
-        proxy.cut_after(u64::MAX);
-    }
-}
-
-#[tokio::test]
-async fn an_object_that_changes_under_the_reader_is_451_and_never_a_mix() {
-    let gateway = TestGateway::with(&SMALL_CHUNKS).await;
-    let mut ftp = gateway.login().await;
-    let (old, new) = (pattern(64 * MIB), vec![b'n'; 64 * MIB]);
-    for replacement in [Some(new), None] {
-        gateway.put_object("f", old.clone()).await;
-        let mut data = ftp.data().await;
-        assert_eq!(ftp.command("RETR f").await.code, 150);
-        let first = data.read_u8().await.expect("the first byte");
-        match replacement {
-            Some(bytes) => gateway.put_object("f", bytes).await,
-            None => assert_eq!(gateway.login().await.command("DELE f").await.code, 250),
-        }
-        let mut fetched = vec![first];
-        let ended = data.read_to_end(&mut fetched).await;
-        assert!(ended.is_err(), "a part of a file must end in a reset");
-        assert_eq!(ftp.reply().await.code, 451);
-        assert!(
-            old.starts_with(&fetched),
-            "{} bytes of one version",
-            fetched.len()
-        );
-    }
 }
 
 #[tokio::test]

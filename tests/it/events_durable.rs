@@ -13,14 +13,14 @@ use crate::support::faults::Fault;
 use crate::support::http::get;
 use crate::support::{Absent, Consumer, Ftp, TestGateway, TestStore, eventually, users};
 
-const OUTBOX: &str = ".cosgate/outbox/";
+pub const OUTBOX: &str = ".cosgate/outbox/";
 
 fn sink(address: SocketAddr) -> String {
     format!("EVENTS__SINKS=[{{name: pipeline, url: 'http://{address}/hook'}}]")
 }
 
 /// A gateway in this process with durable events.
-async fn gateway(
+pub async fn gateway(
     address: SocketAddr,
     more: &[&str],
 ) -> (TestGateway, crate::support::proxy::Proxy) {
@@ -67,7 +67,7 @@ async fn entries(store: &TestStore) -> Vec<String> {
         .collect()
 }
 
-async fn outbox_is_empty(store: &TestStore) {
+pub async fn outbox_is_empty(store: &TestStore) {
     eventually("the outbox is empty", async || {
         entries(store).await.is_empty()
     })
@@ -110,39 +110,6 @@ async fn each_change_has_its_entry_before_it_is_made_and_none_after_the_sink_has
     assert!(entry(1) < place("POST /cosgate/large?uploadId"));
     assert!(entry(2) < place("PUT /cosgate/b.jpg"));
     assert!(entry(3) < place("DELETE /cosgate/b.jpg"));
-    gateway.stop().await;
-}
-
-#[tokio::test]
-async fn nothing_is_changed_whose_entry_cannot_be_written() {
-    let (consumer, address) = Consumer::start().await;
-    let more = ["STORAGE__RETRY__MAX_ATTEMPTS=1"];
-    let (gateway, proxy) = gateway(address, &more).await;
-    let mut ftp = gateway.login().await;
-    assert_eq!(ftp.store("STOR old", b"old").await.code, 226);
-    consumer.wait_for(1).await;
-    outbox_is_empty(&gateway).await;
-    for (status, code) in [(500, "InternalError"), (403, "AccessDenied"), (507, "Full")] {
-        proxy.choose_faults(move |operation, key| {
-            let is_entry = operation == "PutObject" && key.starts_with(OUTBOX);
-            is_entry.then(|| Fault::refuse(status, code))
-        });
-        for (name, length) in [("old", 3), ("small", 10), ("large", 12 << 20)] {
-            let reply = ftp.store(&format!("STOR {name}"), &vec![1; length]).await;
-            assert_eq!(reply.code, 451, "{name}, {status}: {reply:?}");
-        }
-        assert_eq!(ftp.store("APPE old", b"more").await.code, 451);
-        assert_eq!(ftp.command("DELE old").await.code, 451);
-        assert_eq!(ftp.command("RNFR old").await.code, 350);
-        assert_eq!(ftp.command("RNTO new").await.code, 451);
-        proxy.clear_faults();
-        assert_eq!(gateway.object("old").await.as_deref(), Some(&b"old"[..]));
-        assert_eq!(gateway.unfinished().await, 0);
-    }
-    assert_eq!(gateway.keys().await, ["old"]);
-    assert_eq!(consumer.taken().len(), 1);
-    // what is only read needs no entry
-    assert_eq!(ftp.fetch("RETR old").await.0, b"old");
     gateway.stop().await;
 }
 

@@ -20,7 +20,7 @@ use crate::support::{Ftp, Reply, TestGateway, TestStore, eventually, login, patt
 const MIB: usize = 1024 * 1024;
 
 /// The size of each part but the last.
-fn part() -> usize {
+pub fn part() -> usize {
     marked(5 * MIB as u64) as usize
 }
 
@@ -31,16 +31,16 @@ const SETTINGS: [&str; 3] = [
 ];
 
 /// Several gateways over one bucket.
-struct Replicas {
+pub struct Replicas {
     gateways: Vec<Gateway>,
-    store: TestStore,
+    pub store: TestStore,
     proxy: Proxy,
     settings: Vec<String>,
     next: AtomicUsize,
 }
 
 impl Replicas {
-    async fn start(count: usize, more: &[&str]) -> Self {
+    pub async fn start(count: usize, more: &[&str]) -> Self {
         let (store, proxy, mut settings) = TestStore::behind_proxy().await;
         let own = SETTINGS.iter().chain(more);
         settings.extend(own.map(|setting| (*setting).to_owned()));
@@ -63,7 +63,7 @@ impl Replicas {
     }
 
     /// A session at one replica after the other.
-    async fn login(&self) -> Ftp {
+    pub async fn login(&self) -> Ftp {
         let next = self.next.fetch_add(1, Ordering::SeqCst) % self.gateways.len();
         let mut ftp = Ftp::connect(self.gateways[next].addresses()[0]).await;
         ftp.login("demo", "secret").await;
@@ -85,7 +85,7 @@ async fn begin(ftp: &mut Ftp, command: &str, bytes: &[u8]) -> TcpStream {
 }
 
 /// The same, and then the client aborts; the transfer's own reply.
-async fn cut(ftp: &mut Ftp, command: &str, bytes: &[u8]) -> Reply {
+pub async fn cut(ftp: &mut Ftp, command: &str, bytes: &[u8]) -> Reply {
     let _data = begin(ftp, command, bytes).await;
     let reply = ftp.command("ABOR").await;
     assert_eq!(ftp.reply().await.code, 226);
@@ -93,7 +93,7 @@ async fn cut(ftp: &mut Ftp, command: &str, bytes: &[u8]) -> Reply {
 }
 
 /// The number in the reply to SIZE.
-async fn size(ftp: &mut Ftp, name: &str) -> Option<usize> {
+pub async fn size(ftp: &mut Ftp, name: &str) -> Option<usize> {
     let reply = ftp.command(format!("SIZE {name}")).await;
     let number = reply.text.split_whitespace().last();
     (reply.code == 213).then(|| number.expect("a word").parse().expect("a number"))
@@ -146,45 +146,6 @@ async fn however_an_upload_breaks_off_it_goes_on_with_what_the_store_has() {
         assert_eq!(gateway.unfinished().await, 0, "{how}");
         assert_eq!(ftp.command("DELE f").await.code, 250);
     }
-}
-
-#[tokio::test]
-async fn two_gateways_go_on_with_each_others_uploads() {
-    let replicas = Replicas::start(2, &[]).await;
-    let bytes = pattern(12 * part() + 77);
-    let (mut held, mut sent) = (0, 0);
-    for round in 0..6 {
-        let mut ftp = replicas.login().await;
-        let held_now = size(&mut ftp, "f").await.unwrap_or_default();
-        assert!(
-            held - held_now < part(),
-            "round {round}: {held} had arrived, {held_now} are held"
-        );
-        let end = (held_now + 2 * part() + MIB).min(bytes.len() * 9 / 10);
-        let command = match round % 2 {
-            0 => {
-                assert_eq!(ftp.command(format!("REST {held_now}")).await.code, 350);
-                "STOR f"
-            }
-            // as curl does, which asks for SIZE before
-            _ => "APPE f",
-        };
-        let reply = cut(&mut ftp, command, &bytes[held_now..end]).await;
-        assert_eq!(reply.code, 426, "{reply:?}");
-        assert_eq!(replicas.store.object("f").await, None);
-        sent += end - held_now;
-        held = end;
-    }
-    let mut ftp = replicas.login().await;
-    let held_now = size(&mut ftp, "f").await.expect("held");
-    assert_eq!(ftp.store("APPE f", &bytes[held_now..]).await.code, 226);
-    sent += bytes.len() - held_now;
-    assert!(
-        sent - bytes.len() < 6 * part(),
-        "less than one part is sent again each time"
-    );
-    assert!(replicas.store.object("f").await == Some(bytes));
-    assert_eq!(replicas.store.unfinished().await, 0);
 }
 
 #[tokio::test]

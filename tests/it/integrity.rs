@@ -311,27 +311,6 @@ async fn a_lost_answer_to_the_completion_is_resolved_by_asking() {
 }
 
 #[tokio::test]
-async fn uploads_that_a_dead_gateway_left_are_swept_and_those_of_others_are_not() {
-    let (gateway, _proxy) = TestGateway::behind_proxy(&[
-        "UPLOAD__SWEEP=own",
-        "UPLOAD__STALE_AFTER=2s",
-        "UPLOAD__MIN_PART_SIZE=5MiB",
-    ])
-    .await;
-    let marked = cosgate::store::parts::marked(5 * MIB as u64) as usize;
-    gateway.begin_multipart("ours", marked).await;
-    gateway.begin_multipart("theirs", 5 * MIB).await;
-    assert_eq!(gateway.unfinished().await, 2);
-    crate::support::eventually("ours is swept", || async {
-        gateway.unfinished().await == 1
-    })
-    .await;
-    // long enough for more sweeps
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert_eq!(gateway.unfinished_keys().await, ["theirs"]);
-}
-
-#[tokio::test]
 async fn an_upload_that_still_moves_is_never_swept() {
     use tokio::io::AsyncWriteExt;
     let gateway =

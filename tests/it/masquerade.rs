@@ -15,7 +15,7 @@ use crate::support::{Ftp, KubeApi, TestGateway, eventually, pattern};
 /// The longest time that a change of the address may take to reach a client.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-async fn gateway(api: &KubeApi, more: &[&str]) -> TestGateway {
+pub async fn gateway(api: &KubeApi, more: &[&str]) -> TestGateway {
     let settings = api.settings();
     let settings: Vec<&str> = settings
         .iter()
@@ -25,7 +25,7 @@ async fn gateway(api: &KubeApi, more: &[&str]) -> TestGateway {
     TestGateway::with(&settings).await
 }
 
-fn at(last: u8) -> (Ipv4Addr, Value) {
+pub fn at(last: u8) -> (Ipv4Addr, Value) {
     let address = Ipv4Addr::new(203, 0, 113, last);
     (address, json!([{"ip": address.to_string()}]))
 }
@@ -76,7 +76,7 @@ async fn until(silent: &mut tokio::sync::watch::Receiver<bool>, wanted: bool) {
 }
 
 /// Waits until the session's PASV reports `address`, and says how long it took.
-async fn told(ftp: &mut Ftp, address: Ipv4Addr) -> Duration {
+pub async fn told(ftp: &mut Ftp, address: Ipv4Addr) -> Duration {
     let begun = Instant::now();
     loop {
         match ftp.pasv().await {
@@ -205,33 +205,6 @@ async fn a_pod_that_never_knew_an_address_is_not_ready_and_says_so_when_the_grac
     assert_eq!(ftp.pasv().await.map(|told| told.0), Ok(address));
     assert!(get(admin, "/readyz").await.starts_with("HTTP/1.1 200 "));
     program.terminate();
-}
-
-#[tokio::test]
-async fn a_pod_without_any_source_never_advertises_its_own_address() {
-    let gateway = TestGateway::with(&["KUBERNETES__IN_CLUSTER=true"]).await;
-    let mut ftp = gateway.login().await;
-    assert_eq!(ftp.pasv().await.expect_err("nothing is known").code, 425);
-    assert_eq!(ftp.store("STOR f", b"by EPSV").await.code, 226);
-}
-
-#[tokio::test]
-async fn clients_inside_get_the_address_that_they_reached() {
-    let api = KubeApi::start().await;
-    let (public, ingress) = at(7);
-    let inside = ["MASQUERADE__INTERNAL_CIDRS=127.0.0.2/32, 10.0.0.0/8"];
-    let gateway = gateway(&api, &inside).await;
-    let mut client = Ftp::connect_from([127, 0, 0, 2], gateway.address()).await;
-    client.login("demo", &gateway.password).await;
-    // before the public address is known, too
-    let told_inside = client.pasv().await.expect("its own is known");
-    assert_eq!(told_inside.0, Ipv4Addr::LOCALHOST);
-    api.set_ingress(ingress);
-    told(&mut gateway.login().await, public).await;
-    assert_eq!(
-        client.pasv().await.map(|told| told.0),
-        Ok(Ipv4Addr::LOCALHOST)
-    );
 }
 
 #[tokio::test]

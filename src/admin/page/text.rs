@@ -55,6 +55,7 @@ pub(super) fn clock(time: SystemTime) -> String {
 
 /// A path may be as long as a line; its end says most.
 pub(super) fn shortened(text: &str) -> String {
+    // a line of the page, and the part of it that tells files of one directory apart
     const HEAD: usize = 160;
     const TAIL: usize = 120;
     if text.len() <= HEAD + TAIL {

@@ -103,8 +103,11 @@ pub(super) const WINDOW: Duration = Duration::from_secs(30);
 
 /// The first type for private use (`PP2_TYPE_MIN_CUSTOM`).
 const PROOF: u8 = 0xe0;
+/// Raised when what follows changes.
 const PROOF_VERSION: u8 = 1;
+/// Of HMAC with SHA-256.
 const MAC_BYTES: usize = 32;
+/// The version, a time, a nonce and the MAC.
 const PROOF_BYTES: usize = 1 + 8 + 16 + MAC_BYTES;
 
 /// The addresses of a check.

@@ -219,8 +219,10 @@ const CA_FILE: &str = "auth.http.ca_file";
 
 const MAX_DELAY: &str = "auth.lockout.max_delay";
 
+/// A password that was changed or withdrawn must not be good for longer.
 const MAX_CACHE: Duration = Duration::from_secs(3600);
 
+/// Clients give up waiting for an answer before.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

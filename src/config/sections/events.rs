@@ -359,10 +359,12 @@ fn outbox(text: &str) -> Parsed<String> {
     }
 }
 
-/// Less than a second would take uploads for dead ones that are being committed.
+/// Less would take uploads for dead ones that are being committed.
+const MIN_REPLAY_AFTER: Duration = Duration::from_secs(1);
+
 fn replay_after(text: &str) -> Parsed<Duration> {
     let time = parse::duration(text)?;
-    if time < Duration::from_secs(1) {
+    if time < MIN_REPLAY_AFTER {
         return Err(
             "write 1s or more: an event that was written a moment ago is still being sent".into(),
         );

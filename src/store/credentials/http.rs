@@ -123,6 +123,7 @@ const ATTEMPT_TIME: Duration = Duration::from_secs(4);
 /// With the pauses between them within the time that a source has in all.
 const ATTEMPTS: u32 = 3;
 
+/// The pause after the first attempt; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Tokens have a few KiB.

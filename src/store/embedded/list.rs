@@ -249,6 +249,7 @@ pub(super) fn limit(asked: Option<i32>, name: &str) -> Result<usize, Fault> {
     }
 }
 
+/// Keys of a page, as with S3.
 const MAX_PAGE: i32 = 1000;
 
 /// A continuation token is the last key or common prefix, in hexadecimal so that nobody takes it

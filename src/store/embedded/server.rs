@@ -124,4 +124,5 @@ const MAX_CONNECTIONS: usize = 4096;
 /// request may be on its way.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// The pause after a connection that could not be accepted, as without descriptors; others may end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -45,6 +45,8 @@ struct State {
     answer: Mutex<Option<String>>,
     /// Which requests wait here.
     holding: Mutex<Option<(Failing, Arc<Held>)>>,
+    /// Which requests' answers wait here.
+    holding_answers: Mutex<Option<(Failing, Arc<Held>)>>,
     /// Which requests meet which fault.
     script: Script,
     /// The number of those that have.
@@ -56,6 +58,15 @@ struct State {
 struct Held {
     caught: AtomicU64,
     release: tokio_util::sync::CancellationToken,
+}
+
+impl Held {
+    async fn wait(&self) {
+        if !self.release.is_cancelled() {
+            self.caught.fetch_add(1, Ordering::SeqCst);
+            self.release.cancelled().await;
+        }
+    }
 }
 
 /// See [`Proxy::hold_if`]. Dropping it lets the requests go.
@@ -189,6 +200,14 @@ impl Proxy {
     pub fn hold_if(&self, choose: impl FnMut(&str) -> bool + Send + 'static) -> Hold {
         let held = Arc::new(Held::default());
         *self.state.holding.lock().expect("no panic") = Some((Box::new(choose), Arc::clone(&held)));
+        Hold(held)
+    }
+
+    /// The store gets each request whose head is chosen here, and its answer waits until the result is dropped.
+    pub fn hold_answers_if(&self, choose: impl FnMut(&str) -> bool + Send + 'static) -> Hold {
+        let held = Arc::new(Held::default());
+        let holding = (Box::new(choose) as Failing, Arc::clone(&held));
+        *self.state.holding_answers.lock().expect("no panic") = Some(holding);
         Hold(held)
     }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::State;
+use super::{Failing, Held, State};
 use crate::support::faults::{Answer, Fault};
 
 /// The way the connection to the client ends when the requests end.
@@ -25,6 +25,8 @@ enum End {
 struct Exchange {
     /// The answer to come is not to be passed on.
     doomed: AtomicBool,
+    /// The answer to come waits for this.
+    held: Mutex<Option<Arc<Held>>>,
     /// The treatment of the answer to come, and whether it is that of a HEAD.
     fault: Mutex<Option<(Fault, bool)>>,
 }
@@ -71,6 +73,10 @@ async fn pass_answers(
         if exchange.doomed.load(Ordering::SeqCst) {
             state.lost.fetch_add(1, Ordering::SeqCst);
             return;
+        }
+        let held = exchange.held.lock().expect("no panic").take();
+        if let Some(held) = held {
+            held.wait().await;
         }
         state.while_silent().await;
         if state.down.load(Ordering::SeqCst) {
@@ -159,6 +165,13 @@ async fn read_answer(from: &mut BufReader<OwnedReadHalf>, is_of_head: bool) -> O
     Some(answer)
 }
 
+/// The hold of a request that is chosen.
+fn chosen(holding: &Mutex<Option<(Failing, Arc<Held>)>>, head: &str) -> Option<Arc<Held>> {
+    let mut holding = holding.lock().expect("no panic");
+    let (choose, held) = holding.as_mut()?;
+    choose(head).then(|| Arc::clone(held))
+}
+
 /// Passes one request after another on.
 async fn pass_requests(
     from_client: OwnedReadHalf,
@@ -187,16 +200,10 @@ async fn pass_requests(
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        let held = {
-            let mut holding = state.holding.lock().expect("no panic");
-            holding
-                .as_mut()
-                .and_then(|(choose, held)| choose(&head).then(|| Arc::clone(held)))
-        };
-        if let Some(held) = held.filter(|held| !held.release.is_cancelled()) {
-            held.caught.fetch_add(1, Ordering::SeqCst);
-            held.release.cancelled().await;
+        if let Some(held) = chosen(&state.holding, &head) {
+            held.wait().await;
         }
+        *exchange.held.lock().expect("no panic") = chosen(&state.holding_answers, &head);
         // what watches for this looks every few milliseconds, and a request must not slip through
         if state.down.load(Ordering::SeqCst) {
             return End::Closed;

@@ -1,9 +1,11 @@
-//! Names, directories and listings.
+//! Directories and listings
 
 use futures::StreamExt;
 
-use crate::support::{TestGateway, pattern};
+use crate::support::gateway::start;
+use crate::support::{Ftp, TestGateway, TestStore, pattern};
 
+/// A directory is made by `MKD`, entered, filled, and removed by `RMD` once it is empty.
 #[tokio::test]
 async fn a_directory_is_made_entered_filled_and_removed() {
     let gateway = TestGateway::start().await;
@@ -29,6 +31,7 @@ async fn a_directory_is_made_entered_filled_and_removed() {
     assert_eq!(ftp.command("CWD d").await.code, 550);
 }
 
+/// A directory that other programs made by a key below it is listed and can be entered.
 #[tokio::test]
 async fn a_directory_without_a_marker_is_listed_and_entered() {
     let gateway = TestGateway::start().await;
@@ -40,6 +43,7 @@ async fn a_directory_without_a_marker_is_listed_and_entered() {
     assert!(ftp.listing("MLSD /dir").await.starts_with("type=dir;"));
 }
 
+/// A name exists if its key does, or a key below it, whatever else begins in the same way.
 #[tokio::test]
 async fn a_name_exists_only_if_its_key_does_whatever_shares_its_prefix() {
     let gateway = TestGateway::start().await;
@@ -64,6 +68,7 @@ async fn a_name_exists_only_if_its_key_does_whatever_shares_its_prefix() {
     assert_eq!(gateway.keys().await.len(), 5);
 }
 
+/// `DELE` of what is missing or of a directory is 550.
 #[tokio::test]
 async fn deleting_what_is_missing_or_a_directory_is_refused() {
     let gateway = TestGateway::start().await;
@@ -75,63 +80,7 @@ async fn deleting_what_is_missing_or_a_directory_is_refused() {
     assert_eq!(gateway.keys().await, ["d/f"]);
 }
 
-#[tokio::test]
-async fn a_file_is_renamed_and_replaces_another() {
-    let gateway = TestGateway::start().await;
-    let mut ftp = gateway.login().await;
-    ftp.store("STOR a b#?%+ü.tmp", b"content").await;
-    ftp.store("STOR final", b"old").await;
-    assert_eq!(ftp.command("RNFR a b#?%+ü.tmp").await.code, 350);
-    assert_eq!(ftp.command("RNTO final").await.code, 250);
-    assert_eq!(gateway.keys().await, ["final"]);
-    assert_eq!(
-        gateway.object("final").await.as_deref(),
-        Some(&b"content"[..])
-    );
-    // the two commands belong together
-    assert_eq!(ftp.command("RNTO other").await.code, 503);
-    ftp.command("RNFR final").await;
-    ftp.command("NOOP").await;
-    assert_eq!(ftp.command("RNTO other").await.code, 503);
-    assert_eq!(ftp.command("RNFR nothing").await.code, 550);
-    assert_eq!(ftp.command("RNTO other").await.code, 503);
-}
-
-#[tokio::test]
-async fn a_directory_is_renamed_with_all_that_is_in_it() {
-    let gateway = TestGateway::start().await;
-    for key in ["d/", "d/1", "d/s/2", "d/s/t/3", "dd/4", "d.txt"] {
-        gateway.put_object(key, key.as_bytes().to_vec()).await;
-    }
-    let mut ftp = gateway.login().await;
-    ftp.command("RNFR d").await;
-    assert_eq!(ftp.command("RNTO d/inside").await.code, 550);
-    ftp.command("RNFR d").await;
-    assert_eq!(
-        ftp.command("RNTO dd").await.code,
-        550,
-        "it is there already"
-    );
-    ftp.command("RNFR d").await;
-    assert_eq!(ftp.command("RNTO new/e").await.code, 250);
-    let keys = gateway.keys().await;
-    assert_eq!(
-        keys,
-        [
-            "d.txt",
-            "dd/4",
-            "new/e/",
-            "new/e/1",
-            "new/e/s/2",
-            "new/e/s/t/3"
-        ]
-    );
-    assert_eq!(
-        gateway.object("new/e/s/t/3").await.as_deref(),
-        Some(&b"d/s/t/3"[..])
-    );
-}
-
+/// Listings take a path, a file, options of `ls`, and a pattern in the last name.
 #[tokio::test]
 async fn listings_take_a_path_a_file_options_and_a_pattern() {
     let gateway = TestGateway::start().await;
@@ -167,6 +116,7 @@ async fn listings_take_a_path_a_file_options_and_a_pattern() {
     assert_eq!(ftp.listing("LIST /").await.lines().count(), 1);
 }
 
+/// A listing has all entries, however many there are, and that of an empty root has none.
 #[tokio::test]
 async fn a_listing_of_many_entries_is_complete_and_the_empty_root_is_empty() {
     let gateway = TestGateway::start().await;
@@ -187,6 +137,7 @@ async fn a_listing_of_many_entries_is_complete_and_the_empty_root_is_empty() {
     assert_eq!(names, expected);
 }
 
+/// `MLST`, `STAT` and `MDTM` take names from the working directory on.
 #[tokio::test]
 async fn mlst_stat_and_mdtm_resolve_against_the_working_directory() {
     let gateway = TestGateway::start().await;
@@ -221,99 +172,89 @@ async fn mlst_stat_and_mdtm_resolve_against_the_working_directory() {
     assert_eq!(ftp.command("SIZE /m").await.code, 550);
 }
 
+/// A name in `NLST` leads to its file from where the client stands; a pattern behind a file is 550, as it is behind what is
+/// missing.
 #[tokio::test]
-async fn names_with_quotes_spaces_and_foreign_letters_survive() {
+async fn a_name_of_nlst_leads_to_its_file_and_nothing_is_listed_behind_one() {
     let gateway = TestGateway::start().await;
     let mut ftp = gateway.login().await;
-    for name in [
-        "with space",
-        " leading and trailing ",
-        "quo\"te",
-        "Ünï©ode-文件",
-        "-dash",
-        "percent%20",
-        "a+b&c=d",
-        "'",
+    ftp.store("STOR d/f", b"x").await;
+    assert_eq!(ftp.command("CWD d").await.code, 250);
+    for (argument, name) in [
+        ("f", "f"),
+        ("./f/", "./f"),
+        ("../d/f", "../d/f"),
+        ("f/.", "/d/f"),
+        ("x/../f/x/..", "/d/f"),
     ] {
         assert_eq!(
-            ftp.store(&format!("STOR {name}"), name.as_bytes())
-                .await
-                .code,
-            226,
-            "{name:?}"
+            ftp.listing(&format!("NLST {argument}")).await,
+            format!("{name}\r\n")
         );
-        assert_eq!(
-            gateway.object(name).await.as_deref(),
-            Some(name.as_bytes()),
-            "{name:?}"
-        );
-        assert_eq!(
-            ftp.fetch(&format!("RETR {name}")).await.0,
-            name.as_bytes(),
-            "{name:?}"
-        );
-        assert!(
-            ftp.listing("NLST").await.lines().any(|line| line == name),
-            "{name:?}"
-        );
-        assert_eq!(
-            ftp.command(&format!("DELE {name}")).await.code,
-            250,
-            "{name:?}"
-        );
+        assert_eq!(ftp.command(&format!("SIZE {name}")).await.code, 213);
     }
-    assert_eq!(
-        ftp.command("MKD a\"b").await.text,
-        "257 \"/a\"\"b\" created\r\n"
-    );
-    ftp.command("CWD a\"b").await;
-    assert_eq!(ftp.command("PWD").await.text, "257 \"/a\"\"b\"\r\n");
+    for line in ["NLST f/*", "LIST f/*", "STAT f/?", "NLST missing/*"] {
+        let code = match line.starts_with("STAT") {
+            true => ftp.command(line).await.code,
+            false => ftp.fetch(line).await.1.code,
+        };
+        assert_eq!(code, 550, "{line}");
+    }
 }
 
+/// `LIST` and `NLST` take words off that look like options of `ls`; a name that begins with a dash is written `./-x`, or behind
+/// `--`. `LIST -R` is 504.
 #[tokio::test]
-async fn two_homes_with_a_common_beginning_never_meet() {
-    let hash = cosgate::auth::hash_password(&"secret".to_owned().into()).expect("hashes");
-    let hash = secrecy::ExposeSecret::expose_secret(&hash);
-    let users = format!(
-        "USERS=[{{name: a, password_hash: '{hash}', home: /a}}, {{name: ab, password_hash: '{hash}', home: /ab}}, \
-         {{name: reader, password_hash: '{hash}', permissions: R}}, {{name: writer, password_hash: '{hash}', permissions: W}}]"
-    );
-    let gateway = TestGateway::with(&[&users, "STORAGE__PREFIX=ftp/"]).await;
-    let mut a = gateway.connect().await;
-    a.login("a", "secret").await;
-    let mut ab = gateway.connect().await;
-    ab.login("ab", "secret").await;
-    assert_eq!(ab.store("STOR secret", b"ab's").await.code, 226);
-    assert_eq!(gateway.keys().await, ["ftp/ab/secret"]);
-    assert_eq!(a.listing("NLST").await, "");
-    for path in [
-        "/../ab/secret",
-        "../ab/secret",
-        "/b/secret",
-        "b/secret",
-        "/ftp/ab/secret",
-    ] {
-        let code = a.fetch(&format!("RETR {path}")).await.1.code;
-        assert!(matches!(code, 550 | 553), "{path}: {code}");
-    }
+async fn a_name_that_begins_with_a_dash_is_listed_behind_two_dashes() {
+    let gateway = TestGateway::start().await;
+    let mut ftp = gateway.login().await;
+    ftp.store("STOR -x/f", b"x").await;
+    ftp.store("STOR a", b"x").await;
+    assert_eq!(ftp.listing("NLST -x").await, "-x\r\na\r\n");
+    assert_eq!(ftp.listing("NLST ./-x").await, "./-x/f\r\n");
+    assert_eq!(ftp.listing("NLST -la -- -x").await, "-x/f\r\n");
+    assert_eq!(ftp.listing("MLSD -x").await.lines().count(), 1);
+    assert_eq!(ftp.fetch("LIST -lR").await.1.code, 504);
+}
 
-    // rights: a reader changes nothing, a writer sees nothing
-    let mut reader = gateway.connect().await;
-    reader.login("reader", "secret").await;
-    assert_eq!(reader.fetch("RETR ab/secret").await.0, b"ab's");
-    assert_eq!(
-        reader.store("STOR ab/secret", b"overwritten").await.code,
-        550
-    );
-    for line in ["DELE ab/secret", "MKD x", "RMD ab"] {
-        assert_eq!(reader.command(line).await.code, 550, "{line}");
+/// A listing shows what was stored, renamed, deleted or made before it, at every gateway of the bucket.
+#[tokio::test]
+async fn a_listing_shows_what_was_done_before_at_every_gateway() {
+    let (_store, _proxy, settings) = TestStore::behind_proxy().await;
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let gateways = [start(&settings).await, start(&settings).await];
+    let mut sessions = Vec::new();
+    for gateway in &gateways {
+        let mut ftp = Ftp::connect(gateway.addresses()[0]).await;
+        ftp.login("demo", "secret").await;
+        sessions.push(ftp);
     }
-    assert_eq!(reader.command("RNFR ab/secret").await.code, 550);
-    assert_eq!(reader.command("RNTO ab/other").await.code, 503);
-    let mut writer = gateway.connect().await;
-    writer.login("writer", "secret").await;
-    assert_eq!(writer.store("STOR dropped", b"box").await.code, 226);
-    assert_eq!(writer.fetch("RETR dropped").await.1.code, 550);
-    assert_eq!(writer.fetch("LIST").await.1.code, 550);
-    assert_eq!(gateway.keys().await, ["ftp/ab/secret", "ftp/dropped"]);
+    let steps = [
+        ("STOR f", "type=file;size=5; f\r\n"),
+        ("APPE f", "type=file;size=10; f\r\n"),
+        ("MKD d", "type=dir; d\r\ntype=file;size=10; f\r\n"),
+        ("RNFR f", "type=dir; d\r\ntype=file;size=10; f\r\n"),
+        ("RNTO d/g", "type=dir; d\r\n"),
+        ("STOR d/g", "type=dir; d\r\n"),
+        ("DELE d/g", "type=dir; d\r\n"),
+        ("RMD d", ""),
+    ];
+    for ftp in &mut sessions {
+        assert_eq!(ftp.command("OPTS MLST type;size;").await.code, 200);
+    }
+    for (line, expected) in steps {
+        let reply = match line.split(' ').next() {
+            Some("STOR" | "APPE") => sessions[0].store(line, b"bytes").await,
+            _ => sessions[0].command(line).await,
+        };
+        assert!(reply.code < 400, "{line}: {reply:?}");
+        // the one that acts must not list between RNFR and RNTO
+        assert_eq!(sessions[1].listing("MLSD").await, expected, "{line}");
+        if !line.starts_with("RNFR") {
+            assert_eq!(sessions[0].listing("MLSD").await, expected, "{line}");
+        }
+    }
+    for gateway in gateways {
+        gateway.stop().await;
+    }
 }

@@ -1,4 +1,4 @@
-//! Two at work on the same names: what was acknowledged stays, whoever was faster.
+//! Two at work on one name
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use tokio::io::AsyncWriteExt;
@@ -36,6 +36,7 @@ fn starts(line: &'static str) -> impl FnMut(&str) -> bool + Send + 'static {
     move |head| head.starts_with(line)
 }
 
+/// A file that is stored under the old name while a rename is under way stays there, and the reply to `RNTO` says so.
 #[tokio::test]
 async fn a_file_that_another_gateway_stores_under_the_old_name_while_it_is_renamed_stays() {
     for conditions in BOTH {
@@ -73,6 +74,7 @@ async fn a_file_that_another_gateway_stores_under_the_old_name_while_it_is_renam
     }
 }
 
+/// A delete whose answer is lost deletes nothing that was stored since.
 #[tokio::test]
 async fn a_delete_whose_answer_was_lost_does_not_delete_what_was_stored_since() {
     for conditions in BOTH {
@@ -117,6 +119,7 @@ async fn a_delete_whose_answer_was_lost_does_not_delete_what_was_stored_since() 
     }
 }
 
+/// Within one gateway an upload waits for a rename of its name, and neither loses anything.
 #[tokio::test]
 async fn an_upload_waits_for_a_rename_of_its_name_in_the_same_gateway() {
     let (gateway, proxy) = gateway(Conditions::Unknown).await;
@@ -141,6 +144,7 @@ async fn an_upload_waits_for_a_rename_of_its_name_in_the_same_gateway() {
     assert_eq!(gateway.object("dst").await, Some(b"one".to_vec()));
 }
 
+/// A file that is stored into a directory while that is renamed stays where it was stored.
 #[tokio::test]
 async fn a_file_stored_into_a_directory_that_is_being_renamed_stays_where_it_was_stored() {
     for conditions in BOTH {
@@ -164,6 +168,7 @@ async fn a_file_stored_into_a_directory_that_is_being_renamed_stays_where_it_was
     }
 }
 
+/// A file that is replaced while its directory is renamed is not deleted.
 #[tokio::test]
 async fn a_file_that_is_replaced_while_its_directory_is_deleted_stays() {
     let (gateway, proxy) = gateway(Conditions::Obeyed).await;
@@ -187,6 +192,7 @@ async fn a_file_that_is_replaced_while_its_directory_is_deleted_stays() {
     assert_eq!(gateway.keys().await, ["d/b", "new/a", "new/b"]);
 }
 
+/// A file that is stored under the new name of a directory while that is renamed is not replaced.
 #[tokio::test]
 async fn a_file_stored_under_the_new_name_of_a_directory_is_not_replaced_by_the_rename() {
     for conditions in BOTH {
@@ -219,6 +225,7 @@ async fn a_file_stored_under_the_new_name_of_a_directory_is_not_replaced_by_the_
     }
 }
 
+/// Of two appends to one file at once, what got 226 is in the file, and what got 451 is not.
 #[tokio::test]
 async fn two_appends_at_once_lose_nothing_that_was_acknowledged() {
     for conditions in BOTH {
@@ -256,6 +263,8 @@ async fn two_appends_at_once_lose_nothing_that_was_acknowledged() {
     }
 }
 
+/// An append to a file that another gateway replaced meanwhile is 451, and the newer file stays; the next append
+/// continues it.
 #[tokio::test]
 async fn an_append_loses_against_another_gateway_that_was_faster() {
     for size in [0, 1000, 6 << 20] {
@@ -285,6 +294,7 @@ async fn an_append_loses_against_another_gateway_that_was_faster() {
     }
 }
 
+/// An append to a missing file replaces nothing that is stored under its name meanwhile.
 #[tokio::test]
 async fn an_append_to_a_missing_file_does_not_replace_what_is_stored_meanwhile() {
     let (gateway, proxy) = gateway(Conditions::Obeyed).await;
@@ -298,112 +308,4 @@ async fn an_append_to_a_missing_file_does_not_replace_what_is_stored_meanwhile()
     let (reply, ()) = tokio::join!(ftp.store("APPE fresh", b"appended"), meanwhile);
     assert_eq!(reply.code, 451, "{reply:?}");
     assert_eq!(gateway.object("fresh").await, Some(b"whole".to_vec()));
-}
-
-#[tokio::test]
-async fn a_directory_rename_that_broke_off_goes_on_when_it_is_sent_again() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&["STORAGE__RETRY__MAX_ATTEMPTS=2"]).await;
-    let mut ftp = gateway.login().await;
-    for number in 0..20 {
-        let key = format!("d/{number:02}");
-        gateway.put_object(&key, key.clone().into_bytes()).await;
-    }
-    // in parts, so that the copy's ETag isn't that of the source
-    assert_eq!(ftp.store("STOR d/big", &pattern(9 << 20)).await.code, 226);
-
-    // while copies were deleted that had been made
-    proxy.fail_if(|head| {
-        head.starts_with("PUT /cosgate/new/19") || head.starts_with("DELETE /cosgate/new/")
-    });
-    ftp.command("RNFR d").await;
-    let reply = ftp.command("RNTO new").await;
-    assert_eq!(reply.code, 451, "{reply:?}");
-    assert!(reply.text.contains("copies made are left"), "{reply:?}");
-    // while the old files were deleted
-    proxy.fail_if(|head| head.starts_with("DELETE /cosgate/d/1"));
-    ftp.command("RNFR d").await;
-    let reply = ftp.command("RNTO new").await;
-    assert_eq!(reply.code, 451, "{reply:?}");
-    assert!(reply.text.contains("10 files are left"), "{reply:?}");
-    assert_eq!(gateway.keys().await.len(), 31);
-
-    proxy.fail_if(|_| false);
-    ftp.command("RNFR d").await;
-    assert_eq!(ftp.command("RNTO new").await.code, 250);
-    let keys = gateway.keys().await;
-    assert_eq!(keys.len(), 21);
-    assert!(keys.iter().all(|key| key.starts_with("new/")), "{keys:?}");
-    assert_eq!(gateway.object("new/07").await, Some(b"d/07".to_vec()));
-
-    // a directory that only looks like it is another one
-    for (key, bytes) in [("d/07", "d/07"), ("d/08", "something else")] {
-        gateway.put_object(key, bytes.into()).await;
-    }
-    ftp.command("RNFR d").await;
-    assert_eq!(ftp.command("RNTO new").await.code, 550);
-    assert_eq!(gateway.keys().await.len(), 23);
-}
-
-#[tokio::test]
-async fn two_renames_of_one_directory_do_not_run_at_the_same_time() {
-    let (gateway, proxy) = gateway(Conditions::Obeyed).await;
-    for name in ["a", "b"] {
-        gateway
-            .put_object(&format!("d/{name}"), b"old".to_vec())
-            .await;
-    }
-    let (mut one, mut other) = (gateway.login().await, gateway.login().await);
-    one.command("RNFR d").await;
-    other.command("RNFR d").await;
-    let hold = proxy.hold_if(|head| head.starts_with("PUT /cosgate/x/"));
-    one.send("RNTO x").await;
-    hold.wait().await;
-    let second = async { other.command("RNTO y").await.code };
-    let first = async {
-        tokio::task::yield_now().await;
-        drop(hold);
-        one.reply().await.code
-    };
-    assert_eq!(tokio::join!(first, second), (250, 550));
-    assert_eq!(gateway.keys().await, ["x/a", "x/b"]);
-}
-
-/// Method and target of each request that changes or asks for something, without its query.
-fn operations(proxy: &Proxy) -> Vec<String> {
-    let requests = proxy.take_requests();
-    let lines = requests.iter().filter_map(|head| {
-        let mut words = head.split_whitespace();
-        let (method, target) = (words.next()?, words.next()?);
-        let path = target.split('?').next()?.trim_start_matches("/cosgate");
-        Some(format!("{method} {path}"))
-    });
-    lines.collect()
-}
-
-#[tokio::test]
-async fn what_each_command_costs_is_known() {
-    let (gateway, proxy) = gateway(Conditions::Obeyed).await;
-    let mut ftp = gateway.login().await;
-    // what is learnt once per bucket is learnt now
-    ftp.store("STOR learn", b"x").await;
-    ftp.command("DELE learn").await;
-    proxy.take_requests();
-
-    ftp.store("STOR f", b"small").await;
-    assert_eq!(operations(&proxy), ["PUT /f"]);
-    ftp.fetch("RETR f").await;
-    assert_eq!(operations(&proxy), ["GET /f"]);
-    ftp.store("APPE f", b" tail").await;
-    // the second HEAD looks right before, until a refusal has shown that the store does
-    assert_eq!(
-        operations(&proxy),
-        ["HEAD /f", "GET /f", "HEAD /f", "PUT /f"]
-    );
-    ftp.command("RNFR f").await;
-    assert_eq!(operations(&proxy), ["HEAD /f"]);
-    ftp.command("RNTO g").await;
-    let rename = ["HEAD /f", "GET /", "PUT /g", "DELETE /f"];
-    assert_eq!(operations(&proxy), rename);
-    ftp.command("DELE g").await;
-    assert_eq!(operations(&proxy), ["HEAD /g", "DELETE /g"]);
 }

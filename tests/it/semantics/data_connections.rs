@@ -1,4 +1,4 @@
-//! Clients that connect their data connection only after the 150, or never.
+//! Data connections
 
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ async fn round(gateway: &TestGateway, ftp: &mut Ftp) {
     }
 }
 
+/// A client may open its data connection before the command of the transfer or after the 150, in the clear and under
+/// TLS.
 #[tokio::test]
 async fn a_client_may_connect_after_the_150() {
     let authority = Authority::new();
@@ -58,6 +60,7 @@ async fn a_client_may_connect_after_the_150() {
     gateway.stop().await;
 }
 
+/// A transfer that fails before its 150 is refused without one.
 #[tokio::test]
 async fn what_fails_before_the_150_is_refused_without_it() {
     let gateway = TestGateway::start().await;
@@ -69,6 +72,7 @@ async fn what_fails_before_the_150_is_refused_without_it() {
     gateway.stop().await;
 }
 
+/// A data connection that never comes is 425 in time and touches no file; one that comes too late gets nothing.
 #[tokio::test]
 async fn nobody_after_the_150_is_425_in_time_and_nothing_is_touched() {
     for policy in ["keep", "discard"] {
@@ -101,6 +105,7 @@ async fn nobody_after_the_150_is_425_in_time_and_nothing_is_touched() {
     }
 }
 
+/// `ABOR` ends the wait for a data connection.
 #[tokio::test]
 async fn abort_ends_the_wait_after_the_150() {
     let gateway = TestGateway::start().await;
@@ -115,4 +120,39 @@ async fn abort_ends_the_wait_after_the_150() {
     assert_eq!(gateway.object("f").await.as_deref(), Some(&b"old"[..]));
     assert_eq!(ftp.store("STOR f", b"next").await.code, 226);
     gateway.stop().await;
+}
+
+/// `PASV` works over IPv4, `EPSV` over IPv4 and IPv6, and after `EPSV ALL` nothing else is taken.
+#[tokio::test]
+async fn pasv_and_epsv_work_over_ipv4_and_epsv_over_ipv6() {
+    let gateway = TestGateway::with(&["LISTEN=127.0.0.1:0,[::1]:0"]).await;
+    let mut ftp = gateway.login().await;
+    let reply = ftp.command("PASV").await;
+    assert_eq!(reply.code, 227);
+    assert!(reply.text.contains("(127,0,0,1,"), "{reply:?}");
+    assert_eq!(ftp.command("EPSV 2").await.code, 522);
+    assert_eq!(ftp.command("EPSV 1").await.code, 229);
+    assert_eq!(ftp.command("EPSV ALL").await.code, 200);
+    assert_eq!(ftp.command("PASV").await.code, 501);
+
+    let six = gateway
+        .gateway
+        .addresses()
+        .iter()
+        .find(|address| address.is_ipv6())
+        .expect("an IPv6 listener");
+    let mut ftp = crate::support::Ftp::connect(*six).await;
+    ftp.login("demo", &gateway.password).await;
+    // PASV has no room for the address; the session goes on
+    assert_eq!(ftp.command("PASV").await.code, 425);
+    assert_eq!(ftp.store("STOR six", b"over IPv6").await.code, 226);
+    assert_eq!(ftp.fetch("RETR six").await.0, b"over IPv6");
+}
+
+/// `PASV` gives the `masquerade_address` where there is one.
+#[tokio::test]
+async fn pasv_gives_the_masquerade_address() {
+    let gateway = TestGateway::with(&["MASQUERADE_ADDRESS=203.0.113.7"]).await;
+    let reply = gateway.login().await.command("PASV").await;
+    assert!(reply.text.contains("(203,0,113,7,"), "{reply:?}");
 }

@@ -1,11 +1,14 @@
-//! Transfers that do not come to their end.
+//! Transfers that break off
 
 use socket2::SockRef;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::held::{Replicas, cut, part, size};
 use crate::support::{Ftp, TestGateway, eventually, pattern};
+
+const MIB: usize = 1024 * 1024;
 
 /// The ways in which a client can break an upload off in the clear.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +82,8 @@ async fn idle(gateway: &TestGateway) {
     .await;
 }
 
+/// With `upload.on_interrupt: keep` an upload that breaks off (`ABOR`, a reset, a lost control connection, silence)
+/// leaves what arrived as one whole object, and its reply is 426.
 #[tokio::test]
 async fn kept_uploads_store_what_arrived_as_one_object() {
     let gateway =
@@ -102,6 +107,7 @@ async fn kept_uploads_store_what_arrived_as_one_object() {
     }
 }
 
+/// With `upload.on_interrupt: discard` an upload that breaks off stores nothing, and an older file stays.
 #[tokio::test]
 async fn discarded_uploads_leave_the_old_object() {
     let gateway = TestGateway::with(&[
@@ -126,6 +132,7 @@ async fn discarded_uploads_leave_the_old_object() {
     }
 }
 
+/// If no byte of an upload arrived, an older file stays, whatever `upload.on_interrupt` is.
 #[tokio::test]
 async fn when_nothing_arrived_the_old_object_stays_also_with_keep() {
     let gateway = TestGateway::with(&["UPLOAD__STALL_TIMEOUT=300ms"]).await;
@@ -141,6 +148,7 @@ async fn when_nothing_arrived_the_old_object_stays_also_with_keep() {
     }
 }
 
+/// A client that is killed in the middle of its file is not taken for one that has sent all of it.
 #[tokio::test]
 async fn a_killed_client_is_not_taken_for_a_clean_end() {
     let gateway = TestGateway::with(&["UPLOAD__ON_INTERRUPT=discard"]).await;
@@ -158,6 +166,7 @@ async fn a_killed_client_is_not_taken_for_a_clean_end() {
     }
 }
 
+/// `QUIT` during a transfer is answered after the reply of the transfer, which comes to its end.
 #[tokio::test]
 async fn quit_during_an_upload_waits_for_its_end() {
     let gateway = TestGateway::start().await;
@@ -176,6 +185,7 @@ async fn quit_during_an_upload_waits_for_its_end() {
     );
 }
 
+/// A download that its client stops to take ends after `download.stall_timeout` with 426, and the session goes on.
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_its_download_is_dropped() {
     let gateway = TestGateway::with(&["DOWNLOAD__STALL_TIMEOUT=300ms"]).await;
@@ -188,6 +198,7 @@ async fn a_client_that_takes_nothing_of_its_download_is_dropped() {
     assert_eq!(ftp.command("NOOP").await.code, 200);
 }
 
+/// A download that ends early ends in a reset, so that a short file never looks whole, and the session goes on.
 #[tokio::test]
 async fn an_aborted_download_is_reset_and_the_session_goes_on() {
     let gateway = TestGateway::start().await;
@@ -206,40 +217,7 @@ async fn an_aborted_download_is_reset_and_the_session_goes_on() {
     assert_eq!(ftp.fetch("RETR f").await.0.len(), 32 * 1024 * 1024);
 }
 
-#[tokio::test]
-async fn a_stopping_gateway_lets_transfers_end_and_sends_421_to_idle_sessions() {
-    let gateway = TestGateway::start().await;
-    let mut idle = gateway.login().await;
-    let mut ftp = gateway.login().await;
-    let mut data = ftp.data().await;
-    assert_eq!(ftp.command("STOR f").await.code, 150);
-    let address = gateway.address();
-    let stopping = tokio::spawn(gateway.stop());
-    assert_eq!(idle.reply().await.code, 421);
-    data.write_all(b"still arrives").await.expect("writes");
-    drop(data);
-    assert_eq!(ftp.reply().await.code, 226);
-    assert_eq!(ftp.reply().await.code, 421);
-    stopping.await.expect("stops");
-    assert!(
-        TcpStream::connect(address).await.is_err(),
-        "nobody listens any more"
-    );
-}
-
-#[tokio::test]
-async fn after_the_drain_deadline_the_policy_decides() {
-    let (gateway, _proxy) = TestGateway::behind_proxy(&["DRAIN__DEADLINE=300ms"]).await;
-    let mut ftp = gateway.login().await;
-    let mut data = ftp.data().await;
-    assert_eq!(ftp.command("STOR f").await.code, 150);
-    data.write_all(b"so far").await.expect("writes");
-    let (gateway, store) = gateway.into_parts();
-    gateway.stop().await;
-    assert_eq!(ftp.reply().await.code, 421);
-    assert_eq!(store.object("f").await.as_deref(), Some(&b"so far"[..]));
-}
-
+/// `ABOR` after the end of a transfer is 226 and changes nothing.
 #[tokio::test]
 async fn a_late_abort_is_answered_after_the_transfers_own_reply() {
     let gateway = TestGateway::start().await;
@@ -247,4 +225,45 @@ async fn a_late_abort_is_answered_after_the_transfers_own_reply() {
     assert_eq!(ftp.store("STOR f", b"x").await.code, 226);
     assert_eq!(ftp.command("ABOR").await.code, 226);
     assert_eq!(gateway.object("f").await.as_deref(), Some(&b"x"[..]));
+}
+
+/// With `upload.on_interrupt: hold` nothing of an upload that breaks off is visible; a client goes on with it at any
+/// gateway of the bucket where `SIZE` says, and sends less than one part again.
+#[tokio::test]
+async fn two_gateways_go_on_with_each_others_uploads() {
+    let replicas = Replicas::start(2, &[]).await;
+    let bytes = pattern(12 * part() + 77);
+    let (mut held, mut sent) = (0, 0);
+    for round in 0..6 {
+        let mut ftp = replicas.login().await;
+        let held_now = size(&mut ftp, "f").await.unwrap_or_default();
+        assert!(
+            held - held_now < part(),
+            "round {round}: {held} had arrived, {held_now} are held"
+        );
+        let end = (held_now + 2 * part() + MIB).min(bytes.len() * 9 / 10);
+        let command = match round % 2 {
+            0 => {
+                assert_eq!(ftp.command(format!("REST {held_now}")).await.code, 350);
+                "STOR f"
+            }
+            // as curl does, which asks for SIZE before
+            _ => "APPE f",
+        };
+        let reply = cut(&mut ftp, command, &bytes[held_now..end]).await;
+        assert_eq!(reply.code, 426, "{reply:?}");
+        assert_eq!(replicas.store.object("f").await, None);
+        sent += end - held_now;
+        held = end;
+    }
+    let mut ftp = replicas.login().await;
+    let held_now = size(&mut ftp, "f").await.expect("held");
+    assert_eq!(ftp.store("APPE f", &bytes[held_now..]).await.code, 226);
+    sent += bytes.len() - held_now;
+    assert!(
+        sent - bytes.len() < 6 * part(),
+        "less than one part is sent again each time"
+    );
+    assert!(replicas.store.object("f").await == Some(bytes));
+    assert_eq!(replicas.store.unfinished().await, 0);
 }

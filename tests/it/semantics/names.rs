@@ -1,4 +1,4 @@
-//! Names at the edge of what FTP and XML carry, and what each command makes of them.
+//! Names
 
 use crate::support::TestGateway;
 
@@ -22,6 +22,7 @@ const ODD: &[(&str, &str)] = &[
     ("back\\slash", "back\\slash"),
 ];
 
+/// `..` in the root is the root, for every command.
 #[tokio::test]
 async fn up_from_the_root_is_the_root_for_every_command() {
     let gateway = TestGateway::start().await;
@@ -42,6 +43,8 @@ async fn up_from_the_root_is_the_root_for_every_command() {
     assert_eq!(ftp.command("PWD").await.text, "257 \"/d\"\r\n");
 }
 
+/// A key with control characters is shown percent-encoded, and is fetched, measured and renamed by that name; its
+/// neighbours are shown as ever.
 #[tokio::test]
 async fn an_odd_key_is_shown_escaped_and_its_neighbours_as_ever() {
     for version in ["v1", "v2"] {
@@ -81,6 +84,7 @@ async fn an_odd_key_is_shown_escaped_and_its_neighbours_as_ever() {
     }
 }
 
+/// A key with control characters is deleted by its percent-encoded name, and a new one is never made: 553.
 #[tokio::test]
 async fn an_odd_key_is_deleted_by_its_name_and_none_is_made() {
     let gateway = TestGateway::start().await;
@@ -108,6 +112,8 @@ async fn an_odd_key_is_deleted_by_its_name_and_none_is_made() {
     assert!(gateway.object("x%0Ay").await.is_some());
 }
 
+/// Keys with an empty component, `.` or `..` are left out of a listing, whose 226 counts them; their directory is not
+/// empty.
 #[tokio::test]
 async fn keys_that_no_path_reaches_are_left_out_and_counted() {
     let gateway = TestGateway::start().await;
@@ -124,6 +130,7 @@ async fn keys_that_no_path_reaches_are_left_out_and_counted() {
     assert_eq!(gateway.keys().await.len(), 4);
 }
 
+/// A directory whose marker has content counts as not empty, and a rename takes the content along.
 #[tokio::test]
 async fn a_marker_with_content_is_not_removed() {
     let gateway = TestGateway::start().await;
@@ -145,6 +152,7 @@ async fn a_marker_with_content_is_not_removed() {
     );
 }
 
+/// A stale unfinished upload is aborted, also where its neighbours have names that XML can't carry.
 #[tokio::test]
 async fn a_key_with_control_characters_does_not_blind_the_sweeper() {
     let settings = ["UPLOAD__STALE_AFTER=1s", "UPLOAD__SWEEP=all"];
@@ -157,4 +165,54 @@ async fn a_key_with_control_characters_does_not_blind_the_sweeper() {
         keys.iter().all(|key| key != "plain")
     })
     .await;
+}
+
+/// Names with quotes, spaces and letters of any language come back as they were sent.
+#[tokio::test]
+async fn names_with_quotes_spaces_and_foreign_letters_survive() {
+    let gateway = TestGateway::start().await;
+    let mut ftp = gateway.login().await;
+    for name in [
+        "with space",
+        " leading and trailing ",
+        "quo\"te",
+        "Ünï©ode-文件",
+        "-dash",
+        "percent%20",
+        "a+b&c=d",
+        "'",
+    ] {
+        assert_eq!(
+            ftp.store(&format!("STOR {name}"), name.as_bytes())
+                .await
+                .code,
+            226,
+            "{name:?}"
+        );
+        assert_eq!(
+            gateway.object(name).await.as_deref(),
+            Some(name.as_bytes()),
+            "{name:?}"
+        );
+        assert_eq!(
+            ftp.fetch(&format!("RETR {name}")).await.0,
+            name.as_bytes(),
+            "{name:?}"
+        );
+        assert!(
+            ftp.listing("NLST").await.lines().any(|line| line == name),
+            "{name:?}"
+        );
+        assert_eq!(
+            ftp.command(&format!("DELE {name}")).await.code,
+            250,
+            "{name:?}"
+        );
+    }
+    assert_eq!(
+        ftp.command("MKD a\"b").await.text,
+        "257 \"/a\"\"b\" created\r\n"
+    );
+    ftp.command("CWD a\"b").await;
+    assert_eq!(ftp.command("PWD").await.text, "257 \"/a\"\"b\"\r\n");
 }

@@ -1,25 +1,8 @@
-//! Directories that stay when they get empty, and names that must not collide; with what both cost at the store.
+//! Directories that stay, and names that must not collide
 
 use crate::support::TestGateway;
-use crate::support::proxy::Proxy;
 
-/// The requests since the last call, as `PUT key` or `LIST`.
-fn requests(proxy: &Proxy) -> Vec<String> {
-    let heads = proxy.take_requests();
-    let lines = heads.iter().map(|head| {
-        let line = head.lines().next().unwrap_or_default();
-        let (method, target) = line.split_once(' ').unwrap_or((line, ""));
-        match target.contains("prefix=") {
-            true => "LIST".to_owned(),
-            false => {
-                let path = target.split(['?', ' ']).next().unwrap_or_default();
-                format!("{method} {}", path.trim_start_matches("/cosgate/"))
-            }
-        }
-    });
-    lines.collect()
-}
-
+/// A directory stays when its last entry is deleted or moved away, until a client removes it.
 #[tokio::test]
 async fn a_directory_stays_when_its_last_entry_goes() {
     let gateway = TestGateway::start().await;
@@ -54,6 +37,7 @@ async fn a_directory_stays_when_its_last_entry_goes() {
     assert_eq!(gateway.keys().await, ["done", "sub/x"]);
 }
 
+/// `MKD a/b/c` makes all that is missing, and each directory is removed by itself.
 #[tokio::test]
 async fn what_was_made_in_one_go_is_removed_step_by_step() {
     let gateway = TestGateway::start().await;
@@ -73,6 +57,7 @@ async fn what_was_made_in_one_go_is_removed_step_by_step() {
     assert!(gateway.keys().await.is_empty());
 }
 
+/// Two sessions that take the last two entries of a directory at once leave the directory.
 #[tokio::test]
 async fn two_sessions_that_take_the_last_two_entries_leave_the_directory() {
     let (gateway, proxy) = TestGateway::behind_proxy(&[]).await;
@@ -92,58 +77,7 @@ async fn two_sessions_that_take_the_last_two_entries_leave_the_directory() {
     }
 }
 
-#[tokio::test]
-async fn nothing_is_asked_where_nothing_gets_empty() {
-    let (gateway, proxy) = TestGateway::behind_proxy(&[]).await;
-    for number in 0..20 {
-        let key = format!("many/{number:02}");
-        gateway.put_object(&key, Vec::new()).await;
-    }
-    let mut ftp = gateway.login().await;
-    // the first delete of all finds out which conditions the store knows
-    ftp.store("STOR first", b"x").await;
-    assert_eq!(ftp.command("DELE first").await.code, 250);
-    requests(&proxy);
-    // one small file, one request; in a directory and by a name of its own at first
-    for name in ["f", "new/f", "new/g", "new/f"] {
-        assert_eq!(ftp.store(&format!("STOR {name}"), b"x").await.code, 226);
-        assert_eq!(requests(&proxy), [format!("PUT {name}")]);
-    }
-    // another entry of the directory is known, or none is needed
-    ftp.store("STOR new/h", b"x").await;
-    requests(&proxy);
-    assert_eq!(ftp.command("DELE new/g").await.code, 250);
-    assert_eq!(requests(&proxy), ["HEAD new/g", "DELETE new/g"]);
-    assert_eq!(ftp.command("DELE f").await.code, 250);
-    assert_eq!(requests(&proxy), ["HEAD f", "DELETE f"]);
-    // as a camera does it: no look at the directory, whose only entry this may be
-    ftp.store("STOR cam/x.part", b"x").await;
-    ftp.command("RNFR cam/x.part").await;
-    requests(&proxy);
-    assert_eq!(ftp.command("RNTO cam/x").await.code, 250);
-    let lists = |all: &[String]| all.iter().filter(|line| *line == "LIST").count();
-    let asked = requests(&proxy);
-    assert_eq!(lists(&asked), 1, "for the new name only: {asked:?}");
-    // many that nobody has seen: one look for all, and a marker in the end
-    for number in 0..20 {
-        assert_eq!(
-            ftp.command(&format!("DELE many/{number:02}")).await.code,
-            250
-        );
-    }
-    let asked = requests(&proxy);
-    assert_eq!(lists(&asked), 2, "{asked:?}");
-    assert_eq!(asked.len(), 2 * 20 + 2 + 1, "{asked:?}");
-    assert_eq!(ftp.command("CWD many").await.code, 250);
-    // a marker that is known
-    ftp.command("CWD /").await;
-    ftp.command("MKD d").await;
-    ftp.store("STOR d/f", b"x").await;
-    requests(&proxy);
-    assert_eq!(ftp.command("DELE d/f").await.code, 250);
-    assert_eq!(requests(&proxy), ["HEAD d/f", "DELETE d/f"]);
-}
-
+/// The last entry of a directory is deleted only once the store has the marker of the directory.
 #[tokio::test]
 async fn the_marker_is_there_before_the_last_entry_goes() {
     let settings = ["STORAGE__RETRY__MAX_ATTEMPTS=1"];
@@ -159,6 +93,7 @@ async fn the_marker_is_there_before_the_last_entry_goes() {
     assert_eq!(gateway.keys().await, ["d/"]);
 }
 
+/// A file gets no name that sessions of this gateway have seen as a directory: 550.
 #[tokio::test]
 async fn a_file_gets_no_name_that_sessions_have_seen_as_a_directory() {
     let gateway = TestGateway::start().await;
@@ -185,6 +120,7 @@ async fn a_file_gets_no_name_that_sessions_have_seen_as_a_directory() {
     assert_eq!(other.store("STOR made", b"x").await.code, 226);
 }
 
+/// Nothing is stored, made or moved below a file: 550.
 #[tokio::test]
 async fn nothing_is_made_below_a_file() {
     let gateway = TestGateway::start().await;
@@ -212,6 +148,7 @@ async fn nothing_is_made_below_a_file() {
     assert_eq!(ftp.store("STOR f/x", b"y").await.code, 226);
 }
 
+/// A file and a directory of one name, which other programs can make, both stay usable.
 #[tokio::test]
 async fn a_pair_that_others_made_stays_usable() {
     let gateway = TestGateway::start().await;
@@ -225,4 +162,52 @@ async fn a_pair_that_others_made_stays_usable() {
     assert_eq!(ftp.store("STOR p/r", b"new").await.code, 226);
     assert_eq!(ftp.command("DELE p").await.code, 250);
     assert_eq!(gateway.keys().await, ["p/q", "p/r"]);
+}
+
+/// A directory stays also when its last entry was moved into a directory below it, and that one is removed.
+#[tokio::test]
+async fn a_directory_stays_when_its_last_entry_moved_down_and_went() {
+    let gateway = TestGateway::start().await;
+    let mut ftp = gateway.login().await;
+    let lines = [
+        // a file
+        vec!["STOR top/f", "RNFR top/f", "RNTO top/sub/g"],
+        // a directory, which is what stays in `top` when another entry goes
+        vec![
+            "STOR top/d/g",
+            "STOR top/other",
+            "DELE top/other",
+            "RNFR top/d",
+            "RNTO top/sub",
+        ],
+    ];
+    for lines in lines {
+        for line in lines.iter().chain(&["DELE top/sub/g", "RMD top/sub"]) {
+            let reply = match line.starts_with("STOR") {
+                true => ftp.store(line, b"x").await,
+                false => ftp.command(line).await,
+            };
+            assert!(reply.code < 400, "{line}: {reply:?}");
+        }
+        assert_eq!(gateway.keys().await, ["top/"], "{lines:?}");
+        assert_eq!(ftp.command("RMD top").await.code, 250);
+    }
+}
+
+/// The directories of a tree that a session has renamed are known by their new names, too: no file gets one of them, and the
+/// old ones are free.
+#[tokio::test]
+async fn a_file_gets_no_name_of_a_directory_that_was_renamed() {
+    let gateway = TestGateway::start().await;
+    let mut ftp = gateway.login().await;
+    ftp.store("STOR a/b/f", b"x").await;
+    ftp.command("MKD a/c").await;
+    assert_eq!(ftp.command("RNFR a").await.code, 350);
+    assert_eq!(ftp.command("RNTO new").await.code, 250);
+    for name in ["new", "new/b", "new/c", "new/b/f/x"] {
+        let reply = ftp.store(&format!("STOR {name}"), b"oops").await;
+        assert_eq!(reply.code, 550, "{name}: {reply:?}");
+    }
+    assert_eq!(ftp.store("STOR a", b"x").await.code, 226);
+    assert_eq!(gateway.keys().await, ["a", "new/b/f", "new/c/"]);
 }

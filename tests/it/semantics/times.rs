@@ -1,9 +1,9 @@
-//! Which times listings give: `listing.times`.
+//! Times
 
 use std::time::{Duration, Instant};
 
 use crate::support::http::get;
-use crate::support::{Ftp, TestGateway, eventually};
+use crate::support::{Ftp, TestGateway, eventually, pattern};
 
 const SET: &str = "20020717210715";
 
@@ -41,6 +41,8 @@ async fn times(ftp: &mut Ftp, name: &str) -> [String; 3] {
     [mlsd, mdtm[4..18].to_owned(), mlst]
 }
 
+/// By default a listing has the times of the store, `MDTM` and the `LIST` of one file have the time that a client set, and
+/// `FEAT` has no `MFMT`.
 #[tokio::test]
 async fn by_default_a_listing_has_the_stores_times_and_mfmt_is_not_announced() {
     let gateway = TestGateway::start().await;
@@ -52,9 +54,13 @@ async fn by_default_a_listing_has_the_stores_times_and_mfmt_is_not_announced() {
     let [listed, told, _] = times(&mut ftp, "f").await;
     assert!(listed >= before, "{listed} {before}");
     assert_eq!(told, SET);
+    let one = ftp.listing("LIST f").await;
+    assert!(one.contains("Jul 17  2002"), "{one}");
     gateway.stop().await;
 }
 
+/// With `listing.times: metadata` listings, `MDTM`, `MLST` and `STAT` all give the time that was set, and `FEAT` has
+/// `MFMT`.
 #[tokio::test]
 async fn with_metadata_all_commands_give_the_time_that_was_set() {
     let gateway = with_metadata(&[]).await;
@@ -87,6 +93,7 @@ async fn with_metadata_all_commands_give_the_time_that_was_set() {
     gateway.stop().await;
 }
 
+/// With `listing.times: metadata` a file costs one HEAD, once, and only where its time is shown.
 #[tokio::test]
 async fn a_time_is_asked_for_once_and_only_where_it_is_shown() {
     let gateway = with_metadata(&[]).await;
@@ -123,4 +130,43 @@ async fn a_time_is_asked_for_once_and_only_where_it_is_shown() {
     // MDTM and MLST of `times` are one HEAD each
     assert_eq!(heads(&gateway).await, before + of_mfmt + 2 + 2);
     gateway.stop().await;
+}
+
+/// `MFMT` sets the time of a file, which `MDTM` and `MLST` give and which a rename keeps; the content stays.
+/// Directories have none: 550.
+#[tokio::test]
+async fn a_client_can_set_the_time_of_a_file() {
+    let gateway = TestGateway::start().await;
+    let mut ftp = gateway.login().await;
+    let bytes = pattern(1000);
+    ftp.store("STOR f", &bytes).await;
+    assert_eq!(
+        ftp.command("MFMT 20020717210715 f").await.text,
+        "213 Modify=20020717210715; /f\r\n"
+    );
+    assert_eq!(ftp.command("MDTM f").await.text, "213 20020717210715\r\n");
+    let facts = ftp.command("MLST f").await;
+    assert!(
+        facts
+            .text
+            .contains(" type=file;size=1000;modify=20020717210715; /f\r\n"),
+        "{facts:?}"
+    );
+    // before 1970, and a second time
+    assert_eq!(ftp.command("MFMT 19690720201740 f").await.code, 213);
+    assert_eq!(ftp.command("MDTM f").await.text, "213 19690720201740\r\n");
+    assert!(gateway.object("f").await == Some(bytes));
+    // it goes with the file
+    ftp.command("RNFR f").await;
+    assert_eq!(ftp.command("RNTO g").await.code, 250);
+    assert_eq!(ftp.command("MDTM g").await.text, "213 19690720201740\r\n");
+
+    ftp.command("MKD d").await;
+    assert_eq!(ftp.command("MFMT 20020717210715 d").await.code, 550);
+    assert_eq!(ftp.command("MFMT 20020717210715 nothing").await.code, 550);
+    assert_eq!(ftp.command("MFMT 20021317210715 g").await.code, 501);
+    assert_eq!(ftp.command("SITE CHMOD 644 g").await.code, 200);
+    assert_eq!(ftp.command("SITE EXEC ls").await.code, 504);
+    // the next command has its own meaning again
+    assert_eq!(ftp.command("SIZE g").await.text, "213 1000\r\n");
 }
