@@ -36,6 +36,7 @@ mod integrity;
 mod listings;
 mod masquerade;
 mod memory;
+mod model;
 mod modules;
 mod outbox_hidden;
 mod outcomes;
