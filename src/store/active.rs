@@ -1,6 +1,7 @@
-//! Which multipart uploads the sessions of this process have in hand, so that no two of them go on with the same one.
+//! The multipart uploads that this process works on: those of sessions, so that no two of them go on with the same one, and all
+//! that are neither completed nor aborted, which the sweeper leaves alone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,15 @@ pub(super) const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct ActiveUploads {
     uploads: Mutex<HashSet<String>>,
     released: Notify,
+    /// How many owners each has.
+    unfinished: Mutex<HashMap<String, usize>>,
+}
+
+/// Stands for an upload that is neither completed nor aborted, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    all: Arc<ActiveUploads>,
+    id: String,
 }
 
 /// One of them, until it is dropped.
@@ -44,6 +54,20 @@ impl ActiveUploads {
         })
     }
 
+    /// Notes an upload that this process works on.
+    pub(super) fn begun(self: &Arc<Self>, id: &str) -> Unfinished {
+        *self.unfinished.lock().entry(id.to_owned()).or_default() += 1;
+        Unfinished {
+            all: Arc::clone(self),
+            id: id.to_owned(),
+        }
+    }
+
+    /// True if this process works on it: then it is not stale, however slow its client is and whatever the clock says.
+    pub(super) fn is_unfinished(&self, id: &str) -> bool {
+        self.unfinished.lock().contains_key(id)
+    }
+
     /// Waits until no session has one of `ids`, or until the deadline.
     pub(super) async fn released(&self, ids: &[String], deadline: Instant) {
         loop {
@@ -63,6 +87,18 @@ impl Drop for ActiveUpload {
     fn drop(&mut self) {
         self.all.lock().remove(&self.id);
         self.all.released.notify_waiters();
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let mut unfinished = self.all.unfinished.lock();
+        if let Some(owners) = unfinished.get_mut(&self.id) {
+            *owners -= 1;
+            if *owners == 0 {
+                unfinished.remove(&self.id);
+            }
+        }
     }
 }
 

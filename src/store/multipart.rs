@@ -13,6 +13,7 @@ use aws_sdk_s3::types::{
 use tracing::{Instrument, debug, warn};
 
 use crate::chain::Chain;
+use crate::store::active::Unfinished;
 use crate::store::attempts::Attempts;
 use crate::store::client::Store;
 use crate::store::conditions::{Replaces, is_not_implemented, quoted};
@@ -43,6 +44,8 @@ pub(super) struct Multipart {
     replaces: Replaces,
     /// It stays open when its owner is dropped, or when the store doesn't answer to its completion.
     stays: bool,
+    /// Keeps the sweeper away.
+    _unfinished: Unfinished,
 }
 
 impl Store {
@@ -109,6 +112,7 @@ impl Store {
         })?;
         debug!(%key, upload_id = %id, "multipart upload begun");
         Ok(Multipart {
+            _unfinished: self.active_uploads().begun(&id),
             store: self.clone(),
             key: key.clone(),
             id: Some(id),
@@ -122,6 +126,7 @@ impl Store {
     /// An upload that is held. Its mark is not known: the store keeps it to itself until there is an object.
     pub(super) fn reopen(&self, key: &ObjectKey, id: String, method: Method) -> Multipart {
         Multipart {
+            _unfinished: self.active_uploads().begun(&id),
             store: self.clone(),
             key: key.clone(),
             id: Some(id),

@@ -10,7 +10,8 @@
 //! when there is one in question.
 //!
 //! Any number of replicas may sweep: what matters is when the last part arrived, so no upload that still moves is stale,
-//! and to abort what another replica has just aborted is no error.
+//! and to abort what another replica has just aborted is no error. What this process itself works on is never stale: a client may
+//! take longer for a part than `upload.stale_after`, and a clock that is set forward makes everything old.
 
 use std::time::{Duration, SystemTime};
 
@@ -153,6 +154,9 @@ async fn abort_if_stale(
     let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else {
         return Ok(false);
     };
+    if store.active_uploads().is_unfinished(id) {
+        return Ok(false);
+    }
     let begun = upload.initiated().and_then(system_time);
     if begun.is_none_or(|begun| begun > stale_before) {
         return Ok(false);

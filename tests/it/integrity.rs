@@ -327,3 +327,27 @@ async fn an_upload_that_still_moves_is_never_swept() {
     assert_eq!(ftp.reply().await.code, 226);
     assert!(gateway.object("f").await == Some(bytes));
 }
+
+#[tokio::test]
+async fn an_upload_that_is_slower_than_the_sweeper_is_patient_is_not_swept() {
+    use tokio::io::AsyncWriteExt;
+    let gateway =
+        TestGateway::with(&["UPLOAD__STALE_AFTER=1s", "UPLOAD__MIN_PART_SIZE=5MiB"]).await;
+    let mut ftp = gateway.login().await;
+    let mut data = ftp.data().await;
+    assert_eq!(ftp.command("STOR f").await.code, 150);
+    let bytes = pattern(11 * MIB);
+    data.write_all(&bytes[..10 * MIB]).await.expect("writes");
+    crate::support::eventually("the first part is there", || async {
+        gateway.unfinished().await == 1
+    })
+    .await;
+    // long enough for some sweeps
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(gateway.unfinished().await, 1);
+    data.write_all(&bytes[10 * MIB..]).await.expect("writes");
+    drop(data);
+    let reply = ftp.reply().await;
+    assert_eq!(reply.code, 226, "{reply:?}");
+    assert!(gateway.object("f").await == Some(bytes));
+}
