@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::{
-    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
-    FinalizerInterceptorContextRef, InterceptorContext,
+    BeforeDeserializationInterceptorContextMut, BeforeSerializationInterceptorContextRef,
+    BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextRef, InterceptorContext,
 };
 use aws_sdk_s3::config::retry::{
     ClassifyRetry, RetryAction, RetryConfig, RetryPartition, TokenBucket,
@@ -25,7 +25,9 @@ use aws_smithy_runtime_api::client::interceptors::context::{Error, Output};
 use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_runtime_api::client::retries::RequestAttempts;
 use aws_smithy_runtime_api::client::retries::classifiers::RetryClassifierPriority;
+use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use aws_smithy_types::date_time::Format;
 use aws_smithy_types::retry::ErrorKind;
 use parking_lot::Mutex;
 use tracing::debug;
@@ -92,6 +94,8 @@ enum Failure {
     Damaged,
     /// The store doesn't take the credentials.
     Credentials,
+    /// It was signed with another time than the store's.
+    Clock,
     /// It would fail again.
     Final,
 }
@@ -120,6 +124,7 @@ impl Failure {
             _ if is(&CREDENTIAL_CODES) => Self::Credentials,
             _ if is(&DAMAGE_CODES) => Self::Damaged,
             _ if is(&TRANSIENT_CODES) => Self::Transient,
+            401 | 403 if response.extension::<SignedAtAnotherTime>().is_some() => Self::Clock,
             408 | 500 | 502 | 503 | 504 => Self::Transient,
             // an answer that can't be read, or broke off
             200..300 if code.is_empty() => Self::Transient,
@@ -159,7 +164,7 @@ impl ClassifyRetry for Classifier {
         match Failure::of(context.output_or_error(), context.response()) {
             Some(Failure::Throttled) => RetryAction::throttling_error(),
             Some(Failure::Transient) => RetryAction::transient_error(),
-            Some(Failure::Damaged | Failure::Credentials) => {
+            Some(Failure::Damaged | Failure::Credentials | Failure::Clock) => {
                 RetryAction::retryable_error(ErrorKind::ClientError)
             }
             Some(Failure::Final) | None => RetryAction::NoActionIndicated,
@@ -229,8 +234,37 @@ struct Tried(Arc<Mutex<Done>>);
 struct Done {
     sent_again: bool,
     renewed: bool,
+    signed_again: bool,
     /// Of the credentials that signed the last attempt.
     access_key_id: Option<String>,
+    /// The time with which the last attempt was signed.
+    signed_at: Option<DateTime>,
+}
+
+/// Marks an answer whose `Date` is another time than its request was signed with.
+///
+/// The SDK signs with the time that the last answer had. So the first requests after a clock was set right, or after one
+/// answer with a wrong date, are refused; the refusal has the right time, and the next attempt is signed with it.
+#[derive(Debug, Clone, Copy)]
+struct SignedAtAnotherTime;
+
+/// Stores refuse what differs by 15 minutes, some by five.
+const TOLERATED_SKEW_SECONDS: u64 = 4 * 60;
+
+/// The value of `x-amz-date`, such as `20261129T071019Z`.
+fn signing_time(value: &str) -> Option<DateTime> {
+    let (date, time) = value.split_once('T')?;
+    let part = |text: &str, range: std::ops::Range<usize>| text.get(range).map(str::to_owned);
+    let text = format!(
+        "{}-{}-{}T{}:{}:{}",
+        part(date, 0..4)?,
+        part(date, 4..6)?,
+        part(date, 6..8)?,
+        part(time, 0..2)?,
+        part(time, 2..4)?,
+        part(time, 4..7)?,
+    );
+    DateTime::from_str(&text, Format::DateTime).ok()
 }
 
 impl Storable for Tried {
@@ -262,6 +296,7 @@ impl Retries {
                 !config.load::<Progress>().is_some_and(Progress::is_over)
             }
             Failure::Damaged => !std::mem::replace(&mut done.sent_again, true),
+            Failure::Clock => !std::mem::replace(&mut done.signed_again, true),
             Failure::Credentials => {
                 !std::mem::replace(&mut done.renewed, true)
                     && self.renewed.as_ref().is_some_and(|renewed| {
@@ -296,13 +331,16 @@ impl Intercept for Retries {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
-        if let (Some(Tried(done)), Some(_)) = (config.load::<Tried>(), &self.renewed) {
+        if let Some(Tried(done)) = config.load::<Tried>() {
             let mut done = done.lock();
-            done.access_key_id = request
-                .headers()
-                .get("authorization")
-                .and_then(|value| value.split_once("Credential=")?.1.split_once('/'))
-                .map(|(id, _)| id.to_owned());
+            let headers = request.headers();
+            done.signed_at = headers.get("x-amz-date").and_then(signing_time);
+            if self.renewed.is_some() {
+                done.access_key_id = headers
+                    .get("authorization")
+                    .and_then(|value| value.split_once("Credential=")?.1.split_once('/'))
+                    .map(|(id, _)| id.to_owned());
+            }
         }
         if request
             .body()
@@ -311,6 +349,27 @@ impl Intercept for Retries {
             && let Some(progress) = config.load::<Progress>()
         {
             request.add_extension(progress.clone());
+        }
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response_mut();
+        let date = response.headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        let signed_at = config
+            .load::<Tried>()
+            .and_then(|Tried(done)| done.lock().signed_at);
+        if let (401 | 403, Some(date), Some(signed_at)) =
+            (response.status().as_u16(), date, signed_at)
+            && date.secs().abs_diff(signed_at.secs()) > TOLERATED_SKEW_SECONDS
+        {
+            response.add_extension(SignedAtAnotherTime);
         }
         Ok(())
     }
@@ -368,6 +427,21 @@ mod tests {
         let much_later = later + REFILL * 100;
         let taken = (0..1000).filter(|_| quota.take(much_later)).count();
         assert_eq!(taken, 120, "it never holds more than at first");
+    }
+
+    #[test]
+    fn a_signing_time_is_read_and_nothing_else() {
+        let read = signing_time("20261129T071019Z").expect("a time");
+        assert_eq!(read.secs(), 1_795_936_219);
+        for other in [
+            "",
+            "T",
+            "20261129T07",
+            "2026-11-29T07:10:19Z",
+            "é0261129T071019Z",
+        ] {
+            assert_eq!(signing_time(other), None, "{other}");
+        }
     }
 
     #[test]

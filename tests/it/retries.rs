@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 
+use crate::support::faults::Fault;
 use crate::support::http::get;
 use crate::support::proxy::Proxy;
 use crate::support::{Ftp, TestGateway, pattern};
@@ -137,6 +138,27 @@ async fn a_wrong_clock_is_named() {
 }
 
 /// The code of the reply, and the time until it came.
+#[tokio::test]
+async fn a_date_that_was_wrong_once_fails_no_later_command() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&[SHORT_BACKOFF]).await;
+    let mut ftp = gateway.login().await;
+    assert_eq!(ftp.store("STOR f", b"old").await.code, 226);
+    // the SDK signs as the last answer's date says: so it is too when this machine's clock is set right
+    let wrong = || Fault::edit(|answer| answer.set("date", LONG_AGO));
+    proxy.fault("HeadObject", wrong());
+    assert_eq!(ftp.command("SIZE f").await.code, 213);
+    let reply = ftp.store("STOR f", b"new").await;
+    assert_eq!(reply.code, 226, "{reply:?}");
+    // an answer to a HEAD has no code
+    proxy.fault("PutObject", wrong());
+    assert_eq!(ftp.store("STOR f", b"newer").await.code, 226);
+    let reply = ftp.command("SIZE f").await;
+    assert_eq!((reply.code, reply.text.trim_end()), (213, "213 5"));
+    proxy.fault("HeadObject", wrong());
+    assert_eq!(ftp.command("SIZE f").await.code, 213);
+    assert_eq!(ftp.fetch("RETR f").await.0, b"newer");
+}
+
 async fn timed(work: impl Future<Output = u16>) -> (u16, Duration) {
     let began = Instant::now();
     (work.await, began.elapsed())
