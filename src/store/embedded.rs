@@ -22,6 +22,9 @@
 //! A request that was not answered happened as a whole or not at all. Uploads in progress and
 //! their acknowledged parts survive as well; bodies that nothing names are deleted at start.
 //!
+//! A damaged index is found at start, and is an error: pages that are torn, zeroed or flipped serve
+//! nothing. So is an index that is gone while bodies are there, which would be deleted otherwise.
+//!
 //! When the disk is nearly full ([`DiskSpace`]), bodies and names are refused with `507
 //! InsufficientStorage`; reading and deleting go on. If other programs take the last block under a
 //! change of the index, the change fails, and the index is opened anew with the next request.

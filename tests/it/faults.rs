@@ -1,8 +1,10 @@
 //! Faults of the store that one upload meets once: the retries and the proofs get it through.
 
 mod campaign;
-mod dice;
+pub mod dice;
 mod model;
+mod outage;
+pub mod traces;
 
 use crate::support::faults::{Answer, Fault};
 use crate::support::{TestGateway, pattern};

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -130,8 +131,38 @@ impl Blobs {
         &self,
         named: impl Fn(BlobId) -> Result<bool, Fault>,
     ) -> Result<u64, Fault> {
-        let list = |path: &Path| fs::read_dir(path).map_err(Fault::io("list object bodies"));
         let mut swept = 0;
+        self.each(|blob| {
+            if !named(blob)? {
+                self.delete(&[blob]);
+                swept += 1;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(swept)
+    }
+
+    /// True if there is a file with a byte in it: a start that was interrupted leaves empty ones.
+    pub(super) fn has_bodies(&self) -> Result<bool, Fault> {
+        let mut found = false;
+        self.each(|blob| {
+            let file = fs::metadata(self.path(blob)).map_err(Fault::io("list object bodies"))?;
+            found = file.len() > 0;
+            Ok(if found {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(found)
+    }
+
+    /// Visits the files of this store; one with another name was not written by it.
+    fn each(
+        &self,
+        mut visit: impl FnMut(BlobId) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        let list = |path: &Path| fs::read_dir(path).map_err(Fault::io("list object bodies"));
         for directory in list(&self.root)? {
             let directory = directory.map_err(Fault::io("list object bodies"))?.path();
             if !directory.is_dir() {
@@ -139,17 +170,14 @@ impl Blobs {
             }
             for file in list(&directory)? {
                 let name = file.map_err(Fault::io("list object bodies"))?.file_name();
-                // A file with another name was not written by this store, so it stays.
-                let Some(blob) = name.to_str().and_then(parse_name) else {
-                    continue;
-                };
-                if !named(blob)? {
-                    self.delete(&[blob]);
-                    swept += 1;
+                if let Some(blob) = name.to_str().and_then(parse_name)
+                    && visit(blob)?.is_break()
+                {
+                    return Ok(());
                 }
             }
         }
-        Ok(swept)
+        Ok(())
     }
 
     fn delete(&self, blobs: &[BlobId]) {

@@ -37,7 +37,7 @@ pub enum EmbeddedError {
     },
     /// The index is damaged or of a later version.
     #[error(
-        "index {path} of the embedded store cannot be opened: restore the data directory or remove it to start empty"
+        "index {path} of the embedded store cannot be opened: restore the data directory from a backup, or remove it to start empty"
     )]
     Index {
         /// The file of the index.
@@ -45,6 +45,15 @@ pub enum EmbeddedError {
         /// Its fault.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There are bodies of objects, and nothing that names them.
+    #[error(
+        "index {path} of the embedded store is missing or empty, though there are files of it beside it: restore the data \
+         directory from a backup, or remove it to start empty"
+    )]
+    NoIndex {
+        /// The file of the index.
+        path: PathBuf,
     },
     /// The port is taken or not allowed.
     #[error("embedded store cannot listen on {address}: use another port, or port 0 for any")]

@@ -28,6 +28,9 @@ pub(super) enum Fault {
     },
     #[error("index of the embedded store holds an unreadable {0}")]
     Corrupt(&'static str),
+    /// There are bodies, and nothing that names them.
+    #[error("there are object bodies, and no index that names them")]
+    NoIndex,
     #[error("embedded store is stopping")]
     Stopping,
 }

@@ -6,6 +6,10 @@
 //!
 //! After an error of the disk, redb refuses everything until the file is opened anew. That is done
 //! by the next request, whichever it is, so an index that found no space works again when there is.
+//!
+//! Each page has a checksum, and every open verifies all of them: what a disk has damaged is an
+//! error then, and never a name or a body that nobody stored. That reads the whole file, about a
+//! second for a GiB.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -155,9 +159,17 @@ impl Index {
 
     /// Creates the tables of a new index and deletes the bodies that the index does not name;
     /// returns how many. Only at start, from code that may block.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NoIndex`] when the index is new and the bodies are not: an index that was lost must
+    /// not cost the bodies, too.
     pub(super) fn sweep(&self, blobs: &Blobs) -> Result<u64, Fault> {
         // Not where they are there already: a full disk can still be read.
         if self.view()?.parts().is_err() {
+            if blobs.has_bodies()? {
+                return Err(Fault::NoIndex);
+            }
             self.file.with(|database| {
                 let transaction = database.begin_write()?;
                 drop(Tables::open(&transaction, &mut Effects::default())?);
@@ -208,6 +220,9 @@ impl IndexFile {
 fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
     redb::Builder::new()
         .set_cache_size(CACHE_BYTES)
+        // redb trusts a file that was closed in order, and what it finds in a damaged page may be
+        // anything, also a panic of the thread that writes
+        .set_check_integrity_on_open(true)
         .create(path)
 }
 

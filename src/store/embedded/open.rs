@@ -47,9 +47,12 @@ fn open_blocking(data_dir: &Path) -> Result<Opened, EmbeddedError> {
     let opened = Index::open(&path, Arc::clone(&blobs));
     let (index, closing) = opened.map_err(|error| explain(data_dir, error))?;
     // Only behind the lock of the index: the drafts of another process look like orphans.
-    let swept = index.sweep(&blobs).map_err(|fault| EmbeddedError::Index {
-        path,
-        source: fault.into(),
+    let swept = index.sweep(&blobs).map_err(|fault| match fault {
+        Fault::NoIndex => EmbeddedError::NoIndex { path },
+        other => EmbeddedError::Index {
+            path,
+            source: other.into(),
+        },
     })?;
     Ok(Opened {
         backend: Backend { index, blobs },
@@ -64,9 +67,13 @@ fn explain(data_dir: &Path, error: DatabaseError) -> EmbeddedError {
         DatabaseError::DatabaseAlreadyOpen => EmbeddedError::InUse {
             path: data_dir.to_owned(),
         },
-        // redb says InvalidData when the file is no index; all else is about the directory.
+        // redb says InvalidData when the file is no index, and UnexpectedEof when it is too short;
+        // all else is about the directory.
         DatabaseError::Storage(StorageError::Io(source))
-            if source.kind() != io::ErrorKind::InvalidData =>
+            if !matches!(
+                source.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
         {
             unusable(data_dir, source)
         }

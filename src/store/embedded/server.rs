@@ -2,14 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use hyper::body::Incoming;
+use hyper::header::{DATE, HeaderValue};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3Result, s3_error};
+use s3s::{Body, HttpError, S3Result, s3_error};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -64,7 +70,10 @@ async fn serve_one(stream: TcpStream, service: S3Service, mut stop: watch::Recei
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| dated(&service, request)),
+        );
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -76,6 +85,20 @@ async fn serve_one(stream: TcpStream, service: S3Service, mut stop: watch::Recei
     if let Err(error) = result {
         debug!(%error, "connection to the embedded store ended");
     }
+}
+
+/// An answer with the time of now. hyper writes one that it keeps: after the clock was set back, that is the time of before, and
+/// clients that sign with the store's time, as SDKs do, are refused until the clock has come there again.
+async fn dated(
+    service: &S3Service,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, HttpError> {
+    let mut response = Service::call(service, request).await?;
+    let now = DateTime::from(SystemTime::now()).fmt(Format::HttpDate);
+    if let Some(now) = now.ok().and_then(|now| HeaderValue::try_from(now).ok()) {
+        response.headers_mut().insert(DATE, now);
+    }
+    Ok(response)
 }
 
 /// The S3 protocol on top of a backend, for one pair of credentials.

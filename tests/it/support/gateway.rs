@@ -358,6 +358,14 @@ pub fn free_ports(count: u16) -> u16 {
 
 /// Starts a gateway on the next free ports.
 pub async fn start(settings: &[&str]) -> Gateway {
+    match try_start(settings).await {
+        Ok(gateway) => gateway,
+        Err(error) => panic!("the gateway does not start: {error:?}"),
+    }
+}
+
+/// The same, where it may refuse to.
+pub async fn try_start(settings: &[&str]) -> Result<Gateway, StartError> {
     for _ in 0..200 {
         let port = NEXT_PORT.fetch_add(PASSIVE_PORTS, Ordering::Relaxed);
         let own = [
@@ -378,10 +386,9 @@ pub async fn start(settings: &[&str]) -> Gateway {
         let env: std::collections::HashMap<String, String> = env.collect();
         let loaded = load_from(None, env).expect("a good configuration");
         match Gateway::start(loaded.config).await {
-            Ok(gateway) => return gateway,
             // another program has one of these ports
             Err(StartError::Listen(ListenError::Passive(_))) => {}
-            Err(error) => panic!("the gateway does not start: {error:?}"),
+            started => return started,
         }
     }
     panic!("no free passive ports");
