@@ -187,6 +187,8 @@ metrics! {
         "Spans that were to be sent to the collector";
     SPANS_EXPORTED = "cosgate_trace_spans_exported" Counter Number []
         "Spans that the collector has taken; the rest waits or is lost";
+    TASKS = "cosgate_tasks" Gauge Number []
+        "Tasks of the program that have not ended, those that wait among them: some for each connection and request; flat under the same load";
     PROCESS_CPU = "process_cpu" Counter Seconds []
         "User and system CPU time";
     PROCESS_MEMORY = "process_resident_memory" Gauge Bytes []

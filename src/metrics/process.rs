@@ -1,11 +1,11 @@
-//! The kernel's figures of this process (proc(5)), by the names that every Prometheus client library uses.
+//! The kernel's figures of this process (proc(5)), by the names that every Prometheus client library uses, and the runtime's.
 
 use std::fs;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
 use super::reading::Reading;
-use super::{PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START};
+use super::{PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START, TASKS};
 
 /// Reads /proc; what can't be read has no value.
 pub(crate) fn readings() -> Vec<Reading> {
@@ -26,7 +26,10 @@ pub(crate) fn readings() -> Vec<Reading> {
         .map(|(b, start)| b + start / ticks);
     let memory = field(24).map(|pages| pages * page_size() as f64);
     let fds = fs::read_dir("/proc/self/fd").map(|fds| fds.count() as f64);
+    let runtime = tokio::runtime::Handle::try_current();
+    let tasks = runtime.map(|runtime| runtime.metrics().num_alive_tasks() as f64);
     [
+        (TASKS, tasks.ok()),
         (PROCESS_CPU, cpu),
         (PROCESS_MEMORY, memory),
         // reading the directory takes one
@@ -61,8 +64,9 @@ fn max_fds() -> Option<f64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_kernel_reports_everything_about_this_process() {
+    #[tokio::test]
+    async fn the_kernel_reports_everything_about_this_process() {
+        let waiting = tokio::spawn(std::future::pending::<()>());
         let value = |metric| {
             let found = readings().into_iter().find(|found| found.metric == metric);
             found.expect("it is read").samples[0].1
@@ -73,5 +77,7 @@ mod tests {
         assert!((1e6..1e11).contains(&value(PROCESS_MEMORY)));
         assert!((3.0..=value(PROCESS_MAX_FDS)).contains(&value(PROCESS_FDS)));
         assert!(value(PROCESS_CPU) >= 0.0);
+        assert_eq!(value(TASKS), 1.0);
+        waiting.abort();
     }
 }
