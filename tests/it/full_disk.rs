@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::http::get;
@@ -23,7 +26,20 @@ struct Small {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
+    /// The lines with which a program says that it serves.
+    serving: mpsc::Receiver<String>,
     directory: TempDir,
+}
+
+/// Control and admin port.
+fn addresses(serving: &str) -> (SocketAddr, SocketAddr) {
+    let mut addresses = serving.split("127.0.0.1:").skip(1).map(|rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        let port = digits.expect("digits").parse().expect("a port");
+        SocketAddr::from(([127, 0, 0, 1], port))
+    });
+    let mut next = || addresses.next().expect("an address");
+    (next(), next())
 }
 
 impl Small {
@@ -46,7 +62,8 @@ impl Small {
     fn try_start(namespaces: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let port = NEXT_PORT.fetch_add(4, Ordering::Relaxed);
-        let script = "mount -t tmpfs -o size=32m tmpfs \"$1\" && exec \"$0\"";
+        // after a SIGKILL the next one begins
+        let script = "mount -t tmpfs -o size=32m tmpfs \"$1\" || exit; \"$0\"; while [ $? = 137 ]; do \"$0\"; done";
         let mut child = Command::new("unshare")
             .args(namespaces)
             .args(["/bin/sh", "-c", script, env!("CARGO_BIN_EXE_cosgate")])
@@ -60,25 +77,42 @@ impl Small {
             .stdout(Stdio::piped())
             .spawn()
             .expect("unshare starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let serving = lines.by_ref().map_while(Result::ok);
-        let Some(line) = serving.into_iter().find(|line| line.contains("is serving")) else {
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let (sender, serving) = mpsc::channel();
+        // what nobody reads would stand in the pipe
+        std::thread::spawn(move || {
+            let lines = lines.map_while(Result::ok);
+            for line in lines.filter(|line| line.contains("is serving")) {
+                let _ = sender.send(line);
+            }
+        });
+        let Ok(line) = serving.recv() else {
             let _ = child.wait();
             return None;
         };
-        // what nobody reads would stand in the pipe
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let mut addresses = line.split("127.0.0.1:").skip(1).map(|rest| {
-            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-            let port = digits.expect("digits").parse().expect("a port");
-            SocketAddr::from(([127, 0, 0, 1], port))
-        });
+        let (address, admin) = addresses(&line);
         Some(Small {
             child,
-            address: addresses.next().expect("the control port"),
-            admin: addresses.next().expect("the admin port"),
+            address,
+            admin,
+            serving,
             directory,
         })
+    }
+
+    /// The program, which the shell has started.
+    fn program(&self) -> Option<Pid> {
+        let shell = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
+        Pid::from_raw(children.ok()?.trim().parse().ok()?)
+    }
+
+    /// SIGKILL, and the next start on the same disk.
+    fn kill_and_start(&mut self) {
+        let program = self.program().expect("it runs");
+        kill_process(program, Signal::KILL).expect("it runs");
+        let line = self.serving.recv_timeout(Duration::from_secs(60));
+        (self.address, self.admin) = addresses(&line.expect("it starts again"));
     }
 
     async fn login(&self) -> Ftp {
@@ -116,7 +150,12 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
+        let program = self.program();
+        // first, so that it starts no other
         let _ = self.child.kill();
+        if let Some(program) = program {
+            let _ = kill_process(program, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
@@ -213,5 +252,49 @@ async fn many_changes_on_a_full_disk_leave_each_file_as_its_reply_says() {
         small.empty();
         let name = format!("STOR again{round}");
         assert_eq!(ftp.store(&name, &body(round)).await.code, 226);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_killed_on_a_full_disk_starts_again_with_all_files() {
+    let Some(mut small) = Small::start() else {
+        eprintln!("no right to mount a file system: nothing was tried");
+        return;
+    };
+    let mut ftp = small.login().await;
+    let (big, little) = (pattern(12 * MIB), pattern(5000));
+    assert_eq!(ftp.store("STOR big", &big).await.code, 226);
+    for number in 0..50 {
+        let reply = ftp.store(&format!("STOR f{number}"), &little).await;
+        assert_eq!(reply.code, 226);
+    }
+    for round in 0..3 {
+        small.fill();
+        let full = ftp.store("STOR new", &pattern(MIB)).await;
+        assert_eq!(full.code, 452, "{full:?}");
+        // a change for which there may or may not be a block
+        let deleted = ftp.command(&format!("DELE f{round}")).await;
+        assert!(matches!(deleted.code, 250 | 450..=452), "{deleted:?}");
+        let mut unfinished = ftp.data().await;
+        assert_eq!(ftp.command("STOR big").await.code, 150);
+        tokio::io::AsyncWriteExt::write_all(&mut unfinished, &little)
+            .await
+            .expect("writes");
+        small.kill_and_start();
+
+        ftp = small.login().await;
+        assert_eq!(small.ready().await, format!("ready\n{NOTE}"));
+        assert_eq!(ftp.fetch("RETR big").await.0, big);
+        for number in round + 1..50 {
+            let (bytes, reply) = ftp.fetch(&format!("RETR f{number}")).await;
+            assert!(bytes == little, "f{number}: {reply:?}");
+        }
+        let is_there = ftp.command(&format!("SIZE f{round}")).await.code == 213;
+        assert_eq!(is_there, deleted.code != 250, "{deleted:?}");
+        assert_eq!(ftp.command("SIZE new").await.code, 550);
+        small.empty();
+        assert_eq!(ftp.store("STOR new", &pattern(MIB)).await.code, 226);
+        assert_eq!(ftp.command("DELE new").await.code, 250);
+        ftp.command(&format!("DELE f{round}")).await;
     }
 }

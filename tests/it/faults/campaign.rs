@@ -5,33 +5,31 @@
 //! and `FAULTS_STORE`, as `http://IP:PORT ACCESS_KEY SECRET_KEY`, another store than the embedded one, with a bucket
 //! `cosgate` that is empty.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::join_all;
-use tokio::runtime::Handle;
 
 use super::dice::{Dice, plan};
 use super::model::{Content, Model, after};
-use crate::support::gateway::start;
+use super::traces::{Traces, start};
 use crate::support::{Ftp, Reply, TestStore, eventually};
 
-const SESSIONS: usize = 4;
-/// Tasks of idle connections past the gateway, at both ends: one for each session that looks, and a few.
-const IDLE: usize = 2 * SESSIONS + 4;
+pub(super) const SESSIONS: usize = 4;
 const MIB: usize = 1 << 20;
 const FILES: [&str; 7] = ["a", "b", "c", "d/x", "d/y", "e/x", "e/y"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_reply_is_true_whatever_the_store_does() {
     // the same operations and faults in each run: what new ones find belongs to the long campaign
-    campaign(300, Some(3), false).await;
+    campaign(300, Some(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn each_of_ten_thousand_replies_is_true() {
-    campaign(10_000, None, true).await;
+    campaign(10_000, None).await;
 }
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -41,13 +39,16 @@ fn from_environment(name: &str) -> Option<u64> {
 
 /// Counts of what happened, for the report.
 #[derive(Default)]
-struct Counts {
-    done: AtomicU64,
-    failed: AtomicU64,
+pub(super) struct Counts {
+    pub(super) done: AtomicU64,
+    /// With a reply that says "later", 4xx.
+    pub(super) failed: AtomicU64,
+    /// With 5xx: there is no such file, mostly.
+    refused: AtomicU64,
     unknown: AtomicU64,
 }
 
-async fn campaign(operations: usize, seed: Option<u64>, is_alone: bool) {
+async fn campaign(operations: usize, seed: Option<u64>) {
     let seed = from_environment("FAULTS_SEED").or(seed).unwrap_or_else(|| {
         let now = std::time::SystemTime::now();
         let since = now.duration_since(std::time::UNIX_EPOCH);
@@ -74,55 +75,34 @@ async fn campaign(operations: usize, seed: Option<u64>, is_alone: bool) {
     ];
     let settings: Vec<&str> = own.iter().map(String::as_str).chain(settings).collect();
     assert!(store.keys().await.is_empty(), "the bucket is empty");
-    let (tasks, descriptors) = (Handle::current().metrics().num_alive_tasks(), descriptors());
 
-    let gateway = start(&settings).await;
-    let address = gateway.addresses()[0];
-    let mut sessions = Vec::new();
-    for number in 0..SESSIONS {
-        let mut ftp = Ftp::connect(address).await;
-        ftp.login("demo", "secret").await;
-        assert_eq!(ftp.command(&format!("MKD s{number}")).await.code, 257);
-        assert_eq!(ftp.command(&format!("CWD s{number}")).await.code, 250);
-        sessions.push(ftp);
-    }
+    let gateway = start(&settings);
+    let (address, before) = (gateway.address, Traces::of(&gateway).await);
+    let counts: Vec<Counts> = (0..SESSIONS).map(|_| Counts::default()).collect();
+    let sessions = sessions(address, &store, &counts, seed).await;
     proxy.choose_faults(plan(seed));
     proxy.refuse_one_in(29);
-    let counts = Counts::default();
-    let (store, counts) = (&store, &counts);
-    let running = sessions.into_iter().enumerate().map(|(number, ftp)| {
-        let session = Session {
-            ftp,
-            dice: Dice::new(seed, number as u64),
-            model: Model::new(store, format!("s{number}/")),
-            counts,
-            context: String::new(),
-            label: format!("FAULTS_SEED={seed}, session {number}"),
-        };
-        session.run(operations / SESSIONS)
-    });
+    let running = sessions
+        .into_iter()
+        .map(|session| session.run(|done| done == operations / SESSIONS));
     let expected: Vec<Vec<String>> = join_all(running).await;
     let met = proxy.faults_met();
     proxy.clear_faults();
     proxy.refuse_one_in(0);
-    gateway.stop().await;
+    before.are_all_again(&gateway, SESSIONS).await;
+    assert_eq!(gateway.terminate(), Some(0), "FAULTS_SEED={seed}");
 
-    // nothing else is in the bucket but markers of directories
-    let keys = store.keys().await;
-    let files: Vec<&String> = keys.iter().filter(|key| !key.ends_with('/')).collect();
-    let mut expected: Vec<String> = expected.concat();
-    expected.sort();
-    assert_eq!(
-        files,
-        expected.iter().collect::<Vec<_>>(),
-        "FAULTS_SEED={seed}"
-    );
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    has_only(&store, expected.concat(), seed).await;
+    let count = |of: fn(&Counts) -> &AtomicU64| -> u64 {
+        let counted = counts.iter().map(|each| of(each).load(Ordering::Relaxed));
+        counted.sum()
+    };
     eprintln!(
-        "{operations} operations, {met} faults: {} done, {} failed, {} not known; {} uploads left to the sweeper",
-        count(&counts.done),
-        count(&counts.failed),
-        count(&counts.unknown),
+        "{operations} operations, {met} faults: {} done, {} failed, {} refused, {} not known; {} uploads left to the sweeper",
+        count(|counts| &counts.done),
+        count(|counts| &counts.failed),
+        count(|counts| &counts.refused),
+        count(|counts| &counts.unknown),
         store.unfinished().await
     );
 
@@ -132,30 +112,48 @@ async fn campaign(operations: usize, seed: Option<u64>, is_alone: bool) {
         &["UPLOAD__SWEEP=own", "UPLOAD__STALE_AFTER=1s"],
     ]
     .concat();
-    let sweeper = start(&settings).await;
+    let sweeper = start(&settings);
     eventually("nothing is left unfinished", || async {
         store.unfinished().await == 0
     })
     .await;
-    sweeper.stop().await;
-    eventually("all tasks have ended", || async {
-        Handle::current().metrics().num_alive_tasks() <= tasks + IDLE
-    })
-    .await;
-    if is_alone {
-        eventually("all descriptors are closed", || async {
-            self::descriptors() <= descriptors + 8
-        })
-        .await;
+    assert_eq!(sweeper.terminate(), Some(0));
+}
+
+/// Logged in, each in a directory of its own.
+pub(super) async fn sessions<'a>(
+    address: SocketAddr,
+    store: &'a TestStore,
+    counts: &'a [Counts],
+    seed: u64,
+) -> Vec<Session<'a>> {
+    let mut sessions = Vec::new();
+    for (number, counts) in counts.iter().enumerate() {
+        let mut ftp = Ftp::connect(address).await;
+        ftp.login("demo", "secret").await;
+        assert_eq!(ftp.command(&format!("MKD s{number}")).await.code, 257);
+        assert_eq!(ftp.command(&format!("CWD s{number}")).await.code, 250);
+        sessions.push(Session {
+            ftp,
+            dice: Dice::new(seed, number as u64),
+            model: Model::new(store, format!("s{number}/")),
+            counts,
+            context: String::new(),
+            label: format!("FAULTS_SEED={seed}, session {number}"),
+        });
     }
+    sessions
 }
 
-/// The number that this process has open.
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+/// Nothing else is in the bucket but markers of directories.
+pub(super) async fn has_only(store: &TestStore, mut expected: Vec<String>, seed: u64) {
+    let mut files = store.keys().await;
+    files.retain(|key| !key.ends_with('/'));
+    expected.sort();
+    assert_eq!(files, expected, "FAULTS_SEED={seed}");
 }
 
-struct Session<'a> {
+pub(super) struct Session<'a> {
     ftp: Ftp,
     dice: Dice,
     model: Model<'a>,
@@ -166,9 +164,13 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Does so many operations; returns the keys of the files that are there then.
-    async fn run(mut self, operations: usize) -> Vec<String> {
-        for number in 0..operations {
+    /// Does one operation after another, until after so many the caller says that they are enough; returns the keys of the
+    /// files that are there then.
+    pub(super) async fn run(mut self, is_over: impl Fn(usize) -> bool) -> Vec<String> {
+        for number in 0.. {
+            if is_over(number) {
+                break;
+            }
             self.context = format!("{}, operation {number}", self.label);
             match self.dice.below(100) {
                 0..34 => self.stor().await,
@@ -208,7 +210,8 @@ impl Session<'_> {
         let counter = match reply.text.contains("outcome is not known") {
             true => &self.counts.unknown,
             false if reply.code < 400 => &self.counts.done,
-            false => &self.counts.failed,
+            false if reply.code < 500 => &self.counts.failed,
+            false => &self.counts.refused,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

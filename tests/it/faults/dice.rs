@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::support::faults::{Answer, Fault};
+use crate::support::faults::{Answer, Fault, Within};
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
@@ -61,25 +61,39 @@ pub fn plan(seed: u64) -> impl FnMut(&'static str, &str) -> Option<Fault> + Send
 
 fn fault(dice: &mut Dice) -> Fault {
     const SILENCE: Duration = Duration::from_millis(1200);
-    match dice.below(34) {
+    match dice.below(47) {
         0..3 => Fault::refuse(500, "InternalError"),
         3..6 => Fault::refuse(503, "SlowDown"),
         6..8 => Fault::refuse(429, "TooManyRequests"),
-        8..11 => Fault::LoseRequest,
-        11..13 => Fault::CutRequest,
-        13..16 => Fault::LoseAnswer,
-        16 => Fault::StallRequest(SILENCE),
-        17 => Fault::StallAnswer(SILENCE),
-        18..20 => Fault::CutAnswer,
-        20..22 => Fault::CorruptRequest,
-        22..24 => Fault::refuse_after(500, "InternalError"),
-        24 => Fault::refuse_after(200, "InternalError"),
-        25 => Fault::refuse(200, "InternalError"),
-        26 => Fault::AnswerAfter(Answer::empty(200)),
-        27..29 => Fault::edit(another_tag),
-        29..31 => Fault::edit(|answer| answer.set("x-amz-checksum-crc64nvme", "AAAAAAAAAAE=")),
+        8..10 => Fault::LoseRequest,
+        10..12 => Fault::CutRequest,
+        12 => Fault::Reset(Within::Head),
+        13 => Fault::Reset(Within::Body),
+        14 => Fault::Reset(Within::End),
+        15..18 => Fault::LoseAnswer,
+        18 => Fault::StallRequest(SILENCE),
+        19 => Fault::StallAnswer(SILENCE),
+        20 => Fault::StallWithinAnswer(SILENCE),
+        21 => Fault::CutAnswer,
+        22 => Fault::ResetAnswer,
+        // slower than a request may take, as a whole, and only slow
+        23 => Fault::SlowAnswer(8, Duration::from_millis(200)),
+        24 => Fault::SlowAnswer(8, Duration::from_millis(20)),
+        25 => Fault::Away(Duration::from_millis(150)),
+        26..28 => Fault::CorruptRequest,
+        28..30 => Fault::refuse_after(500, "InternalError"),
+        30 => Fault::refuse_after(200, "InternalError"),
+        31 => Fault::refuse(200, "InternalError"),
+        32 => Fault::AnswerAfter(Answer::empty(200)),
+        33..35 => Fault::edit(another_tag),
+        35..37 => Fault::edit(another_checksum),
         // half of an XML document, or of an object; with a fitting length
-        31 => Fault::edit(|answer| answer.body.truncate(answer.body.len() / 2)),
+        37 => Fault::edit(|answer| answer.body.truncate(answer.body.len() / 2)),
+        38 => Fault::edit(|answer| answer.body.clear()),
+        39 => Fault::edit(an_entry_less),
+        40 => Fault::edit(no_next_page),
+        41 => Fault::edit(|answer| answer.remove("content-length")),
+        42 => Fault::edit(|answer| answer.set("date", "Tue, 15 Nov 1994 08:12:31 GMT")),
         // a flipped bit in what comes back: the names and numbers of XML have no checksum, so only in objects. It is
         // another one each time: what is read twice to be compared isn't damaged twice in the same way
         _ => {
@@ -100,17 +114,53 @@ fn flip(answer: &mut Answer, bit: u64) {
     }
 }
 
+/// Another checksum in the header, or in XML.
+fn another_checksum(answer: &mut Answer) {
+    const OTHER: &str = "AAAAAAAAAAE=";
+    answer.set("x-amz-checksum-crc64nvme", OTHER);
+    replace_element(answer, "ChecksumCRC64NVME", OTHER);
+}
+
+/// A listing that lacks its first name.
+fn an_entry_less(answer: &mut Answer) {
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    for element in ["Contents", "CommonPrefixes"] {
+        let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+        if let Some((before, rest)) = text.split_once(&open)
+            && let Some((_, after)) = rest.split_once(&close)
+        {
+            answer.body = format!("{before}{after}").into_bytes();
+            return;
+        }
+    }
+}
+
+/// A listing that has more, and doesn't say where.
+fn no_next_page(answer: &mut Answer) {
+    if String::from_utf8_lossy(&answer.body).contains("<KeyCount>") {
+        replace_element(answer, "IsTruncated", "true");
+    }
+}
+
+/// Another text in the only element of this name; where there are several, they stay.
+fn replace_element(answer: &mut Answer, name: &str, by: &str) {
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    if text.matches(&open).count() == 1 {
+        let (before, rest) = text.split_once(&open).expect("it is there");
+        let after = rest.split_once(&close).map_or("", |(_, after)| after);
+        answer.body = format!("{before}{open}{by}{close}{after}").into_bytes();
+    }
+}
+
 /// Another ETag in the header, or in XML.
 fn another_tag(answer: &mut Answer) {
     const OTHER: &str = "\"0123456789abcdef0123456789abcdef\"";
     if answer.header("etag").is_some() {
         answer.set("etag", OTHER);
     }
-    let text = String::from_utf8_lossy(&answer.body).into_owned();
     // of one answer to a copy or a completion; the tags of listings have no second source
-    if text.matches("<ETag>").count() == 1 && !text.contains("<Contents>") {
-        let (before, rest) = text.split_once("<ETag>").expect("it is there");
-        let after = rest.split_once("</ETag>").map_or("", |(_, after)| after);
-        answer.body = format!("{before}<ETag>{OTHER}</ETag>{after}").into_bytes();
+    if !String::from_utf8_lossy(&answer.body).contains("<Contents>") {
+        replace_element(answer, "ETag", OTHER);
     }
 }

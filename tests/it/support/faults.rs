@@ -36,6 +36,27 @@ pub enum Fault {
     DelayRequest(Duration),
     /// The connection breaks in the middle of the store's own answer.
     CutAnswer,
+    /// The connection is reset; the store gets nothing that counts.
+    Reset(Within),
+    /// The store does the work, and the connection is reset in the middle of its answer.
+    ResetAnswer,
+    /// Nothing comes for so long in the middle of the store's own answer; then the connection ends.
+    StallWithinAnswer(Duration),
+    /// The store's own answer, in so many pieces with a pause before each.
+    SlowAnswer(u32, Duration),
+    /// The store doesn't get it, all its connections break, and new ones are refused for so long.
+    Away(Duration),
+}
+
+/// The point of a request at which its connection is reset.
+#[derive(Debug, Clone, Copy)]
+pub enum Within {
+    /// After the head.
+    Head,
+    /// In the middle of the body.
+    Body,
+    /// After the last byte.
+    End,
 }
 
 type Choice = Box<dyn FnMut(&'static str, &str) -> Option<Fault> + Send>;

@@ -21,6 +21,8 @@ pub struct Proxy {
 #[derive(Default)]
 struct State {
     down: AtomicBool,
+    /// Nobody listens.
+    away: AtomicBool,
     /// Requests are taken, and nothing comes of them.
     silent: AtomicBool,
     /// Bytes that may still come back from the store; `u64::MAX` for all.
@@ -103,7 +105,18 @@ impl Proxy {
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
+            let mut listener = listener;
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = until(&shared.away, true) => {
+                        drop(listener);
+                        until(&shared.away, false).await;
+                        listener = bound_again(address).await;
+                        continue;
+                    }
+                };
+                let Ok((client, _)) = accepted else { return };
                 let made = shared.connections.fetch_add(1, Ordering::SeqCst);
                 let refused = shared.refused.load(Ordering::SeqCst);
                 let is_refused = refused > 0 && made.is_multiple_of(refused);
@@ -128,6 +141,11 @@ impl Proxy {
     /// Every connection is closed, at once and from now on; or let through again.
     pub fn set_down(&self, down: bool) {
         self.state.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Every connection breaks and new ones are refused by the kernel, as by a machine where nothing listens; or taken again.
+    pub fn set_away(&self, away: bool) {
+        self.state.away.store(away, Ordering::SeqCst);
     }
 
     /// Requests are taken and never answered; or passed on again. What is on its way back stops, too.
@@ -299,5 +317,22 @@ impl State {
             *lose = None;
         }
         found
+    }
+}
+
+/// The same port, which another program may have had meanwhile for one of its connections.
+async fn bound_again(address: SocketAddr) -> TcpListener {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Waits until a flag is like this; what watches for one looks every few milliseconds.
+async fn until(flag: &AtomicBool, value: bool) {
+    while flag.load(Ordering::SeqCst) != value {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cosgate::net::reset_on_close;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::{Failing, Held, State};
-use crate::support::faults::{Answer, Fault};
+use super::{Failing, Held, State, until};
+use crate::support::faults::{Answer, Fault, Within};
 
 /// The way the connection to the client ends when the requests end.
 enum End {
@@ -18,6 +19,8 @@ enum End {
     Closed,
     /// With this last answer.
     Answered(Vec<u8>),
+    /// In a reset.
+    Reset,
 }
 
 /// The shared state of the two directions of one connection. There is one request at a time, so one place for its fault.
@@ -31,7 +34,7 @@ struct Exchange {
     fault: Mutex<Option<(Fault, bool)>>,
 }
 
-pub(super) async fn pass(client: TcpStream, store: TcpStream, state: &State) {
+pub(super) async fn pass(client: TcpStream, store: TcpStream, state: &Arc<State>) {
     let _ = (client.set_nodelay(true), store.set_nodelay(true));
     let (from_client, mut to_client) = client.into_split();
     let (from_store, to_store) = store.into_split();
@@ -43,18 +46,22 @@ pub(super) async fn pass(client: TcpStream, store: TcpStream, state: &State) {
         state,
         &exchange,
     );
-    let broken = async {
-        while !state.down.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
     let end = tokio::select! {
         end = upstream => end,
-        () = downstream => End::Closed,
-        () = broken => End::Closed,
+        end = downstream => end,
+        () = until(&state.down, true) => End::Closed,
+        () = until(&state.away, true) => End::Reset,
     };
-    if let End::Answered(answer) = end {
-        let _ = to_client.write_all(&answer).await;
+    match end {
+        End::Closed => {}
+        End::Answered(answer) => {
+            let _ = to_client.write_all(&answer).await;
+        }
+        End::Reset => {
+            reset_on_close(to_client.as_ref());
+            // dropping it would send a FIN before
+            to_client.forget();
+        }
     }
 }
 
@@ -64,15 +71,15 @@ async fn pass_answers(
     to_client: &mut OwnedWriteHalf,
     state: &State,
     exchange: &Exchange,
-) {
+) -> End {
     loop {
         let read = match from_store.fill_buf().await {
-            Ok([]) | Err(_) => return,
+            Ok([]) | Err(_) => return End::Closed,
             Ok(bytes) => bytes.len(),
         };
         if exchange.doomed.load(Ordering::SeqCst) {
             state.lost.fetch_add(1, Ordering::SeqCst);
-            return;
+            return End::Closed;
         }
         let held = exchange.held.lock().expect("no panic").take();
         if let Some(held) = held {
@@ -80,34 +87,55 @@ async fn pass_answers(
         }
         state.while_silent().await;
         if state.down.load(Ordering::SeqCst) {
-            return;
+            return End::Closed;
         }
         let fault = exchange.fault.lock().expect("no panic").take();
         if let Some((fault, is_of_head)) = fault {
             let Some(mut answer) = read_answer(&mut from_store, is_of_head).await else {
-                return;
+                return End::Closed;
             };
             match fault {
                 Fault::Answer(other) | Fault::AnswerAfter(other) => answer = other,
                 Fault::Edit(edit) => edit(&mut answer),
                 Fault::StallAnswer(time) => {
                     tokio::time::sleep(time).await;
-                    return;
+                    return End::Closed;
                 }
                 Fault::CutAnswer => {
                     let bytes = answer.to_bytes(is_of_head);
                     let _ = to_client.write_all(&bytes[..bytes.len() / 2]).await;
-                    return;
+                    return End::Closed;
+                }
+                Fault::ResetAnswer | Fault::StallWithinAnswer(_) => {
+                    let bytes = answer.to_bytes(is_of_head);
+                    let _ = to_client.write_all(&bytes[..bytes.len() / 2]).await;
+                    let Fault::StallWithinAnswer(time) = fault else {
+                        // what is on its way would be lost with the connection
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        return End::Reset;
+                    };
+                    tokio::time::sleep(time).await;
+                    return End::Closed;
+                }
+                Fault::SlowAnswer(pieces, pause) => {
+                    let bytes = answer.to_bytes(is_of_head);
+                    for piece in bytes.chunks(bytes.len().div_ceil(pieces as usize)) {
+                        tokio::time::sleep(pause).await;
+                        if to_client.write_all(piece).await.is_err() {
+                            return End::Closed;
+                        }
+                    }
+                    continue;
                 }
                 // the others end before the store answers
-                _ => return,
+                _ => return End::Closed,
             }
             if to_client
                 .write_all(&answer.to_bytes(is_of_head))
                 .await
                 .is_err()
             {
-                return;
+                return End::Closed;
             }
             continue;
         }
@@ -116,7 +144,7 @@ async fn pass_answers(
         let mut bytes = from_store.buffer()[..pass_on].to_vec();
         state.flip_in(&mut bytes);
         if to_client.write_all(&bytes).await.is_err() {
-            return;
+            return End::Closed;
         }
         from_store.consume(read);
         if left != u64::MAX {
@@ -124,7 +152,7 @@ async fn pass_answers(
             if pass_on < read {
                 // one break; the next connection works
                 state.allowance.store(u64::MAX, Ordering::SeqCst);
-                return;
+                return End::Closed;
             }
         }
     }
@@ -176,7 +204,7 @@ fn chosen(holding: &Mutex<Option<(Failing, Arc<Held>)>>, head: &str) -> Option<A
 async fn pass_requests(
     from_client: OwnedReadHalf,
     mut to_store: OwnedWriteHalf,
-    state: &State,
+    state: &Arc<State>,
     exchange: &Exchange,
 ) -> End {
     let mut from_client = BufReader::new(from_client);
@@ -254,6 +282,25 @@ async fn pass_requests(
                 let body = &mut (&mut from_client).take(length / 2);
                 let _ = tokio::io::copy_buf(body, &mut tokio::io::sink()).await;
                 return End::Closed;
+            }
+            Some(Fault::Reset(Within::Head)) => return End::Reset,
+            Some(Fault::Reset(within)) => {
+                let length = match within {
+                    Within::Body => length / 2,
+                    _ => length,
+                };
+                let body = &mut (&mut from_client).take(length);
+                let _ = tokio::io::copy_buf(body, &mut tokio::io::sink()).await;
+                return End::Reset;
+            }
+            Some(Fault::Away(time)) => {
+                state.away.store(true, Ordering::SeqCst);
+                let state = Arc::clone(state);
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    state.away.store(false, Ordering::SeqCst);
+                });
+                return End::Reset;
             }
             Some(Fault::CorruptRequest) => {
                 corrupts = true;
