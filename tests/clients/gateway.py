@@ -43,6 +43,7 @@ class Gateway:
         self.log_file = directory / "gateway.log"
         self.log_file.touch()
         self.log_seen = 0
+        self.env = {}
         self.process = None
 
     def _hash(self, password):
@@ -56,7 +57,7 @@ class Gateway:
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 [self.program, "serve", "--config", config_file], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=self.directory, env=environment(self.directory), start_new_session=True,
+                cwd=self.directory, env=environment(self.directory) | self.env, start_new_session=True,
             )
         try:
             wait_until(

