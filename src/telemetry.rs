@@ -104,7 +104,7 @@ pub fn start(log: &Log) -> Telemetry {
         .as_ref()
         .map(|provider| traces::layer(provider).with_filter(only_spans_for_traces()));
     let (filter, handle) = reload::Layer::new(filter(&log.level));
-    let output = lines::Lines::to_stdout();
+    let output = lines::Lines::to_stdout(log.format == LogFormat::Json);
     let (output, no_output) = match output {
         Ok(output) => (Some(output), None),
         Err(error) => (None, Some(error)),

@@ -8,6 +8,7 @@
 //! which blocks on the very pipe that nobody reads; lines whose write fails are not counted; and nothing can be put at the
 //! end of a full queue.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write};
@@ -41,11 +42,12 @@ pub fn log_lines_dropped() -> u64 {
 pub(super) struct Lines {
     queue: Sender<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
+    is_json: bool,
 }
 
 impl Lines {
-    /// Starts the thread that writes to standard output.
-    pub(super) fn to_stdout() -> io::Result<Self> {
+    /// Starts the thread that writes to standard output, lines of JSON or of text.
+    pub(super) fn to_stdout(is_json: bool) -> io::Result<Self> {
         // a descriptor of its own: the lock of `std::io::stdout` would be held while the thread is blocked
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let (queue, lines) = channel();
@@ -54,7 +56,11 @@ impl Lines {
         std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write_lines(&lines, &still, output))?;
-        Ok(Lines { queue, waiting })
+        Ok(Lines {
+            queue,
+            waiting,
+            is_json,
+        })
     }
 
     /// Waits until all lines are written, within a bound.
@@ -83,14 +89,18 @@ impl Lines {
 
 impl Write for Lines {
     /// Takes one line; never blocks and never fails.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, written: &[u8]) -> io::Result<usize> {
+        let line = match self.is_json {
+            true => without_controls(written),
+            false => Cow::Borrowed(written),
+        };
         let waiting = self.waiting.fetch_add(line.len(), Ordering::AcqRel);
         let fits = waiting + line.len() <= MAX_WAITING_BYTES;
         if !fits || self.queue.send(line.to_vec()).is_err() {
             self.waiting.fetch_sub(line.len(), Ordering::AcqRel);
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(line.len())
+        Ok(written.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -102,14 +112,16 @@ impl Write for Lines {
 fn write_lines(lines: &Receiver<Vec<u8>>, waiting: &AtomicUsize, mut output: impl Write) {
     let mut reported = 0;
     while let Ok(line) = lines.recv() {
-        if output.write_all(&line).is_err() {
+        let is_written = output.write_all(&line).is_ok();
+        if !is_written {
             // a closed pipe, a full disk
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         let left = waiting.fetch_sub(line.len(), Ordering::AcqRel) - line.len();
         let dropped = log_lines_dropped();
-        // after what waited, which is where the others are missing
-        if left == 0 && dropped > reported {
+        // After what waited, which is where the others are missing. Not where nothing can be written: this line would be the next
+        // one to be missing, and so on without an end.
+        if is_written && left == 0 && dropped > reported {
             let missing = dropped - reported;
             reported = dropped;
             warn!(
@@ -117,8 +129,6 @@ fn write_lines(lines: &Receiver<Vec<u8>>, waiting: &AtomicUsize, mut output: imp
                 lines = missing,
                 "log lines are missing here, because nobody read them"
             );
-            // if this very line could not be written, the next one would be about it, and so on
-            reported = reported.max(log_lines_dropped());
         }
     }
 }
@@ -137,14 +147,40 @@ pub(super) fn text_fields() -> impl for<'w> FormatFields<'w> {
     fields.delimited(" ")
 }
 
+/// True for a character that steers a terminal, or that ends a line for some program.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// A line of JSON in which only its end steers anything: JSON's own writer escapes what stands before the space alone, and a terminal
+/// takes U+009B for the beginning of a sequence. All of these stand in strings, where an escape means the same.
+fn without_controls(line: &[u8]) -> Cow<'_, [u8]> {
+    let is_odd = |c: char| c != '\n' && steers(c);
+    match std::str::from_utf8(line) {
+        Ok(text) if text.contains(is_odd) => {
+            let mut escaped = String::with_capacity(line.len() + 16);
+            for c in text.chars() {
+                if is_odd(c) {
+                    // writing to a String can't fail
+                    let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+                } else {
+                    escaped.push(c);
+                }
+            }
+            Cow::Owned(escaped.into_bytes())
+        }
+        _ => Cow::Borrowed(line),
+    }
+}
+
 /// Passes text on with its control characters escaped.
 struct Escaped<W>(W);
 
 impl<W: fmt::Write> fmt::Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for plain in text.split_inclusive(char::is_control) {
+        for plain in text.split_inclusive(steers) {
             let end = plain.char_indices().next_back();
-            match end.filter(|(_, last)| last.is_control()) {
+            match end.filter(|(_, last)| steers(*last)) {
                 Some((at, control)) => {
                     self.0.write_str(&plain[..at])?;
                     write!(self.0, "{}", control.escape_default())?;
@@ -168,10 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_json_says_the_same_without_a_character_that_steers() {
+        let value = "a\u{7f}b\u{9b}31m\u{85}\u{2028}中é";
+        let line = format!("{{\"name\":{}}}\n", serde_json::json!(value));
+        let written = without_controls(line.as_bytes());
+        let written = std::str::from_utf8(&written).expect("UTF-8");
+        assert!(!written.trim_end().contains(steers), "{written}");
+        let read: serde_json::Value = serde_json::from_str(written).expect("JSON");
+        assert_eq!(read["name"], value);
+    }
+
+    #[test]
     fn a_full_queue_takes_no_more_and_does_not_block() {
         let (queue, lines) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let mut sender = Lines { queue, waiting };
+        let mut sender = Lines {
+            queue,
+            waiting,
+            is_json: false,
+        };
         let before = log_lines_dropped();
         let line = vec![b'x'; 1024 * 1024];
         for _ in 0..5 {

@@ -123,6 +123,24 @@ async fn a_log_that_nobody_reads_stops_neither_transfers_nor_the_end() {
     }
 }
 
+/// A line that says what is missing is missing itself there, and must not be the reason for another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_reader_has_gone_is_no_endless_loop() {
+    let mut program = Unread::start("json");
+    let nothing = std::fs::File::open("/dev/null").expect("it is there");
+    let gone = ChildStdout::from(std::os::fd::OwnedFd::from(nothing));
+    drop(std::mem::replace(&mut program.output, BufReader::new(gone)));
+    let mut ftp = Ftp::connect(program.address).await;
+    ftp.login("u", "secret").await;
+    assert_eq!(ftp.store("STOR f", b"hello").await.code, 226);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = program.dropped().await;
+    assert!(before > 0.0, "the lines are lost");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let lost = program.dropped().await - before;
+    assert!(lost < 100.0, "{lost} lines of an idle program");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_how_many_lines_are_missing() {
     let program = Unread::start("json");
