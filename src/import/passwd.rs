@@ -49,6 +49,11 @@ pub(super) fn read(
             wrong("it has control characters; remove them");
             continue;
         }
+        // which is printed, as no hash may be; a machine's account may end in $
+        if name.trim_end_matches('$').contains('$') || name.starts_with('{') {
+            wrong("a hash stands where the name should; see whether the line is broken");
+            continue;
+        }
         // *, !, !! and x: no password, or one that is elsewhere
         if hash.len() < 4 || hash.starts_with(['*', '!']) {
             locked.push(printable(name));
@@ -118,6 +123,27 @@ pub(super) fn base<'a>(homes: impl Iterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
     use crate::config::HASH_FOR_TESTS as HASH;
+
+    #[test]
+    fn a_hash_in_the_place_of_a_name_is_a_mistake_and_not_repeated() {
+        for line in [
+            format!("{HASH}:1:1::/h:"),
+            format!("alice{HASH}:x"),
+            "{SSHA}c2VjcmV0:x".to_owned(),
+            format!("{HASH}:{HASH}"),
+        ] {
+            let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
+            assert!(
+                read(&line, &mut mistakes, &mut warnings).is_empty(),
+                "{line}"
+            );
+            assert_eq!((mistakes.len(), warnings.len()), (1, 0), "{line}");
+            assert!(!mistakes[0].advice.contains("$argon2id"), "{mistakes:?}");
+        }
+        let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
+        let machine = read(&format!("host$:{HASH}"), &mut mistakes, &mut warnings);
+        assert_eq!((machine.len(), mistakes.len()), (1, 0));
+    }
 
     #[test]
     fn users_of_each_form_are_read_and_the_rest_is_named() {
