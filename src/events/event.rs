@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::config::EventType;
 use crate::store::{Interruption, ObjectChecksum, ObjectFacts};
+use crate::utc::utc;
 
 /// One event, made at the commit.
 #[derive(Debug, Clone)]
@@ -208,7 +208,7 @@ impl Event {
             data.insert("bucket".to_owned(), json!(self.bucket));
             data.insert("key".to_owned(), json!(self.key));
         }
-        let time = OffsetDateTime::from(self.time);
+        let time = utc(self.time);
         let mut event = json!({
             "specversion": "1.0",
             "id": self.id,

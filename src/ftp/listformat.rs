@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
-use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
+use time::{Date, Month, PrimitiveDateTime, Time};
 
 use crate::store::{Entry, EntryKind};
+use crate::utc::utc;
 
 /// The three kinds of listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +127,7 @@ pub fn facts(entry: &Entry, chosen: Facts, out: &mut String) {
 
 /// `YYYYMMDDHHMMSS` in UTC (RFC 3659, section 2.3).
 pub fn timestamp(time: SystemTime) -> String {
-    let time = OffsetDateTime::from(time);
+    let time = utc(time);
     let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
     format!(
         "{year:04}{month:02}{day:02}{:02}{:02}{:02}",
@@ -157,7 +158,7 @@ fn long(entry: &Entry, now: SystemTime, out: &mut String) {
     // A store tells no time of a directory in a listing. `ls` has a column for one, and clients that sort by it, or delete
     // what is old, should take it for new: midnight, so that the same directory looks the same all day.
     let modified = entry.modified.unwrap_or_else(|| midnight(now));
-    let time = OffsetDateTime::from(modified);
+    let time = utc(modified);
     let (month, day) = (month_name(time.month()), time.day());
     let _ = write!(
         out,
@@ -176,9 +177,7 @@ fn long(entry: &Entry, now: SystemTime, out: &mut String) {
 
 /// The beginning of the day in UTC.
 fn midnight(now: SystemTime) -> SystemTime {
-    OffsetDateTime::from(now)
-        .replace_time(Time::MIDNIGHT)
-        .into()
+    utc(now).replace_time(Time::MIDNIGHT).into()
 }
 
 fn month_name(month: Month) -> &'static str {

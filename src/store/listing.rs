@@ -95,7 +95,7 @@ impl Listing {
         self.next = Next::Page(tokio::spawn(page.in_current_span()));
     }
 
-    /// Entries so far that no client can see or reach: keys with an empty component, `.` or `..`.
+    /// Entries so far that no client can see or reach: keys with an empty component, `.` or `..`, and what a store sends that lies deeper.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
@@ -317,8 +317,11 @@ impl Keys {
 /// `None` for names that no FTP path reaches: an empty component, `.`, `..`. Other programs may put such keys into the
 /// bucket. They are not made reachable by an escape, since servers and proxies on the way may resolve such a path: the
 /// request would be about another object, and with `..` about one of another user.
+///
+/// Nor is there an entry with a slash in its name, which a store sends that ignores the delimiter: clients that mirror a
+/// directory make files of the names that they are sent.
 fn entry(name: &str, kind: EntryKind, size: u64, modified: Option<SystemTime>) -> Option<Entry> {
-    let reachable = !matches!(name, "" | "." | "..");
+    let reachable = !matches!(name, "" | "." | "..") && !name.contains('/');
     reachable.then(|| Entry {
         name: escape(name).into_owned(),
         kind,
@@ -333,7 +336,7 @@ mod tests {
 
     #[test]
     fn names_that_no_path_reaches_are_left_out() {
-        for name in ["", ".", ".."] {
+        for name in ["", ".", "..", "a/b", "../../x", "/"] {
             assert_eq!(entry(name, EntryKind::File, 1, None), None, "{name:?}");
         }
         assert!(entry("...", EntryKind::File, 1, None).is_some());
