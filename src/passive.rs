@@ -175,6 +175,7 @@ impl PassivePool {
             (None, Some(own)) => (*own, true),
             (None, None) => return Err(self.make_way(&mut pairs, &candidates, now)),
         };
+        forget_what_is_over(&mut pairs, now);
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (sender, connection) = oneshot::channel();
         pairs.insert(
@@ -318,6 +319,18 @@ impl PassivePool {
     }
 }
 
+/// Makes room in a full table: of clients that don't come back nobody else would take the pairs out of quarantine, and an IPv6 customer
+/// has more addresses than there is memory. Grows the table where little is over, so that each look is paid for by as many insertions.
+fn forget_what_is_over(pairs: &mut HashMap<Pair, State>, now: Instant) {
+    if pairs.len() < pairs.capacity() {
+        return;
+    }
+    pairs.retain(|_, state| !matches!(state, State::Quarantined { until, .. } if *until <= now));
+    if pairs.len() > pairs.capacity() / 2 {
+        pairs.reserve(pairs.capacity());
+    }
+}
+
 impl Reservation {
     /// The port of the pair.
     pub fn port(&self) -> u16 {
@@ -351,5 +364,24 @@ impl Drop for Reservation {
         }
         drop(pairs);
         self.pool.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_that_never_come_back_take_no_memory_for_ever() {
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let pool = Arc::new(PassivePool::new(local, 1..=2, Duration::from_millis(1)));
+        for host in 0..50_000_u32 {
+            let client = IpAddr::from(std::net::Ipv6Addr::from(u128::from(host) | 0x2001 << 112));
+            let reserved = pool.reserve(client, 1, Duration::ZERO, |_| true).await;
+            drop(reserved.expect("a port"));
+        }
+        let remembered = pool.pairs().len();
+        assert!(remembered < 10_000, "{remembered} pairs");
+        assert_eq!(pool.reserved(), 0);
     }
 }

@@ -58,6 +58,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// One line in a while says what was refused, not one for each stranger.
 static REFUSED: LineLimit = LineLimit::per(Duration::from_secs(10));
 
+/// One line in a while says that accepting fails, not one for each try.
+static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));
+
 /// As above, for connections that could not be handed over.
 static UNREACHABLE: LineLimit = LineLimit::per(Duration::from_secs(10));
 
@@ -270,8 +273,10 @@ impl Receiver {
             let (socket, from) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // out of descriptors, most likely: the loop must not spin
-                    warn!(%error, "a connection of another gateway could not be accepted");
+                    // out of descriptors, most likely: neither the loop nor the log must spin
+                    if let Some(left_out) = NOT_ACCEPTED.pass() {
+                        warn!(%error, left_out, "a connection of another gateway could not be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

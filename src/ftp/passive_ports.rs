@@ -17,6 +17,10 @@ use crate::cluster::handover::Handover;
 use crate::net::{self, ACCEPT_PAUSE, reset_on_close};
 use crate::passive::{PassivePool, Stray};
 use crate::proxy_protocol::{Arrived, HeaderWait, TrustedProxies};
+use crate::telemetry::LineLimit;
+
+/// One line in a while says that accepting fails, not one for each try and each port.
+static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));
 
 /// A passive port can't be bound.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +88,10 @@ impl PassivePort {
             match accepted {
                 Ok((socket, peer)) => self.receive(socket, peer),
                 Err(error) => {
-                    // out of descriptors, most likely: the loop must not spin
-                    warn!(port = self.number, %error, "a data connection could not be accepted");
+                    // out of descriptors, most likely: neither the loop nor the log must spin, and all ports fail at once
+                    if let Some(left_out) = NOT_ACCEPTED.pass() {
+                        warn!(port = self.number, %error, left_out, "a data connection could not be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -10,8 +10,11 @@ use crate::ftp::transfer::Transfer;
 use crate::store::Interruption;
 
 /// Commands that a client may send ahead during a transfer; then its socket is left to fill up, and an ABOR behind them waits like the
-/// rest. Far more than clients that pipeline do send, and some 100 KiB of memory at most.
+/// rest. Far more than clients that pipeline do send.
 const MAX_QUEUE: usize = 256;
+
+/// Bytes of such commands: as many with short paths, or eight lines of the greatest length.
+const MAX_QUEUED_BYTES: usize = 64 * 1024;
 
 /// Runs `work` and attends to the control connection meanwhile: ABOR, NOOP and STAT are answered now, the rest is kept
 /// for later, up to a bound.
@@ -23,7 +26,7 @@ pub(super) async fn attend<F: Future>(
     work: F,
 ) -> F::Output {
     let mut work = pin!(work);
-    let mut listening = queue.len() < MAX_QUEUE;
+    let mut listening = has_room(queue);
     let mut late_abort = false;
     // sent ahead with the transfer's own command
     if queue.iter().any(is_quit) {
@@ -68,13 +71,13 @@ pub(super) async fn attend<F: Future>(
                         transfer.quit();
                     }
                     queue.push_back(line);
-                    listening = queue.len() < MAX_QUEUE;
+                    listening = has_room(queue);
                     None
                 }
             },
             Ok(line @ (Line::Legacy(_) | Line::TooLong | Line::Malformed)) => {
                 queue.push_back(line);
-                listening = queue.len() < MAX_QUEUE;
+                listening = has_room(queue);
                 None
             }
             // a client that leaves with a reply unread makes it a reset
@@ -97,6 +100,16 @@ pub(super) async fn attend<F: Future>(
             listening = false;
         }
     }
+}
+
+/// True if one more line may wait.
+fn has_room(queue: &VecDeque<Line>) -> bool {
+    let bytes = |line: &Line| match line {
+        Line::Text(text) => text.len(),
+        Line::Legacy(bytes) => bytes.len(),
+        Line::TooLong | Line::Malformed | Line::Flood | Line::End => 0,
+    };
+    queue.len() < MAX_QUEUE && queue.iter().map(bytes).sum::<usize>() < MAX_QUEUED_BYTES
 }
 
 pub(super) fn is_quit(line: &Line) -> bool {

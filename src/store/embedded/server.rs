@@ -24,6 +24,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::backend::Backend;
+use crate::telemetry::LineLimit;
+
+/// One line in a while says that accepting fails, not one for each try.
+static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));
 
 /// Serves until `stop` closes, and then for at most [`GRACE`] what was going on.
 pub(super) async fn serve(
@@ -43,8 +47,10 @@ pub(super) async fn serve(
                     connections.spawn(serve_one(stream, service.clone(), stop.clone()));
                 }
                 Err(error) => {
-                    // Without a pause a full table of file descriptors becomes a busy loop.
-                    warn!(%error, "embedded store could not accept a connection");
+                    // Without a pause a full table of file descriptors becomes a busy loop, and without a limit a flood of lines.
+                    if let Some(left_out) = NOT_ACCEPTED.pass() {
+                        warn!(%error, left_out, "embedded store could not accept a connection");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
