@@ -127,14 +127,16 @@ impl Program {
             let _ = child.wait();
             return None;
         };
-        let admin = serving
-            .split_once("\"admin\":\"")
-            .and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
-        let address = serving
-            .split("\"listen\":\"[")
-            .nth(1)
-            .and_then(|rest| rest.split(']').next());
-        let address = address.expect("an address").parse().expect("an address");
+        // in JSON and in text
+        let address_of = |name: &str| -> Option<SocketAddr> {
+            let (_, value) = serving
+                .split_once(&format!("{name}\":"))
+                .or_else(|| serving.split_once(&format!(" {name}=")))?;
+            let value = value.trim_start_matches(['"', '[']);
+            value.split(['"', ']', ' ', ',']).next()?.parse().ok()
+        };
+        let admin = address_of("admin");
+        let address = address_of("listen").expect("an address");
         let mut password = String::new();
         // with users of its own the program makes none
         if !env.iter().any(|(key, _)| *key == "COSGATE_USERS") {
@@ -190,6 +192,16 @@ impl Program {
             .expect("a number")
             .parse()
             .expect("a number")
+    }
+
+    /// Sets the most file descriptors that the program may have.
+    pub fn limit_descriptors(&self, most: u64) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(4096),
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("it runs");
     }
 
     /// The output of the program so far, without the password of the demo user.

@@ -80,6 +80,15 @@ impl Ftp {
         }
     }
 
+    /// A control connection on which the greeting has been read.
+    pub fn of(socket: TcpStream) -> Self {
+        Ftp {
+            control: control(Wire::Plain(socket)),
+            private: None,
+            relay: None,
+        }
+    }
+
     /// AUTH TLS and the handshake; the handshake's error if there is one.
     pub async fn secure(self, client: &TlsClient) -> std::io::Result<Self> {
         self.secure_by("TLS", client).await
@@ -89,6 +98,12 @@ impl Ftp {
     pub async fn secure_by(mut self, mechanism: &str, client: &TlsClient) -> std::io::Result<Self> {
         let reply = self.command(&format!("AUTH {mechanism}")).await;
         assert_eq!(reply.code, 234, "{reply:?}");
+        self.secure_now(client).await
+    }
+
+    /// The handshake without a word before it.
+    pub async fn secure_now(self, client: &TlsClient) -> std::io::Result<Self> {
+        let relay = self.relay;
         let secured = self.control.wrapped(async |wire| match wire {
             Wire::Plain(socket) => Ok((client.handshake(socket).await?, ())),
             Wire::Tls(_) => panic!("the connection is protected already"),
@@ -97,7 +112,7 @@ impl Ftp {
             Ok((control, ())) => Ok(Ftp {
                 control,
                 private: None,
-                relay: self.relay,
+                relay,
             }),
             Err(Broken::Lost(error)) => Err(error),
             Err(error) => panic!("{error}"),
@@ -352,6 +367,11 @@ impl Ftp {
         let (bytes, reply) = self.fetch(line).await;
         assert_eq!(reply.code, 226, "{reply:?}");
         String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    /// The connection, protected or not, for those who misbehave.
+    pub fn into_wire(self) -> Wire {
+        self.control.into_wire().expect("nothing has broken it")
     }
 
     /// The raw socket, for those who misbehave.
