@@ -124,7 +124,7 @@ pub fn parse_masquerade_address(text: &str) -> Result<MasqueradeAddress, String>
 }
 
 /// Reads YAML as the configuration is read.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn parse_yaml(text: &str) -> Result<yaml::Node, String> {
     yaml::parse(text, "", sections::table())
 }

@@ -44,6 +44,9 @@ pub mod events;
 pub mod failures;
 pub mod ftp;
 pub mod ftp_client;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(doc)]
 pub mod guide;
 pub mod health;
@@ -61,6 +64,7 @@ pub mod proxy_protocol;
 pub mod reload;
 pub mod store;
 pub mod telemetry;
+mod utc;
 
 /// Makes aws-lc-rs the process's provider of TLS's cryptography, before anything speaks TLS. Does nothing the second time.
 pub fn install_crypto_provider() {

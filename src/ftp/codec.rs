@@ -48,13 +48,19 @@ pub enum Line {
 #[derive(Debug)]
 pub struct Control {
     stream: Stream,
-    received: BytesMut,
-    /// Bytes at the front of `received` that hold no line end.
+    received: Received,
+    /// The charset of replies.
+    charset: Charset,
+}
+
+/// Bytes that have arrived and are no line yet, a line's length at most.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    bytes: BytesMut,
+    /// Bytes at the front that hold no line end.
     scanned: usize,
     /// Bytes of the current over-long line thrown away so far; 0 while the line is sound.
     junk: usize,
-    /// The charset of replies.
-    charset: Charset,
 }
 
 impl Control {
@@ -62,9 +68,7 @@ impl Control {
     pub fn new(stream: Stream) -> Self {
         Control {
             stream,
-            received: BytesMut::new(),
-            scanned: 0,
-            junk: 0,
+            received: Received::default(),
             charset: Charset::UTF_8,
         }
     }
@@ -81,14 +85,14 @@ impl Control {
 
     /// True if nothing has arrived that wasn't answered.
     pub fn is_quiet(&self) -> bool {
-        self.received.is_empty() && self.junk == 0
+        self.received.is_empty()
     }
 
     /// The socket, for a TLS handshake on it; `None` if the client has sent more than it may before that. What was sent
     /// in clear must not count as sent under TLS (the STARTTLS injection of CVE-2011-0411).
     pub fn into_plain(self) -> Option<TcpStream> {
         match self.stream {
-            Stream::Plain(socket) if self.received.is_empty() && self.junk == 0 => Some(socket),
+            Stream::Plain(socket) if self.received.is_empty() => Some(socket),
             Stream::Plain(_) | Stream::Tls(_) => None,
         }
     }
@@ -96,7 +100,7 @@ impl Control {
     /// The next line. Cancel safe: what was read stays here.
     pub async fn next(&mut self) -> io::Result<Line> {
         loop {
-            if let Some(line) = self.take_line() {
+            if let Some(line) = self.received.take_line() {
                 return Ok(line);
             }
             let received = &mut self.received;
@@ -109,7 +113,7 @@ impl Control {
                     let reading = socket.async_io(Interest::READABLE, || {
                         let mut chunk = [0; 2048];
                         let read = (&*SockRef::from(socket)).read(&mut chunk)?;
-                        received.extend_from_slice(&chunk[..read]);
+                        received.push(&chunk[..read]);
                         Ok(read)
                     });
                     reading.await?
@@ -120,7 +124,7 @@ impl Control {
                         let mut chunk = [0; 2048];
                         let mut buffer = ReadBuf::new(&mut chunk);
                         ready!(Pin::new(stream.as_mut()).poll_read(cx, &mut buffer))?;
-                        received.extend_from_slice(buffer.filled());
+                        received.push(buffer.filled());
                         Poll::Ready(io::Result::Ok(buffer.filled().len()))
                     })
                     .await?
@@ -168,25 +172,38 @@ impl Control {
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
+}
 
-    fn take_line(&mut self) -> Option<Line> {
-        let Some(at) = self.received[self.scanned..]
+impl Received {
+    /// Takes what has arrived.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// True if nothing is left of what has arrived.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.junk == 0
+    }
+
+    /// The next line, if its end has arrived.
+    pub(crate) fn take_line(&mut self) -> Option<Line> {
+        let Some(at) = self.bytes[self.scanned..]
             .iter()
             .position(|byte| *byte == b'\n')
         else {
-            self.scanned = self.received.len();
-            if self.received.len() > MAX_LINE {
-                self.junk += self.received.len();
-                self.received = BytesMut::new();
+            self.scanned = self.bytes.len();
+            if self.bytes.len() > MAX_LINE {
+                self.junk += self.bytes.len();
+                self.bytes = BytesMut::new();
                 self.scanned = 0;
             }
             return (self.junk > MAX_JUNK).then_some(Line::Flood);
         };
-        let raw = self.received.split_to(self.scanned + at + 1);
+        let raw = self.bytes.split_to(self.scanned + at + 1);
         self.scanned = 0;
-        if self.received.is_empty() {
+        if self.bytes.is_empty() {
             // an idle session keeps no buffer
-            self.received = BytesMut::new();
+            self.bytes = BytesMut::new();
         }
         if std::mem::take(&mut self.junk) > 0 || raw.len() > MAX_LINE {
             return Some(Line::TooLong);

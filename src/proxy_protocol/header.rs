@@ -75,7 +75,10 @@ impl ProxyHeader {
     }
 }
 
-async fn read(connection: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, HeaderError> {
+/// As [`ProxyHeader::read`], for as long as the connection takes.
+pub(crate) async fn read(
+    connection: &mut (impl AsyncRead + Unpin),
+) -> Result<ProxyHeader, HeaderError> {
     let mut header = [0; MAX_V2];
     // the first byte on its own: a health check that ends before it is nothing unusual
     match connection.read(&mut header[..1]).await {

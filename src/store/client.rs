@@ -176,6 +176,15 @@ impl Store {
         })))
     }
 
+    /// The same with `http` in the place of the network, for properties of what a store answers.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn answered_by(self, http: impl aws_sdk_s3::config::HttpClient + 'static) -> Self {
+        let mut inner = Arc::into_inner(self.0).expect("nobody else has it yet");
+        let config = inner.base.addressed().http_client(http);
+        inner.client = inner.base.client(config, None, &inner.settings);
+        Store(Arc::new(inner))
+    }
+
     /// Asks the store whether the bucket is there and the credentials may use it.
     ///
     /// By a listing of one key: a web server that answers 200 to everything passes a HEAD of the bucket, and only an S3

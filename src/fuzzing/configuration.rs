@@ -1,0 +1,86 @@
+//! YAML to a tree, and the tree to a configuration.
+
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+
+use super::input::in_memory;
+use crate::config::load_from;
+use crate::config::yaml::Node;
+use crate::config::yaml_text::quoted;
+use crate::config::{parse_yaml, table};
+
+/// - Text is a tree or an error, and a tree that is written as YAML is the same tree.
+/// - A configuration is taken or refused; what is printed of it, and of what is wrong with it, shows no secret that stands in it.
+pub fn configuration(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let tree = parse_yaml(&text);
+    if let Ok(tree) = &tree {
+        assert_eq!(parse_yaml(&written(tree)).as_ref(), Ok(tree));
+    }
+    let file = in_memory(text.as_bytes());
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let said = match load_from(Some(&path), std::iter::empty()) {
+        Ok(loaded) => format!("{}{}", loaded.describe(), loaded.warnings.join("\n")),
+        Err(error) => error.to_string(),
+    };
+    let mut secrets = Vec::new();
+    if let Ok(tree) = &tree {
+        secrets_in(tree, "", &mut secrets);
+    }
+    for secret in secrets {
+        // what stands in two places may be no secret in the other, and a short word is in any sentence
+        let is_telling = secret.len() >= 12 && text.matches(&secret).count() == 1;
+        assert!(
+            !is_telling || !said.contains(&secret),
+            "{secret:?} in {said}"
+        );
+    }
+}
+
+/// `tree` as YAML.
+fn written(tree: &Node) -> String {
+    match tree {
+        Node::Null => "null".to_owned(),
+        Node::Text(text) => quoted(text),
+        Node::List(items) => {
+            let items: Vec<String> = items.iter().map(written).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Node::Map(entries) => {
+            let entry =
+                |(name, value): &(String, Node)| format!("{}: {}", quoted(name), written(value));
+            let entries: Vec<String> = entries.iter().map(entry).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+    }
+}
+
+/// The values of secret keys.
+fn secrets_in(tree: &Node, path: &str, found: &mut Vec<String>) {
+    match tree {
+        Node::Null => {}
+        Node::Text(text) => {
+            if table()
+                .iter()
+                .any(|key| key.path == path && key.is_secret())
+            {
+                found.push(text.clone());
+            }
+        }
+        Node::List(items) => {
+            for item in items {
+                secrets_in(item, &format!("{path}[]"), found);
+            }
+        }
+        Node::Map(entries) => {
+            for (name, value) in entries {
+                let below = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                secrets_in(value, &below, found);
+            }
+        }
+    }
+}

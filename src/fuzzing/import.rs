@@ -1,0 +1,79 @@
+//! Configurations of other FTP servers.
+
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::input::{HASH, choice, in_memory};
+use crate::config::load_from;
+use crate::import::{Format, Text, convert};
+
+/// The first byte chooses the format of the result, then come the file and, behind a byte 0, the file of the users.
+///
+/// - A file is refused, or the result and its secrets are a configuration that is taken.
+/// - No hash of a password is in the result, in a remark or in an error.
+pub fn import(input: &[u8]) {
+    let (choice, input) = choice(input);
+    let text = String::from_utf8_lossy(input);
+    let (text, users) = match text.split_once('\0') {
+        Some((text, users)) => (text, Some(Text::utf8(users))),
+        None => (&*text, None),
+    };
+    let format = [Format::Yaml, Format::Env, Format::HelmValues][choice % 3];
+    let hash = |_: &SecretString| Ok(HASH.into());
+    let said = match convert(&Text::utf8(text), users.as_ref(), format, "cosgate", &hash) {
+        Ok(imported) => {
+            let secrets = imported.secrets.expose_secret();
+            match format {
+                Format::Yaml => is_taken(&imported.values, &assignments(secrets)),
+                Format::Env => is_taken(
+                    "",
+                    &[assignments(&imported.values), assignments(secrets)].concat(),
+                ),
+                // what the chart makes of them is another program's
+                Format::HelmValues => {}
+            }
+            format!("{}{}", imported.values, imported.warnings.join("\n"))
+        }
+        Err(error) => error.to_string(),
+    };
+    assert!(!said.contains(HASH), "{said}");
+    let users = users.map(|users| users.content).unwrap_or_default();
+    for hash in users
+        .split([':', '\n'])
+        .filter(|field| field.starts_with('$') && field.len() >= 12)
+    {
+        let is_telling = users.matches(hash).count() == 1 && !text.contains(hash);
+        assert!(!is_telling || !said.contains(hash), "{hash} in {said}");
+    }
+}
+
+fn is_taken(yaml: &str, env: &[(String, String)]) {
+    let file = in_memory(yaml.as_bytes());
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if let Err(error) = load_from(Some(&path), env.iter().cloned()) {
+        // the files that it names are on another machine
+        let error = error.to_string();
+        let is_absent =
+            |line: &str| line.starts_with("tls.") && line.contains("the file cannot be read");
+        assert!(error.lines().all(is_absent), "{error}\n{yaml}\n{env:?}");
+    }
+}
+
+/// As a shell reads `NAME='value'`.
+fn assignments(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.split_once('=').expect("an assignment");
+            let value = value
+                .strip_prefix('\'')
+                .and_then(|value| value.strip_suffix('\''));
+            (
+                name.to_owned(),
+                value.expect("quotes").replace("'\\''", "'"),
+            )
+        })
+        .collect()
+}
