@@ -65,6 +65,7 @@ pub fn consequences(error: &StoreError) -> Consequences {
         | StoreError::NotEmpty
         | StoreError::IntoItself
         | StoreError::Forbidden => (550, Debug, Failed),
+        StoreError::Archived { .. } => (550, Warn, Failed),
         // the same again would be refused again, and clients repeat after a 4xx
         StoreError::Denied { .. } | StoreError::Refused { .. } => (550, Error, Failed),
         // the same for all commands, whatever is there: RETR and CWD know no 553
@@ -173,6 +174,9 @@ fn describe(error: &StoreError) -> String {
         StoreError::NoSpace { .. } => "The object store has no space left".to_owned(),
         StoreError::Refused { .. } => "The object store refused the request".to_owned(),
         StoreError::Denied { .. } => "The object store denied access".to_owned(),
+        StoreError::Archived { .. } => {
+            "The file is archived, it has to be restored at the object store first".to_owned()
+        }
         other => other.to_string(),
     };
     let mut letters = text.chars();

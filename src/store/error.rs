@@ -51,6 +51,12 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The object is in an archive class: its bytes can be neither read nor copied before it is restored.
+    #[error("the object is archived: it has to be restored at the store before {operation}")]
+    Archived {
+        /// The S3 operation.
+        operation: &'static str,
+    },
     /// Throttled, unreachable, timed out or 5xx after all retries: the same command may succeed later.
     #[error("the store is not available for {operation}")]
     Unavailable {
@@ -183,6 +189,7 @@ impl StoreError {
             StoreError::Forbidden => "forbidden",
             StoreError::BadName(_) => "bad_name",
             StoreError::Denied { .. } => "denied",
+            StoreError::Archived { .. } => "archived",
             StoreError::Unavailable { .. } => "unavailable",
             StoreError::NoSpace { .. } => "no_space",
             StoreError::Refused { .. } => "refused",
@@ -340,6 +347,7 @@ impl StoreError {
             (Some(412), _) => StoreError::Changed {
                 detail: "the object was replaced",
             },
+            (_, "InvalidObjectState") => StoreError::Archived { operation },
             (Some(403 | 401), _) | (_, "AccessDenied" | "RequestTimeTooSkewed") => {
                 StoreError::Denied { operation, source }
             }

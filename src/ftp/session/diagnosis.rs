@@ -65,6 +65,10 @@ pub(super) fn cause(error: &StoreError) -> String {
             "the store denies it to the gateway: its keys are wrong, or lack a right on the bucket ({})",
             Chain(error)
         ),
+        StoreError::Archived { .. } => format!(
+            "a storage class for archives: restore the object at the store, or choose another class ({})",
+            Chain(error)
+        ),
         StoreError::Unavailable { .. } => format!(
             "the store can't be reached or is overloaded; the client may try again ({})",
             Chain(error)
