@@ -24,6 +24,7 @@ mod directories;
 mod document;
 pub mod download;
 pub mod embedded;
+mod empty_body;
 pub mod error;
 pub mod examine;
 mod expected_checksum;

@@ -7,6 +7,7 @@ use crate::config;
 use crate::metrics::Requests;
 use crate::store::credentials::Renewed;
 use crate::store::document::WholeListings;
+use crate::store::empty_body::EmptyBodies;
 use crate::store::observe::Observer;
 use crate::store::retry::{Quota, Retries};
 use crate::store::sdk;
@@ -48,6 +49,7 @@ impl Base {
         let config = config
             .interceptor(Observer::new(requests(), self.send_trace_context))
             .interceptor(WholeListings)
+            .interceptor(EmptyBodies)
             .interceptor(Retries::new(
                 quota,
                 renewed,

@@ -18,7 +18,6 @@ use crate::store::error::{HttpStatus, StoreError};
 use crate::store::head::{Head, MTIME, Original};
 use crate::store::key::ObjectKey;
 use crate::store::outcome::ID_METADATA;
-use crate::store::put::without_body;
 
 /// The number of times that a copy begins again because its source was replaced under it.
 pub(super) const COPY_ATTEMPTS: usize = 3;
@@ -148,7 +147,6 @@ impl Store {
                 .customize()
                 .config_override(self.timeouts_for_copy(from.size))
                 .interceptor(attempts.clone())
-                .mutate_request(without_body)
                 .send()
                 .await;
             let error = match sent {
@@ -212,8 +210,6 @@ impl Store {
             .set_ssekms_key_id(self.object_options().kms_key.clone())
             .copy_source_if_match(quoted(&from.etag))
             .if_none_match("*")
-            .customize()
-            .mutate_request(without_body)
             .send()
             .await;
         match again {

@@ -26,7 +26,7 @@ use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, new_id};
 use crate::store::part_request::{PartRequest, UploadedPart};
-use crate::store::put::{Proof, content_type, forbid_overwrite, without_body};
+use crate::store::put::{Proof, content_type, forbid_overwrite};
 
 /// The time limit for aborting a multipart upload; the sweeper sweeps what remains.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -164,8 +164,6 @@ impl Store {
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
         };
         request
-            .customize()
-            .mutate_request(without_body)
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("CreateMultipartUpload", error))
@@ -366,7 +364,6 @@ impl Multipart {
             .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
         let sent = request
             .customize()
-            .mutate_request(without_body)
             .config_override(store.timeouts_for_copy(bytes))
             .send()
             .await;

@@ -321,12 +321,6 @@ pub(super) fn forbid_overwrite(request: &mut aws_sdk_s3::config::http::HttpReque
         .insert("x-cos-forbid-overwrite", "true");
 }
 
-/// Says that a request has no body, which the SDK leaves out. Tencent documents the header as required
-/// (<https://www.tencentcloud.com/document/product/436/7746>), and Google's store and Ceph's answer 411 without it.
-pub(super) fn without_body(request: &mut aws_sdk_s3::config::http::HttpRequest) {
-    request.headers_mut().insert("content-length", "0");
-}
-
 /// By the ending of the name, as web servers do.
 pub(super) fn content_type(key: &ObjectKey) -> &'static str {
     mime_guess::from_path(key.as_str())

@@ -52,6 +52,7 @@ mod semantics;
 mod sessions;
 mod status;
 mod store_failures;
+mod strict_cos;
 mod telemetry;
 mod terminal;
 mod torn_index;

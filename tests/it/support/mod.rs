@@ -13,6 +13,7 @@ pub mod kube_api;
 pub mod mount;
 pub mod proxy;
 pub mod sigv4;
+pub mod strict_cos;
 pub mod tls;
 
 pub use consumer::{Absent, Consumer};

@@ -1,7 +1,7 @@
 //! Checks the signature of a request as a store does.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use sha2::{Digest, Sha256};
 
 /// The key id that `headers` name.
@@ -26,6 +26,46 @@ pub fn is_signed_with(
     };
     let (scope, signed) = (field("Credential="), field("SignedHeaders="));
     let scope = scope.split_once('/').map_or("", |(_, scope)| scope);
+    let payload = text("x-amz-content-sha256").unwrap_or_default();
+    let signature = signature(secret, method, uri, headers, (scope, signed));
+    let body_is_signed = payload == "UNSIGNED-PAYLOAD" || payload == hex(&Sha256::digest(body));
+    body_is_signed && field("Signature=") == signature
+}
+
+/// Signs what `headers` have, in the name of a client that signed for another one: with its time, region and no hash of a body.
+pub fn sign(
+    (key_id, secret): (&str, &str),
+    method: &Method,
+    uri: &Uri,
+    headers: &mut HeaderMap,
+    region: &str,
+) {
+    headers.insert(
+        "x-amz-content-sha256",
+        HeaderValue::from_static("UNSIGNED-PAYLOAD"),
+    );
+    let mut signed: Vec<&str> = headers.keys().map(|name| name.as_str()).collect();
+    signed.sort_unstable();
+    let signed = signed.join(";");
+    let day = headers["x-amz-date"].to_str().expect("ASCII")[..8].to_owned();
+    let scope = format!("{day}/{region}/s3/aws4_request");
+    let signature = signature(secret, method, uri, headers, (&scope, &signed));
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential={key_id}/{scope}, SignedHeaders={signed}, Signature={signature}"
+    );
+    let authorization = HeaderValue::from_str(&authorization).expect("ASCII");
+    headers.insert("authorization", authorization);
+}
+
+/// The signature over the `signed` headers, for a scope.
+fn signature(
+    secret: &str,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    (scope, signed): (&str, &str),
+) -> String {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let mut parameters: Vec<String> = uri
         .query()
         .unwrap_or_default()
@@ -56,8 +96,7 @@ pub fn is_signed_with(
     for part in scope.split('/') {
         key = hmac(&key, part.as_bytes());
     }
-    let body_is_signed = payload == "UNSIGNED-PAYLOAD" || payload == hex(&Sha256::digest(body));
-    body_is_signed && field("Signature=") == hex(&hmac(&key, to_sign.as_bytes()))
+    hex(&hmac(&key, to_sign.as_bytes()))
 }
 
 /// HMAC-SHA-256 (RFC 2104).
