@@ -13,6 +13,7 @@ pub mod buffer;
 mod checksum;
 pub mod client;
 mod conditions;
+mod connections;
 mod copied_parts;
 pub mod copy;
 mod cos_checksum;

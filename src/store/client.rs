@@ -119,7 +119,7 @@ impl Store {
             download: download.clone(),
         };
         let requests = Requests::default();
-        let (base, renewed) = sdk::config(storage).await;
+        let (base, renewed) = sdk::config(storage).await?;
         let base = Base {
             config: base,
             send_trace_context: storage.send_trace_context,

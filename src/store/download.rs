@@ -15,7 +15,7 @@
 //! waits for that memory. When none is free, the next chunk is simply read by the download itself when its turn comes, and
 //! goes straight to the client, so a download needs no memory to go on and the budget can't lock up.
 //!
-//! The part that HTTP itself holds of a body that nobody takes is over a MiB. It is a part of the same budget: a download takes its
+//! The part that HTTP itself holds of a body that nobody takes ([`HTTP_BUFFERS`]) is a part of the same budget: a download takes its
 //! share at the start. When none is free, or when a client takes nothing for a while and memory is short, the download
 //! goes on in small ranges, of which HTTP holds little: many requests, but of a client that is slow anyway.
 //!
@@ -33,19 +33,16 @@ use tracing::Instrument;
 
 use crate::store::Sink;
 use crate::store::client::Store;
+use crate::store::connections::{HELD_PIECES, READ_BUFFER};
 use crate::store::error::StoreError;
 use crate::store::key::ObjectKey;
 use crate::store::pool::Share;
-use crate::store::range::RangeReader;
+use crate::store::range::{RangeReader, SMALL_RANGE};
 use crate::store::verify::Verification;
 use crate::store::version::Version;
 
-/// Bytes that HTTP holds of a body that isn't taken: what it reads at a time, in a piece under way, a piece that waits and
-/// the buffer for the next one.
-const HTTP_BUFFERS: u64 = 5 * 256 * 1024;
-
-/// Bytes of a range that is asked for when memory is short.
-const SMALL_RANGE: u64 = 64 * 1024;
+/// Bytes that HTTP holds of a body that isn't taken.
+const HTTP_BUFFERS: u64 = (HELD_PIECES * READ_BUFFER) as u64;
 
 /// A client that takes a piece no faster than this is slow.
 const SLOW: Duration = Duration::from_secs(3);

@@ -9,27 +9,30 @@
 //!
 //! Requests without a body need no such clock: the SDK's operation timeout is the same limit for them.
 
+use std::borrow::Cow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_sdk_s3::config::RuntimeComponents;
 use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_s3::config::{ConfigBag, RuntimeComponents, SharedHttpClient};
 use aws_sdk_s3::error::{BoxError, ConnectorError};
 use aws_sdk_s3::primitives::SdkBody;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::{Builder, ConnectorBuilder, tls};
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::Response;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep};
+
+use crate::config;
+use crate::http_client::{self, TlsSetupError};
+use crate::store::connections::{Connections, Exchange};
 
 /// Bytes of a request body that go to HTTP at a time: few enough that a slow link shows progress, many enough to cost no
 /// CPU time.
@@ -106,24 +109,19 @@ impl Progress {
     }
 }
 
-/// The SDK's own client with the bounds of this module. One per process of connections: clones share its pool.
-#[derive(Debug)]
-pub(super) struct WatchedClient(SharedHttpClient);
+/// The store's connections with the bounds of this module. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct WatchedClient(Arc<Connections<Stepwise>>);
 
 impl WatchedClient {
-    /// Makes no connection. A proxy comes from the environment, as with the SDK's default client.
-    pub fn new() -> Self {
-        let client = Builder::new().build_with_connector_fn(|settings, components| {
-            let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
-            let mut connector = ConnectorBuilder::default().tls_provider(provider);
-            connector.set_connector_settings(settings.cloned());
-            if let Some(components) = components {
-                connector.set_sleep_impl(components.sleep_impl());
-            }
-            connector.set_proxy_config(Some(ProxyConfig::from_env()));
-            connector.build()
-        });
-        WatchedClient(client)
+    /// Makes no connection.
+    pub fn new(storage: &config::Storage) -> Result<Self, TlsSetupError> {
+        let connections = Connections::new(
+            http_client::tls(None)?,
+            storage.connect_timeout,
+            storage.request_timeout,
+        );
+        Ok(WatchedClient(Arc::new(connections)))
     }
 }
 
@@ -131,80 +129,70 @@ impl HttpClient for WatchedClient {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
+        _: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        let mut connect = HttpConnectorSettings::builder();
-        connect.set_connect_timeout(settings.connect_timeout());
-        // the one below would count the body's way as a part of the wait for the answer
-        let connector = self.0.http_connector(&connect.build(), components);
         SharedHttpConnector::new(Watched {
-            connector,
+            connections: Arc::clone(&self.0),
             silence: settings.read_timeout(),
         })
     }
 
-    fn validate_base_client_config(
-        &self,
-        components: &RuntimeComponentsBuilder,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.validate_base_client_config(components, config)
-    }
-
-    fn validate_final_config(
-        &self,
-        components: &RuntimeComponents,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.validate_final_config(components, config)
-    }
-
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
+        Some(ConnectorMetadata::new("hyper", Some(Cow::Borrowed("1.x"))))
     }
 }
 
 #[derive(Debug)]
 struct Watched {
-    connector: SharedHttpConnector,
+    connections: Arc<Connections<Stepwise>>,
     /// The most time without progress in one attempt.
     silence: Option<Duration>,
 }
 
 impl HttpConnector for Watched {
-    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let silence = self.silence.unwrap_or(Duration::MAX);
-        let progress = request.extension::<Progress>().cloned();
+        let request = match request.try_into_http1x() {
+            Ok(request) => request,
+            Err(error) => {
+                return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into())));
+            }
+        };
+        let progress = request.extensions().get::<Progress>().cloned();
         let progress = progress.unwrap_or_else(|| Progress::new(Duration::MAX));
         progress.begin_attempt();
-        let body = request.body_mut();
-        let whole = std::mem::replace(body, SdkBody::taken());
-        *body = SdkBody::from_body_1_x(Stepwise {
-            body: whole,
+        let in_http = Arc::new(());
+        let watch = Arc::downgrade(&in_http);
+        let request = request.map(|body| Stepwise {
+            body,
             step: Bytes::new(),
             progress: progress.clone(),
+            _in_http: in_http,
         });
-        let answer = self.connector.call(request);
+        let answer = self.connections.send(request, watch);
         HttpConnectorFuture::new(async move {
-            let answer = head(answer, silence, &progress).await?;
+            let (answer, exchange) = head(answer, silence, &progress).await?;
             progress.moved();
-            Ok(answer.map(|body| {
+            let answer = answer.map(|body| {
                 SdkBody::from_body_1_x(Answered {
                     body,
                     silence,
                     patience: None,
+                    _exchange: exchange,
                 })
-            }))
+            });
+            HttpResponse::try_from(answer)
+                .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
 
 /// The head of the answer, if something moves until it is there.
 async fn head(
-    answer: HttpConnectorFuture,
+    answer: impl Future<Output = Result<(Response<Incoming>, Exchange), ConnectorError>>,
     silence: Duration,
     progress: &Progress,
-) -> Result<HttpResponse, ConnectorError> {
+) -> Result<(Response<Incoming>, Exchange), ConnectorError> {
     let mut answer = pin!(answer);
     loop {
         let (quiet, left) = (progress.since_last(), progress.left());
@@ -237,11 +225,13 @@ fn timeout(text: String) -> ConnectorError {
 }
 
 /// The body of a request, which moves when HTTP takes a step of it.
-struct Stepwise {
+pub(super) struct Stepwise {
     body: SdkBody,
     /// The rest of the last piece.
     step: Bytes,
     progress: Progress,
+    /// Until HTTP has all of it.
+    _in_http: Arc<()>,
 }
 
 impl Body for Stepwise {
@@ -284,10 +274,11 @@ impl Body for Stepwise {
 /// The body of an answer, which fails if it stops while somebody waits for it. A reader who doesn't ask, since its client
 /// is slow, lets no time pass.
 struct Answered {
-    body: SdkBody,
+    body: Incoming,
     silence: Duration,
     /// Since when somebody waits.
     patience: Option<Pin<Box<Sleep>>>,
+    _exchange: Exchange,
 }
 
 impl Body for Answered {
@@ -298,10 +289,9 @@ impl Body for Answered {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if polled.is_ready() {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.patience = None;
-            return polled;
+            return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));
         }
         if self.silence == Duration::MAX {
             return Poll::Pending;

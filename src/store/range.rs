@@ -15,6 +15,7 @@ use tracing::debug;
 
 use crate::chain::Chain;
 use crate::store::client::Store;
+use crate::store::connections::in_small_pieces;
 use crate::store::cos_checksum::CosChecksum;
 use crate::store::error::StoreError;
 use crate::store::expected_checksum::{Checksum, ask_for_checksums};
@@ -25,6 +26,9 @@ use crate::store::version::Version;
 
 /// The pause before a second attempt that follows one without a byte; it doubles from there on.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of a range that is asked for when memory is short. It is read in small pieces.
+pub(super) const SMALL_RANGE: u64 = 64 * 1024;
 
 /// See the module.
 pub(super) struct RangeReader {
@@ -199,6 +203,9 @@ async fn get(
     let is_first = etag.is_none();
     let request = request.set_if_match(etag).customize();
     let mut request = request.interceptor(cos.clone());
+    if range.end - range.start <= SMALL_RANGE {
+        request = request.mutate_request(in_small_pieces);
+    }
     if is_first && matches!(method, None | Some(Method::Crc64Nvme)) {
         request = request.mutate_request(ask_for_checksums);
     }

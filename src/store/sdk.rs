@@ -11,6 +11,7 @@ use aws_sdk_s3::config::{
 };
 
 use crate::config::{self, Addressing, Provider};
+use crate::http_client::TlsSetupError;
 use crate::store::credentials::{self, Renewed};
 use crate::store::integrity::Method;
 use crate::store::progress::WatchedClient;
@@ -19,7 +20,9 @@ use crate::store::retry;
 /// The client's settings for the gateway's own store; those of users' stores are made from them.
 ///
 /// Besides, the credentials that can be asked for anew.
-pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewed>) {
+pub(super) async fn config(
+    storage: &config::Storage,
+) -> Result<(Builder, Option<Renewed>), TlsSetupError> {
     let chain = credentials::aws_chain(storage).await;
     let mut builder = match (storage.provider, &chain) {
         // AWS's chain comes with the other settings of the standard variables and files. Only here: an AWS_ENDPOINT_URL
@@ -40,7 +43,7 @@ pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewe
     let builder = builder
         // what hands out credentials keeps them itself, and must hear when the store no longer takes them
         .identity_cache(IdentityCache::no_cache())
-        .http_client(WatchedClient::new())
+        .http_client(WatchedClient::new(storage)?)
         // downloads are compared in verify.rs, which knows what is a whole object
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_partition(retry::partition())
@@ -59,7 +62,7 @@ pub(super) async fn config(storage: &config::Storage) -> (Builder, Option<Renewe
                 .operation_timeout(storage.retry.time_limit)
                 .build(),
         );
-    (builder, renewed)
+    Ok((builder, renewed))
 }
 
 /// Sends every request to the domain of one bucket, whose name then stands neither in the host nor in the path.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{self, Provider};
+use crate::http_client::TlsSetupError;
 use crate::store::key::Reserved;
 use crate::store::parts::{DoesNotFit, PartPlan};
 
@@ -83,4 +84,7 @@ pub enum SetupError {
         /// The least budget in bytes that would do.
         needed: u64,
     },
+    /// TLS to the store can't be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
 }

@@ -51,6 +51,7 @@ mod retries;
 mod semantics;
 mod sessions;
 mod status;
+mod store_connections;
 mod store_failures;
 mod strict_cos;
 mod telemetry;

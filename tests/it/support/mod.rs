@@ -5,6 +5,7 @@ pub mod collector;
 pub mod consumer;
 pub mod cos;
 pub mod faults;
+pub mod front;
 pub mod ftp;
 pub mod gateway;
 pub mod guide;

@@ -137,6 +137,19 @@ impl Authority {
         self.sign_until(common_name, usage, None)
     }
 
+    /// What a server of this name speaks TLS with.
+    pub fn server(&self, host: &str) -> rustls::ServerConfig {
+        let parameters = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("signs");
+        rustls::ServerConfig::builder_with_provider(cosgate::certificates::provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::from(key))
+            .expect("a pair")
+    }
+
     fn sign_until(
         &self,
         common_name: &str,
