@@ -24,8 +24,11 @@ pub use listing::listing;
 pub use names::names;
 pub use proxy_header::proxy_header;
 
+/// One target: panics on an input that breaks a promise.
+pub type Target = fn(&[u8]);
+
 /// The targets by the names that they have in `fuzz/`.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("charset", charset),
     ("command", command),
     ("configuration", configuration),

@@ -52,7 +52,7 @@ pub fn charset(input: &[u8]) {
 
 fn sessions_guess(charset: Charset, before: usize, bytes: &[u8]) {
     let mut encoding = NameEncoding::new(charset);
-    if before % 3 > 0 {
+    if !before.is_multiple_of(3) {
         encoding.announce(before % 3 == 1);
     }
     let mut shown = Shown::default();

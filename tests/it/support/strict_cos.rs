@@ -47,7 +47,6 @@ struct Front {
     refused: Mutex<Vec<String>>,
     /// Headers of requests that COS pays no heed to; a client that sends them relies on what isn't there.
     ignored: Mutex<Vec<String>>,
-    operations: Mutex<Vec<String>>,
 }
 
 impl StrictCos {
@@ -69,7 +68,6 @@ impl StrictCos {
             ),
             refused: Mutex::default(),
             ignored: Mutex::default(),
-            operations: Mutex::default(),
         });
         let app = Router::new()
             .fallback(answer)
@@ -110,11 +108,6 @@ impl StrictCos {
     /// The headers that were ignored since the last call.
     pub fn take_ignored(&self) -> Vec<String> {
         std::mem::take(&mut *self.front.ignored.lock().expect("not poisoned"))
-    }
-
-    /// Method and target of all requests since the last call.
-    pub fn take_operations(&self) -> Vec<String> {
-        std::mem::take(&mut *self.front.operations.lock().expect("not poisoned"))
     }
 
     pub async fn stop(self) {
@@ -242,7 +235,6 @@ async fn answer(
         let mut list = list.lock().expect("not poisoned");
         list.push(format!("{method} {uri} {what}").trim_end().to_owned());
     };
-    note(&front.operations, "");
     for name in headers.keys() {
         if incoming.is_ignored(name.as_str()) {
             note(&front.ignored, name.as_str());
@@ -251,6 +243,9 @@ async fn answer(
     let refused = match incoming.refusal() {
         Some(refused) => Some(refused),
         None if front.forbids(&incoming).await => Some((StatusCode::CONFLICT, "FileAlreadyExists")),
+        None if front.is_archived(&incoming).await => {
+            Some((StatusCode::FORBIDDEN, "InvalidObjectState"))
+        }
         None => None,
     };
     if let Some((status, code)) = refused {
@@ -320,7 +315,9 @@ impl Front {
         let source = incoming.header("x-amz-copy-source");
         let path = match source.and_then(|source| source.trim_start_matches('/').split_once('/')) {
             Some((_bucket, key)) => format!("/{key}"),
-            None if incoming.is(&Method::GET) => incoming.uri.path().to_owned(),
+            None if incoming.is(&Method::GET) && incoming.uri.path().len() > 1 => {
+                incoming.uri.path().to_owned()
+            }
             None => return false,
         };
         let mut headers = HeaderMap::new();
