@@ -1,13 +1,20 @@
 //! The table of keys. What reads a source gets one, and knows no key by itself.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::error::{REDACTED, printable};
 use super::keys::{CONFIG_VARIABLE, DefaultValue, Key, Kind, PREFIX, variable};
 
 /// The keys that may stand in a configuration, or in a document that is a part of one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Table(&'static [Key]);
+
+/// The rows are the same in each process, and long.
+impl fmt::Debug for Table {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Table({} keys)", self.0.len())
+    }
+}
 
 /// The result of looking a path up in the table of the configuration.
 pub(super) enum Lookup {
