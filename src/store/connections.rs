@@ -64,8 +64,8 @@ pub(super) fn in_small_pieces(request: &mut HttpRequest) {
     request.add_extension(InSmallPieces);
 }
 
-/// Idle connections are closed after this; hyper's own default, and longer than most stores keep theirs.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Idle connections are closed after this; most stores keep theirs for at least as long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The connections of one process to its stores, for requests with bodies of type `B`.
 pub(super) struct Connections<B> {

@@ -140,7 +140,8 @@ async fn a_flood_of_key_updates_takes_no_memory_and_disturbs_nobody() {
 #[tokio::test]
 async fn renegotiation_is_refused() {
     let authority = Authority::new();
-    let attacked = start(&authority, &[]).await;
+    // the refusal goes out with the next reply, which is the one at the end of this time
+    let attacked = start(&authority, &[("SESSIONS__LOGIN_TIMEOUT", "5s")]).await;
     let address = attacked.address().to_string();
     let output = tokio::task::spawn_blocking(move || {
         let mut client = Command::new("openssl")
@@ -211,6 +212,7 @@ async fn nothing_that_came_in_clear_counts_under_tls() {
     }
     let mut ftp = attacked.login().await;
     assert_eq!(ftp.command("SIZE warm").await.code, 213);
+    drop(ftp);
     // a file in clear where it has to be protected is none
     let mut ftp = protected(&attacked, &authority).await;
     let mut data = ftp.data().await;
