@@ -15,7 +15,7 @@
 //! waits for that memory. When none is free, the next chunk is simply read by the download itself when its turn comes, and
 //! goes straight to the client, so a download needs no memory to go on and the budget can't lock up.
 //!
-//! The part that HTTP itself holds of a body that nobody takes ([`HTTP_BUFFERS`]) is a part of the same budget: a download takes its
+//! The part that HTTP itself holds of a body that nobody takes (`HTTP_BUFFERS`) is a part of the same budget: a download takes its
 //! share at the start. When none is free, or when a client takes nothing for a while and memory is short, the download
 //! goes on in small ranges, of which HTTP holds little: many requests, but of a client that is slow anyway.
 //!

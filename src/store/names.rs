@@ -40,7 +40,7 @@ impl Store {
     }
 }
 
-/// See [`known`](super::known).
+/// See `known`.
 impl Store {
     /// Two stores may have the same key.
     pub(super) fn id(&self, key: &str) -> u64 {

@@ -260,6 +260,9 @@ async fn answer(
         }
     }
     let (status, mut headers, answer) = front.pass(&method, &uri, passed, body.clone()).await;
+    if status.is_client_error() && status != StatusCode::NOT_FOUND {
+        note(&front.refused, &format!("{status} {answer:?}"));
+    }
     let checksums: Vec<_> = headers.keys().cloned().collect();
     for name in checksums {
         if name.as_str().starts_with("x-amz-checksum") || name == "transfer-encoding" {
