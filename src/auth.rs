@@ -55,7 +55,7 @@ pub use user::{Peer, User};
 #[derive(Debug)]
 pub struct Users {
     /// Of the configuration itself; they never change.
-    fixed: Vec<config::User>,
+    fixed: Arc<[config::User]>,
     directory: RwLock<Arc<Directory>>,
     endpoint: Option<Endpoint>,
     guard: Arc<Guard>,
@@ -152,7 +152,7 @@ impl Users {
         let of_file = config.users_file.iter().flat_map(|file| &file.users);
         let directory = Directory::new(config.users.iter().chain(of_file), &defaults)?;
         Ok(Users {
-            fixed: config.users.clone(),
+            fixed: config.users.as_slice().into(),
             directory: RwLock::new(Arc::new(directory)),
             endpoint: endpoint.transpose()?,
             guard: Guard::new(config.auth.lockout.clone()),

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 /// Stands for the content of files, of which it shows nothing: those may hold secrets.
 pub type Digest = [u8; 32];
@@ -118,6 +119,30 @@ impl Watched {
                 }
             }
         }
+    }
+
+    /// Waits for the next text of the one file and returns what `make` makes of it, off the runtime's threads, since a large text takes a
+    /// while. An error is why there is nothing: the file can't be read, or `make`'s own. None once `stop` is cancelled.
+    pub async fn next<T: Send + 'static>(
+        &mut self,
+        stop: &CancellationToken,
+        make: impl FnOnce(String) -> Result<T, String> + Send + 'static,
+    ) -> Option<Result<T, String>> {
+        let changed = tokio::select! {
+            changed = self.changed() => changed,
+            () = stop.cancelled() => return None,
+        };
+        let content = match changed {
+            Ok(contents) => contents.concat(),
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let make = move || {
+            let text =
+                String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())?;
+            make(text)
+        };
+        let made = tokio::task::spawn_blocking(make).await;
+        Some(made.unwrap_or_else(|error| Err(error.to_string())))
     }
 
     async fn read(&self) -> Result<Vec<Vec<u8>>, ReadError> {

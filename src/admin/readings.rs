@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::events::{OUTBOX_OUTCOMES, OUTCOMES, SinkState};
 use crate::ftp::frontend::Frontend;
 use crate::metrics::*;
+use crate::reload::Reload;
 use crate::telemetry;
 
 /// Everything of a gateway that is not counted as it happens.
@@ -59,19 +60,10 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
             f64::from(u8::from(frontend.masquerade.is_known())),
         ),
         Reading::of(MASQUERADE_CHANGES, masquerade.changes as f64),
-        Reading::of(
-            USERS_FAILING,
-            users
-                .failure
-                .map_or(0.0, |failure| unix_seconds(failure.since)),
-        ),
+        Reading::of(USERS_FAILING, failing_since(&users)),
         Reading::of(
             ACCESS_FAILING,
-            frontend
-                .access
-                .reload_state()
-                .failure
-                .map_or(0.0, |failure| unix_seconds(failure.since)),
+            failing_since(&frontend.access.reload_state()),
         ),
         Reading::of(LOG_DROPPED, telemetry::log_lines_dropped() as f64),
         Reading::of(SPANS_ENDED, telemetry::spans_ended() as f64),
@@ -155,21 +147,25 @@ fn outbox(frontend: &Frontend) -> [Reading; 3] {
 
 /// Without FTPS there is a metric, and no value of it.
 fn certificate(frontend: &Frontend) -> [Reading; 2] {
-    let mut expiry = Reading::of(CERTIFICATE_EXPIRY, 0.0);
-    let mut failing = Reading::of(CERTIFICATE_FAILING, 0.0);
-    match &frontend.tls {
-        Some(tls) => {
-            expiry = Reading::of(CERTIFICATE_EXPIRY, unix_seconds(tls.not_after()));
-            if let Some(fault) = tls.state().failure {
-                failing = Reading::of(CERTIFICATE_FAILING, unix_seconds(fault.since));
-            }
-        }
-        None => {
-            expiry.samples.clear();
-            failing.samples.clear();
+    let tls = frontend.tls.as_ref();
+    let expiry = tls.map_or(0.0, |tls| unix_seconds(tls.not_after()));
+    let failing = tls.map_or(0.0, |tls| failing_since(&tls.state()));
+    let mut readings = [
+        Reading::of(CERTIFICATE_EXPIRY, expiry),
+        Reading::of(CERTIFICATE_FAILING, failing),
+    ];
+    if tls.is_none() {
+        for reading in &mut readings {
+            reading.samples.clear();
         }
     }
-    [expiry, failing]
+    readings
+}
+
+/// Since when the newest state can't be loaded, or 0.
+fn failing_since(state: &Reload) -> f64 {
+    let failure = state.failure.as_ref();
+    failure.map_or(0.0, |failure| unix_seconds(failure.since))
 }
 
 fn unix_seconds(time: SystemTime) -> f64 {

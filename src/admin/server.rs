@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::net::network;
+use crate::net::{ACCEPT_PAUSE, network};
 use crate::telemetry::LineLimit;
 
 /// Connections at a time: probes, Prometheus, and a few browsers. For one more the oldest without a request is closed; if
@@ -37,9 +37,6 @@ const LIFETIME: Duration = Duration::from_secs(60);
 
 /// See [`LIFETIME`].
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One line in a while says that accepting fails, not one for each try.
 static NOT_ACCEPTED: LineLimit = LineLimit::per(Duration::from_secs(10));

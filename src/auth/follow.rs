@@ -14,18 +14,7 @@ use crate::reload::{Reload, Watched};
 impl Users {
     /// Follows the users file until `stop`. Sessions go on as they began; the next login meets the new state.
     pub async fn follow(&self, path: PathBuf, mut watched: Watched, stop: CancellationToken) {
-        loop {
-            let changed = tokio::select! {
-                changed = watched.changed() => changed,
-                () = stop.cancelled() => return,
-            };
-            let users = match changed {
-                Ok(mut contents) => {
-                    self.reread(path.clone(), contents.pop().unwrap_or_default())
-                        .await
-                }
-                Err(error) => Err(error.to_string()),
-            };
+        while let Some(users) = watched.next(&stop, self.reader(path.clone())).await {
             match users {
                 Ok((directory, openness)) => {
                     let users = directory.by_name.len();
@@ -49,20 +38,18 @@ impl Users {
         }
     }
 
-    /// The users of the file with `content` and those of the configuration; and the meaning of the file's anonymous user, if it has one.
-    async fn reread(
+    /// What makes users of a file's text: those in it and those of the configuration, and the meaning of the file's anonymous user, if it
+    /// has one.
+    fn reader(
         &self,
         path: PathBuf,
-        content: Vec<u8>,
-    ) -> Result<(Directory, Option<String>), String> {
+    ) -> impl FnOnce(String) -> Result<(Directory, Option<String>), String> + use<> {
         let (fixed, defaults, common) = (
-            self.fixed.clone(),
+            Arc::clone(&self.fixed),
             self.defaults.clone(),
             self.common.clone(),
         );
-        let reread = move || {
-            let text =
-                String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())?;
+        move |text| {
             let users =
                 config::users_of_file(&path, text, &common).map_err(|error| error.to_string())?;
             if let Some(user) = users
@@ -79,9 +66,6 @@ impl Users {
             let directory = Directory::new(fixed.iter().chain(&users), &defaults);
             let directory = directory.map_err(|error| error.to_string())?;
             Ok((directory, openness))
-        };
-        // thousands of users take a while to read
-        let reread = tokio::task::spawn_blocking(reread).await;
-        reread.unwrap_or_else(|error| Err(error.to_string()))
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -22,7 +23,7 @@ use crate::telemetry::LineLimit;
 #[derive(Debug)]
 pub struct Access {
     /// Of the configuration itself; they never change.
-    fixed: AccessLists,
+    fixed: Arc<AccessLists>,
     rules: watch::Sender<Rules>,
     reload: watch::Sender<Reload>,
     /// Of lines about clients that are refused: a flood of them must not become a flood of lines.
@@ -44,7 +45,7 @@ impl Access {
         let of_file = settings.file.as_ref().map(|file| &file.lists);
         Access {
             rules: watch::Sender::new(Rules::new(&settings.lists, of_file)),
-            fixed: settings.lists.clone(),
+            fixed: Arc::new(settings.lists.clone()),
             reload: watch::Sender::new(Reload::now()),
             refused: LineLimit::per(REFUSED_LINES),
             has_file: settings.file.is_some(),
@@ -90,18 +91,7 @@ impl Access {
     ) {
         let path = file.path;
         let mut watched = Watched::new(vec![path.clone()], interval).seen(file.digest);
-        loop {
-            let changed = tokio::select! {
-                changed = watched.changed() => changed,
-                () = stop.cancelled() => return,
-            };
-            let rules = match changed {
-                Ok(mut contents) => {
-                    self.reread(path.clone(), contents.pop().unwrap_or_default())
-                        .await
-                }
-                Err(error) => Err(error.to_string()),
-            };
+        while let Some(rules) = watched.next(&stop, self.reader(path.clone())).await {
             match rules {
                 Ok(rules) => {
                     let (allowed, denied) = (rules.allow.len(), rules.deny.len());
@@ -125,17 +115,13 @@ impl Access {
         }
     }
 
-    async fn reread(&self, path: PathBuf, content: Vec<u8>) -> Result<Rules, String> {
-        let fixed = self.fixed.clone();
-        let reread = move || {
-            let text =
-                String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())?;
+    /// What makes rules of the file's text and the configuration.
+    fn reader(&self, path: PathBuf) -> impl FnOnce(String) -> Result<Rules, String> + use<> {
+        let fixed = Arc::clone(&self.fixed);
+        move |text| {
             let lists = access_lists_of_file(&path, text).map_err(|error| error.to_string())?;
             Ok(Rules::new(&fixed, Some(&lists)))
-        };
-        // a hundred thousand networks take a while to read
-        let reread = tokio::task::spawn_blocking(reread).await;
-        reread.unwrap_or_else(|error| Err(error.to_string()))
+        }
     }
 }
 
