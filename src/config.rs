@@ -16,6 +16,7 @@
 //!    │
 //! reader.rs   one key at a time, entries.rs: of a list: text -> value (parse.rs), or a Problem (error.rs)
 //!    │
+//! document.rs a file of its own that belongs to a key, such as the users file: the same way, with a table of its own
 //! print.rs    what `cosgate check-config` prints
 //! init.rs     a first configuration
 //! ```
@@ -31,6 +32,7 @@
 //! environment name, the guide's table and the printing follow from the row; a test fails when a row is never read.
 
 mod check;
+mod document;
 mod endpoint;
 mod entries;
 mod error;
@@ -91,13 +93,11 @@ fn loaded(
     env: Vec<(String, String)>,
     problems: Vec<Problem>,
 ) -> Result<Loaded, ConfigError> {
-    let table = sections::table();
-    let sources = sources::collect(table, file, env, problems);
+    let sources = sources::collect(sections::table(), file, env, problems);
     let (config, warnings, settings) = sections::resolve(sources)?;
     Ok(Loaded {
         config,
         warnings,
-        table,
         settings,
     })
 }

@@ -6,7 +6,7 @@ use super::keys::{Key, Kind};
 use super::reader::{Origin, Reader, Refused, Setting};
 
 impl Reader {
-    /// The entries of a list of sections, as paths to ask [`Reader::entry`] for.
+    /// The number of entries of a list of sections; [`Reader::entry`] asks for one by its index.
     pub fn sections(&mut self, path: &'static str) -> usize {
         let (entries, origin) = match self.root.find_ref(path) {
             Some(value) => (

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::reader::Setting;
-use super::sections::{Config, sink_lines, user_lines};
-use super::table::Table;
+use super::sections::{Config, sink_lines, table, user_lines};
 
 /// A configuration that is fit for use, and what is to be said about it.
 #[derive(Debug, Clone)]
@@ -14,7 +13,6 @@ pub struct Loaded {
     pub config: Config,
     /// Settings that work, but probably not as its author thinks; one sentence each.
     pub warnings: Vec<String>,
-    pub(super) table: Table,
     pub(super) settings: BTreeMap<&'static str, Setting>,
 }
 
@@ -22,12 +20,7 @@ impl Loaded {
     /// Every key as `key = value  # origin`, with secrets as `***`.
     pub fn describe(&self) -> String {
         let mut lines = Vec::new();
-        for key in self
-            .table
-            .rows()
-            .iter()
-            .filter(|key| !key.path.contains("[]"))
-        {
+        for key in table().rows().iter().filter(|key| !key.path.contains("[]")) {
             let setting = self.settings.get(key.path);
             let value = setting
                 .and_then(|setting| setting.value.as_deref())

@@ -1,6 +1,6 @@
 //! The table of keys. What reads a source gets one, and knows no key by itself.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use super::error::{REDACTED, printable};
 use super::keys::{CONFIG_VARIABLE, DefaultValue, Key, Kind, PREFIX, variable};
@@ -8,13 +8,6 @@ use super::keys::{CONFIG_VARIABLE, DefaultValue, Key, Kind, PREFIX, variable};
 /// The keys that may stand in a configuration, or in a document that is a part of one.
 #[derive(Clone, Copy)]
 pub(crate) struct Table(&'static [Key]);
-
-/// The rows are the same in each process, and long.
-impl fmt::Debug for Table {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Table({} keys)", self.0.len())
-    }
-}
 
 /// The result of looking a path up in the table of the configuration.
 pub(super) enum Lookup {
@@ -34,14 +27,10 @@ impl Table {
         self.0
     }
 
-    fn keys(self) -> impl Iterator<Item = &'static Key> + Clone {
-        self.0.iter()
-    }
-
     /// The rows of the guide's table: key, environment variable, default, meaning.
     pub(super) fn markdown_rows(self) -> String {
         let mut rows = String::new();
-        for key in self.keys() {
+        for key in self.0.iter() {
             let variable = match (key.variable(), key.file_variable()) {
                 (Some(name), Some(file)) => format!("`{name}`, `{file}`"),
                 (Some(name), None) => format!("`{name}`"),
@@ -75,7 +64,7 @@ impl Table {
         }
         let is_section = path.is_empty() || {
             let inside = format!("{path}.");
-            self.keys().any(|key| key.path.starts_with(&inside))
+            self.0.iter().any(|key| key.path.starts_with(&inside))
         };
         if is_section {
             Lookup::Section
@@ -86,7 +75,7 @@ impl Table {
 
     /// The row of `path`, without indices.
     pub(super) fn find(self, path: &str) -> Option<&'static Key> {
-        self.keys().find(|key| key.path == path)
+        self.0.iter().find(|key| key.path == path)
     }
 
     /// The row of `path`, which may carry indices.
@@ -100,7 +89,8 @@ impl Table {
         let last = path.rsplit('.').next().unwrap_or(&path);
         // A key at the wrong level is the commonest slip; no count of edits finds it.
         let mut elsewhere = self
-            .keys()
+            .0
+            .iter()
             .map(|key| key.path)
             .filter(|known| *known == last || known.ends_with(&format!(".{last}")))
             .filter(|known| !known.contains("[]"));
@@ -108,11 +98,13 @@ impl Table {
             return Some(only.to_string());
         }
         let sections = self
-            .keys()
+            .0
+            .iter()
             .filter_map(|key| Some(key.path.split_once('.')?.0));
         closest(
             &path,
-            self.keys()
+            self.0
+                .iter()
                 .map(|key| key.path)
                 .chain(sections)
                 .map(str::to_string),
@@ -121,8 +113,8 @@ impl Table {
 
     /// The variable that was probably meant by the unknown variable `name`.
     pub(super) fn similar_variable(self, name: &str) -> Option<String> {
-        let own = self.keys().filter_map(Key::variable);
-        let files = self.keys().filter_map(Key::file_variable);
+        let own = self.0.iter().filter_map(Key::variable);
+        let files = self.0.iter().filter_map(Key::file_variable);
         // Without the section's name, no count of edits finds it.
         let last = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
         if let Some(path) = self
@@ -137,13 +129,15 @@ impl Table {
 
     /// The key whose variable is `name`.
     pub(super) fn of_variable(self, name: &str) -> Option<&'static Key> {
-        self.keys()
+        self.0
+            .iter()
             .find(|key| key.variable().as_deref() == Some(name))
     }
 
     /// The secret whose `_FILE` variable is `name`.
     pub(super) fn of_file_variable(self, name: &str) -> Option<&'static Key> {
-        self.keys()
+        self.0
+            .iter()
             .find(|key| key.file_variable().as_deref() == Some(name))
     }
 

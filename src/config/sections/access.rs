@@ -1,18 +1,15 @@
 //! `access.*`: the addresses that the gateway serves.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
-use figment::value::{Dict, Value};
 use ipnet::IpNet;
 
-use crate::config::check::{Check, YamlFile};
+use crate::config::check::YamlFile;
+use crate::config::document;
 use crate::config::error::{ConfigError, Problem, printable};
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
-use crate::config::sources::{self, Layer, Sources};
 use crate::config::table::Table;
 use crate::config::yaml::{self, Node};
 use crate::reload;
@@ -86,26 +83,13 @@ pub(super) fn resolve(read: &mut Reader) -> Access {
 
 fn file(read: &mut Reader) -> Option<AccessFile> {
     let path = read.optional(FILE, parse::file)?;
-    let text = match sources::read(&path) {
-        Ok(text) => text,
-        Err(reason) => {
-            let advice = format!("the file {reason}; correct the path or make the file readable");
-            read.refuse(FILE, advice);
-            return None;
-        }
-    };
-    let digest = reload::digest([text.as_bytes()]);
-    match access_lists_of_file(&path, text) {
-        Ok(lists) => Some(AccessFile {
-            path,
-            lists,
-            digest,
-        }),
-        Err(error) => {
-            read.refuse_all(error.problems().iter().cloned());
-            None
-        }
-    }
+    let parse = |text| access_lists_of_file(&path, text);
+    let (lists, digest) = document::of_file(read, FILE, &path, parse)?;
+    Some(AccessFile {
+        path,
+        lists,
+        digest,
+    })
 }
 
 /// The lists in the text of the file at `path`, which is named in problems.
@@ -149,21 +133,8 @@ pub fn access_lists_of_file(path: &Path, text: String) -> Result<AccessLists, Co
         .filter(|(_, node)| *node != Node::List(Vec::new()))
         .collect();
     let file = YamlFile::new(&name, SECTION, text);
-    let mut problems = Vec::new();
-    let value = Check::of_file(table, &file, &mut problems).value(SECTION, Node::Map(listed));
-    let layer = Layer {
-        name: name.clone(),
-        file: Some(path.to_path_buf()),
-        value: value.map(|lists| Value::from(Dict::from([(SECTION.to_owned(), lists)]))),
-    };
-    let mut read = Reader::new(Sources {
-        table,
-        figment: Figment::from(layer),
-        file: Some(file),
-        problems,
-        in_pod: false,
-        platform_env: BTreeMap::new(),
-    });
+    let listed = Node::Map(listed);
+    let mut read = document::reader(table, &name, Some((path, file)), SECTION, listed);
     let lists = AccessLists {
         allow: read.optional_list(ALLOW, parse::network),
         deny: read.optional_list(DENY, parse::network),

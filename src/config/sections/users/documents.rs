@@ -1,25 +1,20 @@
 //! Users that stand elsewhere: in the file that `users_file` names, and in an endpoint's answer.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-
-use figment::Figment;
-use figment::value::{Dict, Value};
 
 use super::entry::{self, User, entries};
 use super::list::{self, Authority, USERS};
 use super::rights;
 use super::site::{self, StorageDefaults};
-use crate::config::check::{Check, YamlFile};
+use crate::config::check::YamlFile;
+use crate::config::document;
 use crate::config::error::{ConfigError, Problem, printable};
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
-use crate::config::sources::{self, Layer, Sources};
 use crate::config::table::Table;
 use crate::config::yaml::{self, Node};
-use crate::reload;
 
 /// The rows of the table.
 #[rustfmt::skip]
@@ -47,7 +42,7 @@ fn table() -> Table {
 pub struct UsersFile {
     /// Where it lies.
     pub path: PathBuf,
-    /// Its old name; at least one.
+    /// Its content at the start; at least one.
     pub users: Vec<User>,
     /// Of its content when it was read.
     pub digest: crate::reload::Digest,
@@ -56,26 +51,13 @@ pub struct UsersFile {
 /// Reads the users file, if one is named.
 pub(super) fn users_file(read: &mut Reader, common: &StorageDefaults) -> Option<UsersFile> {
     let path = read.optional(FILE, parse::path)?;
-    let text = match sources::read(&path) {
-        Ok(text) => text,
-        Err(reason) => {
-            let advice = format!("the file {reason}; correct the path or make the file readable");
-            read.refuse(FILE, advice);
-            return None;
-        }
-    };
-    let digest = reload::digest([text.as_bytes()]);
-    match users_of_file(&path, text, common) {
-        Ok(users) => Some(UsersFile {
-            path,
-            users,
-            digest,
-        }),
-        Err(error) => {
-            read.refuse_all(error.problems().iter().cloned());
-            None
-        }
-    }
+    let parse = |text| users_of_file(&path, text, common);
+    let (users, digest) = document::of_file(read, FILE, &path, parse)?;
+    Some(UsersFile {
+        path,
+        users,
+        digest,
+    })
 }
 
 /// The users in the text of the file at `path`, which is named in problems.
@@ -120,25 +102,7 @@ pub fn users_of_file(
         }
     };
     let file = YamlFile::new(&name, root, text);
-    let mut problems = Vec::new();
-    let value = Check::of_file(table(), &file, &mut problems).value(root, node);
-    let value = match (root, value) {
-        (USERS, Some(list)) => Some(Value::from(Dict::from([(USERS.to_string(), list)]))),
-        (_, value) => value,
-    };
-    let layer = Layer {
-        name: name.clone(),
-        file: Some(path.to_path_buf()),
-        value,
-    };
-    let mut read = Reader::new(Sources {
-        table: table(),
-        figment: Figment::from(layer),
-        file: Some(file),
-        problems,
-        in_pod: false,
-        platform_env: BTreeMap::new(),
-    });
+    let mut read = document::reader(table(), &name, Some((path, file)), root, node);
     let users = entries(&mut read, common, Authority::Hash);
     read.finish()?;
     if users.is_empty() {
@@ -167,21 +131,7 @@ pub fn answered_user(body: &str, common: &StorageDefaults) -> Result<User, Confi
     }
     let list = format!("[{json}]");
     let node = yaml::parse(&list, USERS, table()).map_err(|_| problem("not a flat JSON object"))?;
-    let mut problems = Vec::new();
-    let value = Check::of_variable(table(), ORIGIN, &mut problems).value(USERS, node);
-    let layer = Layer {
-        name: ORIGIN.to_string(),
-        file: None,
-        value: value.map(|list| Value::from(Dict::from([(USERS.to_string(), list)]))),
-    };
-    let mut read = Reader::new(Sources {
-        table: table(),
-        figment: Figment::from(layer),
-        file: None,
-        problems,
-        in_pod: false,
-        platform_env: BTreeMap::new(),
-    });
+    let mut read = document::reader(table(), ORIGIN, None, USERS, node);
     let users = entries(&mut read, common, Authority::Endpoint);
     read.finish()?;
     let mut users = users.into_iter();
