@@ -314,15 +314,19 @@ impl Keys {
     }
 }
 
-/// `None` for names that no FTP path reaches: an empty component, `.`, `..`. Other programs may put such keys into the
+/// False for names that no FTP path reaches: an empty component, `.`, `..`. Other programs may put such keys into the
 /// bucket. They are not made reachable by an escape, since servers and proxies on the way may resolve such a path: the
 /// request would be about another object, and with `..` about one of another user.
 ///
-/// Nor is there an entry with a slash in its name, which a store sends that ignores the delimiter: clients that mirror a
-/// directory make files of the names that they are sent.
+/// Nor may a name have a slash in it, which a store sends that ignores the delimiter: clients that mirror a directory make files of the
+/// names that they are sent.
+pub(super) fn is_reachable(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains('/')
+}
+
+/// None for names that are not reachable.
 fn entry(name: &str, kind: EntryKind, size: u64, modified: Option<SystemTime>) -> Option<Entry> {
-    let reachable = !matches!(name, "" | "." | "..") && !name.contains('/');
-    reachable.then(|| Entry {
+    is_reachable(name).then(|| Entry {
         name: escape(name).into_owned(),
         kind,
         size,

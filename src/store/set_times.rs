@@ -16,6 +16,7 @@ use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::head::system_time;
 use crate::store::key::{KeyPrefix, ObjectKey};
+use crate::store::listing::is_reachable;
 use crate::store::remembered_times::Remembered;
 
 /// HEADs that one listing has under way at a time.
@@ -35,9 +36,8 @@ impl Store {
         let files = objects.iter_mut().filter_map(|object| {
             let key = object.key()?;
             let name = key.strip_prefix(prefix.as_str())?;
-            // no path leads to them, so no line shows them; see `entry` in the listing
-            let is_shown = !matches!(name, "" | "." | "..");
-            let key = prefix.below(key).filter(|_| is_shown)?;
+            // what is not reachable is not shown either
+            let key = prefix.below(key).filter(|_| is_reachable(name))?;
             Some((key, object))
         });
         stream::iter(files.map(Ok))
