@@ -166,15 +166,19 @@ impl Index {
     /// not cost the bodies, too.
     pub(super) fn sweep(&self, blobs: &Blobs) -> Result<u64, Fault> {
         // Not where they are there already: a full disk can still be read.
-        if self.view()?.parts().is_err() {
-            if blobs.has_bodies()? {
-                return Err(Fault::NoIndex);
+        match self.view()?.parts() {
+            Ok(_) => {}
+            Err(Fault::Index(error)) if matches!(&*error, redb::Error::TableDoesNotExist(_)) => {
+                if blobs.has_bodies()? {
+                    return Err(Fault::NoIndex);
+                }
+                self.file.with(|database| {
+                    let transaction = database.begin_write()?;
+                    drop(Tables::open(&transaction, &mut Effects::default())?);
+                    Ok(transaction.commit()?)
+                })?;
             }
-            self.file.with(|database| {
-                let transaction = database.begin_write()?;
-                drop(Tables::open(&transaction, &mut Effects::default())?);
-                Ok(transaction.commit()?)
-            })?;
+            Err(fault) => return Err(fault),
         }
         let view = self.view()?;
         blobs.sweep(|blob| view.names(blob))
