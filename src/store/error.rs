@@ -333,7 +333,7 @@ impl StoreError {
         let mut text = Chain(&error).to_string();
         if code == "RequestTimeTooSkewed" {
             let date = error.raw_response().and_then(HttpStatus::date);
-            text = format!("{}; {text}", clock(date.as_deref()));
+            text = format!("{}; {text}", clock(date));
         }
         let source: Cause = Box::new(Flat(text));
         match (status, code.as_str()) {
@@ -373,12 +373,12 @@ impl StoreError {
     }
 }
 
-/// The one thing that is asked of a raw response here; the SDK's response type differs between its layers.
+/// The facts that are asked of a raw response here; the SDK's response type differs between its layers.
 pub trait HttpStatus {
     /// The HTTP status code.
     fn status(&self) -> u16;
-    /// When it was sent, in the store's own words.
-    fn date(&self) -> Option<String>;
+    /// When it was sent, by the store's own clock.
+    fn date(&self) -> Option<DateTime>;
 }
 
 impl HttpStatus for aws_sdk_s3::config::http::HttpResponse {
@@ -386,16 +386,15 @@ impl HttpStatus for aws_sdk_s3::config::http::HttpResponse {
         self.status().as_u16()
     }
 
-    fn date(&self) -> Option<String> {
-        self.headers().get("date").map(str::to_owned)
+    fn date(&self) -> Option<DateTime> {
+        DateTime::from_str(self.headers().get("date")?, Format::HttpDate).ok()
     }
 }
 
 /// Names the one thing that is to be corrected.
-fn clock(date: Option<&str>) -> String {
+fn clock(date: Option<DateTime>) -> String {
     let ours = SystemTime::now();
-    let theirs = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
-    let theirs = theirs.and_then(|date| SystemTime::try_from(date).ok());
+    let theirs = date.and_then(|date| SystemTime::try_from(date).ok());
     let Some(theirs) = theirs else {
         return "this machine's clock and the store's differ too much: set the clock".to_owned();
     };

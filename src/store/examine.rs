@@ -7,8 +7,6 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
-use aws_smithy_types::DateTime;
-use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -18,7 +16,7 @@ use crate::store::client::Store;
 use crate::store::conditions::Replaces;
 use crate::store::credentials;
 use crate::store::describe::Description;
-use crate::store::error::StoreError;
+use crate::store::error::{HttpStatus as _, StoreError};
 use crate::store::head::{content_length, system_time};
 use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
@@ -236,9 +234,7 @@ impl Intercept for ServerTime {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
-        if let Some(time) = date.as_ref().and_then(system_time) {
+        if let Some(time) = context.response().date().as_ref().and_then(system_time) {
             *self.0.lock() = Some(time);
         }
         Ok(())

@@ -34,6 +34,7 @@ use tracing::debug;
 
 use crate::metrics::Requests;
 use crate::store::credentials::Renewed;
+use crate::store::error::HttpStatus as _;
 use crate::store::progress::Progress;
 
 /// Codes that say "later", whatever the status: Amazon's, COS's, Google's, MinIO's and SeaweedFS's.
@@ -237,8 +238,8 @@ struct Done {
     signed_again: bool,
     /// Of the credentials that signed the last attempt.
     access_key_id: Option<String>,
-    /// The time with which the last attempt was signed.
-    signed_at: Option<DateTime>,
+    /// `x-amz-date` of the last attempt.
+    signed_at: Option<String>,
 }
 
 /// Marks an answer whose `Date` is another time than its request was signed with.
@@ -254,15 +255,14 @@ const TOLERATED_SKEW_SECONDS: u64 = 4 * 60;
 /// The value of `x-amz-date`, such as `20261129T071019Z`.
 fn signing_time(value: &str) -> Option<DateTime> {
     let (date, time) = value.split_once('T')?;
-    let part = |text: &str, range: std::ops::Range<usize>| text.get(range).map(str::to_owned);
     let text = format!(
         "{}-{}-{}T{}:{}:{}",
-        part(date, 0..4)?,
-        part(date, 4..6)?,
-        part(date, 6..8)?,
-        part(time, 0..2)?,
-        part(time, 2..4)?,
-        part(time, 4..7)?,
+        date.get(0..4)?,
+        date.get(4..6)?,
+        date.get(6..8)?,
+        time.get(0..2)?,
+        time.get(2..4)?,
+        time.get(4..7)?,
     );
     DateTime::from_str(&text, Format::DateTime).ok()
 }
@@ -334,7 +334,7 @@ impl Intercept for Retries {
         if let Some(Tried(done)) = config.load::<Tried>() {
             let mut done = done.lock();
             let headers = request.headers();
-            done.signed_at = headers.get("x-amz-date").and_then(signing_time);
+            done.signed_at = headers.get("x-amz-date").map(str::to_owned);
             if self.renewed.is_some() {
                 done.access_key_id = headers
                     .get("authorization")
@@ -360,13 +360,13 @@ impl Intercept for Retries {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response_mut();
-        let date = response.headers().get("date");
-        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        if !matches!(response.status().as_u16(), 401 | 403) {
+            return Ok(());
+        }
         let signed_at = config
             .load::<Tried>()
-            .and_then(|Tried(done)| done.lock().signed_at);
-        if let (401 | 403, Some(date), Some(signed_at)) =
-            (response.status().as_u16(), date, signed_at)
+            .and_then(|Tried(done)| signing_time(done.lock().signed_at.as_deref()?));
+        if let (Some(date), Some(signed_at)) = (response.date(), signed_at)
             && date.secs().abs_diff(signed_at.secs()) > TOLERATED_SKEW_SECONDS
         {
             response.add_extension(SignedAtAnotherTime);
