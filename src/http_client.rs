@@ -35,8 +35,8 @@ pub enum TlsSetupError {
     Tls(#[from] rustls::Error),
 }
 
-/// Idle connections are closed after this; most servers keep theirs for at least as long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle connections are closed after this; most servers and stores keep theirs for at least as long.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The name that requests carry.
 pub const USER_AGENT: &str = concat!("cosgate/", env!("CARGO_PKG_VERSION"));

@@ -53,7 +53,7 @@ pub(super) struct Inner {
     /// Distinguishes the keys of this site from those of others in `known`; 0 is the gateway's own.
     site_id: u64,
     unsigned_payload: bool,
-    /// The facts from which integrity and signatures at another place follow from.
+    /// The facts from which integrity and signatures at another place follow.
     wanted: (config::Integrity, config::SignPayload),
     buffers: Arc<Buffers>,
     /// For the chunks that downloads read ahead.

@@ -44,6 +44,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower::Service;
 
+use crate::http_client::IDLE_TIMEOUT;
+
 /// The most bytes that are read from the store at a time. A body that its reader takes slowly holds up to [`HELD_PIECES`] of this size;
 /// with a quarter of it a download costs a third more CPU time (an unoptimised build), since each piece wakes its reader.
 pub(super) const READ_BUFFER: usize = 512 * 1024;
@@ -63,9 +65,6 @@ struct InSmallPieces;
 pub(super) fn in_small_pieces(request: &mut HttpRequest) {
     request.add_extension(InSmallPieces);
 }
-
-/// Idle connections are closed after this; most stores keep theirs for at least as long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The connections of one process to its stores, for requests with bodies of type `B`.
 pub(super) struct Connections<B> {

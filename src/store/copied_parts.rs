@@ -27,7 +27,7 @@ impl Multipart {
             Err(error) => return Err(error),
         };
         for part in parts {
-            let (number, bytes) = (part.number(), part.digest().bytes);
+            let (number, bytes) = (part.number, part.digest.bytes);
             let stored = listed.get(&number);
             if stored != Some(&bytes) {
                 return Err(StoreError::Integrity {

@@ -197,8 +197,7 @@ impl Chunks {
     fn let_go(&mut self) {
         let pool = self.version.store.read_ahead_pool();
         let is_short = pool.used() > pool.total() / 2;
-        let can_be_continued = self.has_ranges && !self.version.etag().is_empty();
-        if self.is_slow || !is_short || !can_be_continued || self.position == self.version.size {
+        if self.is_slow || !is_short || !self.has_ranges || self.position == self.version.size {
             return;
         }
         self.is_slow = true;

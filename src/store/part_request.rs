@@ -15,6 +15,7 @@ use crate::store::key::ObjectKey;
 /// A part that the store has acknowledged, and whose acknowledgement was compared.
 #[derive(Debug, Clone)]
 pub(super) struct UploadedPart {
+    /// From 1.
     pub(super) number: i32,
     pub(super) etag: Option<String>,
     pub(super) digest: Digest,
@@ -31,15 +32,6 @@ impl UploadedPart {
             digest,
             is_proved,
         }
-    }
-
-    /// From 1.
-    pub(super) fn number(&self) -> i32 {
-        self.number
-    }
-
-    pub(super) fn digest(&self) -> &Digest {
-        &self.digest
     }
 }
 

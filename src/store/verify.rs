@@ -136,7 +136,7 @@ async fn ask(version: Arc<Version>) -> Result<Option<Checksum>, StoreError> {
         }
         Err(error) => return Err(error),
     };
-    if !is_same_etag(&found.etag, version.etag()) || found.size != version.size {
+    if !is_same_etag(&found.etag, &version.etag) || found.size != version.size {
         return Err(StoreError::Changed {
             detail: "the object was replaced",
         });

@@ -11,7 +11,7 @@ use crate::store::key::ObjectKey;
 pub(super) struct Version {
     pub(super) store: Store,
     pub(super) key: ObjectKey,
-    /// Empty if the store gave none; then nothing can be asked for a second time.
+    /// Never empty: an answer without one is an error.
     pub(super) etag: String,
     /// Bytes of the whole object.
     pub(super) size: u64,
@@ -29,10 +29,5 @@ impl Version {
             size: head.size,
             checksum: None,
         })
-    }
-
-    /// Empty if the store gave none.
-    pub fn etag(&self) -> &str {
-        &self.etag
     }
 }

@@ -16,7 +16,7 @@
 //! - An upload that continues an object that is there (`REST`, `APPE`) is not held: it means one version of that object,
 //!   which nothing in the store would say to whoever goes on. Nor is text whose line ends are converted: the client's offsets are
 //!   others. Their parts are numbered from 2, so that nobody takes them for held.
-//! - Two sessions of one process never go on with the same upload, see [`active`](super::active). Two of different processes may, and
+//! - Two sessions of one process never go on with the same upload, see [`active`](crate::store::active). Two of different processes may, and
 //!   can't mix their bytes: CompleteMultipartUpload names the ETag of each part, and the second one finds no upload.
 //! - The parts that are there are proved by their checksums in ListParts, which combine to that of the whole object; where a
 //!   store lists none, by what the object's ETag says of its parts.
@@ -377,7 +377,7 @@ impl Upload {
         self.is_continued = true;
         self.parts = held.parts.len() as u64;
         self.size = held.bytes;
-        let first = held.parts.first().map(|part| part.digest().bytes);
+        let first = held.parts.first().map(|part| part.digest.bytes);
         self.least_part = first.unwrap_or_default();
         self.acknowledged = held.parts;
         let multipart = self.store.reopen(&self.key, held.id, held.method);
@@ -454,9 +454,9 @@ impl Upload {
 
     /// Bytes of whole parts in a row.
     fn whole_bytes(&mut self) -> u64 {
-        self.acknowledged.sort_unstable_by_key(UploadedPart::number);
+        self.acknowledged.sort_unstable_by_key(|part| part.number);
         let parts = self.acknowledged.iter();
-        let sizes = parts.map(|part| (part.number(), part.digest().bytes));
+        let sizes = parts.map(|part| (part.number, part.digest.bytes));
         whole_parts(&self.store.settings().plan, sizes).1
     }
 

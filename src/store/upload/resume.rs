@@ -234,7 +234,7 @@ async fn copy_parts(
         let multipart = or_interrupted(source, upload.begin()).await?;
         let copying = multipart.copy_part(&key, &head.etag, number, range);
         let copied = or_interrupted(source, copying).await?;
-        digest = digest.followed_by(copied.digest(), upload.store.integrity().method());
+        digest = digest.followed_by(&copied.digest, upload.store.integrity().method());
         upload.note(copied);
         upload.has_copies = true;
     }
