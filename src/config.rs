@@ -51,8 +51,6 @@ pub(crate) mod yaml_text;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(crate) use tests::HASH as HASH_FOR_TESTS;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -69,6 +67,10 @@ pub(crate) use sections::{
     bucket_name, cos_endpoint_of, greeting, is_reached_in_private, is_role_name,
     masquerade_address, may_share_credentials, region_name,
 };
+
+/// A hash that is well formed, and of no known password.
+#[cfg(any(test, fuzzing))]
+pub(crate) const HASH_FOR_TESTS: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$QmFzZTY0SGFzaEJhc2U2NEhhc2hCYXNlNjRIYXNoMTI";
 
 /// Reads the configuration from `file`, if any, and this process's environment.
 ///

@@ -42,6 +42,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub use self::error::{ImportError, Mistake};
 use self::plan::{Hasher, Plan};
 pub use self::render::Format;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::render::assignments;
 use crate::config::printable;
 
 pub use self::text::{Text, read};

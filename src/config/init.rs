@@ -198,8 +198,8 @@ const DROP_BOX: &str = "\
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HASH_FOR_TESTS as HASH;
     use crate::config::load_from;
-    use crate::config::tests::HASH;
 
     fn wishes(provider: Provider, users: &[&str]) -> Wishes {
         Wishes {

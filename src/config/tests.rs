@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
+use super::HASH_FOR_TESTS as HASH;
 use super::*;
 
 mod cluster;
@@ -15,9 +16,6 @@ mod properties;
 mod secrets;
 mod sites;
 mod values;
-
-/// Well formed, and of no known password.
-pub(crate) const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$QmFzZTY0SGFzaEJhc2U2NEhhc2hCYXNlNjRIYXNoMTI";
 
 /// Loads with these variables, each `NAME=value` with the prefix left out.
 fn with_env(env: &[&str]) -> Result<Loaded, ConfigError> {

@@ -1,13 +1,10 @@
 //! Configurations of other FTP servers.
 
-use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
-
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::input::{HASH, choice, in_memory};
-use crate::config::load_from;
-use crate::import::{Format, Text, convert};
+use super::input::{choice, load};
+use crate::config::HASH_FOR_TESTS as HASH;
+use crate::import::{Format, Text, assignments, convert};
 
 /// The first byte chooses the format of the result, then come the file and, behind a byte 0, the file of the users.
 ///
@@ -50,30 +47,11 @@ pub fn import(input: &[u8]) {
 }
 
 fn is_taken(yaml: &str, env: &[(String, String)]) {
-    let file = in_memory(yaml.as_bytes());
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    if let Err(error) = load_from(Some(&path), env.iter().cloned()) {
+    if let Err(error) = load(yaml, env.iter().cloned()) {
         // the files that it names are on another machine
         let error = error.to_string();
         let is_absent =
             |line: &str| line.starts_with("tls.") && line.contains("the file cannot be read");
         assert!(error.lines().all(is_absent), "{error}\n{yaml}\n{env:?}");
     }
-}
-
-/// As a shell reads `NAME='value'`.
-fn assignments(text: &str) -> Vec<(String, String)> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let (name, value) = line.split_once('=').expect("an assignment");
-            let value = value
-                .strip_prefix('\'')
-                .and_then(|value| value.strip_suffix('\''));
-            (
-                name.to_owned(),
-                value.expect("quotes").replace("'\\''", "'"),
-            )
-        })
-        .collect()
 }

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
-use super::input::{HASH, choice};
+use super::input::choice;
+use crate::config::HASH_FOR_TESTS as HASH;
 use crate::escape::unescape;
 use crate::ftp::listformat::{Facts, Format};
 use crate::store::{Entry, Home, Store, StoreError, VirtualPath};

@@ -170,6 +170,22 @@ fn assignment(name: &str, value: &str) -> String {
     format!("{name}='{}'\n", value.replace('\'', "'\\''"))
 }
 
+/// Names and values of assignments, as a shell reads them.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn assignments(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.split_once('=').expect("an assignment");
+            let value = value
+                .strip_prefix('\'')
+                .and_then(|value| value.strip_suffix('\''));
+            let value = value.expect("quotes").replace("'\\''", "'");
+            (name.to_owned(), value)
+        })
+        .collect()
+}
+
 /// Lines of a comment; the words come from files, too.
 fn comment(indent: usize, words: &str) -> String {
     let lines = words.lines().map(|line| {

@@ -126,21 +126,6 @@ fn helm(values: &str, manifest: &str, mount: &Path, path: &Path) -> Vec<(String,
     env
 }
 
-/// As a shell reads `NAME='value'`.
-fn assignments(text: &str) -> Vec<(String, String)> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let (name, value) = line.split_once('=').expect("an assignment");
-            let value = value
-                .strip_prefix('\'')
-                .and_then(|value| value.strip_suffix('\''));
-            let value = value.expect("quotes").replace("'\\''", "'");
-            (name.to_owned(), value)
-        })
-        .collect()
-}
-
 #[test]
 fn a_file_as_it_comes_becomes_a_configuration_that_says_the_same() {
     for format in [Format::Yaml, Format::Env] {

@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn users_who_could_never_log_in_are_refused() {
-        let hash = crate::config::tests::HASH;
+        let hash = crate::config::HASH_FOR_TESTS;
         for (key, words) in [
             ("require_tls: true", "needs a certificate"),
             ("client_cert_cn: alice", "tls.client_ca"),
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn who_needs_no_close_notify_is_warned_of_the_risk() {
-        let hash = crate::config::tests::HASH;
+        let hash = crate::config::HASH_FOR_TESTS;
         let users = format!("[{{name: a, password_hash: '{hash}', require_close_notify: false}}]");
         for (key, value, words) in [
             (
