@@ -6,7 +6,7 @@ import subprocess
 import uuid
 
 from s3 import ACCESS_KEY, S3, SECRET_KEY, has_bucket, settings
-from support import Failure, environment, free_ports, indented, run, wait_until
+from support import Failure, end, environment, free_ports, indented, run, wait_until
 
 PROGRAMS = ["ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin"]
 
@@ -94,9 +94,4 @@ def ceph(directory):
     finally:
         # RGW first, since it waits for the others
         for process in reversed(running):
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ceph import ceph
 from s3 import ACCESS_KEY, S3, SECRET_KEY, has_bucket, settings
-from support import Failure, environment, free_ports, indented, wait_until
+from support import Failure, end, environment, free_ports, indented, wait_until
 
 # The last two are tried by hand.
 STORES = ["embedded", "seaweedfs", "moto", "ceph"]
@@ -62,12 +62,7 @@ def seaweedfs(weed, directory):
             raise Failure(f"{failure}{indented(log.read_text(errors='replace'), 10)}") from failure
         yield settings("s3", ports["s3.port"]), client
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         # its gRPC services leave these behind, always in this directory, whatever TMPDIR says
         for service, port in ports.items():
             Path(f"/tmp/seaweedfs-{service.partition('.')[0]}-grpc-{port}.sock").unlink(missing_ok=True)

@@ -113,6 +113,16 @@ def run(command, *, home, stdin="", seconds=60, cwd=None, check=True):
     return outcome
 
 
+def end(process, seconds=20):
+    """SIGTERM, and SIGKILL for what is still there after so long."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def indented(text, lines=40):
     """The last lines of `text`, set apart from the line of the check."""
     kept = [line for line in text.replace("\r", "\n").split("\n") if line.strip()][-lines:]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cosgate::config::load_from;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::http::get;
+use crate::support::http::{self, get};
 use crate::support::tls::Authority;
 use crate::support::{Ftp, Mount, Relay, TestGateway, eventually, users};
 
@@ -32,10 +32,7 @@ async fn with_file(mount: &Mount, more: &[&str]) -> TestGateway {
 
 async fn metric(gateway: &TestGateway, name: &str) -> f64 {
     let admin = gateway.gateway.admin_address().expect("it is on");
-    let metrics = get(admin, "/metrics", &[]).await.body;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name));
-    let value = value.unwrap_or_else(|| panic!("no {name} in {metrics}"));
-    value.trim().parse().expect("a number")
+    http::metric(admin, name).await
 }
 
 const DENIED: &str = "cosgate_connections_refused_total{reason=\"denied\"}";
@@ -116,12 +113,7 @@ async fn a_changed_file_refuses_the_next_client_and_ends_sessions_and_transfers(
     let mount = Mount::new("access.yaml", "deny: []\n");
     let gateway = with_file(&mount, &["UPLOAD__ON_INTERRUPT=discard"]).await;
     let log_in = async |from: u8| {
-        // data connections come from there, too
-        let from = Relay {
-            from: [127, 0, 0, from],
-            header: Vec::new(),
-        };
-        let mut ftp = Ftp::connect_through(&from, gateway.address()).await;
+        let mut ftp = Ftp::connect_through(&Relay::plain(from), gateway.address()).await;
         ftp.login("u", "secret").await;
         ftp
     };

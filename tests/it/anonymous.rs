@@ -3,8 +3,8 @@
 use cosgate::config::load_from;
 
 use crate::configuration::Program;
-use crate::support::http::get;
-use crate::support::{Ftp, TestGateway, cheap_hash, eventually};
+use crate::support::http::metric;
+use crate::support::{Ftp, TestGateway, cheap_hash, eventually, users};
 
 /// A gateway on which `anonymous` is what `keys` say, beside the user `u`.
 async fn gateway(keys: &str, more: &[&str]) -> TestGateway {
@@ -78,8 +78,7 @@ async fn permissions_and_sizes_that_are_set_hold() {
 
 #[tokio::test]
 async fn without_such_a_user_nobody_is_anonymous() {
-    let hash = cheap_hash("secret");
-    let list = format!("USERS=[{{name: u, password_hash: '{hash}'}}]");
+    let list = format!("USERS={}", users(&["name: u"]));
     let gateway = TestGateway::with(&[&list, "AUTH__LOCKOUT__DELAY=10ms"]).await;
     for name in ["anonymous", "ftp"] {
         assert_eq!(log_in(&gateway, 1, name, "a@b").await.1, 530, "{name}");
@@ -140,12 +139,8 @@ async fn sessions_are_limited_in_all_and_from_one_address() {
     })
     .await;
     let admin = gateway.gateway.admin_address().expect("it is on");
-    let metrics = get(admin, "/metrics", &[]).await.body;
-    let refused = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("cosgate_logins_total{result=\"too_many_sessions\"} "));
-    let refused: f64 = refused.expect("it is counted").parse().expect("a number");
-    assert!(refused >= 2.0, "{metrics}");
+    let refused = metric(admin, "cosgate_logins_total{result=\"too_many_sessions\"}").await;
+    assert!(refused >= 2.0, "{refused}");
     gateway.stop().await;
 }
 

@@ -70,6 +70,18 @@ impl Program {
             .expect("the program starts")
     }
 
+    /// With settings, each `KEY=value` without the prefix, and with variables.
+    pub fn with(settings: &[impl AsRef<str>], env: &[(&str, &str)]) -> Self {
+        let settings: Vec<(String, &str)> = settings
+            .iter()
+            .map(|setting| setting.as_ref().split_once('=').expect("KEY=value"))
+            .map(|(key, value)| (format!("COSGATE_{key}"), value))
+            .collect();
+        let settings = settings.iter().map(|(key, value)| (key.as_str(), *value));
+        let env: Vec<(&str, &str)> = settings.chain(env.iter().copied()).collect();
+        Self::start(&env)
+    }
+
     /// As in a container: a user without any rights, whoever runs the tests.
     fn start_without_rights() -> Self {
         (0..20)

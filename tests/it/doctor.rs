@@ -1,13 +1,13 @@
 //! `cosgate doctor`: what it finds where all is well, and where something is wrong.
 
-mod configuration;
+pub mod configuration;
 mod gateway;
 mod program;
 
 use cosgate::doctor::{Check, Login, Outcome, Report, Security, Target};
 
 /// The check of this name.
-fn check<'a>(report: &'a Report, name: &str) -> &'a Check {
+pub fn check<'a>(report: &'a Report, name: &str) -> &'a Check {
     let found = report.checks.iter().find(|check| check.name == name);
     found.unwrap_or_else(|| panic!("no {name} in\n{report}"))
 }

@@ -4,7 +4,6 @@ mod campaign;
 pub mod dice;
 mod model;
 mod outage;
-pub mod traces;
 
 use crate::support::faults::{Answer, Fault};
 use crate::support::{TestGateway, pattern};

@@ -92,12 +92,7 @@ impl Cluster {
     /// A metric of a gateway, by its name and labels as they are written.
     async fn metric(&self, ordinal: usize, name: &str) -> f64 {
         let admin = self.gateway(ordinal).admin_address().expect("it is on");
-        let text = http::get(admin, "/metrics", &[]).await.body;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name} ")));
-        let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
-        value.parse().expect("a number")
+        http::metric(admin, name).await
     }
 
     async fn stop(self) {

@@ -25,6 +25,8 @@ use machine::State;
 use run::{Gateways, run};
 use step::{Step, initial_state, next_step};
 
+use crate::faults::dice::number;
+
 /// Steps of a sequence.
 const STEPS: std::ops::Range<usize> = 1..40;
 
@@ -68,12 +70,9 @@ fn many_sequences_of_operations_agree_with_the_model() {
 
 /// Runs `cases` sequences from `seed` on, unless the environment has other numbers.
 fn check(seed: u64, cases: u64) {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-    };
-    let seed = number("MODEL_SEED", seed);
-    let is_given = std::env::var_os("MODEL_SEED").is_some();
-    let cases = number("MODEL_CASES", if is_given { 1 } else { cases });
+    let given = number("MODEL_SEED");
+    let (seed, cases) = (given.unwrap_or(seed), given.map_or(cases, |_| 1));
+    let cases = number("MODEL_CASES").unwrap_or(cases);
     let runtime = Runtime::new().expect("a runtime");
     let (began, mut steps) = (Instant::now(), 0);
     let gateways = RefCell::new(Gateways::default());

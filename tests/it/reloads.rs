@@ -104,7 +104,7 @@ async fn campaign(reuse: &str) {
             // some show a certificate
             let tls = match client % 4 {
                 0 | 1 => authority.client_named_by("a client", &[version]),
-                _ if client % 2 == 1 => authority.client_12(),
+                3 => authority.client_12(),
                 _ => authority.client(),
             };
             let shared = (Arc::clone(&is_over), Arc::clone(&files));

@@ -137,7 +137,6 @@ async fn a_wrong_clock_is_named() {
     assert!(page.contains("s ahead of the store"), "{page}");
 }
 
-/// The code of the reply, and the time until it came.
 #[tokio::test]
 async fn a_date_that_was_wrong_once_fails_no_later_command() {
     let (gateway, proxy) = TestGateway::behind_proxy(&[SHORT_BACKOFF]).await;
@@ -159,6 +158,7 @@ async fn a_date_that_was_wrong_once_fails_no_later_command() {
     assert_eq!(ftp.fetch("RETR f").await.0, b"newer");
 }
 
+/// The code of the reply, and the time until it came.
 async fn timed(work: impl Future<Output = u16>) -> (u16, Duration) {
     let began = Instant::now();
     (work.await, began.elapsed())

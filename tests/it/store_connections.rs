@@ -21,22 +21,12 @@ const CREDENTIALS: &str = "Basic Y29zZ2F0ZTpwOnc=";
 const ONE_ATTEMPT: (&str, &str) = ("COSGATE_STORAGE__RETRY__MAX_ATTEMPTS", "1");
 
 /// The settings of a program whose store is at `endpoint`.
-fn settings(own: &[String], endpoint: &str) -> Vec<(String, String)> {
+fn settings(own: &[String], endpoint: &str) -> Vec<String> {
     let own = own
         .iter()
-        .map(|setting| setting.split_once('=').expect("KEY=value"));
-    let own = own.filter(|(key, _)| *key != "STORAGE__ENDPOINT");
-    own.chain([("STORAGE__ENDPOINT", endpoint)])
-        .map(|(key, value)| (format!("COSGATE_{key}"), value.to_owned()))
-        .collect()
-}
-
-fn start(settings: &[(String, String)], env: &[(&str, &str)]) -> Program {
-    let settings = settings
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()));
-    let env: Vec<_> = settings.chain(env.iter().copied()).collect();
-    Program::start(&env)
+        .filter(|setting| !setting.starts_with("STORAGE__ENDPOINT="));
+    let endpoint = format!("STORAGE__ENDPOINT={endpoint}");
+    own.cloned().chain([endpoint]).collect()
 }
 
 async fn login(address: SocketAddr) -> Ftp {
@@ -62,7 +52,7 @@ async fn requests_over_plain_http_go_through_the_proxy_of_the_environment_with_i
     // nobody knows this name: the proxy passes on what it gets
     let settings = settings(&own, "http://store.invalid:9000");
     let address = format!("http://cosgate:p%3Aw@{}", proxy.address());
-    let program = start(&settings, &[("HTTP_PROXY", &address)]);
+    let program = Program::with(&settings, &[("HTTP_PROXY", &address)]);
     transfers(&program, &store).await;
     for head in proxy.take_requests() {
         let head = head.to_ascii_lowercase();
@@ -82,7 +72,7 @@ async fn a_store_on_this_machine_or_in_no_proxy_is_reached_without_the_proxy() {
     let other = Proxy::start(direct.address()).await;
     let proxy = format!("http://{}", other.address());
     let here = format!("http://{}", direct.address());
-    let program = start(&settings(&own, &here), &[("HTTP_PROXY", &proxy)]);
+    let program = Program::with(&settings(&own, &here), &[("HTTP_PROXY", &proxy)]);
     transfers(&program, &store).await;
     drop(program);
     // the embedded store of the program itself
@@ -97,7 +87,7 @@ async fn a_store_on_this_machine_or_in_no_proxy_is_reached_without_the_proxy() {
         ("HTTP_PROXY", proxy.as_str()),
         ("NO_PROXY", "store.invalid"),
     ];
-    let program = start(&named, &env);
+    let program = Program::with(&named, &env);
     let mut ftp = login(program.address).await;
     let reply = ftp.store("STOR g", b"there").await;
     assert_eq!(reply.code, 451, "nobody knows that host: {reply:?}");
@@ -116,7 +106,7 @@ async fn requests_over_https_go_through_a_tunnel_of_the_proxy_and_prove_the_stor
     let ca = authority.file("ca.crt").display().to_string();
     let address = format!("http://cosgate:p%3Aw@{}", proxy.address());
     let env = [("HTTPS_PROXY", address.as_str()), ("SSL_CERT_FILE", &ca)];
-    let program = start(&settings, &env);
+    let program = Program::with(&settings, &env);
     transfers(&program, &store).await;
     let heads = proxy.take_heads();
     assert!(!heads.is_empty());
@@ -142,7 +132,7 @@ async fn requests_over_https_go_through_a_tunnel_of_the_proxy_and_prove_the_stor
             ("HTTPS_PROXY", proxy.as_str()),
             ("SSL_CERT_FILE", ca),
         ];
-        let program = start(&settings, &env);
+        let program = Program::with(&settings, &env);
         let mut ftp = login(program.address).await;
         let reply = ftp.store("STOR f", b"new").await;
         assert_eq!(reply.code, 451, "{reply:?}");
@@ -159,7 +149,7 @@ async fn over_https_each_connection_has_one_handshake_and_a_new_one_resumes_the_
     let front = TlsFront::start(&authority, "127.0.0.1", direct.address()).await;
     let settings = settings(&own, &format!("https://{}", front.address()));
     let ca = authority.file("ca.crt").display().to_string();
-    let program = start(&settings, &[("SSL_CERT_FILE", &ca)]);
+    let program = Program::with(&settings, &[("SSL_CERT_FILE", &ca)]);
     let mut ftp = login(program.address).await;
     assert_eq!(ftp.store("STOR f", b"first").await.code, 226);
     // another request may have been on the way at the same time

@@ -1,14 +1,12 @@
 //! Tencent COS as its documents have it: nothing that the gateway sends is refused there, or relies on what COS ignores.
 
-use std::time::Duration;
-
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use cosgate::config::load_from;
-use cosgate::doctor::{Limits, Outcome, Report, examine_configuration};
+use cosgate::doctor::{Outcome, Report};
 
+use crate::doctor::{check, configuration};
 use crate::support::strict_cos::{BUCKET, KEYS, REGION, StrictCos};
 use crate::support::{Consumer, Ftp, gateway, pattern, users};
 
@@ -26,25 +24,8 @@ async fn in_front_of(cos: &StrictCos, more: &[&str]) -> (cosgate::app::Gateway, 
 }
 
 async fn examine(settings: &[String]) -> Report {
-    let mut settings = settings.to_vec();
-    let port = gateway::free_ports(4);
-    settings.push("LISTEN=127.0.0.1:0".to_owned());
-    settings.push("ADMIN__LISTEN=off".to_owned());
-    settings.push(format!("PASSIVE__PORTS={port}-{}", port + 3));
-    settings.push(format!("USERS={}", users(&["name: u"])));
-    let env = settings.iter().map(|setting| {
-        let (key, value) = setting.split_once('=').expect("KEY=value");
-        (format!("COSGATE_{key}"), value.to_owned())
-    });
-    let loaded = load_from(None, env).expect("a good configuration");
-    examine_configuration(&loaded, Limits::within(Duration::from_secs(120))).await
-}
-
-fn outcome(report: &Report, name: &str) -> Outcome {
-    let found = report.checks.iter().find(|check| check.name == name);
-    found
-        .unwrap_or_else(|| panic!("no {name} in\n{report}"))
-        .outcome
+    let users = format!("USERS={}", users(&["name: u"]));
+    configuration::examine(&[settings, &[users]].concat()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +100,11 @@ async fn the_doctor_finds_its_bucket_sound() {
         "outbox",
         "outbox, delete",
     ] {
-        assert_eq!(outcome(&report, name), Outcome::Ok, "{name}\n{report}");
+        assert_eq!(
+            check(&report, name).outcome,
+            Outcome::Ok,
+            "{name}\n{report}"
+        );
     }
     assert_eq!(cos.take_refused(), Vec::<String>::new());
     assert_eq!(cos.take_ignored(), Vec::<String>::new());

@@ -36,7 +36,7 @@ impl Traced {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ];
-        let program = start(&own, &[&traces[..], settings].concat());
+        let program = Program::with(&own, &[&traces[..], settings].concat());
         Traced {
             program,
             collector,
@@ -59,17 +59,6 @@ impl Traced {
         eventually("the line is written", || async { find().is_some() }).await;
         find().expect("it is there")
     }
-}
-
-fn start(own: &[String], settings: &[(&str, &str)]) -> Program {
-    let own: Vec<(String, &str)> = own
-        .iter()
-        .map(|setting| setting.split_once('=').expect("KEY=value"))
-        .map(|(key, value)| (format!("COSGATE_{key}"), value))
-        .collect();
-    let own = own.iter().map(|(key, value)| (key.as_str(), *value));
-    let env: Vec<(&str, &str)> = own.chain(settings.iter().copied()).collect();
-    Program::start(&env)
 }
 
 async fn login(program: &Program) -> Ftp {

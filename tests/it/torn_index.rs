@@ -10,7 +10,7 @@ use cosgate::app::Gateway;
 use cosgate::chain::Chain;
 use tempfile::TempDir;
 
-use crate::faults::dice::Dice;
+use crate::faults::dice::{self, Dice, number};
 use crate::support::gateway::try_start;
 use crate::support::{Ftp, eventually, users};
 
@@ -211,16 +211,8 @@ fn damage(dice: &mut Dice, index: &[u8], earlier: &[u8]) -> (String, Option<Vec<
 }
 
 async fn campaign(trials: usize, seed: Option<u64>) {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    let seed = number("TORN_SEED").or(seed).unwrap_or_else(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.expect("after 1970").as_nanos() as u64
-    });
+    let seed = dice::seed("TORN_SEED", seed);
     let trials = number("TORN_TRIALS").map_or(trials, |trials| trials as usize);
-    eprintln!("TORN_SEED={seed}");
     let mut dice = Dice::new(seed, 0);
     let stored = Stored::new(&mut dice).await;
     let (mut served, mut refused) = (0, 0);

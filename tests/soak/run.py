@@ -43,7 +43,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients"))
 
 from s3 import ACCESS_KEY, BUCKET, S3, SECRET_KEY  # noqa: E402
-from support import free_ports, http_status, indented, wait_until  # noqa: E402
+from support import end, free_ports, http_status, indented, wait_until  # noqa: E402
 
 KIB, MIB = 1 << 10, 1 << 20
 POOL = random.Random(1).randbytes(24 * MIB)
@@ -299,13 +299,7 @@ def running(program, env, log, admin):
                    alive=lambda: process.poll() is None)
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(process, 30)
 
 
 def settings(directory, program):

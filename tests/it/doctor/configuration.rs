@@ -19,7 +19,7 @@ use crate::support::{Absent, Consumer, KubeApi, TestGateway, TestStore, users};
 static NEXT_PORT: AtomicU16 = AtomicU16::new(18_000);
 
 /// Examines what a gateway with these settings would find; of two with one key the later one holds.
-async fn examine(settings: &[String]) -> Report {
+pub async fn examine(settings: &[String]) -> Report {
     let port = NEXT_PORT.fetch_add(4, Ordering::Relaxed);
     let own = [
         "LISTEN=127.0.0.1:0".to_owned(),

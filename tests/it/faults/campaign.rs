@@ -8,15 +8,33 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::dice::{Dice, plan};
+use super::dice::{self, Dice, number, plan};
 use super::model::{Content, Model, after};
-use super::traces::{Traces, start};
+use crate::configuration::Program;
+use crate::support::readings::{Readings, Slack};
 use crate::support::{Ftp, Reply, TestStore, eventually};
 
 pub(super) const SESSIONS: usize = 4;
+
+/// Left of a campaign, at most: connections to the store that are kept for the next requests, the caches of names, and what the
+/// allocator keeps of what was freed.
+pub(super) const SLACK: Slack = Slack {
+    idle: 2.0 * SESSIONS as f64,
+    kib: 64.0 * 1024.0,
+    within: Duration::from_secs(50),
+};
+
+/// The program with these settings, `KEY=value` without the prefix, and its admin port.
+pub(super) fn start(settings: &[&str]) -> (Program, SocketAddr) {
+    let own = ["ADMIN__LISTEN=127.0.0.1:0", "DRAIN__IDLE=1ms"];
+    let gateway = Program::with(&[&own, settings].concat(), &[]);
+    let admin = gateway.admin.expect("it is on");
+    (gateway, admin)
+}
 const MIB: usize = 1 << 20;
 const FILES: [&str; 7] = ["a", "b", "c", "d/x", "d/y", "e/x", "e/y"];
 
@@ -32,11 +50,6 @@ async fn each_of_ten_thousand_replies_is_true() {
     campaign(10_000, None).await;
 }
 
-fn from_environment(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().expect("a number"))
-}
-
 /// Counts of what happened, for the report.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -49,13 +62,8 @@ pub(super) struct Counts {
 }
 
 async fn campaign(operations: usize, seed: Option<u64>) {
-    let seed = from_environment("FAULTS_SEED").or(seed).unwrap_or_else(|| {
-        let now = std::time::SystemTime::now();
-        let since = now.duration_since(std::time::UNIX_EPOCH);
-        since.expect("after 1970").as_nanos() as u64
-    });
-    let operations = from_environment("FAULTS_OPERATIONS").map_or(operations, |n| n as usize);
-    eprintln!("FAULTS_SEED={seed}");
+    let seed = dice::seed("FAULTS_SEED", seed);
+    let operations = number("FAULTS_OPERATIONS").map_or(operations, |n| n as usize);
     let (store, proxy, own) = match std::env::var("FAULTS_STORE") {
         Ok(text) => {
             let words: Vec<&str> = text.split(' ').collect();
@@ -76,8 +84,8 @@ async fn campaign(operations: usize, seed: Option<u64>) {
     let settings: Vec<&str> = own.iter().map(String::as_str).chain(settings).collect();
     assert!(store.keys().await.is_empty(), "the bucket is empty");
 
-    let gateway = start(&settings);
-    let (address, before) = (gateway.address, Traces::of(&gateway).await);
+    let (gateway, admin) = start(&settings);
+    let (address, before) = (gateway.address, Readings::of(admin).await);
     let counts: Vec<Counts> = (0..SESSIONS).map(|_| Counts::default()).collect();
     let sessions = sessions(address, &store, &counts, seed).await;
     proxy.choose_faults(plan(seed));
@@ -89,7 +97,7 @@ async fn campaign(operations: usize, seed: Option<u64>) {
     let met = proxy.faults_met();
     proxy.clear_faults();
     proxy.refuse_one_in(0);
-    before.are_all_again(&gateway, SESSIONS).await;
+    before.are_all_again(admin, SLACK).await;
     assert_eq!(gateway.terminate(), Some(0), "FAULTS_SEED={seed}");
 
     has_only(&store, expected.concat(), seed).await;
@@ -112,7 +120,7 @@ async fn campaign(operations: usize, seed: Option<u64>) {
         &["UPLOAD__SWEEP=own", "UPLOAD__STALE_AFTER=1s"],
     ]
     .concat();
-    let sweeper = start(&settings);
+    let (sweeper, _) = start(&settings);
     eventually("nothing is left unfinished", || async {
         store.unfinished().await == 0
     })

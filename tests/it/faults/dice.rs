@@ -1,9 +1,25 @@
 //! Numbers that only the seed decides.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::support::faults::{Answer, Fault, Within};
+
+/// A number that the environment gives.
+pub fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+/// The seed that the environment gives, or else `fixed`, or else a new one. It is printed, since a run is repeated with it.
+pub fn seed(name: &str, fixed: Option<u64>) -> u64 {
+    let seed = number(name).or(fixed).unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.expect("after 1970").as_nanos() as u64
+    });
+    eprintln!("{name}={seed}");
+    seed
+}
 
 /// SplitMix64.
 #[derive(Debug, Clone)]

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::campaign::{Counts, SESSIONS, has_only, sessions};
-use super::traces::{Traces, start};
+use super::campaign::{Counts, SESSIONS, SLACK, has_only, sessions, start};
 use crate::support::proxy::Proxy;
+use crate::support::readings::Readings;
 use crate::support::{TestStore, eventually};
 
 const SEED: u64 = 11;
@@ -52,8 +52,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(20);
 async fn under_load(outage: Outage, gone: Duration, settings: &[&str]) {
     let (store, proxy, own) = TestStore::behind_proxy().await;
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
-    let gateway = start(&[&own[..], settings, &["UPLOAD__MIN_PART_SIZE=5MiB"]].concat());
-    let before = Traces::of(&gateway).await;
+    let (gateway, admin) = start(&[&own[..], settings, &["UPLOAD__MIN_PART_SIZE=5MiB"]].concat());
+    let before = Readings::of(admin).await;
     let counts: Vec<Counts> = (0..SESSIONS).map(|_| Counts::default()).collect();
     let is_over = AtomicBool::new(false);
     let all = sessions(gateway.address, &store, &counts, SEED).await;
@@ -98,7 +98,7 @@ async fn under_load(outage: Outage, gone: Duration, settings: &[&str]) {
         is_over.store(true, Ordering::SeqCst);
     };
     let (expected, ()) = tokio::join!(join_all(running), conduct);
-    before.are_all_again(&gateway, SESSIONS).await;
+    before.are_all_again(admin, SLACK).await;
     has_only(&store, expected.concat(), SEED).await;
     assert_eq!(gateway.terminate(), Some(0));
     store.stop().await;

@@ -1,44 +1,26 @@
 //! The admin port: slow requests, large heads, and answers that nobody reads.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::Attacked;
+use super::{Attacked, ends, trickle};
 use crate::support::http::get;
-
-/// Everything that comes until the end.
-async fn rest(socket: &mut TcpStream, within: Duration) -> Option<String> {
-    let mut bytes = Vec::new();
-    let read = timeout(within, socket.read_to_end(&mut bytes)).await;
-    read.is_ok()
-        .then(|| String::from_utf8_lossy(&bytes).into_owned())
-}
 
 #[tokio::test]
 async fn heads_that_come_byte_by_byte_end_at_their_time_limit() {
     let attacked = Attacked::start(&[]).await;
     let slow = (0..12).map(|_| async {
-        let mut socket = TcpStream::connect(attacked.admin())
-            .await
-            .expect("it listens");
-        let begun = Instant::now();
-        for byte in b"GET /metrics HTTP/1.1\r\nx: "
-            .iter()
-            .chain(b"y".iter().cycle())
-        {
-            assert!(
-                begun.elapsed() < Duration::from_secs(40),
-                "it goes on and on"
-            );
-            if socket.write_all(&[*byte]).await.is_err() {
-                break;
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
+        let mut socket = attacked.admin_socket().await;
+        let head = b"GET /metrics HTTP/1.1\r\nx: ".iter();
+        let head = head.chain(b"y".iter().cycle());
+        let (pause, within) = (Duration::from_millis(200), Duration::from_secs(40));
+        assert!(
+            trickle(&mut socket, head, pause, within).await,
+            "it goes on and on"
+        );
     });
     join_all(slow).await;
     attacked.recovers().await;
@@ -59,9 +41,7 @@ async fn large_heads_bodies_and_nonsense_are_refused_and_take_no_memory() {
         "USER anonymous\r\nPASS x\r\n".to_owned(),
     ] {
         for _ in 0..20 {
-            let mut socket = TcpStream::connect(attacked.admin())
-                .await
-                .expect("it listens");
+            let mut socket = attacked.admin_socket().await;
             let (mut reading, mut writing) = socket.split();
             let answer = async {
                 let mut bytes = Vec::new();
@@ -79,9 +59,7 @@ async fn large_heads_bodies_and_nonsense_are_refused_and_take_no_memory() {
     // a body that is announced and never comes has an answer all the same
     let mut bodies = Vec::new();
     for _ in 0..10 {
-        let mut socket = TcpStream::connect(attacked.admin())
-            .await
-            .expect("it listens");
+        let mut socket = attacked.admin_socket().await;
         let request = "GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n";
         socket.write_all(request.as_bytes()).await.expect("taken");
         let mut status = [0; 12];
@@ -100,9 +78,7 @@ async fn requests_whose_answers_nobody_reads_take_no_memory_and_no_place_of_a_pr
     let requests = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
     let mut deaf = Vec::new();
     for _ in 0..10 {
-        let mut socket = TcpStream::connect(attacked.admin())
-            .await
-            .expect("it listens");
+        let mut socket = attacked.admin_socket().await;
         let mut sent = 0;
         // until the gateway takes no more: its answers wait to be read
         while let Ok(Ok(())) = timeout(
@@ -124,7 +100,7 @@ async fn requests_whose_answers_nobody_reads_take_no_memory_and_no_place_of_a_pr
     // and those that have had their time are ended
     let mut first = deaf.swap_remove(0);
     drop(deaf);
-    let ended = rest(&mut first, Duration::from_secs(90)).await;
-    assert!(ended.is_some(), "it goes on and on");
+    let has_ended = ends(&mut first, Duration::from_secs(90)).await;
+    assert!(has_ended, "it goes on and on");
     attacked.recovers().await;
 }

@@ -194,7 +194,6 @@ async fn both_families_listen_on_the_same_port() {
     assert_eq!(six.command("EPSV").await.code, 229);
 }
 
-/// Row 10 and 11 of the hazards are in `transfers` and `directories`; here is what they have in common with strangers.
 #[tokio::test]
 async fn nothing_but_a_login_is_possible_before_a_login() {
     let gateway = TestGateway::start().await;

@@ -1,36 +1,14 @@
 //! Control connections: many, slow ones, and those that end without a word.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::Attacked;
+use super::{Attacked, ends, trickle};
 use crate::support::{Ftp, eventually};
-
-/// Reads until the gateway closes, within a bound.
-async fn is_closed_within(socket: &mut TcpStream, within: Duration) -> bool {
-    let mut rest = Vec::new();
-    // a reset is an end, too
-    timeout(within, socket.read_to_end(&mut rest)).await.is_ok()
-}
-
-/// Writes one byte after another until the gateway closes or the time is over; true if it closes.
-async fn trickle(socket: &mut TcpStream, bytes: &[u8], within: Duration) -> bool {
-    let begun = Instant::now();
-    for byte in bytes.iter().cycle() {
-        if begun.elapsed() > within {
-            return false;
-        }
-        if socket.write_all(&[*byte]).await.is_err() {
-            return true;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    unreachable!("the bytes never end");
-}
 
 #[tokio::test]
 async fn a_flood_before_the_login_takes_no_place_of_a_user_and_leaves_nothing() {
@@ -57,9 +35,7 @@ async fn a_flood_before_the_login_takes_no_place_of_a_user_and_leaves_nothing() 
 async fn clients_that_reset_half_close_or_hang_up_in_the_middle_of_a_line_leave_nothing() {
     let attacked = Attacked::start(&[]).await;
     for round in 0..600 {
-        let mut socket = TcpStream::connect(attacked.address())
-            .await
-            .expect("listens");
+        let mut socket = attacked.socket().await;
         // it may have been refused, if the last ones have not been seen off yet
         let _ = socket.write_all(b"USER u\r\nPASS secr").await;
         match round % 3 {
@@ -90,9 +66,14 @@ async fn a_line_that_comes_byte_by_byte_extends_no_time_limit() {
         };
         sockets.push(ftp.into_socket());
     }
-    let slow = sockets
-        .iter_mut()
-        .map(|socket| trickle(socket, b"NOOP ", Duration::from_secs(20)));
+    let slow = sockets.iter_mut().map(|socket| {
+        trickle(
+            socket,
+            b"NOOP ".iter().cycle(),
+            Duration::from_millis(50),
+            Duration::from_secs(20),
+        )
+    });
     let closed = join_all(slow)
         .await
         .into_iter()
@@ -108,9 +89,7 @@ async fn lines_without_end_are_cut_off_and_leave_no_memory() {
     let attacked = Attacked::start(&[]).await;
     let chunk = vec![b'x'; 64 * 1024];
     let endless = (0..40).map(|_| async {
-        let mut socket = TcpStream::connect(attacked.address())
-            .await
-            .expect("listens");
+        let mut socket = attacked.socket().await;
         let mut sent = 0;
         while sent < 64 << 20 && socket.write_all(&chunk).await.is_ok() {
             sent += chunk.len();
@@ -257,10 +236,8 @@ async fn urgent_data_aborts_a_transfer_and_a_flood_of_it_does_no_harm() {
 async fn connections_that_say_nothing_are_closed_at_the_login_timeout() {
     let attacked = Attacked::start(&[("SESSIONS__LOGIN_TIMEOUT", "500ms")]).await;
     let silent = (0..80).map(|_| async {
-        let mut socket = TcpStream::connect(attacked.address())
-            .await
-            .expect("listens");
-        is_closed_within(&mut socket, Duration::from_secs(20)).await
+        let mut socket = attacked.socket().await;
+        ends(&mut socket, Duration::from_secs(20)).await
     });
     let closed = join_all(silent).await;
     assert!(closed.iter().all(|closed| *closed));

@@ -26,17 +26,8 @@ async fn start(
     traces: Option<&Collector>,
 ) -> (TestStore, crate::support::proxy::Proxy, Program) {
     let (store, proxy, own) = TestStore::behind_proxy().await;
-    let own: Vec<(String, String)> = own
-        .iter()
-        .map(|setting| setting.split_once('=').expect("KEY=value"))
-        .map(|(key, value)| (format!("COSGATE_{key}"), value.to_owned()))
-        .collect();
     let endpoint = traces.map(|collector| format!("http://{}", collector.address));
-    let mut env: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-        .collect();
-    env.extend([
+    let mut env = vec![
         ("COSGATE_LOG__FORMAT", format),
         ("COSGATE_LOG__LEVEL", "debug"),
         ("COSGATE_AUTH__LOCKOUT__PER_USER", "0"),
@@ -44,7 +35,7 @@ async fn start(
         ("COSGATE_AUTH__LOCKOUT__DELAY", "1ms"),
         ("COSGATE_AUTH__LOCKOUT__MAX_DELAY", "1ms"),
         ("COSGATE_UPLOAD__ON_INTERRUPT", "keep"),
-    ]);
+    ];
     if let Some(endpoint) = &endpoint {
         env.extend([
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -52,7 +43,7 @@ async fn start(
             ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ]);
     }
-    let program = Program::start(&env);
+    let program = Program::with(&own, &env);
     (store, proxy, program)
 }
 

@@ -1,12 +1,12 @@
 //! PROXY headers: from those who may send them, damaged, slow and too long; and from those who may not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::Attacked;
+use super::{Attacked, trickle};
 use crate::support::{Ftp, Relay};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -70,17 +70,12 @@ async fn headers_that_come_byte_by_byte_end_at_their_time_limit() {
                 0 => b"PROXY TCP4 192.0.2.7 203.0.113.1 40000 21\r\n",
                 _ => b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x02\x00",
             };
-            let begun = Instant::now();
-            for byte in header.iter().chain([0].iter().cycle()) {
-                assert!(
-                    begun.elapsed() < Duration::from_secs(30),
-                    "it goes on and on"
-                );
-                if socket.write_all(&[*byte]).await.is_err() {
-                    break;
-                }
-                sleep(Duration::from_millis(500)).await;
-            }
+            let header = header.iter().chain([0].iter().cycle());
+            let (pause, within) = (Duration::from_millis(500), Duration::from_secs(30));
+            assert!(
+                trickle(&mut socket, header, pause, within).await,
+                "it goes on and on"
+            );
         }
     });
     join_all(slow).await;

@@ -3,37 +3,28 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+
 use crate::configuration::Program;
-use crate::support::http::get;
+use crate::support::http::metric;
+use crate::support::readings::{Readings, Slack};
 use crate::support::{Ftp, Relay, eventually_within, pattern, users};
 
-/// Connections to the store stay open for a while, with tasks of their own; in the program that holds the embedded store both ends
-/// are counted. All attacks are by many more.
-const IDLE: f64 = 24.0;
-
-/// Resident memory may grow by so much: the allocator keeps some for each thread, and the debug build's stacks are large.
-const GROWTH_KIB: f64 = 24.0 * 1024.0;
-
-/// Times within the limits of the scenarios end, and the memory of what has ended goes back to the kernel.
-const RECOVERY: Duration = Duration::from_secs(60);
+/// Left of an attack, at most.
+const SLACK: Slack = Slack {
+    // in the program that holds the embedded store both ends of a connection to it are counted; all attacks are by many more
+    idle: 24.0,
+    // the allocator keeps some for each thread, and the debug build's stacks are large
+    kib: 24.0 * 1024.0,
+    // times within the limits of the scenarios end, and the memory of what has ended goes back to the kernel
+    within: Duration::from_secs(60),
+};
 
 /// The program, with the readings from before the attack. Users are `u` and `v`, with `secret` as their password.
 pub struct Attacked {
     pub program: Program,
     admin: SocketAddr,
     before: Readings,
-}
-
-/// The holdings of a program at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Readings {
-    pub sessions: f64,
-    pub reservations: f64,
-    pub upload_memory: f64,
-    pub download_memory: f64,
-    pub tasks: f64,
-    pub descriptors: f64,
-    pub resident_kib: f64,
 }
 
 impl Attacked {
@@ -84,17 +75,17 @@ impl Attacked {
         Attacked {
             program,
             admin,
-            before: readings(admin).await,
+            before: Readings::of(admin).await,
         }
     }
 
     async fn settle(&mut self) {
         let is_idle = async || {
-            let now = readings(self.admin).await;
+            let now = Readings::of(self.admin).await;
             now.sessions == 0.0 && now.upload_memory + now.download_memory == 0.0
         };
-        eventually_within(RECOVERY, "it is idle", is_idle).await;
-        self.before = readings(self.admin).await;
+        eventually_within(SLACK.within, "it is idle", is_idle).await;
+        self.before = Readings::of(self.admin).await;
     }
 
     /// Where clients connect.
@@ -107,6 +98,18 @@ impl Attacked {
         self.admin
     }
 
+    /// A connection to the control port on which nothing was read or written.
+    pub async fn socket(&self) -> TcpStream {
+        TcpStream::connect(self.address())
+            .await
+            .expect("it listens")
+    }
+
+    /// The same to the admin port.
+    pub async fn admin_socket(&self) -> TcpStream {
+        TcpStream::connect(self.admin).await.expect("it listens")
+    }
+
     /// A client that has logged in as `u`.
     pub async fn login(&self) -> Ftp {
         self.login_from(1, "u").await
@@ -114,20 +117,14 @@ impl Attacked {
 
     /// A client with the address 127.0.0.`last` that has logged in.
     pub async fn login_from(&self, last: u8, user: &str) -> Ftp {
-        let from = [127, 0, 0, last];
-        // its data connections come from there, too
-        let own = Relay {
-            from,
-            header: Vec::new(),
-        };
-        let mut ftp = Ftp::connect_through(&own, self.address()).await;
+        let mut ftp = Ftp::connect_through(&Relay::plain(last), self.address()).await;
         ftp.login(user, "secret").await;
         ftp
     }
 
     /// The readings now.
     pub async fn now(&self) -> Readings {
-        readings(self.admin).await
+        Readings::of(self.admin).await
     }
 
     /// Resident memory beyond that of before, in KiB.
@@ -137,7 +134,7 @@ impl Attacked {
 
     /// The value of a metric with its labels.
     pub async fn metric(&self, name: &str) -> f64 {
-        value(&get(self.admin, "/metrics", &[]).await.body, name)
+        metric(self.admin, name).await
     }
 
     /// A client from an address that attacks nothing logs in, stores and fetches.
@@ -156,57 +153,6 @@ impl Attacked {
 
     /// The same where there is nothing to be served with.
     pub async fn recovers_without_store(&self) {
-        let before = self.before;
-        let mut last = before;
-        let mut is_as_before = async || {
-            let now = self.now().await;
-            last = now;
-            let exact = [
-                now.sessions,
-                now.reservations,
-                now.upload_memory,
-                now.download_memory,
-            ];
-            exact.iter().all(|reading| *reading == 0.0)
-                && now.tasks <= before.tasks + IDLE
-                && now.descriptors <= before.descriptors + IDLE
-                && now.resident_kib <= before.resident_kib + GROWTH_KIB
-        };
-        let deadline = tokio::time::Instant::now() + RECOVERY;
-        while !is_as_before().await {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "it has not recovered: {last:?} after {before:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        println!("{last:?} after {before:?}");
+        self.before.are_all_again(self.admin, SLACK).await;
     }
-}
-
-async fn readings(admin: SocketAddr) -> Readings {
-    let metrics = get(admin, "/metrics", &[]).await.body;
-    let memory = |budget: &str| {
-        value(
-            &metrics,
-            &format!("cosgate_buffer_memory_used_bytes{{budget=\"{budget}\"}}"),
-        )
-    };
-    Readings {
-        sessions: value(&metrics, "cosgate_sessions"),
-        reservations: value(&metrics, "cosgate_passive_reservations"),
-        upload_memory: memory("upload"),
-        download_memory: memory("download"),
-        tasks: value(&metrics, "cosgate_tasks"),
-        descriptors: value(&metrics, "process_open_fds"),
-        resident_kib: value(&metrics, "process_resident_memory_bytes") / 1024.0,
-    }
-}
-
-fn value(metrics: &str, name: &str) -> f64 {
-    let found = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let found = found.unwrap_or_else(|| panic!("{name} in {metrics}"));
-    found.parse().expect("a number")
 }

@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::Attacked;
+use super::{Attacked, ends, trickle};
 use crate::support::tls::{Authority, Wire};
 use crate::support::{Ftp, pattern};
 
@@ -35,25 +35,14 @@ async fn protected(attacked: &Attacked, authority: &Authority) -> Ftp {
     ftp
 }
 
-/// Waits for the end of `socket`, a reset or not.
-async fn ends(mut socket: impl tokio::io::AsyncRead + Unpin, within: Duration) -> bool {
-    let mut rest = Vec::new();
-    timeout(within, socket.read_to_end(&mut rest)).await.is_ok()
-}
-
 /// Sends a ClientHello byte by byte until the gateway closes.
 async fn trickle_hello(socket: &mut TcpStream) {
-    let begun = Instant::now();
-    for byte in HELLO.iter().chain([0].iter().cycle()) {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "it goes on and on"
-        );
-        if socket.write_all(&[*byte]).await.is_err() {
-            return;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
+    let hello = HELLO.iter().chain([0].iter().cycle());
+    let (pause, within) = (Duration::from_millis(100), Duration::from_secs(20));
+    assert!(
+        trickle(socket, hello, pause, within).await,
+        "it goes on and on"
+    );
 }
 
 #[tokio::test]

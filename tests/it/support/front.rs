@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{
-    AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest, copy_bidirectional,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, Interest, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::http::read_head;
 use super::tls::Authority;
 
 /// TLS before a store, with a certificate for one host name.
@@ -100,7 +99,9 @@ impl TunnelProxy {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
                     let mut client = BufReader::new(client);
-                    let head = read_head(&mut client).await;
+                    let Some(head) = read_head(&mut client).await else {
+                        return;
+                    };
                     let wanted =
                         authorization.map(|value| format!("Proxy-Authorization: {value}\r\n"));
                     let is_allowed = wanted.is_none_or(|line| head.contains(&line));
@@ -194,10 +195,9 @@ async fn serve(
     script: &impl Fn(&Received<'_>) -> Reaction,
 ) -> bool {
     loop {
-        let head = read_head(client).await;
-        if head.is_empty() {
+        let Some(head) = read_head(client).await else {
             return false;
-        }
+        };
         let length = head.lines().find_map(|line| {
             let (name, value) = line.split_once(": ")?;
             let is_length = name.eq_ignore_ascii_case("content-length");
@@ -237,15 +237,4 @@ async fn until_closed(socket: &TcpStream) {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// One head with the blank line behind it; empty at the end of the connection.
-async fn read_head(client: &mut BufReader<TcpStream>) -> String {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if client.read_line(&mut head).await.unwrap_or(0) == 0 {
-            return String::new();
-        }
-    }
-    head
 }

@@ -46,6 +46,14 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// 127.0.0.`last`, which sends nothing ahead: a client with that address, also on its data connections.
+    pub fn plain(last: u8) -> Self {
+        Relay {
+            from: [127, 0, 0, last],
+            header: Vec::new(),
+        }
+    }
+
     /// A connection to `address` on which the header has been sent.
     pub async fn connect(&self, address: SocketAddr) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");

@@ -1,8 +1,8 @@
-//! HTTP to the admin port, as bytes.
+//! HTTP as bytes: to the admin port, and the heads that doubles of servers read.
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// An answer.
@@ -20,6 +20,31 @@ impl Answer {
         let mut fields = fields.filter(|(known, _)| known.eq_ignore_ascii_case(name));
         fields.next().map(|(_, value)| value)
     }
+}
+
+/// The value of a metric, by its name and labels as they are written.
+pub async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    sample(&get(admin, "/metrics", &[]).await.body, name)
+}
+
+/// The same in a text that was fetched before.
+pub fn sample(metrics: &str, name: &str) -> f64 {
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name} ")));
+    let value = line.unwrap_or_else(|| panic!("no {name} in\n{metrics}"));
+    value.parse().expect("a number")
+}
+
+/// Reads one head, the blank line included; none at the end of the connection.
+pub async fn read_head(from: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if from.read_line(&mut head).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+    Some(head)
 }
 
 /// One GET; `lines` are header lines besides.

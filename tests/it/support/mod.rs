@@ -13,6 +13,7 @@ pub mod http;
 pub mod kube_api;
 pub mod mount;
 pub mod proxy;
+pub mod readings;
 pub mod sigv4;
 pub mod strict_cos;
 pub mod tls;

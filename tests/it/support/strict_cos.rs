@@ -284,7 +284,7 @@ async fn answer(
     };
     if status.is_success() {
         let is_part = method == Method::PUT && incoming.has_parameter("partNumber");
-        let is_copy = headers_have(&incoming, "x-amz-copy-source");
+        let is_copy = incoming.header("x-amz-copy-source").is_some();
         let crc = match () {
             () if is_part && !is_copy => Some(checksum(CrcAlgorithm::Crc64Xz, &body)),
             () if is_object || (incoming.makes_an_object() && !is_copy) => {
@@ -300,10 +300,6 @@ async fn answer(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-fn headers_have(incoming: &Incoming<'_>, name: &str) -> bool {
-    incoming.header(name).is_some()
 }
 
 impl Front {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
-use super::{MIB, Traced, count, get, login, start};
+use super::{MIB, Traced, count, get, login};
+use crate::configuration::Program;
 use crate::support::collector::Collector;
 use crate::support::gateway::TestStore;
 use crate::support::{Ftp, eventually, pattern};
@@ -83,7 +84,7 @@ async fn a_dead_collector_costs_no_transfer_and_is_reported_once() {
     for protocol in ["grpc", "http/protobuf"] {
         let endpoint = format!("http://{}", black_hole().await);
         let (_store, _proxy, own) = TestStore::behind_proxy().await;
-        let mut program = start(
+        let mut program = Program::with(
             &own,
             &[
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
@@ -123,7 +124,7 @@ async fn a_collector_that_comes_later_gets_what_ends_from_then_on() {
     let address = black_hole_port().await;
     let (_store, _proxy, own) = TestStore::behind_proxy().await;
     let endpoint = format!("http://{address}");
-    let mut program = start(
+    let mut program = Program::with(
         &own,
         &[
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &endpoint),
@@ -173,7 +174,7 @@ async fn without_a_collector_or_with_a_bad_setting_there_are_no_traces_and_all_e
     ];
     for settings in [&[][..], &bad[..]] {
         let (_store, _proxy, own) = TestStore::behind_proxy().await;
-        let program = start(&own, settings);
+        let program = Program::with(&own, settings);
         let mut ftp = login(&program).await;
         assert_eq!(ftp.store("STOR f", b"x").await.code, 226);
         eventually("the transfer is logged", || async {

@@ -5,16 +5,8 @@ use std::collections::BTreeSet;
 use cosgate::metrics::{Kind, TABLE};
 
 use super::{MIB, get};
+use crate::support::http::sample;
 use crate::support::{TestGateway, pattern, try_login};
-
-/// The value of a sample, by its name and labels as they are written.
-fn sample(text: &str, name: &str) -> f64 {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{name} ")));
-    let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
-    value.parse().expect("a number")
-}
 
 #[tokio::test]
 async fn the_metrics_are_those_of_the_table_and_count_what_happens() {

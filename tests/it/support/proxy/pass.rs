@@ -12,6 +12,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::{Failing, Held, State, until};
 use crate::support::faults::{Answer, Fault, Within};
+use crate::support::http::read_head;
 
 /// The way the connection to the client ends when the requests end.
 enum End {
@@ -156,17 +157,6 @@ async fn pass_answers(
             }
         }
     }
-}
-
-/// Reads one head, the blank line included.
-async fn read_head(from: &mut BufReader<OwnedReadHalf>) -> Option<String> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if from.read_line(&mut head).await.unwrap_or(0) == 0 {
-            return None;
-        }
-    }
-    Some(head)
 }
 
 async fn read_answer(from: &mut BufReader<OwnedReadHalf>, is_of_head: bool) -> Option<Answer> {
