@@ -2,7 +2,7 @@
 //!
 //! [`Control`] is one control connection over any stream; [`ReplyLines`] makes replies of lines, for who reads them another way.
 //!
-//! Invariant: whatever the server sends, a reply has at most as many lines as were allowed, of [`MAX_LINE`] bytes each.
+//! Invariant: whatever the server sends, a reply has at most as many lines as were allowed and its last one, of [`MAX_LINE`] bytes each.
 
 mod reply;
 
@@ -59,7 +59,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Control<W> {
         self.wire.as_ref().map(BufReader::get_ref)
     }
 
-    /// The stream, with what was not read yet.
+    /// The stream. Bytes that were read ahead of the last reply are lost.
     pub fn into_wire(self) -> Option<W> {
         self.wire.map(BufReader::into_inner)
     }

@@ -1,4 +1,4 @@
-//! Passive ports and the sessions that wait for a connection to them. [`ports`](crate::ftp::passive_ports) binds and serves them.
+//! Passive ports and the sessions that wait for a connection to them. [`passive_ports`](crate::ftp::passive_ports) binds and serves them.
 //!
 //! Behind a load balancer passive ports are scarce (CLB and NLB take 50 listeners), so a port is no session's own. A
 //! session reserves the pair (port, client address); the connection that arrives on that port from that address is handed

@@ -1,4 +1,4 @@
-//! A user's tree: the home at `/`, and the mounts in it, each with a place, a store and permissions of its own.
+//! A user's tree: the mounts, each with a place, a store and permissions of its own. The home, at `/`, is the only one so far.
 //!
 //! Invariant: a path belongs to one mount, and no path of a mount leads to a key outside of the mount's own place.
 
@@ -32,7 +32,10 @@ impl Tree {
 
     /// The place of `path`.
     pub fn at(&self, path: &VirtualPath) -> Located<'_> {
-        let index = self.user.mount_index(path);
+        self.located(self.user.mount_index(path), path)
+    }
+
+    fn located(&self, index: usize, path: &VirtualPath) -> Located<'_> {
         let mount = &self.user.mounts[index];
         Located {
             store: &self.stores[index],
@@ -43,8 +46,9 @@ impl Tree {
 
     /// The place of `path` for a user who has this right there.
     pub fn permitted(&self, path: &VirtualPath, right: Right) -> Result<Located<'_>, StoreError> {
-        self.user.mount(path).may(right)?;
-        Ok(self.at(path))
+        let index = self.user.mount_index(path);
+        self.user.mounts[index].may(right)?;
+        Ok(self.located(index, path))
     }
 }
 

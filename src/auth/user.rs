@@ -16,7 +16,7 @@ use crate::store::{Home, VirtualPath};
 pub struct User {
     /// As typed after `USER`.
     pub name: String,
-    /// Where the user's files lie; the last one is the home.
+    /// Where the user's files lie. The last one contains all paths; it is the home, so far the only one.
     pub(super) mounts: Vec<Mount>,
     /// Largest file in bytes, `upload.max_file_size` considered.
     pub max_file_size: u64,
