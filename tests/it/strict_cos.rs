@@ -71,6 +71,17 @@ async fn what_clients_do_is_refused_nowhere() {
         ftp.command("MDTM large").await.text,
         "213 20200102030405\r\n"
     );
+    // directories, and renames of a file and of a directory
+    assert_eq!(ftp.command("MKD d").await.code, 257);
+    for (from, to) in [("large", "d/large"), ("a b", "d/c"), ("d", "e")] {
+        assert_eq!(ftp.command(&format!("RNFR {from}")).await.code, 350);
+        let reply = ftp.command(&format!("RNTO {to}")).await;
+        assert_eq!(reply.code, 250, "{reply:?} {:?}", cos.take_refused());
+    }
+    assert_eq!(ftp.command("RMD e").await.code, 550);
+    for command in ["DELE e/large", "DELE e/c", "RMD e"] {
+        assert_eq!(ftp.command(command).await.code, 250, "{command}");
+    }
     gateway.stop().await;
     assert_eq!(cos.take_refused(), Vec::<String>::new());
     assert_eq!(cos.take_ignored(), Vec::<String>::new());

@@ -351,6 +351,10 @@ impl Front {
         let host = uri.authority().expect("a host").as_str();
         headers.insert("host", HeaderValue::from_str(host).expect("ASCII"));
         let keys = (self.keys.0.as_str(), self.keys.1.as_str());
+        if body.is_empty() && matches!(*method, Method::PUT | Method::POST) {
+            // hyper leaves it out of a request without a body
+            headers.insert("content-length", HeaderValue::from(0));
+        }
         sigv4::sign(keys, method, &uri, &mut headers, REGION);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method.clone();
