@@ -44,6 +44,7 @@ pub mod metadata;
 pub mod multipart;
 mod names;
 mod observe;
+mod original;
 pub mod outbox;
 mod outcome;
 mod part_request;

@@ -83,40 +83,42 @@ pub enum LoginRestriction {
 }
 
 impl HomeDefaults {
-    /// The home at `path`; `keeps_outbox`: the outbox of its events lies in it, since credentials of one's own often reach no
-    /// further.
-    fn home(&self, path: &str, keeps_outbox: bool) -> Home {
-        let path = VirtualPath::resolve(&VirtualPath::root(), path)
-            // a parsed home is a path; nobody gets more than that by a fault of ours
-            .unwrap_or_else(|_| unreachable!("the configuration checks homes"));
-        let mut home =
-            Home::new(&self.prefix, &path, self.max_key_bytes).reserving(self.reserved.clone());
+    fn mount(&self, mount: config::Mount) -> Mount {
+        let mut home = Home::new(&self.prefix, &parsed(&mount.home), self.max_key_bytes)
+            .reserving(self.reserved.clone());
         if !self.takes_backslash {
             home = home.without_backslash();
         }
-        match keeps_outbox {
-            true => home.with_outbox_inside(),
-            false => home,
+        // credentials of one's own often reach no further
+        if mount.credentials.is_some() {
+            home = home.with_outbox_inside();
+        }
+        Mount {
+            path: parsed(&mount.path),
+            home,
+            permissions: mount.permissions,
+            tenant: Tenant {
+                bucket: mount.bucket,
+                site: mount.site,
+                credentials: mount.credentials,
+                overwrite: mount.permissions.overwrite,
+            },
         }
     }
+}
+
+/// A path of the configuration.
+fn parsed(path: &str) -> VirtualPath {
+    VirtualPath::resolve(&VirtualPath::root(), path)
+        // nobody gets more than that by a fault of ours
+        .unwrap_or_else(|_| unreachable!("the configuration checks paths"))
 }
 
 impl User {
     /// The user of a configuration.
     pub fn new(user: config::User, defaults: &HomeDefaults) -> Self {
-        let home = Mount {
-            path: VirtualPath::root(),
-            home: defaults.home(&user.home, user.credentials.is_some()),
-            permissions: user.permissions,
-            tenant: Tenant {
-                bucket: user.bucket,
-                site: user.site,
-                credentials: user.credentials,
-                overwrite: user.permissions.overwrite,
-            },
-        };
         User {
-            mounts: vec![home],
+            mounts: user.places().map(|place| defaults.mount(place)).collect(),
             max_file_size: user.max_file_size.map_or(defaults.max_file_size, |own| {
                 own.min(defaults.max_file_size)
             }),
@@ -134,19 +136,6 @@ impl User {
                 .unwrap_or(defaults.require_close_notify),
             client_cert_cn: user.client_cert_cn,
         }
-    }
-
-    /// The mount that `path` belongs to.
-    pub fn mount(&self, path: &VirtualPath) -> &Mount {
-        &self.mounts[self.mount_index(path)]
-    }
-
-    pub(super) fn mount_index(&self, path: &VirtualPath) -> usize {
-        let index = self
-            .mounts
-            .iter()
-            .position(|mount| mount.path.contains(path));
-        index.unwrap_or_else(|| unreachable!("the home contains all paths"))
     }
 
     /// Checks network, TLS and certificate restrictions.

@@ -206,7 +206,9 @@ impl YamlFile {
 
 /// A value of the list of sections that `path` is, or is in.
 pub(super) fn example(path: &str) -> &'static str {
-    if path.starts_with("events.") {
+    if path.starts_with("users[") && path.contains("].mounts") {
+        r#"[{"path": "/archive", "bucket": "archive-1250000000"}]"#
+    } else if path.starts_with("events.") {
         r#"[{"name": "pipeline", "url": "https://events.example.com/hook"}]"#
     } else {
         r#"[{"name": "alice", "password_hash": "$argon2id$..."}]"#

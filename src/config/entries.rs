@@ -29,7 +29,7 @@ impl Reader {
     /// The value of `name` in entry `index` of the list of sections `list`; its absence is a problem.
     pub fn entry<T>(
         &mut self,
-        list: &'static str,
+        list: &str,
         index: usize,
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -48,7 +48,7 @@ impl Reader {
     /// As [`Reader::entry`], with none where it is not set, and an error where it was refused.
     pub fn entry_optional<T>(
         &mut self,
-        list: &'static str,
+        list: &str,
         index: usize,
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -60,7 +60,7 @@ impl Reader {
     /// The values of the list `name` in entry `index`; none where it is not set.
     pub fn entry_list<T>(
         &mut self,
-        list: &'static str,
+        list: &str,
         index: usize,
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -99,13 +99,8 @@ impl Reader {
     }
 
     /// The texts of a key in an entry, none of them where it is not set; `None` where the entry itself has been refused.
-    fn entry_texts(
-        &self,
-        list: &'static str,
-        index: usize,
-        name: &str,
-    ) -> Option<(Vec<String>, Origin)> {
-        let section = self.root.find_ref(list)?.as_array()?.get(index)?;
+    fn entry_texts(&self, list: &str, index: usize, name: &str) -> Option<(Vec<String>, Origin)> {
+        let section = self.entries(list)?.get(index)?;
         section.as_dict()?;
         let path = format!("{list}[{index}].{name}");
         let default = self.table.find_indexed(&path).and_then(Key::default_text);
@@ -121,19 +116,30 @@ impl Reader {
         })
     }
 
+    /// The number of sections in `list`, which may stand in an entry of another list: `users[3].mounts`.
+    pub fn entry_count(&self, list: &str) -> usize {
+        self.entries(list).map_or(0, <[Value]>::len)
+    }
+
+    fn entries(&self, list: &str) -> Option<&[Value]> {
+        let (mut section, mut rest) = (&self.root, list);
+        while let Some((outer, inner)) = rest.split_once('[') {
+            let (index, below) = inner.split_once("].")?;
+            let index: usize = index.parse().ok()?;
+            section = section.find_ref(outer)?.as_array()?.get(index)?;
+            rest = below;
+        }
+        section.find_ref(rest)?.as_array()
+    }
+
     fn entry_origin(&self, list: &str, index: usize) -> Origin {
-        let section = self
-            .root
-            .find_ref(list)
-            .and_then(Value::as_array)
-            .and_then(|entries| entries.get(index));
+        let section = self.entries(list).and_then(|entries| entries.get(index));
         section.map_or(Origin::Default, |section| self.origin(section))
     }
 
     /// True if `name` stands in entry `index` of the list of sections `list`.
     pub fn entry_is_set(&self, list: &str, index: usize, name: &str) -> bool {
-        let entries = self.root.find_ref(list).and_then(Value::as_array);
-        entries
+        self.entries(list)
             .and_then(|entries| entries.get(index))
             .is_some_and(|section| section.find_ref(name).is_some())
     }
@@ -148,7 +154,7 @@ impl Reader {
     /// Reports `name` in entry `index` of the list of sections `list`; `value` is what it has, if it has one.
     pub fn refuse_entry(
         &mut self,
-        list: &'static str,
+        list: &str,
         index: usize,
         name: &str,
         value: Option<&str>,

@@ -66,6 +66,7 @@ pub use upload::{OnInterrupt, Sweep, Upload};
 pub use users::documents::{UsersFile, answered_user, users_of_file};
 pub(super) use users::entry::user_lines;
 pub use users::entry::{ANONYMOUS, User};
+pub use users::mounts::Mount;
 pub use users::rights::Permissions;
 pub(crate) use users::site::may_share_credentials;
 pub use users::site::{StorageDefaults, StoreLocation};
@@ -95,6 +96,7 @@ const KEYS: &[&[Key]] = &[
     users::rights::KEYS,
     users::site::KEYS,
     users::entry::LIMITS,
+    users::mounts::KEYS,
     users::documents::KEYS,
     auth::KEYS,
     reload::KEYS,

@@ -12,6 +12,7 @@ use super::*;
 mod cluster;
 mod credentials;
 mod handover;
+mod mounts;
 mod properties;
 mod secrets;
 mod sites;
@@ -116,24 +117,32 @@ fn every_key_of_the_table_is_read() {
         );
     }
     // Entries of a list are read by name: without a reader, the wrong value would be taken.
-    for key in table()
-        .iter()
-        .filter_map(|key| key.path.strip_prefix("users[]."))
-    {
-        let value = if key == "permissions" { "X" } else { "a\tb/.." };
-        let entry = format!(r#"USERS=[{{"{key}": "{}"}}]"#, value.escape_default());
-        refused(with_env(&[&entry]), &[&format!("users[0].{key} = ")]);
+    for key in table() {
+        let Some((_, name)) = key.path.rsplit_once("[].") else {
+            continue;
+        };
+        let value = match name {
+            "permissions" => "X",
+            _ => "a\tb/..",
+        };
+        let variable = in_entries(key.path, &format!("\"{}\"", value.escape_default()));
+        let place = key.path.replace("[]", "[0]");
+        // a list of sections isn't repeated
+        let shown = match key.kind {
+            Kind::Sections => format!("{place} (from"),
+            _ => format!("{place} = "),
+        };
+        refused(with_env(&[&variable]), &[&shown]);
     }
-    for key in table()
-        .iter()
-        .filter_map(|key| key.path.strip_prefix("events.sinks[]."))
-    {
-        let entry = format!(
-            r#"EVENTS__SINKS=[{{"{key}": "{}"}}]"#,
-            "a\tb/..".escape_default()
-        );
-        refused(with_env(&[&entry]), &[&format!("events.sinks[0].{key} = ")]);
-    }
+}
+
+/// The variable of a list of sections with the key `path` in its first entry.
+fn in_entries(path: &str, value: &str) -> String {
+    let (list, entry) = path.split_once("[].").expect("a key of an entry");
+    let value = entry.rsplit("[].").fold(value.to_owned(), |value, name| {
+        format!("[{{\"{name}\": {value}}}]")
+    });
+    format!("{}={value}", keys::variable(list).replace("COSGATE_", ""))
 }
 
 #[test]
@@ -143,9 +152,9 @@ fn the_words_that_the_table_offers_are_taken() {
             continue;
         };
         for word in words {
-            let loaded = match key.path.strip_prefix("users[].") {
-                Some(name) => with_env(&[&format!("USERS=[{{{name}: {word}}}]")]),
-                None => {
+            let loaded = match key.path.contains("[].") {
+                true => with_env(&[&in_entries(key.path, word)]),
+                false => {
                     // what `tls` asks for needs a certificate, and an address from PROXY headers a proxy
                     let needed = [
                         ("COSGATE_TLS__SELF_SIGNED", "true"),

@@ -85,6 +85,9 @@ pub struct EventData {
     /// The key that the object had before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
+    /// The bucket of that key, if it was another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_bucket: Option<String>,
     /// Objects of a directory that was renamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,

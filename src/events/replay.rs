@@ -243,9 +243,12 @@ async fn judge(
         }
         EventType::Renamed => {
             let from = event.data.previous.clone().unwrap_or_default();
-            let old = store.inspect(&from).await?;
+            // a rename stays in one account
+            let old_bucket = event.data.previous_bucket.as_deref();
+            let old_store = store.of_bucket(old_bucket.unwrap_or(store.bucket()));
+            let old = old_store.inspect(&from).await?;
             let is_old_directory =
-                old.is_none() && store.has_keys_below(&format!("{from}/")).await?;
+                old.is_none() && old_store.has_keys_below(&format!("{from}/")).await?;
             let is_file = store.inspect(&event.key).await?.is_some();
             let is_directory = !is_file && store.has_keys_below(&format!("{}/", event.key)).await?;
             if is_directory {

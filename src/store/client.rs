@@ -32,6 +32,7 @@ use crate::store::tag_support::TagSupport;
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
+#[derive(Clone)]
 pub(super) struct Inner {
     client: Client,
     base: Base,
@@ -380,37 +381,22 @@ impl Store {
         Arc::downgrade(&self.0)
     }
 
+    /// The same account's bucket of this name, to ask what is in it.
+    pub fn of_bucket(&self, name: &str) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.bucket = name.to_owned();
+        Store(Arc::new(inner))
+    }
+
     /// The same store with other settings, for tests of what no small object would reach.
     #[cfg(test)]
     pub(super) fn with(&self, change: impl FnOnce(&mut Settings)) -> Self {
-        let inner = &self.0;
-        let mut settings = inner.settings.clone();
-        change(&mut settings);
-        Store(Arc::new(Inner {
-            client: inner.client.clone(),
-            base: inner.base.clone(),
-            renewed: inner.renewed.clone(),
-            bucket: inner.bucket.clone(),
-            settings,
-            options: inner.options.clone(),
-            integrity: Arc::new(Integrity::new(Some(
-                crate::store::integrity::Method::Crc64Nvme,
-            ))),
-            conditions: Arc::clone(&inner.conditions),
-            tag_support: Arc::clone(&inner.tag_support),
-            active_uploads: Arc::clone(&inner.active_uploads),
-            is_amazon: inner.is_amazon,
-            name_locks: Arc::clone(&inner.name_locks),
-            known: Arc::clone(&inner.known),
-            set_times: Arc::clone(&inner.set_times),
-            site_id: inner.site_id,
-            unsigned_payload: inner.unsigned_payload,
-            wanted: inner.wanted,
-            buffers: Arc::clone(&inner.buffers),
-            read_ahead: Arc::clone(&inner.read_ahead),
-            aborts: inner.aborts.clone(),
-            requests: inner.requests.clone(),
-        }))
+        let mut inner = Inner::clone(&self.0);
+        change(&mut inner.settings);
+        inner.integrity = Arc::new(Integrity::new(Some(
+            crate::store::integrity::Method::Crc64Nvme,
+        )));
+        Store(Arc::new(inner))
     }
 
     /// The same store, of whose conditions nothing is known but what the provider says.
@@ -428,6 +414,16 @@ impl Store {
 }
 
 impl Tenant {
+    /// True if both are at the same endpoint and reached with the same credentials, so that one can copy from the other.
+    pub(crate) fn reaches_store_of(&self, other: &Tenant) -> bool {
+        let has_same_keys = match (&self.credentials, &other.credentials) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.is_same(other),
+            _ => false,
+        };
+        self.site == other.site && has_same_keys
+    }
+
     /// True if `store` serves just as well.
     pub(super) fn is_like(&self, store: &Store) -> bool {
         self.bucket

@@ -15,8 +15,9 @@ use crate::store::client::Store;
 use crate::store::conditions::{Replaces, is_not_implemented, is_same_etag, quoted, unknown};
 use crate::store::describe::describe;
 use crate::store::error::{HttpStatus, StoreError};
-use crate::store::head::{Head, MTIME, Original};
+use crate::store::head::{Head, MTIME};
 use crate::store::key::ObjectKey;
+use crate::store::original::Original;
 use crate::store::outcome::ID_METADATA;
 
 /// The number of times that a copy begins again because its source was replaced under it.
@@ -29,6 +30,22 @@ const COPY_SOURCE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
+
+impl Original {
+    /// `x-amz-copy-source`
+    pub(super) fn copy_source(&self) -> String {
+        self.store.copy_source(&self.key)
+    }
+
+    /// True if the version still is there.
+    async fn is_there(&self) -> Result<bool, StoreError> {
+        match self.store.head(&self.key).await {
+            Ok(head) => Ok(is_same_etag(&head.etag, &self.etag)),
+            Err(StoreError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// A copy of at most so many bytes may be made twice, to learn what the store does.
 const LEARNING_COPY_BYTES: u64 = 1 << 20;
@@ -62,11 +79,11 @@ impl Store {
             }
         }
         let etag = if from.size > self.settings().max_copy_bytes {
-            let head = self.head(&from.key).await?;
+            let head = from.store.head(&from.key).await?;
             if !is_same_etag(&head.etag, &from.etag) {
                 return Err(source_changed());
             }
-            let head = self.with_tags(&from.key, head).await;
+            let head = from.store.with_tags(&from.key, head).await;
             match self.copy_in_parts(from, to, &head, replaces.clone()).await {
                 Err(StoreError::Busy { .. }) => return Err(StoreError::AlreadyExists),
                 copied => Some(copied?),
@@ -87,7 +104,7 @@ impl Store {
         key: &ObjectKey,
         head: Head,
     ) -> Result<(), StoreError> {
-        let original = head.original(key);
+        let original = head.original(self, key);
         let etag = if original.size > self.settings().max_copy_bytes {
             let head = self.with_tags(key, head).await;
             let replaces = Replaces::Version(original.etag.clone());
@@ -120,7 +137,7 @@ impl Store {
         replaced: Option<&Head>,
         replaces: &Replaces,
     ) -> Result<Option<String>, StoreError> {
-        let is_onto_itself = from.key == *to;
+        let is_onto_itself = from.is_at(self, to);
         let is_new = self.must_be_new(replaces) && !is_onto_itself;
         loop {
             let guard = (is_new && self.conditions().copy.get() != Some(false)).then_some("*");
@@ -130,7 +147,7 @@ impl Store {
                 .bucket(self.bucket())
                 .key(to.as_str());
             let mut request = request
-                .copy_source(self.copy_source(&from.key))
+                .copy_source(from.copy_source())
                 .set_server_side_encryption(self.encryption())
                 .set_ssekms_key_id(self.object_options().kms_key.clone())
                 .set_if_none_match(guard.map(str::to_owned))
@@ -178,7 +195,7 @@ impl Store {
             }
             return Err(match self.head(to).await {
                 Ok(_) if is_new => {
-                    if guard.is_some() && self.is_there(from).await? {
+                    if guard.is_some() && from.is_there().await? {
                         self.conditions().copy.learn(true);
                     }
                     StoreError::AlreadyExists
@@ -204,7 +221,7 @@ impl Store {
             .copy_object()
             .bucket(self.bucket())
             .key(to.as_str())
-            .copy_source(self.copy_source(&from.key))
+            .copy_source(from.copy_source())
             .set_storage_class(from.storage_class.clone())
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.object_options().kms_key.clone())
@@ -216,20 +233,11 @@ impl Store {
             Ok(_) => condition.learn(false),
             Err(error) if error.raw_response().map(HttpStatus::status) == Some(412) => {
                 // or somebody has just replaced the source, or can't be asked: then the next one shows it
-                if self.is_there(from).await.unwrap_or(false) {
+                if from.is_there().await.unwrap_or(false) {
                     condition.learn(true);
                 }
             }
             Err(_) => {}
-        }
-    }
-
-    /// True if the version still is there.
-    async fn is_there(&self, original: &Original) -> Result<bool, StoreError> {
-        match self.head(&original.key).await {
-            Ok(head) => Ok(is_same_etag(&head.etag, &original.etag)),
-            Err(StoreError::NotFound) => Ok(false),
-            Err(error) => Err(error),
         }
     }
 
@@ -250,7 +258,7 @@ impl Store {
         let ranges = ranges(from.size, part_bytes, settings.min_part_bytes);
         let mut multipart = self.begin_copy(to, head, replaces).await?;
         let copied = stream::iter(ranges.into_iter().zip(1..))
-            .map(|(range, number)| multipart.copy_part(&from.key, &from.etag, number, range))
+            .map(|(range, number)| multipart.copy_part(from, number, range))
             .buffer_unordered(settings.concurrency)
             .try_collect::<Vec<_>>()
             .await;
@@ -325,7 +333,7 @@ impl Store {
         if is_md5(&from.etag) && is_same_etag(&target.etag, &from.etag) {
             return Ok(Some(target.etag));
         }
-        let source = match self.fingerprint(&from.key).await {
+        let source = match from.store.fingerprint(&from.key).await {
             Ok(source) => source,
             Err(StoreError::NotFound) => return Ok(None),
             Err(error) => return Err(error),

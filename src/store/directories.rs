@@ -15,11 +15,26 @@ use crate::store::client::Store;
 use crate::store::error::StoreError;
 use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::known::Leaving;
+use crate::store::located::Located;
 use crate::store::path::VirtualPath;
 
 /// Entries that one look at a directory returns: the last of them stands for the directory while the others are deleted,
 /// so that one file in a hundred costs a request.
 const ENTRIES: i32 = 100;
+
+/// [`Store::keep_parent`] before `key` at `from` becomes `to`: a directory that the new name is in stays by itself.
+pub(super) async fn keep_parent_of(
+    from: &Located<'_>,
+    to: &Located<'_>,
+    key: &ObjectKey,
+) -> Result<Option<Leaving>, StoreError> {
+    if from.is_joined_by(to) {
+        let parent = from.home.directory(&from.path.parent())?;
+        // but no longer by the entry that goes
+        return Ok(Some(from.store.leaving(&parent, key)));
+    }
+    from.store.keep_parent(from.home, &from.path, key).await
+}
 
 impl Store {
     /// Called before `key` is taken out of its directory: makes a marker if nothing else is there.
@@ -62,22 +77,6 @@ impl Store {
             Err(error) => return Err(error),
         }
         Ok(Some(leaving))
-    }
-
-    /// The same before `key` at `from` becomes `to`: a directory that the new name is in stays by itself.
-    pub(super) async fn keep_parent_of(
-        &self,
-        home: &Home,
-        from: &VirtualPath,
-        to: &VirtualPath,
-        key: &ObjectKey,
-    ) -> Result<Option<Leaving>, StoreError> {
-        let parent = from.parent();
-        if parent.contains(to) {
-            // but no longer by the entry that goes
-            return Ok(Some(self.leaving(&home.directory(&parent)?, key)));
-        }
-        self.keep_parent(home, from, key).await
     }
 
     async fn mark(&self, prefix: &KeyPrefix) -> Result<(), StoreError> {

@@ -36,6 +36,17 @@ pub enum StoreError {
     /// A directory can't be moved below itself.
     #[error("a directory can't be moved into itself")]
     IntoItself,
+    /// A mount point, or a directory with one below it, is to be removed, renamed or replaced.
+    #[error(
+        "the directory is a mount point or holds one: it can't be removed, renamed or replaced"
+    )]
+    MountPoint,
+    /// A rename from one store to another, which no store can do.
+    #[error(
+        "the two names are in different stores, or reached with different keys, and a rename stays in one: \
+         download the file and store it there"
+    )]
+    AnotherStore,
     /// The user's own rights don't allow it; the store was not asked.
     #[error("permission denied: this user may not do that")]
     Forbidden,
@@ -186,6 +197,8 @@ impl StoreError {
             StoreError::AlreadyExists => "already_exists",
             StoreError::NotEmpty => "not_empty",
             StoreError::IntoItself => "into_itself",
+            StoreError::MountPoint => "mount_point",
+            StoreError::AnotherStore => "another_store",
             StoreError::Forbidden => "forbidden",
             StoreError::BadName(_) => "bad_name",
             StoreError::Denied { .. } => "denied",

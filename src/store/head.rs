@@ -9,7 +9,6 @@ use aws_sdk_s3::types::StorageClass;
 use time::OffsetDateTime;
 
 use crate::store::error::StoreError;
-use crate::store::key::ObjectKey;
 
 /// The facts of a HEAD about an object, as far as others need it.
 #[derive(Debug, Clone)]
@@ -37,18 +36,6 @@ pub(super) struct Head {
 /// `x-amz-meta-mtime`: the modification time that a client set, in seconds since 1970, with a fraction or without, as
 /// rclone, s3fs and others keep it.
 pub(super) const MTIME: &str = "mtime";
-
-impl Head {
-    /// The facts for a copy.
-    pub fn original(&self, key: &ObjectKey) -> Original {
-        Original {
-            key: key.clone(),
-            size: self.size,
-            etag: self.etag.clone(),
-            storage_class: self.storage_class.clone(),
-        }
-    }
-}
 
 impl TryFrom<HeadObjectOutput> for Head {
     type Error = StoreError;
@@ -102,24 +89,6 @@ fn parse_mtime(text: &str) -> Option<SystemTime> {
 /// A time of the SDK.
 pub(super) fn system_time(time: &DateTime) -> Option<SystemTime> {
     SystemTime::try_from(*time).ok()
-}
-
-/// The object that is to be copied, as a HEAD or a listing reported it.
-#[derive(Debug, Clone)]
-pub(super) struct Original {
-    pub key: ObjectKey,
-    pub size: u64,
-    /// Pins the version.
-    pub etag: String,
-    /// `None` is the store's standard class.
-    pub storage_class: Option<StorageClass>,
-}
-
-impl Original {
-    /// True for the marker of a directory.
-    pub(super) fn is_marker(&self) -> bool {
-        self.size == 0 && self.key.as_str().ends_with('/')
-    }
 }
 
 /// `Expires` of an answer; what is no date can't be sent again.

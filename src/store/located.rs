@@ -20,4 +20,16 @@ impl Located<'_> {
     pub fn key(&self) -> Result<ObjectKey, NameError> {
         self.home.key(&self.path)
     }
+
+    /// True if both are one name in the store.
+    pub(super) fn has_key_of(&self, other: &Located<'_>) -> bool {
+        self.store.has_bucket_of(other.store) && self.key() == other.key()
+    }
+
+    /// True if `other` lies in the directory that this lies in, at any depth.
+    pub(super) fn is_joined_by(&self, other: &Located<'_>) -> bool {
+        self.store.has_bucket_of(other.store)
+            && self.home == other.home
+            && self.path.parent().contains(&other.path)
+    }
 }

@@ -25,6 +25,18 @@ pub struct Entry {
     pub modified: Option<SystemTime>,
 }
 
+impl Entry {
+    /// A directory without a marker.
+    pub fn directory(name: &str) -> Self {
+        Entry {
+            name: name.to_owned(),
+            kind: EntryKind::Directory,
+            size: 0,
+            modified: None,
+        }
+    }
+}
+
 /// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {

@@ -24,6 +24,7 @@ use crate::store::error::StoreError;
 use crate::store::head::{Head, etag};
 use crate::store::integrity::Method;
 use crate::store::key::ObjectKey;
+use crate::store::original::Original;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, new_id};
 use crate::store::part_request::{PartRequest, UploadedPart};
 use crate::store::put::{Proof, content_type, forbid_overwrite};
@@ -345,8 +346,7 @@ impl Multipart {
     /// Copies a range of an object, pinned to its ETag, as part `number`.
     pub(super) async fn copy_part(
         &self,
-        from: &ObjectKey,
-        from_etag: &str,
+        from: &Original,
         number: i32,
         range: Range<u64>,
     ) -> Result<UploadedPart, StoreError> {
@@ -359,8 +359,8 @@ impl Multipart {
         let request = request
             .upload_id(self.id())
             .part_number(number)
-            .copy_source(store.copy_source(from))
-            .copy_source_if_match(quoted(from_etag))
+            .copy_source(from.copy_source())
+            .copy_source_if_match(quoted(&from.etag))
             .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
         let sent = request
             .customize()

@@ -15,13 +15,26 @@ const NAME_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Store {
     /// Waits until no other command of this process has one of `names` in work, for [`NAME_TIMEOUT`] at most.
-    pub(super) async fn lock_names(
-        &self,
-        names: impl IntoIterator<Item = (&str, Scope)>,
+    pub(super) async fn lock_names<'a>(
+        &'a self,
+        names: impl IntoIterator<Item = (&'a str, Scope)>,
     ) -> Result<NameGuard, StoreError> {
-        let full = |key: &str| format!("{}/{}", self.bucket(), key.trim_end_matches('/'));
-        let names = names.into_iter().map(|(key, scope)| (full(key), scope));
-        let locked = self.name_locks().acquire(names.collect());
+        let names = names.into_iter().map(|(key, scope)| (self, key, scope));
+        self.lock_names_of(names).await
+    }
+
+    /// The same for names of several stores.
+    pub(super) async fn lock_names_of<'a>(
+        &self,
+        names: impl IntoIterator<Item = (&'a Store, &'a str, Scope)>,
+    ) -> Result<NameGuard, StoreError> {
+        let full = |(store, key, scope): (&Store, &str, _)| {
+            let name = format!("{}/{}", store.bucket(), key.trim_end_matches('/'));
+            (name, scope)
+        };
+        let locked = self
+            .name_locks()
+            .acquire(names.into_iter().map(full).collect());
         tokio::time::timeout(NAME_TIMEOUT, locked)
             .await
             .map_err(|_| StoreError::Busy {
@@ -45,6 +58,11 @@ impl Store {
     /// Two stores may have the same key.
     pub(super) fn id(&self, key: &str) -> u64 {
         self.known().hash(&(self.site_id(), self.bucket(), key))
+    }
+
+    /// True if both are the same bucket, whatever the credentials.
+    pub(super) fn has_bucket_of(&self, other: &Store) -> bool {
+        self.bucket() == other.bucket() && self.site_id() == other.site_id()
     }
 
     /// A number for another site than the gateway's own.

@@ -10,84 +10,89 @@ use futures::stream::{self, Stream, TryStreamExt};
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, Replaces};
 use crate::store::copy::COPY_ATTEMPTS;
+use crate::store::directories::keep_parent_of;
 use crate::store::error::StoreError;
-use crate::store::head::{Head, Original, content_length, etag};
-use crate::store::key::{Home, KeyPrefix, ObjectKey};
-use crate::store::locks::{NameGuard, Scope};
-use crate::store::metadata::EntryKind;
-use crate::store::path::VirtualPath;
-use crate::store::rename_directory::Move;
+use crate::store::head::{content_length, etag};
+use crate::store::key::{KeyPrefix, ObjectKey};
+use crate::store::located::Located;
+use crate::store::locks::Scope;
+use crate::store::original::Original;
+use crate::store::rename_directory::rename_directory;
 use crate::store::renamed::Renamed;
 
 impl Store {
     /// Moves a file, replacing a file under the new name, or a whole directory, which the new name must not yet be.
     /// Nothing is moved before `ready` has come to an end.
+    ///
+    /// The two may be in different homes and buckets, if both are at one endpoint and reached with the same credentials.
     pub async fn rename(
-        &self,
-        home: &Home,
-        from: &VirtualPath,
-        to: &VirtualPath,
+        from: &Located<'_>,
+        to: &Located<'_>,
         ready: impl Future<Output = Result<(), StoreError>>,
     ) -> Result<Renamed, StoreError> {
-        if from.is_root() || to.is_root() {
+        if from.path.is_root() || to.path.is_root() {
             return Err(StoreError::BadName(crate::store::NameError::Root));
         }
-        home.check_new(to)?;
-        let (source, target) = (home.key(from)?, home.key(to)?);
-        let both = [source.as_str(), target.as_str()];
-        let names = both
-            .iter()
-            .flat_map(|name| [(*name, Scope::Tree), (*name, Scope::Directory)]);
-        let names = self.lock_names(names).await?;
-        let (head, ready) = tokio::join!(self.head(&source), ready);
+        to.home.check_new(&to.path)?;
+        let (source, target) = (from.key()?, to.key()?);
+        let both = [(from.store, &source), (to.store, &target)];
+        let names = both.iter().flat_map(|(store, key)| {
+            [Scope::Tree, Scope::Directory].map(|scope| (*store, key.as_str(), scope))
+        });
+        let names = to.store.lock_names_of(names).await?;
+        let (head, ready) = tokio::join!(from.store.head(&source), ready);
         match head {
-            Ok(_) if from == to => Ok(Renamed::file(0)),
+            Ok(_) if from.has_key_of(to) => Ok(Renamed::file(0)),
             Ok(head) => {
                 ready?;
                 // a file may replace a file, never hide a directory
-                match self.directory_entry(home, to).await {
+                match to.store.directory_entry(to.home, &to.path).await {
                     Err(StoreError::NotFound) => {}
                     Ok(_) => return Err(StoreError::IsDirectory),
                     Err(error) => return Err(error),
                 }
-                self.missing_parents(home, to).await?;
-                let _leaving = self.keep_parent_of(home, from, to, &source).await?;
-                let renamed = self.rename_file(&source, &target, head).await?;
-                self.forget_file(&source);
-                self.saw_stored(&target);
+                to.store.missing_parents(to.home, &to.path).await?;
+                let _leaving = keep_parent_of(from, to, &source).await?;
+                let original = head.original(from.store, &source);
+                let renamed = to.store.take_file(original, &target).await?;
+                from.store.forget_file(&source);
+                to.store.saw_stored(&target);
                 Ok(renamed)
             }
             Err(StoreError::NotFound) => {
                 ready?;
-                self.rename_directory(home, from, to, names).await
+                rename_directory(from, to, names).await
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn rename_file(
+    /// Moves a file here.
+    async fn take_file(
         &self,
-        source: &ObjectKey,
+        mut source: Original,
         target: &ObjectKey,
-        mut head: Head,
     ) -> Result<Renamed, StoreError> {
         let replaces = if self.object_options().overwrite {
             Replaces::Any
         } else {
             Replaces::Nothing
         };
+        let (from, key) = (source.store.clone(), source.key.clone());
         let mut attempts = COPY_ATTEMPTS;
         loop {
             attempts -= 1;
-            let copied = self.copy(&head.original(source), target, &replaces).await;
+            let copied = self.copy(&source, target, &replaces).await;
             match copied {
                 Ok(_) => break,
                 // what was stored a moment ago is what is to be renamed
-                Err(StoreError::Changed { .. }) if attempts > 0 => head = self.head(source).await?,
+                Err(StoreError::Changed { .. }) if attempts > 0 => {
+                    source = from.head(&key).await?.original(&from, &key);
+                }
                 Err(error) => return Err(error),
             }
         }
-        match self.delete_version(source, &head.etag, false).await {
+        match from.delete_version(&key, &source.etag, false).await {
             Ok(Removal::Done | Removal::Gone) => Ok(Renamed::file(0)),
             // a copy may take minutes, and a client that stored the name meanwhile has its 226
             Ok(Removal::Replaced) => Ok(Renamed::file(1)),
@@ -97,46 +102,6 @@ impl Store {
                 source: Box::new(error),
             }),
         }
-    }
-
-    async fn rename_directory(
-        &self,
-        home: &Home,
-        from: &VirtualPath,
-        to: &VirtualPath,
-        mut names: NameGuard,
-    ) -> Result<Renamed, StoreError> {
-        self.directory_entry(home, from).await?;
-        if from == to {
-            return Ok(Renamed { left: 0, moved: 0 });
-        }
-        if from.contains(to) {
-            return Err(StoreError::IntoItself);
-        }
-        // what is in the new directory is in the old one, too: nothing there can be a copy that an earlier attempt has left
-        if to.contains(from) {
-            return Err(StoreError::AlreadyExists);
-        }
-        let moving = Move::new(self, home.directory(from)?, home.directory(to)?);
-        match self.entry(home, to).await {
-            Err(StoreError::NotFound) => {}
-            Ok(entry) => {
-                let goes_on = entry.kind == EntryKind::Directory && moving.was_begun().await?;
-                if !goes_on {
-                    return Err(StoreError::AlreadyExists);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        self.missing_parents(home, to).await?;
-        let source = home.directory(from)?;
-        let _leaving = match source.marker() {
-            Some(marker) => self.keep_parent_of(home, from, to, &marker).await?,
-            None => None,
-        };
-        // the files are moved one by one, and may be used meanwhile; the directories are not
-        names.release(Scope::Tree);
-        moving.run().await
     }
 
     /// All objects below `prefix`, page by page.
@@ -179,13 +144,14 @@ impl Store {
         })?;
         let Ok(etag) = etag("a listing", object.e_tag()) else {
             return match self.head(&key).await {
-                Ok(head) => Ok(Some(head.original(&key))),
+                Ok(head) => Ok(Some(head.original(self, &key))),
                 Err(StoreError::NotFound) => Ok(None),
                 Err(error) => Err(error),
             };
         };
         let class = object.storage_class().map(|class| class.as_str());
         Ok(Some(Original {
+            store: self.clone(),
             size: content_length("a listing", object.size())?,
             etag: etag.to_owned(),
             storage_class: class
@@ -200,7 +166,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::config::ListVersion;
-    use crate::store::testing;
+    use crate::store::{Home, VirtualPath, testing};
 
     #[tokio::test]
     async fn a_directory_of_many_pages_is_listed_and_moved_with_either_list_operation() {
@@ -220,7 +186,12 @@ mod tests {
             });
             let to = format!("moved-{version}");
             let ready = std::future::ready(Ok(()));
-            let renamed = store.rename(&home, &path(&from), &path(&to), ready).await;
+            let at = |text: &str| Located {
+                store: &store,
+                home: &home,
+                path: path(text),
+            };
+            let renamed = Store::rename(&at(&from), &at(&to), ready).await;
             renamed.expect("renamed");
             let old = store.directory_entry(&home, &path(&from)).await;
             assert!(matches!(old, Err(StoreError::NotFound)), "{old:?}");

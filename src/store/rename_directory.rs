@@ -20,7 +20,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::stream::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tracing::warn;
 
@@ -28,20 +28,87 @@ use crate::chain::Chain;
 use crate::store::client::Store;
 use crate::store::conditions::{Removal, Replaces};
 use crate::store::copy::COPY_ATTEMPTS;
+use crate::store::directories::keep_parent_of;
 use crate::store::error::StoreError;
-use crate::store::head::Original;
 use crate::store::key::{KeyPrefix, ObjectKey};
+use crate::store::located::Located;
 use crate::store::locks::{NameGuard, Scope};
+use crate::store::metadata::EntryKind;
+use crate::store::original::Original;
 use crate::store::renamed::Renamed;
 
 /// Copies, or deletes, under way at the same time for one rename.
 const IN_PARALLEL: usize = 16;
 
+/// Moves a directory; `names` has both of its names.
+pub(super) async fn rename_directory(
+    from: &Located<'_>,
+    to: &Located<'_>,
+    mut names: NameGuard,
+) -> Result<Renamed, StoreError> {
+    from.store.directory_entry(from.home, &from.path).await?;
+    if from.has_key_of(to) {
+        return Ok(Renamed { left: 0, moved: 0 });
+    }
+    let moving = Move {
+        from: Directory::at(from)?,
+        to: Directory::at(to)?,
+    };
+    if moving.from.contains(&moving.to) {
+        return Err(StoreError::IntoItself);
+    }
+    // what is in the new directory is in the old one, too: nothing there can be a copy that an earlier attempt has left
+    if moving.to.contains(&moving.from) {
+        return Err(StoreError::AlreadyExists);
+    }
+    match to.store.entry(to.home, &to.path).await {
+        Err(StoreError::NotFound) => {}
+        Ok(entry) => {
+            let goes_on = entry.kind == EntryKind::Directory && moving.was_begun().await?;
+            if !goes_on {
+                return Err(StoreError::AlreadyExists);
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    to.store.missing_parents(to.home, &to.path).await?;
+    let _leaving = match moving.from.prefix.marker() {
+        Some(marker) => keep_parent_of(from, to, &marker).await?,
+        None => None,
+    };
+    // the files are moved one by one, and may be used meanwhile; the directories are not
+    names.release(Scope::Tree);
+    moving.run().await
+}
+
 /// A directory on its way.
-pub(super) struct Move<'a> {
+struct Move<'a> {
+    from: Directory<'a>,
+    to: Directory<'a>,
+}
+
+/// A directory of a store.
+struct Directory<'a> {
     store: &'a Store,
-    from: KeyPrefix,
-    to: KeyPrefix,
+    prefix: KeyPrefix,
+}
+
+impl<'a> Directory<'a> {
+    fn at(located: &Located<'a>) -> Result<Self, StoreError> {
+        Ok(Directory {
+            store: located.store,
+            prefix: located.home.directory(&located.path)?,
+        })
+    }
+
+    fn contains(&self, other: &Directory<'_>) -> bool {
+        let is_below = self.prefix.below(other.prefix.as_str()).is_some();
+        is_below && self.store.has_bucket_of(other.store)
+    }
+
+    async fn lock(&self, key: &ObjectKey) -> Result<NameGuard, StoreError> {
+        self.store.lock_names([(key.as_str(), Scope::Inner)]).await
+    }
 }
 
 /// The copies so far, and the first error.
@@ -117,18 +184,16 @@ impl Progress {
     }
 }
 
-impl<'a> Move<'a> {
-    pub(super) fn new(store: &'a Store, from: KeyPrefix, to: KeyPrefix) -> Self {
-        Move { store, from, to }
-    }
-
+impl Move<'_> {
     /// True if the new directory is what an earlier attempt has left: no file in it but copies of those in the old one, at
     /// least one; or a copy of each file in the old one, some of which were deleted already.
-    pub(super) async fn was_begun(&self) -> Result<bool, StoreError> {
-        let files = |prefix| {
-            let objects = self.store.objects_below(prefix);
+    async fn was_begun(&self) -> Result<bool, StoreError> {
+        fn files<'a>(
+            directory: &'a Directory<'_>,
+        ) -> impl Stream<Item = Result<Original, StoreError>> + 'a {
+            let objects = directory.store.objects_below(&directory.prefix);
             objects.try_filter(|object| std::future::ready(!object.is_marker()))
-        };
+        }
         let mut old = std::pin::pin!(files(&self.from));
         let mut new = std::pin::pin!(files(&self.to));
         let (mut source, mut copy) = (old.try_next().await?, new.try_next().await?);
@@ -142,7 +207,7 @@ impl<'a> Move<'a> {
                     let target = self.target(source)?;
                     let order = target.as_str().cmp(copy.key.as_str());
                     if order == Ordering::Equal {
-                        if self.store.find_copy(source, &target).await?.is_none() {
+                        if self.to.store.find_copy(source, &target).await?.is_none() {
                             return Ok(false);
                         }
                         copies += 1;
@@ -164,7 +229,7 @@ impl<'a> Move<'a> {
         }
     }
 
-    pub(super) async fn run(&self) -> Result<Renamed, StoreError> {
+    async fn run(&self) -> Result<Renamed, StoreError> {
         let mut progress = self.copy_all().await;
         if let Some(error) = progress.failure.take() {
             let outcome = self.remove_copies(&progress).await;
@@ -205,7 +270,7 @@ impl<'a> Move<'a> {
         let made = progress.copies.len();
         let deletes = self.delete(&self.to, &progress.copies, progress).await;
         if let Some(error) = deletes.failure {
-            let prefix = self.to.as_str();
+            let prefix = self.to.prefix.as_str();
             warn!(prefix, error = %Chain(&error), "copies of a rename that failed could not be removed");
         }
         match made.saturating_sub(deletes.done) {
@@ -221,8 +286,9 @@ impl<'a> Move<'a> {
     async fn copy_all(&self) -> Progress {
         let progress = Mutex::new(Progress::new());
         let lock = || progress.lock();
-        self.store
-            .objects_below(&self.from)
+        self.from
+            .store
+            .objects_below(&self.from.prefix)
             .take_while(|_| std::future::ready(lock().failure.is_none()))
             .for_each_concurrent(IN_PARALLEL, |original| async {
                 let copied = match original {
@@ -241,14 +307,14 @@ impl<'a> Move<'a> {
     /// Copies one file, unless its new name is taken.
     async fn copy(&self, mut source: Original) -> Result<Copied, StoreError> {
         let target = self.target(&source)?;
-        let _name = self.lock(&target).await?;
+        let _name = self.to.lock(&target).await?;
         let mut attempts = COPY_ATTEMPTS;
         loop {
             attempts -= 1;
-            let copied = self.store.copy(&source, &target, &Replaces::Nothing);
+            let copied = self.to.store.copy(&source, &target, &Replaces::Nothing);
             match copied.await {
                 Ok(etag) => {
-                    self.store.saw_copied(&target);
+                    self.to.store.saw_copied(&target);
                     return Ok(Copied::Made {
                         source,
                         copy: target,
@@ -256,8 +322,8 @@ impl<'a> Move<'a> {
                     });
                 }
                 Err(StoreError::AlreadyExists) => {
-                    let found = self.store.find_copy(&source, &target).await?;
-                    self.store.saw_copied(&target);
+                    let found = self.to.store.find_copy(&source, &target).await?;
+                    self.to.store.saw_copied(&target);
                     return Ok(match found {
                         Some(_) => Copied::Found { source },
                         None => Copied::Taken,
@@ -266,8 +332,8 @@ impl<'a> Move<'a> {
                 Err(StoreError::NotFound) => return Ok(Copied::Gone),
                 // what was stored a moment ago is what is to be moved
                 Err(StoreError::Changed { .. }) if attempts > 0 => {
-                    source = match self.store.head(&source.key).await {
-                        Ok(head) => head.original(&source.key),
+                    source = match self.from.store.head(&source.key).await {
+                        Ok(head) => head.original(self.from.store, &source.key),
                         Err(StoreError::NotFound) => return Ok(Copied::Gone),
                         Err(error) => return Err(error),
                     };
@@ -277,23 +343,24 @@ impl<'a> Move<'a> {
         }
     }
 
-    /// Deletes what is below `prefix` and in `known`, as far as it can.
+    /// Deletes what is in `directory` and in `known`, as far as it can.
     async fn delete(
         &self,
-        prefix: &KeyPrefix,
+        directory: &Directory<'_>,
         known: &HashSet<u64>,
         progress: &Progress,
     ) -> Deletes {
-        let deleted = self.store.objects_below(prefix).map(|object| async {
+        let Directory { store, prefix } = directory;
+        let deleted = store.objects_below(prefix).map(|object| async {
             let object = object?;
             if !known.contains(&progress.hash(&object.key, &object.etag)) {
                 return Ok(Removal::Replaced);
             }
-            let _name = self.lock(&object.key).await?;
-            let deleting = self.store.delete_version(&object.key, &object.etag, false);
+            let _name = directory.lock(&object.key).await?;
+            let deleting = store.delete_version(&object.key, &object.etag, false);
             let removal = deleting.await?;
             if removal != Removal::Replaced {
-                self.store.forget_moved(prefix, &object.key);
+                store.forget_moved(prefix, &object.key);
             }
             Ok(removal)
         });
@@ -312,12 +379,8 @@ impl<'a> Move<'a> {
         deletes
     }
 
-    async fn lock(&self, key: &ObjectKey) -> Result<NameGuard, StoreError> {
-        self.store.lock_names([(key.as_str(), Scope::Inner)]).await
-    }
-
     fn target(&self, source: &Original) -> Result<ObjectKey, StoreError> {
-        let target = self.from.moved(&source.key, &self.to);
+        let target = self.from.prefix.moved(&source.key, &self.to.prefix);
         target.ok_or(StoreError::NotFound)
     }
 }

@@ -34,7 +34,7 @@ pub async fn gateway(
 }
 
 /// The program with durable events, which can be killed.
-fn program(store: &[String], address: SocketAddr, more: &[&str]) -> Program {
+pub fn program(store: &[String], address: SocketAddr, more: &[&str]) -> Program {
     let mut settings: Vec<String> = store.to_vec();
     settings.push(sink(address));
     settings.push("EVENTS__DELIVERY=durable".to_owned());

@@ -100,7 +100,7 @@ pub async fn size(ftp: &mut Ftp, name: &str) -> Option<usize> {
 }
 
 /// Goes on where the upload ended, as clients do; the reply.
-async fn go_on(ftp: &mut Ftp, name: &str, whole: &[u8]) -> Reply {
+pub async fn go_on(ftp: &mut Ftp, name: &str, whole: &[u8]) -> Reply {
     let held = size(ftp, name).await.expect("something is held");
     assert_eq!(ftp.command(format!("REST {held}")).await.code, 350);
     ftp.store(format!("STOR {name}"), &whole[held..]).await

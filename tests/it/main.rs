@@ -38,6 +38,7 @@ mod masquerade;
 mod memory;
 mod model;
 mod modules;
+mod mounts;
 mod outbox_hidden;
 mod outcomes;
 mod protection;

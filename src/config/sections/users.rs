@@ -10,6 +10,7 @@ use crate::config::sections::storage::provider::Provider;
 pub(super) mod documents;
 pub(super) mod entry;
 pub(super) mod list;
+pub(super) mod mounts;
 pub(super) mod rights;
 pub(super) mod site;
 

@@ -112,7 +112,7 @@ fn the_common_credentials_go_to_no_other_store() {
             for words in [
                 "users[0].endpoint",
                 endpoint,
-                "own access_key_id",
+                "set access_key_id",
                 "COSGATE_USERS",
             ] {
                 assert!(error.contains(words), "no {words:?} in {error}");
@@ -190,7 +190,7 @@ fn places_with_faults_are_refused_each_by_its_key() {
         ),
         (
             at_s3("region: eu-west-1", &amazon),
-            &["users[0].region", "set the user's endpoint, too"],
+            &["users[0].region", "set the endpoint beside it, too"],
         ),
         // `storage` is what is wrong here
         (

@@ -24,9 +24,10 @@ impl Backend {
         let Some(event_type) = types.first().copied() else {
             return Ok(None);
         };
-        let (Ok(key), Ok(previous)) = (at.key(), previous.map(Located::key).transpose()) else {
+        let (Ok(key), Ok(old_key)) = (at.key(), previous.map(Located::key).transpose()) else {
             return Ok(None);
         };
+        let old_bucket = previous.map(|previous| previous.store.bucket());
         if !self.events.are_wanted(types, key.as_str()) {
             return Ok(None);
         }
@@ -47,7 +48,10 @@ impl Backend {
                 verb: verb.into(),
                 outcome: "complete".into(),
                 session: self.session.id,
-                previous: previous.map(|key| key.as_str().to_owned()),
+                previous: old_key.map(|key| key.as_str().to_owned()),
+                previous_bucket: old_bucket
+                    .filter(|bucket| *bucket != at.store.bucket())
+                    .map(str::to_owned),
                 ..EventData::default()
             },
             traceparent: trace_parent(&self.session.span()),

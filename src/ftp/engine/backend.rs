@@ -26,7 +26,7 @@ use crate::ftp::engine::bridge::{ReaderSource, download_reader};
 use crate::ftp::engine::request::{IncomingFile, StorageOutcome};
 use crate::ftp::reply;
 use crate::ftp::session::state::Session;
-use crate::store::{Entry, EntryKind, Located, Mode, StoreError, StoredBy, VirtualPath};
+use crate::store::{Entry, EntryKind, Located, Mode, Store, StoreError, StoredBy, VirtualPath};
 
 /// Entries that [`StorageBackend::list`] returns at most, since it has to hold all of them; the edge's listings have no such limit.
 const MAX_LISTED: usize = 100_000;
@@ -186,8 +186,7 @@ impl StorageBackend<DefaultUser> for Backend {
         let path = path.as_ref().to_owned();
         let mut found = None;
         let call = async {
-            let at = self.tree.at(&resolve(&path)?);
-            let entry = at.store.entry(at.home, &at.path).await?;
+            let entry = self.tree.entry(&resolve(&path)?).await?;
             found = Some(entry.clone());
             Ok(StorageOutcome::Entry(entry))
         };
@@ -204,7 +203,7 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            let at = self.tree.permitted(&resolve(&path)?, Right::Delete)?;
+            let at = self.tree.permitted_file(&resolve(&path)?, Right::Delete)?;
             let Located { store, home, .. } = at;
             let pending = self.announce(&[EventType::Deleted], "DELE", &at, None)?;
             let deleted = store.delete(home, &at.path, announced(&pending)).await;
@@ -228,7 +227,11 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            let at = self.tree.permitted(&resolve(&path)?, Right::Write)?;
+            let path = resolve(&path)?;
+            let at = self.tree.permitted(&path, Right::Write)?;
+            if self.tree.user().leads_to_mount(&path) {
+                return Err(StoreError::AlreadyExists);
+            }
             at.store.make_directory(at.home, &at.path).await?;
             Ok(StorageOutcome::Plain)
         };
@@ -242,7 +245,9 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            let at = self.tree.permitted(&resolve(&path)?, Right::Delete)?;
+            let path = resolve(&path)?;
+            let at = self.tree.permitted(&path, Right::Delete)?;
+            self.tree.user().check_movable(&path)?;
             at.store.remove_directory(at.home, &at.path).await?;
             Ok(StorageOutcome::Plain)
         };
@@ -257,14 +262,13 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let call = async {
-            let from = self.tree.permitted(&resolve(&from)?, Right::Rename)?;
-            let to = self.tree.permitted(&resolve(&to)?, Right::Rename)?;
-            let pending = self.announce(&[EventType::Renamed], "RNTO", &to, Some(&from))?;
+            let (from, to) = (resolve(&from)?, resolve(&to)?);
+            let source = self.tree.permitted(&from, Right::Rename)?;
+            let target = self.tree.permitted(&to, Right::Rename)?;
+            self.tree.check_rename(&from, &to)?;
+            let pending = self.announce(&[EventType::Renamed], "RNTO", &target, Some(&source))?;
             let ready = announced(&pending);
-            let renamed = from
-                .store
-                .rename(from.home, &from.path, &to.path, ready)
-                .await;
+            let renamed = Store::rename(&source, &target, ready).await;
             self.conclude(pending, &renamed);
             renamed.map(StorageOutcome::Renamed)
         };
@@ -278,8 +282,7 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<()> {
         let path = path.as_ref().to_owned();
         let call = async {
-            let at = self.tree.at(&resolve(&path)?);
-            at.store.directory_entry(at.home, &at.path).await?;
+            self.tree.directory_entry(&resolve(&path)?).await?;
             Ok(StorageOutcome::Plain)
         };
         self.run(call).await
@@ -321,7 +324,7 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<Box<dyn AsyncRead + Send + Sync + Unpin>> {
         let path = path.as_ref().to_owned();
         let opened = async {
-            let at = self.tree.permitted(&resolve(&path)?, Right::Read)?;
+            let at = self.tree.permitted_file(&resolve(&path)?, Right::Read)?;
             at.store.open(&at.key()?, start_pos).await
         };
         match opened.await {
@@ -337,14 +340,21 @@ impl StorageBackend<DefaultUser> for Backend {
     ) -> EngineResult<Vec<Fileinfo<PathBuf, EngineMetadata>>> {
         let directory = path.as_ref().to_owned();
         let listed = async {
-            let at = self.tree.permitted(&resolve(&directory)?, Right::List)?;
+            let path = resolve(&directory)?;
+            let at = self.tree.permitted(&path, Right::List)?;
+            let names = self.tree.user().mount_names(&path);
             let mut listing = at.store.list(at.home.directory(&at.path)?);
-            let mut all = Vec::new();
+            let mut all: Vec<Entry> = names.iter().map(|name| Entry::directory(name)).collect();
             loop {
                 match listing.next_page().await {
-                    Ok(Some(entries)) => all.extend(entries),
+                    Ok(Some(mut entries)) => {
+                        entries.retain(|entry| !names.contains(&entry.name.as_str()));
+                        all.extend(entries);
+                    }
                     Ok(None) => return Ok(all),
-                    Err(StoreError::NotFound) if at.path.is_root() => return Ok(all),
+                    Err(StoreError::NotFound) if at.path.is_root() || !names.is_empty() => {
+                        return Ok(all);
+                    }
                     Err(error) => return Err(error),
                 }
                 if all.len() > MAX_LISTED {

@@ -29,14 +29,13 @@ impl SiteCommandHandler<Backend, DefaultUser> for SizeHandler {
         };
         let call = async {
             // to whoever can't go on with an upload, the file is the object that is there
-            if let Ok(at) = backend.tree.permitted(&path, Right::Write)
+            if let Ok(at) = backend.tree.permitted_file(&path, Right::Write)
                 && !at.path.is_root()
                 && let Some(bytes) = at.store.held_bytes(&at.key()?).await?
             {
                 return Ok(StorageOutcome::Held(bytes));
             }
-            let at = backend.tree.at(&path);
-            let entry = at.store.entry(at.home, &at.path).await?;
+            let entry = backend.tree.entry(&path).await?;
             Ok(StorageOutcome::Entry(entry))
         };
         backend.reply(call).await
@@ -51,7 +50,7 @@ impl SiteCommandHandler<Backend, DefaultUser> for SetTimeHandler {
             return out_of_step();
         };
         let call = async {
-            let at = backend.tree.permitted(&path, Right::Write)?;
+            let at = backend.tree.permitted_file(&path, Right::Write)?;
             let entry = at.store.set_modified(at.home, &at.path, time).await?;
             Ok(StorageOutcome::Entry(entry))
         };
@@ -67,7 +66,7 @@ impl SiteCommandHandler<Backend, DefaultUser> for HashHandler {
             return out_of_step();
         };
         let call = async {
-            let at = backend.tree.permitted(&path, Right::Read)?;
+            let at = backend.tree.permitted_file(&path, Right::Read)?;
             let hashes = at.store.hashes(at.home, &at.path).await?;
             Ok(StorageOutcome::Hashes(hashes))
         };

@@ -64,12 +64,15 @@ impl Backend {
             None => &path,
         };
         let at = self.tree.permitted(path, Right::List)?;
+        let mounts = self.tree.user().mount_names(path);
         let mut listing = at.store.list(at.home.directory(&at.path)?);
         if set_times {
             listing = listing.with_set_times();
         }
         let mut page = match self.or_interrupted(listing.next_page()).await {
-            Err(StoreError::NotFound) if at.path.is_root() => Some(Vec::new()),
+            Err(StoreError::NotFound) if at.path.is_root() || !mounts.is_empty() => {
+                Some(Vec::new())
+            }
             // not a directory: a file lists itself, under the name that the client gave
             Err(StoreError::NotFound) => {
                 let file = self
@@ -87,6 +90,11 @@ impl Backend {
             }
             page => page?,
         };
+        if let Some(entries) = page.as_mut().filter(|_| !mounts.is_empty()) {
+            hide(&mounts, entries);
+            entries.extend(mounts.iter().map(|name| Entry::directory(name)));
+            entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        }
         if let Some(offer) = offer {
             outlet.data = Some(offer.accept().await.ok_or_else(|| self.given_up())?);
         }
@@ -99,6 +107,9 @@ impl Backend {
             } else {
                 self.or_interrupted(listing.next_page()).await?
             };
+            if let Some(entries) = &mut page {
+                hide(&mounts, entries);
+            }
         }
         outlet.left_out = listing.left_out();
         outlet.finish().await
@@ -112,6 +123,9 @@ impl Backend {
     ) -> Result<Option<VirtualPath>, StoreError> {
         let named = VirtualPath::resolve(directory, pattern)?;
         let at = self.tree.permitted(&named, Right::List)?;
+        if self.tree.user().leads_to_mount(&named) {
+            return Ok(Some(named));
+        }
         // one request where there is no such name, which is nearly always
         if !self
             .or_interrupted(at.store.any_begins(at.home, &at.path))
@@ -124,6 +138,13 @@ impl Backend {
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Removes what lies behind mounts.
+fn hide(mounts: &[&str], entries: &mut Vec<Entry>) {
+    if !mounts.is_empty() {
+        entries.retain(|entry| !mounts.contains(&entry.name.as_str()));
     }
 }
 

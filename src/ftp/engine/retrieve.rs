@@ -35,7 +35,7 @@ impl Backend {
             ascii,
             offer,
         } = request;
-        let at = self.tree.permitted(&path, Right::Read)?;
+        let at = self.tree.permitted_file(&path, Right::Read)?;
         let key = at.key()?;
         let download = match self.or_interrupted(at.store.open(&key, offset)).await {
             Err(StoreError::NotFound) => {

@@ -54,7 +54,7 @@ impl Backend {
         file: IncomingFile,
         source: impl Source,
     ) -> Result<Stored, StoreError> {
-        let at = self.tree.permitted(&file.path, Right::Write)?;
+        let at = self.tree.permitted_file(&file.path, Right::Write)?;
         at.home.check_new(&at.path)?;
         let key = at.key()?;
         let verb = self

@@ -55,11 +55,13 @@ pub(super) fn cause(error: &StoreError) -> String {
         | StoreError::AlreadyExists
         | StoreError::NotEmpty
         | StoreError::IntoItself
+        | StoreError::MountPoint
+        | StoreError::AnotherStore
         | StoreError::BeyondEnd { .. }
         | StoreError::NotHeldThere { .. }
         | StoreError::BadName(_) => Chain(error).to_string(),
         StoreError::Forbidden => {
-            "the user's permissions don't allow it (users[].permissions)".to_owned()
+            "the user's permissions don't allow it (users[].permissions, and those of a mount)".to_owned()
         }
         StoreError::Denied { .. } => format!(
             "the store denies it to the gateway: its keys are wrong, or lack a right on the bucket ({})",

@@ -111,14 +111,13 @@ impl Edge {
                 self.on_path("DELE", &path, |_, _| Reply::new(250, "File deleted"))
                     .await
             }
-            Command::Rnfr(path) if self.permitted(&path, Right::Rename).is_err() => {
-                self.send(Reply::from(&StoreError::Forbidden)).await
-            }
-            Command::Rnfr(path) => {
-                self.on_path("RNFR", &path, |_, _| Reply::new(350, "Ready for RNTO"))
-                    .await?;
-                Ok(())
-            }
+            Command::Rnfr(path) => match self.renamable(&path) {
+                Ok(()) => {
+                    self.on_path("RNFR", &path, |_, _| Reply::new(350, "Ready for RNTO"))
+                        .await
+                }
+                Err(error) => self.send(Reply::from(&error)).await,
+            },
             Command::Rnto(_) if renaming.is_none() => self.say(503, "RNFR must come first").await,
             Command::Rnto(path) => {
                 self.renaming = renaming;
@@ -168,6 +167,14 @@ impl Edge {
             Ok(path) => user.mount(&path).may(right),
             // the command is refused for its path
             Err(_) => Ok(()),
+        }
+    }
+
+    fn renamable(&self, path: &str) -> Result<(), StoreError> {
+        self.permitted(path, Right::Rename)?;
+        match (self.session.user(), self.resolve(path)) {
+            (Some(user), Ok(path)) => user.check_movable(&path),
+            _ => Ok(()),
         }
     }
 

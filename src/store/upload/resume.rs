@@ -223,7 +223,7 @@ async fn copy_parts(
         let settings = upload.store.settings();
         (settings.max_copy_bytes, settings.min_part_bytes)
     };
-    let key = upload.key.clone();
+    let original = head.original(&upload.store, &upload.key);
     let behind = copy::ranges(bytes - first, most, least);
     let behind = behind
         .into_iter()
@@ -232,7 +232,7 @@ async fn copy_parts(
     for range in std::iter::once(0..first).chain(behind) {
         let number = upload.next_number()?;
         let multipart = or_interrupted(source, upload.begin()).await?;
-        let copying = multipart.copy_part(&key, &head.etag, number, range);
+        let copying = multipart.copy_part(&original, number, range);
         let copied = or_interrupted(source, copying).await?;
         digest = digest.followed_by(&copied.digest, upload.store.integrity().method());
         upload.note(copied);

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use strum::{Display, EnumString, VariantNames};
 
 use super::provider::Provider;
@@ -43,6 +43,19 @@ pub struct StaticCredentials {
     pub secret_access_key: SecretString,
     /// Comes with temporary credentials only.
     pub session_token: Option<SecretString>,
+}
+
+impl StaticCredentials {
+    /// True if both are the same keys.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let token = |keys: &Self| {
+            let token = keys.session_token.as_ref();
+            token.map(|token| token.expose_secret().to_owned())
+        };
+        self.access_key_id == other.access_key_id
+            && self.secret_access_key.expose_secret() == other.secret_access_key.expose_secret()
+            && token(self) == token(other)
+    }
 }
 
 impl fmt::Debug for StaticCredentials {

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use super::entry::{self, User, entries};
 use super::list::{self, Authority, USERS};
+use super::mounts;
 use super::rights;
 use super::site::{self, StorageDefaults};
 use crate::config::check::YamlFile;
@@ -30,6 +31,7 @@ const ROWS: &[&[Key]] = &[
     rights::KEYS,
     site::KEYS,
     entry::LIMITS,
+    mounts::KEYS,
 ];
 
 fn table() -> Table {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use super::list::{Authority, USERS};
+use super::mounts::{self, Around, Mount, home, mount_lines};
 use super::rights::{self, Permissions};
 use super::site::{self, StorageDefaults, StoreLocation};
 use crate::charset::Charset;
@@ -13,7 +14,6 @@ use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed, size_text};
 use crate::config::reader::{Reader, Refused};
 use crate::config::sections::files::{self, Ascii};
-use crate::config::sections::storage::bucket_name;
 use crate::config::sections::storage::credentials::StaticCredentials;
 use crate::password::PasswordHash;
 
@@ -70,6 +70,8 @@ pub struct User {
     pub site: Option<StoreLocation>,
     /// Credentials of the user's own; none: the gateway's.
     pub credentials: Option<StaticCredentials>,
+    /// More places in the user's tree.
+    pub mounts: Vec<Mount>,
     /// Networks that the user may come from; empty: any.
     pub allow_from: Vec<IpNet>,
     /// Sessions at a time; at least 1. None: no limit but [`Sessions`](crate::config::Sessions).
@@ -91,6 +93,19 @@ pub struct User {
 }
 
 impl User {
+    /// The mounts and, as the last one, the home at `/`.
+    pub fn places(&self) -> impl Iterator<Item = Mount> {
+        let home = Mount {
+            path: "/".to_owned(),
+            home: self.home.clone(),
+            permissions: self.permissions,
+            bucket: self.bucket.clone(),
+            site: self.site.clone(),
+            credentials: self.credentials.clone(),
+        };
+        self.mounts.iter().cloned().chain([home])
+    }
+
     /// Somebody with all rights and no conditions or places of the own.
     pub fn unconditional(name: &str, home: &str, password_hash: Option<PasswordHash>) -> Self {
         User {
@@ -102,6 +117,7 @@ impl User {
             bucket: None,
             site: None,
             credentials: None,
+            mounts: Vec::new(),
             allow_from: Vec::new(),
             max_sessions: None,
             max_sessions_per_ip: None,
@@ -122,8 +138,12 @@ impl User {
             [] => "from everywhere".to_owned(),
             networks => format!("from {}", listed(networks)),
         };
+        let mounts = self.mounts.iter();
+        let mounts: String = mounts
+            .map(|mount| format!(", and {} at {}", mount.permissions, printable(&mount.path)))
+            .collect();
         format!(
-            "anonymous access is on: whoever connects {from} gets in without a password, with the permissions {} below {}",
+            "anonymous access is on: whoever connects {from} gets in without a password, with the permissions {} below {}{mounts}",
             self.permissions,
             printable(&self.home)
         )
@@ -177,28 +197,24 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
         }
     }
     let home = read.entry(USERS, index, "home", home);
-    let permissions = rights::permissions(read, USERS, index);
+    let delete = read.entry_optional(USERS, index, "delete", parse::switch);
+    let permissions = rights::permissions(read, USERS, index, delete, None);
     let permissions = match is_anonymous && !read.entry_is_set(USERS, index, "permissions") {
         true => permissions.map(|_| Permissions::READ),
         false => permissions,
     };
-    let bucket = read.entry_optional(USERS, index, "bucket", |text| {
-        bucket_name(text, common.provider)
-    });
-    let credentials = site::credentials(read, index);
-    // refused ones are there, too
-    let has_credentials = !matches!(credentials, Ok(None));
-    let site = site::resolve(read, USERS, index, common, has_credentials);
-    let bucket = match (bucket, &site) {
-        (Ok(Some(own)), Ok(site)) => match common.refuses_bucket(&own, site.as_ref()) {
-            Some(advice) => {
-                read.refuse_entry(USERS, index, "bucket", Some(own.as_str()), advice);
-                Err(Refused)
-            }
-            None => Ok(Some(own)),
-        },
-        (bucket, _) => bucket,
+    let (bucket, site, credentials) = site::store(read, USERS, index, common);
+    let around = Around {
+        home: home.as_deref(),
+        permissions,
+        delete,
+        bucket: bucket
+            .as_ref()
+            .map(Option::as_deref)
+            .map_err(|error| *error),
+        site: site.as_ref().map(Option::as_ref).map_err(|error| *error),
     };
+    let mounts = mounts::mounts(read, index, common, authority, &around);
     let allow_from = read.entry_list(USERS, index, "allow_from", parse::network);
     let sessions = |text: &str| {
         parse::count(text, 1, 1_000_000).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
@@ -223,6 +239,7 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
             bucket: bucket?,
             site: site?,
             credentials: credentials?,
+            mounts: mounts?,
             allow_from: allow_from?,
             max_sessions: of_anonymous(max_sessions?, ANONYMOUS_SESSIONS),
             max_sessions_per_ip: of_anonymous(max_sessions_per_ip?, ANONYMOUS_SESSIONS_PER_IP),
@@ -262,10 +279,6 @@ fn name(text: &str) -> Parsed<String> {
     } else {
         Ok(text.to_string())
     }
-}
-
-fn home(text: &str) -> Parsed<String> {
-    Ok(format!("/{}", parse::segments(text)?.join("/")))
 }
 
 /// The common name of a certificate, at most 64 characters (RFC 5280, appendix A.1, ub-common-name).
@@ -341,8 +354,10 @@ pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Ve
             .iter()
             .map(|name| ("client_cert_cn", printable(name))),
     );
-    let lines = keys.into_iter();
-    lines
+    let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value));
+    let mounts = user.mounts.iter().enumerate();
+    let of_mounts = mounts.flat_map(|(at, mount)| mount_lines(at, mount));
+    keys.chain(of_mounts)
         .map(|(key, value)| format!("{list}[{index}].{key} = {value}"))
         .collect()
 }

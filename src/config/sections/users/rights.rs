@@ -56,16 +56,20 @@ impl Permissions {
     };
 }
 
-/// Reads the rights of entry `index`.
+/// Reads the rights of entry `index`: `inherited` where none are set. `delete` is the user's key of that name.
 pub(super) fn permissions(
     read: &mut Reader,
-    list: &'static str,
+    list: &str,
     index: usize,
+    delete: Result<Option<bool>, Refused>,
+    inherited: Option<Result<Permissions, Refused>>,
 ) -> Result<Permissions, Refused> {
     const KEY: &str = "permissions";
     let granted = read.entry_list(list, index, KEY, word);
-    let delete = read.entry_optional(list, index, "delete", parse::switch);
-    let mut permissions = granted?.into_iter().fold(Permissions::default(), union);
+    let mut permissions = match (granted?, inherited) {
+        (none, Some(inherited)) if none.is_empty() => inherited?,
+        (granted, _) => granted.into_iter().fold(Permissions::default(), union),
+    };
     if delete? == Some(false) {
         // renaming and overwriting are ways to make a file disappear, too
         permissions.delete = false;

@@ -8,10 +8,10 @@ use crate::config::endpoint::Endpoint;
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::{Reader, Refused};
-use crate::config::sections::storage::Storage;
 use crate::config::sections::storage::credentials::StaticCredentials;
 use crate::config::sections::storage::location::{self, Addressing, region_name};
 use crate::config::sections::storage::provider::Provider;
+use crate::config::sections::storage::{Storage, bucket_name};
 
 /// The rows of the table.
 #[rustfmt::skip]
@@ -81,17 +81,31 @@ impl StorageDefaults {
     }
 
     /// The fault of a user's own `bucket` at `site`, if anything is: at the domain of one bucket there is no other.
-    pub(super) fn refuses_bucket(
-        &self,
-        bucket: &str,
-        site: Option<&StoreLocation>,
-    ) -> Option<&'static str> {
+    fn refuses_bucket(&self, bucket: &str, site: Option<&StoreLocation>) -> Option<&'static str> {
         let location = self.location.as_ref()?;
         let common = location.endpoint.as_ref().map(|endpoint| &endpoint.url);
         let is_common = site.is_none_or(|site| site.endpoint.as_ref() == common);
         let is_custom = location.addressing == Some(Addressing::Custom);
         (is_custom && is_common && bucket != location.bucket).then_some(
-            "storage.endpoint is the domain of one bucket (storage.addressing: custom); set the user's endpoint, too",
+            "storage.endpoint is the domain of one bucket (storage.addressing: custom); set the endpoint beside it, too",
+        )
+    }
+
+    /// Endpoint and bucket of a store, to tell whether two are the same bucket: regions of one endpoint share their names.
+    pub(super) fn bucket_at<'a>(
+        &'a self,
+        bucket: Option<&'a str>,
+        site: Option<&'a StoreLocation>,
+    ) -> (Option<&'a str>, Option<&'a str>) {
+        let location = self.location.as_ref();
+        let common = location.and_then(|location| location.endpoint.as_ref());
+        let endpoint = match site {
+            Some(site) => site.endpoint.as_deref(),
+            None => common.map(|endpoint| endpoint.url.as_str()),
+        };
+        (
+            endpoint,
+            bucket.or(location.map(|location| location.bucket.as_str())),
         )
     }
 
@@ -110,21 +124,58 @@ impl StorageDefaults {
     }
 }
 
-/// Reads the place of entry `index`; none where it is that of `storage`.
-pub(super) fn resolve(
+/// Bucket, place and credentials of one entry.
+type OwnStore = (
+    Result<Option<String>, Refused>,
+    Result<Option<StoreLocation>, Refused>,
+    Result<Option<StaticCredentials>, Refused>,
+);
+
+/// Reads the store of entry `index`, of which each part is none where it is that of `storage`.
+pub(super) fn store(
     read: &mut Reader,
-    list: &'static str,
+    list: &str,
+    index: usize,
+    common: &StorageDefaults,
+) -> OwnStore {
+    let bucket = read.entry_optional(list, index, "bucket", |text| {
+        bucket_name(text, common.provider)
+    });
+    let credentials = credentials(read, list, index);
+    // refused ones are there, too
+    let has_credentials = !matches!(credentials, Ok(None));
+    let site = resolve(read, list, index, common, has_credentials);
+    let bucket = match (bucket, &site) {
+        (Ok(Some(own)), Ok(site)) => match common.refuses_bucket(&own, site.as_ref()) {
+            Some(advice) => {
+                read.refuse_entry(list, index, "bucket", Some(own.as_str()), advice);
+                Err(Refused)
+            }
+            None => Ok(Some(own)),
+        },
+        (bucket, _) => bucket,
+    };
+    (bucket, site, credentials)
+}
+
+/// Reads the place of entry `index`; none where it is that of `storage`.
+fn resolve(
+    read: &mut Reader,
+    list: &str,
     index: usize,
     common: &StorageDefaults,
     has_credentials: bool,
 ) -> Result<Option<StoreLocation>, Refused> {
+    let keys = match list {
+        USERS => "users[].".to_owned(),
+        _ => "users[].mounts[].".to_owned(),
+    };
     let region = read.entry_optional(list, index, "region", region_name);
     let endpoint = read.entry_optional(list, index, "endpoint", |text| {
-        let endpoint =
-            Endpoint::parse(text).map_err(|advice| advice.replace("storage.", "users[]."))?;
+        let endpoint = Endpoint::parse(text).map_err(|advice| advice.replace("storage.", &keys))?;
         match common.provider {
             Some(Provider::Cos) => location::cos_endpoint(endpoint)
-                .map_err(|advice| advice.replace("storage.bucket", "users[].bucket")),
+                .map_err(|advice| advice.replace("storage.bucket", &format!("{keys}bucket"))),
             _ => Ok(endpoint),
         }
     });
@@ -163,7 +214,7 @@ pub(super) fn resolve(
         return refuse(
             read,
             "the credentials of `storage` are not sent to another store, or in the clear; \
-             set the user's own access_key_id and secret_access_key, too",
+             set access_key_id and secret_access_key beside it, too",
         );
     }
     Ok(Some(site))
@@ -186,7 +237,7 @@ impl DefaultLocation {
             // these have one endpoint for each region
             (_, None, Some(common)) if common.is_amazon() || common.is_tencent() => {
                 return Err(
-                    "storage.endpoint belongs to its own region; set the user's endpoint, too",
+                    "storage.endpoint belongs to its own region; set the endpoint beside it, too",
                 );
             }
             (_, None, common) => common.clone(),
@@ -247,13 +298,14 @@ const REGION: &str = "storage.region";
 
 const ENDPOINT: &str = "storage.endpoint";
 /// Reads the key pair of entry `index`; none: the gateway's own.
-pub(super) fn credentials(
+fn credentials(
     read: &mut Reader,
+    list: &str,
     index: usize,
 ) -> Result<Option<StaticCredentials>, Refused> {
-    let id = read.entry_optional(USERS, index, ID, parse::credential)?;
-    let secret = read.entry_optional(USERS, index, SECRET, parse::credential)?;
-    let token = read.entry_optional(USERS, index, TOKEN, parse::credential)?;
+    let id = read.entry_optional(list, index, ID, parse::credential)?;
+    let secret = read.entry_optional(list, index, SECRET, parse::credential)?;
+    let token = read.entry_optional(list, index, TOKEN, parse::credential)?;
     let missing = match (&id, &secret) {
         (Some(_), Some(_)) => None,
         (None, None) if token.is_none() => return Ok(None),
@@ -261,8 +313,8 @@ pub(super) fn credentials(
         (Some(_), None) => Some(SECRET),
     };
     if let Some(missing) = missing {
-        let advice = "the user's other credentials are set without it; add it, or remove them";
-        read.refuse_entry(USERS, index, missing, None, advice);
+        let advice = "the other credentials are set without it; add it, or remove them";
+        read.refuse_entry(list, index, missing, None, advice);
     }
     let (Some(access_key_id), Some(secret)) = (id, secret) else {
         return Err(Refused);
