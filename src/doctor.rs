@@ -25,8 +25,10 @@ mod machine;
 mod network;
 mod reach;
 mod report;
+mod rights;
 mod store;
 mod trust;
+mod user_stores;
 mod visit;
 
 use std::path::PathBuf;

@@ -287,11 +287,17 @@ async fn stores_of_users_are_examined_too() {
         "name: good, bucket: second, home: /in",
         "name: same, bucket: second",
         "name: bad, bucket: missing",
+        "name: many, home: /h, mounts: [{path: /seen, bucket: second, permissions: R}, {path: /kept, bucket: third}]",
     ]);
     let report = examine(&[&settings[..], &[format!("USERS={list}")]].concat()).await;
     expect(&report, "store of good", Outcome::Ok, &[]);
     expect(&report, "store of bad", Outcome::Failed, &["NoSuchBucket"]);
-    expect(&report, "stores of users", Outcome::Ok, &["2 different"]);
+    // where nobody stores anything, neither does the doctor
+    let read_only = ["nothing is stored"];
+    expect(&report, "store of many at /seen", Outcome::Ok, &read_only);
+    let missing = ["NoSuchBucket"];
+    expect(&report, "store of many at /kept", Outcome::Failed, &missing);
+    expect(&report, "stores of users", Outcome::Ok, &["4 different"]);
     assert!(
         !report
             .checks
