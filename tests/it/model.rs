@@ -7,10 +7,21 @@
 //! The model of the fault campaign (`faults/model.rs`) is another one: it keeps what a file may be after a reply, where this
 //! one knows what it is.
 
+/// Fails a comparison with a text.
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err(format!($($text)+));
+        }
+    };
+}
+
 mod machine;
+mod mounts;
 mod pattern;
 mod run;
 mod step;
+mod stored;
 mod tree;
 
 use std::cell::{Cell, RefCell};
@@ -117,7 +128,8 @@ fn sequence(runtime: &Runtime, gateways: &RefCell<Gateways>, seed: u64) -> usize
                 .collect();
             panic!(
                 "{reason}\nMODEL_SEED={seed} runs it again; the shortest sequence, of sessions with the rights {rights:?}, \
-                 times set are listed: {}, watched: {}:\n{}",
+                 with mounts: {}, times set are listed: {}, watched: {}:\n{}",
+                state.tree.has_mounts,
                 state.has_set_times,
                 state.is_watched,
                 steps.join("\n")

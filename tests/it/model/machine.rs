@@ -139,7 +139,7 @@ fn is_odd(path: &str) -> bool {
 }
 
 impl State {
-    pub fn new(rights: &[&'static str], has_set_times: bool, is_watched: bool) -> Self {
+    pub fn new(rights: &[&'static str], tree: Tree, has_set_times: bool, is_watched: bool) -> Self {
         let session = |words: &&'static str| Session {
             rights: Rights::new(words),
             working_directory: "/".to_owned(),
@@ -148,7 +148,7 @@ impl State {
         };
         State {
             sessions: rights.iter().map(session).collect(),
-            tree: Tree::default(),
+            tree,
             has_set_times,
             is_watched,
             step: 0,
@@ -208,12 +208,9 @@ impl State {
             }
             Command::Mkd(_) => self.make_directory(session, line, &path),
             Command::Rmd(_) => {
-                let is_empty = self.tree.is_directory(&path) && self.tree.entries(&path).is_empty();
-                let (may, refusal) = match (session.rights.delete, path.as_str()) {
-                    (false, _) => (false, REFUSED),
-                    (true, "/") => (false, BAD_NAME),
-                    _ => (is_empty, REFUSED),
-                };
+                let may = session.rights.delete && self.tree.is_removable(&path);
+                let is_root = session.rights.delete && path == "/";
+                let refusal = if is_root { BAD_NAME } else { REFUSED };
                 self.change(line, may, &refusal, |tree| tree.remove(&path));
             }
             Command::Rename(from, to) => {
@@ -390,7 +387,7 @@ impl State {
 
     fn rename_from(&mut self, session: &mut Session, from: &str) {
         let path = resolve(&session.working_directory, from);
-        let may = session.rights.rename && self.tree.is_there(&path);
+        let may = session.rights.rename && self.tree.is_movable(&path);
         self.expect(
             format!("RNFR {from}"),
             &[if may { 350 } else { 550 }],
@@ -406,13 +403,12 @@ impl State {
         };
         let to = resolve(&session.working_directory, to);
         let step = self.step;
-        let refusal = if from == "/" || to == "/" || is_odd(&to) {
-            BAD_NAME
-        } else {
-            REFUSED
-        };
         let tree = &mut self.tree;
-        let is_bad = refusal == BAD_NAME || !tree.is_there(&from);
+        let is_mount = tree.leads_to_mount(&to);
+        let is_one_store = tree.are_in_one_store(&from, &to);
+        let is_bad_name = from == "/" || to == "/" || is_odd(&to) || !is_one_store;
+        let refusal = [BAD_NAME, REFUSED][usize::from(is_mount || !is_bad_name)];
+        let is_bad = is_mount || is_bad_name || !tree.is_there(&from);
         let is_same = from == to;
         let may = if is_bad {
             false

@@ -1,25 +1,17 @@
 //! A sequence at a real gateway, compared with the model.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
 use super::machine::{Data, Exchange, Expected, RIGHTS, State};
+use super::mounts::{self, KEYS, SECOND_BUCKET};
 use super::step::Step;
+use super::stored;
 use super::tree::{Entry, File, name, parent, resolve};
 use crate::support::gateway::BUCKET;
 use crate::support::{Ftp, Reply, TestGateway, login, users};
-
-/// Fails a comparison with a text.
-macro_rules! ensure {
-    ($holds:expr, $($text:tt)+) => {
-        if !$holds {
-            return Err(format!($($text)+));
-        }
-    };
-}
 
 /// Homes of one gateway, each for one sequence: what a gateway has seen of a home counts for the replies.
 const HOMES: usize = 40;
@@ -105,12 +97,27 @@ impl Gateways {
     }
 }
 
-/// A gateway with a user for each home and set of rights.
+/// The user of a home with a set of rights, counted in [`RIGHTS`].
+fn user_name(home: usize, rights: usize, has_mounts: bool) -> String {
+    let kind = if has_mounts { "m" } else { "u" };
+    format!("{kind}{home}-{rights}")
+}
+
+/// A gateway with two users for each home and set of rights, one with mounts and one without.
 async fn start(has_set_times: bool) -> TestGateway {
     let homes = (0..HOMES).flat_map(|home| {
         let rights = RIGHTS.iter().enumerate();
-        rights.map(move |(number, rights)| {
-            format!("name: u{home}-{number}, home: /home{home}, permissions: '{rights}'")
+        rights.flat_map(move |(number, rights)| {
+            [false, true].map(|has_mounts| {
+                let name = user_name(home, number, has_mounts);
+                let mounts = match has_mounts {
+                    true => mounts::entries(&format!("home{home}")),
+                    false => "[]".to_owned(),
+                };
+                format!(
+                    "name: {name}, home: /home{home}, permissions: '{rights}', mounts: {mounts}"
+                )
+            })
         })
     });
     let entries: Vec<String> = homes.collect();
@@ -120,8 +127,12 @@ async fn start(has_set_times: bool) -> TestGateway {
         format!("USERS={}", users(&entries)),
         format!("LISTING__TIMES={times}"),
         "UPLOAD__MIN_PART_SIZE=5MiB".to_owned(),
+        format!("STORAGE__ACCESS_KEY_ID={}", KEYS[0]),
+        format!("STORAGE__SECRET_ACCESS_KEY={}", KEYS[1]),
     ];
-    TestGateway::with(&settings.each_ref().map(String::as_str)).await
+    let gateway = TestGateway::with(&settings.each_ref().map(String::as_str)).await;
+    gateway.create_bucket(SECOND_BUCKET).await;
+    gateway
 }
 
 impl<'a> Run<'a> {
@@ -135,11 +146,12 @@ impl<'a> Run<'a> {
             let user = RIGHTS
                 .iter()
                 .position(|rights| *rights == session.rights.words);
-            let user = format!("u{number}-{}", user.expect("one of them"));
+            let user = user.expect("one of them");
+            let user = user_name(number, user, state.tree.has_mounts);
             sessions.push(login(gateway, &user).await);
         }
         Run {
-            watcher: login(gateway, &format!("u{number}-0")).await,
+            watcher: login(gateway, &user_name(number, 0, state.tree.has_mounts)).await,
             gateway,
             home,
             outside,
@@ -167,7 +179,7 @@ impl<'a> Run<'a> {
             self.compare(state, exchange, &reply, &bytes)
                 .map_err(|difference| format!("{line}: {difference}"))?;
         }
-        self.look_past(state).await?;
+        stored::compare(self.gateway, &self.home, state).await?;
         if state.is_watched {
             let session = &state.sessions[state.session(step)];
             let argument = step.command.argument().unwrap_or_default();
@@ -320,56 +332,6 @@ impl<'a> Run<'a> {
         (first..=last).map(timestamp).collect()
     }
 
-    /// Compares all keys and sizes past the gateway, and the content of what the step wrote.
-    async fn look_past(&self, state: &State) -> Result<(), String> {
-        let page = self.gateway.s3().list_objects_v2();
-        let page = page.bucket(BUCKET).prefix(&self.home).send().await;
-        let page = page.map_err(|error| error.to_string())?;
-        let (mut files, mut directories) = (BTreeSet::new(), BTreeSet::new());
-        for object in page.contents() {
-            let (key, size) = (object.key().unwrap_or_default(), object.size());
-            let path = key
-                .strip_prefix(&self.home)
-                .filter(|rest| rest.starts_with('/'));
-            // the homes of other sequences may begin in the same way
-            let Some(path) = path else { continue };
-            let mut above = path.to_owned();
-            if let Some(directory) = path.strip_suffix('/') {
-                directories.insert(directory.to_owned());
-                above = directory.to_owned();
-            } else {
-                files.insert((path.to_owned(), size.unwrap_or_default() as usize));
-            }
-            while parent(&above) != "/" {
-                above = parent(&above);
-                directories.insert(above.clone());
-            }
-        }
-        directories.remove("");
-        let tree = &state.tree;
-        let expected = tree.files().iter();
-        let expected: BTreeSet<(String, usize)> = expected
-            .map(|(path, file)| (path.clone(), file.content.len()))
-            .collect();
-        ensure!(
-            files == expected,
-            "the store has {files:?}, the model {expected:?}"
-        );
-        let expected = tree.directories();
-        ensure!(
-            &directories == expected,
-            "the store has the directories {directories:?}, the model {expected:?}"
-        );
-        for (path, file) in tree.files() {
-            if file.written == state.step {
-                let stored = self.gateway.object(&format!("{}{path}", self.home)).await;
-                let is_same = stored.as_ref() == Some(&*file.content);
-                ensure!(is_same, "{path} has other bytes in the store");
-            }
-        }
-        Ok(())
-    }
-
     /// Compares a directory with its listings.
     async fn look_at(&mut self, state: &State, directory: &str) -> Result<(), String> {
         for verb in ["MLSD", "LIST", "NLST"] {
@@ -431,7 +393,7 @@ impl<'a> Run<'a> {
     async fn look_at_all(&mut self, state: &State) -> Result<(), String> {
         self.look_at(state, "/").await?;
         for directory in state.tree.directories() {
-            self.look_at(state, directory).await?;
+            self.look_at(state, &directory).await?;
         }
         for path in state.tree.paths() {
             self.ask_about(state, &path).await?;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::machine::{RIGHTS, State};
+use super::tree::Tree;
 
 /// One operation of one session.
 #[derive(Clone)]
@@ -161,10 +162,10 @@ impl Command {
 /// Two to four sessions with rights of their own; the first one may do everything.
 pub fn initial_state() -> BoxedStrategy<State> {
     let others = proptest::collection::vec(select(&RIGHTS[..]), 1..4);
-    (others, any::<bool>(), any::<bool>())
-        .prop_map(|(others, has_set_times, is_watched)| {
+    (others, any::<[bool; 3]>())
+        .prop_map(|(others, [has_mounts, has_set_times, is_watched])| {
             let rights = [vec![RIGHTS[0]], others].concat();
-            State::new(&rights, has_set_times, is_watched)
+            State::new(&rights, Tree::new(has_mounts), has_set_times, is_watched)
         })
         .boxed()
 }
@@ -199,7 +200,7 @@ impl Names {
         Names {
             working_directory: state.sessions[session].working_directory.clone(),
             files: files.keys().cloned().collect(),
-            directories: state.tree.directories().iter().cloned().collect(),
+            directories: state.tree.directories().into_iter().collect(),
             sizes: files
                 .values()
                 .map(|file| file.content.len() as u64)

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::mounts;
+
 /// Files and directories by their absolute paths. The root is always there.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     files: BTreeMap<String, File>,
+    /// Without those that are always there.
     directories: BTreeSet<String>,
+    /// The users have [`mounts::MOUNTS`].
+    pub has_mounts: bool,
 }
 
 /// One file.
@@ -70,12 +75,42 @@ fn above(path: &str) -> impl Iterator<Item = String> {
 }
 
 impl Tree {
+    pub fn new(has_mounts: bool) -> Self {
+        Tree {
+            has_mounts,
+            ..Tree::default()
+        }
+    }
+
     pub fn file(&self, path: &str) -> Option<&File> {
         self.files.get(path)
     }
 
     pub fn is_directory(&self, path: &str) -> bool {
-        path == "/" || self.directories.contains(path)
+        path == "/" || self.directories.contains(path) || self.leads_to_mount(path)
+    }
+
+    /// True for mount points and the directories above them but the root.
+    pub fn leads_to_mount(&self, path: &str) -> bool {
+        mounts::directories(self.has_mounts).contains(&path)
+    }
+
+    /// True for what can be renamed, or seems so: the root can't, but that is found out later.
+    pub fn is_movable(&self, path: &str) -> bool {
+        self.is_there(path) && !self.leads_to_mount(path)
+    }
+
+    /// True for a directory that can be removed.
+    pub fn is_removable(&self, path: &str) -> bool {
+        self.directories.contains(path)
+            && !self.leads_to_mount(path)
+            && self.entries(path).is_empty()
+    }
+
+    /// True if a rename may go from the one to the other.
+    pub fn are_in_one_store(&self, from: &str, to: &str) -> bool {
+        let place = |path| mounts::place(self.has_mounts, path);
+        place(from).shares_store_with(place(to))
     }
 
     pub fn is_there(&self, path: &str) -> bool {
@@ -86,14 +121,23 @@ impl Tree {
         &self.files
     }
 
-    pub fn directories(&self) -> &BTreeSet<String> {
+    /// The directories that are in the store.
+    pub fn made_directories(&self) -> &BTreeSet<String> {
         &self.directories
+    }
+
+    /// All directories but the root.
+    pub fn directories(&self) -> BTreeSet<String> {
+        let always = mounts::directories(self.has_mounts).into_iter();
+        let mut all = self.directories.clone();
+        all.extend(always.map(str::to_owned));
+        all
     }
 
     /// All paths but the root.
     pub fn paths(&self) -> Vec<String> {
         let files = self.files.keys();
-        files.chain(&self.directories).cloned().collect()
+        files.cloned().chain(self.directories()).collect()
     }
 
     /// True if a path has a file above it, so that nothing can be there.
@@ -101,9 +145,16 @@ impl Tree {
         above(path).any(|path| self.files.contains_key(&path))
     }
 
+    /// Directories above a path come into being in the place that it belongs to.
+    fn make_above(&mut self, path: &str) {
+        let point = mounts::place(self.has_mounts, path).path;
+        let inside = above(path).take_while(|directory| is_below(directory, point));
+        self.directories.extend(inside);
+    }
+
     /// Stores a file. Directories above it come into being.
     pub fn store(&mut self, path: &str, content: Vec<u8>, step: usize) {
-        self.directories.extend(above(path));
+        self.make_above(path);
         let file = File {
             content: Arc::new(content),
             set: None,
@@ -120,7 +171,7 @@ impl Tree {
     }
 
     pub fn make_directory(&mut self, path: &str) {
-        self.directories.extend(above(path));
+        self.make_above(path);
         self.directories.insert(path.to_owned());
     }
 
@@ -136,7 +187,7 @@ impl Tree {
             return;
         };
         file.written = step;
-        self.directories.extend(above(to));
+        self.make_above(to);
         self.files.insert(to.to_owned(), file);
     }
 
@@ -155,8 +206,8 @@ impl Tree {
                 .into_iter()
                 .partition(is_moved);
         stay.extend(gone.iter().map(moved));
-        stay.extend(above(to));
         self.directories = stay;
+        self.make_above(to);
     }
 
     /// True if `to` is what an interrupted rename of `from` has left: the same rename then goes on. Each file that both have
