@@ -21,6 +21,7 @@ use crate::config::{Config, MasqueradeAddress, MemoryLimit, Provider, StaticCred
 use crate::descriptors::{self, Descriptors};
 use crate::events::Events;
 use crate::ftp::access::Access;
+use crate::ftp::bandwidth::Bandwidth;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::frontend::{Drained, Frontend};
@@ -199,6 +200,7 @@ impl Gateway {
             started: Instant::now(),
             pools: listeners.pools(),
             proxies: listeners.proxies(),
+            bandwidth: Bandwidth::new(&config.limits, &metrics),
             access: Access::new(&config.access),
             handover,
             metrics,
@@ -209,6 +211,7 @@ impl Gateway {
             let interval = config.reload_interval;
             tokio::spawn(async move { followed.access.follow(file, interval, stop).await });
         }
+        tokio::spawn(follow_limits(Arc::clone(&frontend)));
         if let Some(receiver) = receiver {
             tokio::spawn(receiver.serve(frontend.pools.clone()));
         }
@@ -338,6 +341,15 @@ impl Gateway {
             embedded.stop().await;
         }
         drained
+    }
+}
+
+/// Takes over the limits of bandwidth of a changed users file for the sessions that run.
+async fn follow_limits(frontend: Arc<Frontend>) {
+    let mut reloads = frontend.users.reload_state();
+    while let Some(Ok(())) = frontend.stop.run_until_cancelled(reloads.changed()).await {
+        let users = &frontend.users;
+        frontend.bandwidth.update(|name| users.limits(name));
     }
 }
 

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Limits};
 use crate::failures::{Failure, Failures};
 pub use crate::password::{HashError, hash_password, random_password};
 use crate::permits::Permits;
@@ -354,6 +354,11 @@ impl Users {
     /// The state of the users file.
     pub fn reload_state(&self) -> watch::Receiver<Reload> {
         self.reload.subscribe()
+    }
+
+    /// The limits of bandwidth of a user of the configuration or the users file, as they are now.
+    pub fn limits(&self, name: &str) -> Option<Limits> {
+        Some(self.find(name)?.limits)
     }
 
     /// The buckets and prefixes to sweep: `base` with the prefix of all homes, and each bucket and account besides.

@@ -19,6 +19,7 @@
 //! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
 //! | [`passive_ports`] | the listeners of the passive ports |
 //! | [`transfer`], [`data_connection`] | commit XOR interruption; the client's data connection in the storage's hands |
+//! | [`bandwidth`] | limits of bytes per second, for gateway, user and session |
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
 //! | [`registry`], [`metrics`] | the open sessions, for the status page; what is counted of them |
 //! | [`failed`] | the table from store errors to reply, log level and outcome |
@@ -27,6 +28,7 @@
 
 pub mod access;
 mod ascii;
+pub mod bandwidth;
 pub mod codec;
 pub mod command;
 pub mod connections;

@@ -111,6 +111,8 @@ metrics! {
         "Transfers by their end: `complete`, `kept`, `held`, `discarded`, `too_large`, `failed`, `no_data_connection`, `refused`";
     TRANSFERRED = "cosgate_transfer" Counter Bytes ["direction"]
         "Bytes on data connections while they move, `received` from clients and `sent` to them";
+    BANDWIDTH_WAITED = "cosgate_bandwidth_waited" Counter Seconds ["direction"]
+        "Time that transfers have waited for limits of bandwidth (`limits.*`, `users[].limits.*`), of bytes `received` from clients and `sent` to them; several wait at a time";
     TRANSFER_DURATION = "cosgate_transfer_duration" Histogram Seconds ["command"]
         "Time from a transfer's command to its last reply";
     INTEGRITY = "cosgate_integrity_failures" Counter Number []

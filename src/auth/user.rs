@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::auth::mount::Mount;
 use crate::charset::Charset;
-use crate::config::{self, Ascii};
+use crate::config::{self, Ascii, Limits};
 use crate::networks::Networks;
 use crate::password::PasswordHash;
 use crate::store::client::Tenant;
@@ -25,6 +25,8 @@ pub struct User {
     /// The charset of a client's names that are not UTF-8.
     pub charset: Charset,
     pub(super) password_hash: Option<PasswordHash>,
+    /// Limits of bandwidth.
+    pub limits: Limits,
     pub(super) max_sessions: Option<usize>,
     pub(super) max_sessions_per_ip: Option<usize>,
     pub(super) is_anonymous: bool,
@@ -126,6 +128,7 @@ impl User {
             charset: user.charset.unwrap_or(defaults.charset),
             name: user.name,
             password_hash: user.password_hash,
+            limits: user.limits,
             max_sessions: user.max_sessions,
             max_sessions_per_ip: user.max_sessions_per_ip,
             is_anonymous: user.is_anonymous,

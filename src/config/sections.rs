@@ -24,6 +24,7 @@ mod events;
 mod files;
 mod handover;
 mod kubernetes;
+mod limits;
 mod listen;
 mod log;
 mod masquerade;
@@ -47,6 +48,7 @@ pub use events::{Delivery, EventSink, EventType, Events};
 pub use files::{Ascii, Times};
 pub use handover::{Handover, Peers};
 pub use kubernetes::Kubernetes;
+pub use limits::{Limits, Rates};
 pub(crate) use listen::greeting;
 pub use log::{Log, LogFormat};
 pub(crate) use masquerade::masquerade_address;
@@ -83,6 +85,7 @@ const KEYS: &[&[Key]] = &[
     handover::KEYS,
     kubernetes::KEYS,
     sessions::KEYS,
+    limits::KEYS,
     storage::KEYS,
     storage::location::KEYS,
     storage::credentials::KEYS,
@@ -96,6 +99,7 @@ const KEYS: &[&[Key]] = &[
     users::rights::KEYS,
     users::site::KEYS,
     users::entry::LIMITS,
+    limits::USER_KEYS,
     users::mounts::KEYS,
     users::documents::KEYS,
     auth::KEYS,
@@ -134,6 +138,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Limits on control connections.
     pub sessions: Sessions,
+    /// Limits of bandwidth.
+    pub limits: Limits,
     /// The object store.
     pub storage: Storage,
     /// The effect of `TYPE A` to files.
@@ -214,6 +220,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
         proxy_protocol: proxy_protocol::resolve(read),
         access: access::resolve(read),
         sessions: sessions::resolve(read),
+        limits: limits::resolve(read),
         ascii: read.choice("ascii"),
         charset: read.value("charset", files::charset),
         listing_times: read.choice("listing.times"),

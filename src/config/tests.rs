@@ -106,6 +106,14 @@ fn without_any_source_the_defaults_hold() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
+/// The section in which `a.b` has this value, as it stands in YAML and JSON.
+fn nested(path: &str, value: &str) -> String {
+    let levels = path.rsplit('.');
+    levels.fold(value.to_owned(), |inner, level| {
+        format!("{{\"{level}\": {inner}}}")
+    })
+}
+
 #[test]
 fn every_key_of_the_table_is_read() {
     let loaded = good(with_env(&[]));

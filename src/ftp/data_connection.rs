@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use crate::ftp::bandwidth::Pace;
 use crate::ftp::transfer::Transfer;
 use crate::net::{Stream, reset_on_close};
 use crate::store::{Interruption, Sink, Source};
@@ -25,6 +26,7 @@ pub struct DataConnection {
     /// TLS's close_notify has come: the client itself ended its data.
     notified: bool,
     end: TlsEnd,
+    pace: Arc<Pace>,
 }
 
 /// The end of the data of an upload under TLS (`require_close_notify`).
@@ -40,8 +42,14 @@ pub enum TlsEnd {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DataConnection {
-    /// `stall` bounds each wait for the client to send or to take something.
-    pub fn new(stream: Stream, transfer: Arc<Transfer>, stall: Duration, end: TlsEnd) -> Self {
+    /// `stall` bounds each wait for the client to send or to take something, and `pace` says when it may.
+    pub fn new(
+        stream: Stream,
+        transfer: Arc<Transfer>,
+        stall: Duration,
+        end: TlsEnd,
+        pace: Arc<Pace>,
+    ) -> Self {
         DataConnection {
             stream: Some(stream),
             transfer,
@@ -49,12 +57,28 @@ impl DataConnection {
             closed: false,
             notified: false,
             end,
+            pace,
         }
     }
 
     /// The state shared with the edge.
     pub fn transfer(&self) -> &Arc<Transfer> {
         &self.transfer
+    }
+
+    /// Waits until bytes may move; how many.
+    async fn leave(&self) -> Result<usize, Interruption> {
+        let (most, from) = self.pace.leave();
+        let Some(from) = from else {
+            return Ok(most);
+        };
+        tokio::select! {
+            biased;
+            () = self.transfer.interrupted() => {
+                Err(self.transfer.interruption().unwrap_or(Interruption::Abort))
+            }
+            () = self.transfer.pausing(self.pace.wait(from)) => Ok(most),
+        }
     }
 
     /// Ends the connection well after everything was sent.
@@ -124,6 +148,8 @@ impl Source for DataConnection {
         if self.closed {
             return Ok(0);
         }
+        let most = self.leave().await?.min(buffer.len());
+        let buffer = &mut buffer[..most];
         let stream = open(&mut self.stream);
         let (end, mut is_cut) = (self.end, false);
         let reading = async {
@@ -147,6 +173,7 @@ impl Source for DataConnection {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, open(&mut self.stream).shutdown()).await;
             self.closed = true;
         }
+        self.pace.moved(read);
         self.transfer.count(read as u64);
         Ok(read)
     }
@@ -176,12 +203,14 @@ impl Sink for DataConnection {
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
         // one wait per write(2), so that a slow client that moves at all isn't called stalled
         while !bytes.is_empty() {
+            let most = self.leave().await?.min(bytes.len());
             let stream = open(&mut self.stream);
-            let written = bounded(&self.transfer, self.stall, stream.write(bytes)).await?;
+            let written = bounded(&self.transfer, self.stall, stream.write(&bytes[..most])).await?;
             if written == 0 {
                 self.transfer.interrupt(Interruption::DataReset);
                 return Err(Interruption::DataReset);
             }
+            self.pace.moved(written);
             self.transfer.count(written as u64);
             bytes = &bytes[written..];
         }

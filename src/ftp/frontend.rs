@@ -13,6 +13,7 @@ use crate::cluster::handover::Handover;
 use crate::config;
 use crate::events::Events;
 use crate::ftp::access::Access;
+use crate::ftp::bandwidth::Bandwidth;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::metrics::{Ended, FtpMetrics};
@@ -87,6 +88,8 @@ pub struct Frontend {
     pub handover: Option<Arc<Handover>>,
     /// `proxy_protocol.trusted`
     pub proxies: Arc<TrustedProxies>,
+    /// Limits of bandwidth.
+    pub bandwidth: Bandwidth,
     /// `access.*`
     pub access: Access,
     /// The counters.

@@ -1,5 +1,6 @@
 //! The counters of the FTP side.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -10,8 +11,8 @@ use prometheus_client::registry::Registry;
 use crate::cluster::handover::counts::HandoverCounts;
 use crate::ftp::connections::Refusal;
 use crate::metrics::{
-    CONNECTIONS_REFUSED, Counters, Histograms, INTEGRITY, LOGINS, Labels, PASSIVE_MISSED,
-    TRANSFER_DURATION, TRANSFERRED, TRANSFERS, register,
+    BANDWIDTH_WAITED, CONNECTIONS_REFUSED, Counters, Histograms, INTEGRITY, LOGINS, Labels,
+    PASSIVE_MISSED, TRANSFER_DURATION, TRANSFERRED, TRANSFERS, register,
 };
 
 /// The counters of the FTP side. Cheap to clone.
@@ -21,6 +22,7 @@ pub struct FtpMetrics {
     logins: Family<Labels<1>, Counter>,
     transfers: Family<Labels<2>, Counter>,
     transferred: Family<Labels<1>, Counter>,
+    bandwidth_waited: Family<Labels<1>, Waited>,
     durations: Histograms,
     missed: Counter,
     differing: Counter,
@@ -48,6 +50,19 @@ pub enum Direction {
     Sent,
 }
 
+impl Direction {
+    /// The value of the label `direction`.
+    fn word(self) -> &'static str {
+        match self {
+            Direction::Received => "received",
+            Direction::Sent => "sent",
+        }
+    }
+}
+
+/// A time that grows, in seconds.
+pub type Waited = Counter<f64, AtomicU64>;
+
 impl Default for FtpMetrics {
     fn default() -> Self {
         let refused: Family<Labels<1>, Counter> = Family::default();
@@ -60,6 +75,7 @@ impl Default for FtpMetrics {
             logins: Family::default(),
             transfers: Family::default(),
             transferred: Family::default(),
+            bandwidth_waited: Family::default(),
             durations: Family::new_with_constructor(transfer_histogram),
             missed: Counter::default(),
             differing: Counter::default(),
@@ -110,12 +126,14 @@ impl FtpMetrics {
 
     /// Counts bytes while they move.
     pub fn bytes(&self, direction: Direction) -> Counter {
-        let direction = match direction {
-            Direction::Received => "received",
-            Direction::Sent => "sent",
-        };
-        self.transferred
-            .get_or_create_owned(&[("direction", direction)])
+        let labels = [("direction", direction.word())];
+        self.transferred.get_or_create_owned(&labels)
+    }
+
+    /// Counts the time that transfers wait for limits of bandwidth.
+    pub fn bandwidth_waited(&self, direction: Direction) -> Waited {
+        let labels = [("direction", direction.word())];
+        self.bandwidth_waited.get_or_create_owned(&labels)
     }
 
     /// A passive data connection never came.
@@ -135,6 +153,7 @@ impl Counters for FtpMetrics {
         register(registry, LOGINS, self.logins.clone());
         register(registry, TRANSFERS, self.transfers.clone());
         register(registry, TRANSFERRED, self.transferred.clone());
+        register(registry, BANDWIDTH_WAITED, self.bandwidth_waited.clone());
         register(registry, TRANSFER_DURATION, self.durations.clone());
         register(registry, PASSIVE_MISSED, self.missed.clone());
         register(registry, INTEGRITY, self.differing.clone());

@@ -115,6 +115,7 @@ pub async fn run(
         log_in_by,
         user_name: None,
         failed_logins: 0,
+        bandwidth: None,
         user_permit: None,
         epsv_only: false,
         ascii: false,

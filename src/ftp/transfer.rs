@@ -49,6 +49,16 @@ pub struct Transfer {
     /// Bytes that will cross it in all; 0 if nobody knows.
     expected: AtomicU64,
     pace: Mutex<Pace>,
+    pauses: Mutex<Pauses>,
+}
+
+/// Time in which the gateway itself held the transfer up.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// Of pauses that are over.
+    past: Duration,
+    /// When the current one began.
+    since: Option<Instant>,
 }
 
 /// The subject of a transfer.
@@ -108,6 +118,7 @@ impl Transfer {
                 bytes: 0,
                 rate: 0,
             }),
+            pauses: Mutex::default(),
         })
     }
 
@@ -210,11 +221,32 @@ impl Transfer {
         }
     }
 
-    /// Resolves when a transfer without its control connection has had its time.
+    /// Resolves when a transfer without its control connection has had its time. Pauses for limits of bandwidth don't count: what the
+    /// kernels hold takes its time then.
     pub async fn control_missed(&self) {
         self.control_ended.cancelled().await;
         let since = self.control_ended_at.get().copied();
-        tokio::time::sleep_until(since.unwrap_or_else(Instant::now) + WITHOUT_CONTROL).await;
+        let since = since.unwrap_or_else(Instant::now);
+        let before = self.paused();
+        loop {
+            let until = since + WITHOUT_CONTROL + self.paused().saturating_sub(before);
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// Runs `pause`, which is no fault of the client's.
+    pub(super) async fn pausing<F: Future>(&self, pause: F) -> F::Output {
+        let _pausing = Pausing::begin(self);
+        pause.await
+    }
+
+    /// The time of all pauses so far.
+    fn paused(&self) -> Duration {
+        let pauses = self.pauses.lock();
+        pauses.past + pauses.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Ends the transfer well, unless it was interrupted. `proved`: the end of the data can't be mistaken for that of a killed client.
@@ -242,6 +274,25 @@ impl Transfer {
     /// Resolves when the transfer is interrupted.
     pub async fn interrupted(&self) {
         self.interrupted.cancelled().await;
+    }
+}
+
+/// Counts a pause until it is dropped.
+struct Pausing<'a>(&'a Transfer);
+
+impl<'a> Pausing<'a> {
+    fn begin(transfer: &'a Transfer) -> Self {
+        transfer.pauses.lock().since = Some(Instant::now());
+        Pausing(transfer)
+    }
+}
+
+impl Drop for Pausing<'_> {
+    fn drop(&mut self) {
+        let mut pauses = self.0.pauses.lock();
+        if let Some(since) = pauses.since.take() {
+            pauses.past += since.elapsed();
+        }
     }
 }
 
@@ -301,6 +352,26 @@ mod tests {
             assert_ne!(committed, aborted);
             assert_eq!(transfer.interruption().is_some(), aborted);
         }
+    }
+
+    #[tokio::test]
+    async fn a_pause_of_our_own_is_no_time_without_a_control_connection() {
+        let (_client, server) = pair().await;
+        let control = PeerWatch::new(&server).expect("a descriptor");
+        tokio::time::pause();
+        let transfer = Transfer::new(subject(), control, Counter::default());
+        transfer.pausing(tokio::time::sleep(WITHOUT_CONTROL)).await;
+        transfer.control_ended();
+        let began = Instant::now();
+        let pause = Duration::from_secs(500);
+        tokio::join!(
+            transfer.pausing(tokio::time::sleep(pause)),
+            transfer.control_missed()
+        );
+        assert_eq!(
+            began.elapsed().as_secs(),
+            (WITHOUT_CONTROL + pause).as_secs()
+        );
     }
 
     #[tokio::test]

@@ -377,3 +377,26 @@ async fn one_slice_hands_nothing_over_and_opens_no_port() {
     assert!(connected.is_err());
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_relayed_transfer_is_limited_once_where_its_session_is() {
+    // both gateways have the limit, and the session's alone is to hold
+    let cluster = Cluster::start(2, &["LIMITS__DOWNLOAD=1MiB"]).await;
+    cluster.store.put_object("f", pattern(12 << 20)).await;
+    let mut ftp = cluster.login(0).await;
+    let mut data = data(&mut ftp, 1).await;
+    assert_eq!(ftp.command("RETR f").await.code, 150);
+    let (mut bytes, mut chunk) = (0, vec![0; 64 * 1024]);
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        bytes += data.read(&mut chunk).await.expect("it goes on");
+    }
+    let rate = bytes as f64 / began.elapsed().as_secs_f64() / f64::from(1 << 20);
+    assert!((rate - 1.0).abs() < 0.05, "{rate} MiB/s");
+    let waited = "cosgate_bandwidth_waited_seconds_total{direction=\"sent\"}";
+    assert!(cluster.metric(0, waited).await > 5.0);
+    assert_eq!(cluster.metric(1, waited).await, 0.0);
+    // or the drain would wait for a client that no longer reads
+    drop((data, ftp));
+    cluster.stop().await;
+}

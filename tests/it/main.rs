@@ -7,6 +7,7 @@ mod active;
 mod anonymous;
 mod ascii;
 mod auth_http;
+mod bandwidth;
 mod charset;
 mod client_certificates;
 mod commands;

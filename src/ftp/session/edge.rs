@@ -10,6 +10,7 @@ use tracing::{debug, error};
 
 use crate::auth::{SessionPermit, Tree};
 use crate::chain::Chain;
+use crate::ftp::bandwidth::SessionBandwidth;
 use crate::ftp::codec::{Control, Line};
 use crate::ftp::connections::Permit;
 use crate::ftp::encoding::NameEncoding;
@@ -118,6 +119,8 @@ pub(super) struct Edge {
     pub(super) tree: Option<Tree>,
     /// The facts that `OPTS MLST` has chosen.
     pub(super) facts: Facts,
+    /// The limits of bandwidth, once logged in.
+    pub(super) bandwidth: Option<Arc<SessionBandwidth>>,
     /// Counts the session among those of its user.
     pub(super) user_permit: Option<SessionPermit>,
     /// The path of the last command, if it was an `RNFR` that the engine accepted.

@@ -66,6 +66,10 @@ impl Edge {
         self.control.encode_in(self.encoding.outgoing());
         // not as it was typed: the anonymous user has several names
         let name = login.user.name.clone();
+        // as they are now: the users file may have changed while the password was checked
+        let limits = users.limits(&name).unwrap_or(login.user.limits);
+        let bandwidth = self.frontend.bandwidth.session(&name, &limits);
+        self.bandwidth = Some(Arc::new(bandwidth));
         self.session.log_in(login.user);
         self.user_permit = Some(login.permit);
         self.tree = Some(login.tree.clone());

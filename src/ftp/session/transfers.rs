@@ -187,10 +187,7 @@ impl Edge {
             let refusal = Reply::new(425, "Out of file descriptors, try again later");
             return self.turn_down(&exchange, &mut trace, refusal).await;
         };
-        let direction = match request.is_upload() {
-            true => Direction::Received,
-            false => Direction::Sent,
-        };
+        let direction = direction(request.is_upload());
         let subject = Subject {
             verb: exchange.verb,
             path: exchange.path.clone(),
@@ -300,6 +297,8 @@ impl Edge {
         let OfferTicket { mut ready, data } = ticket;
         let upload = request.is_upload();
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
+        let bandwidth = self.bandwidth.as_ref().ok_or(Close::Silently)?;
+        let pace = Arc::clone(bandwidth.pace(direction(upload)));
         let mut running = Box::pin(engine.execute(request));
         let opened = async {
             tokio::select! {
@@ -349,7 +348,9 @@ impl Edge {
                     Some(Ok(stream)) => {
                         let (transfer, stall) = (Arc::clone(transfer), exchange.stall);
                         // the storage may have ended meanwhile; its outcome says why
-                        let _ = data.send(DataConnection::new(stream, transfer, stall, closing));
+                        let connection =
+                            DataConnection::new(stream, transfer, stall, closing, pace);
+                        let _ = data.send(connection);
                     }
                     Some(Err(Unconnected::Refused(reason))) => {
                         transfer.interrupt(reason);
@@ -440,6 +441,13 @@ impl Edge {
     pub(super) fn out_of_step(&self, verb: &str, code: u16) -> Close {
         let verb = verb.to_owned();
         Close::engine(&self.session, &EngineError::Odd { verb, code })
+    }
+}
+
+fn direction(is_upload: bool) -> Direction {
+    match is_upload {
+        true => Direction::Received,
+        false => Direction::Sent,
     }
 }
 

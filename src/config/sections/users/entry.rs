@@ -14,6 +14,7 @@ use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed, size_text};
 use crate::config::reader::{Reader, Refused};
 use crate::config::sections::files::{self, Ascii};
+use crate::config::sections::limits::{self, Limits};
 use crate::config::sections::storage::credentials::StaticCredentials;
 use crate::password::PasswordHash;
 
@@ -78,6 +79,8 @@ pub struct User {
     pub max_sessions: Option<usize>,
     /// Sessions at a time from one network (IPv4 address or IPv6 /64); at least 1. None: no limit of the user's own.
     pub max_sessions_per_ip: Option<usize>,
+    /// Limits of bandwidth; those of [`Config::limits`](crate::config::Config::limits) hold besides, but for a session's own.
+    pub limits: Limits,
     /// Largest file in bytes; [`Upload::max_file_size`](crate::config::Upload::max_file_size) holds besides.
     pub max_file_size: Option<u64>,
     /// The effect of `TYPE A` to the user's files; none: as [`Config::ascii`](crate::config::Config::ascii) says.
@@ -121,6 +124,7 @@ impl User {
             allow_from: Vec::new(),
             max_sessions: None,
             max_sessions_per_ip: None,
+            limits: Limits::default(),
             max_file_size: None,
             ascii: None,
             charset: None,
@@ -222,6 +226,7 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
     let max_sessions = read.entry_optional(USERS, index, "max_sessions", sessions);
     let max_sessions_per_ip = read.entry_optional(USERS, index, "max_sessions_per_ip", sessions);
     let of_anonymous = |own: Option<usize>, default| own.or(is_anonymous.then_some(default));
+    let limits = limits::of_user(read, index);
     let max_file_size = read.entry_optional(USERS, index, "max_file_size", parse::size);
     let ascii = read.entry_optional(USERS, index, "ascii", parse::choice);
     let charset = read.entry_optional(USERS, index, "charset", files::charset);
@@ -243,6 +248,7 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
             allow_from: allow_from?,
             max_sessions: of_anonymous(max_sessions?, ANONYMOUS_SESSIONS),
             max_sessions_per_ip: of_anonymous(max_sessions_per_ip?, ANONYMOUS_SESSIONS_PER_IP),
+            limits: limits?,
             max_file_size: max_file_size?,
             ascii: ascii?,
             charset: charset?,
@@ -333,6 +339,7 @@ pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Ve
         user.max_sessions_per_ip
             .map(|count| ("max_sessions_per_ip", count.to_string())),
     );
+    keys.extend(limits::user_lines(&user.limits));
     keys.extend(
         user.max_file_size
             .map(|bytes| ("max_file_size", size_text(bytes))),

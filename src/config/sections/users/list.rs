@@ -19,4 +19,4 @@ pub(super) enum Authority {
 }
 
 /// The key of the list.
-pub(super) const USERS: &str = "users";
+pub(in crate::config::sections) const USERS: &str = "users";
