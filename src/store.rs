@@ -33,6 +33,7 @@ mod fingerprint;
 pub mod follow;
 pub mod hashes;
 mod head;
+pub mod http_status;
 pub mod integrity;
 pub mod intent;
 pub mod key;

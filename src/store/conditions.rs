@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use tracing::info;
 
 use crate::config::Provider;
-use crate::store::error::{HttpStatus, StoreError};
+use crate::store::error::StoreError;
+use crate::store::http_status::HttpStatus;
 
 /// That a store lacks a condition is forgotten after this: it may be upgraded, and the answer may have been a proxy's.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);

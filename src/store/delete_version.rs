@@ -17,7 +17,8 @@ use crate::store::client::Store;
 use crate::store::conditions::{
     Removal, is_failed_condition, is_not_implemented, is_same_etag, quoted, unknown,
 };
-use crate::store::error::{HttpStatus, StoreError};
+use crate::store::error::StoreError;
+use crate::store::http_status::HttpStatus;
 use crate::store::key::ObjectKey;
 
 /// An ETag that no object has.

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_types::DateTime;
-use aws_smithy_types::date_time::Format;
 
 use crate::chain::Chain;
+use crate::store::http_status::HttpStatus;
 use crate::store::path::NameError;
 use crate::store::retry::{CREDENTIAL_CODES, DAMAGE_CODES, THROTTLING_CODES, TRANSIENT_CODES};
 
@@ -383,24 +383,6 @@ impl StoreError {
             _ if transport => StoreError::Unavailable { operation, source },
             _ => StoreError::Refused { operation, source },
         }
-    }
-}
-
-/// The facts that are asked of a raw response here; the SDK's response type differs between its layers.
-pub trait HttpStatus {
-    /// The HTTP status code.
-    fn status(&self) -> u16;
-    /// When it was sent, by the store's own clock.
-    fn date(&self) -> Option<DateTime>;
-}
-
-impl HttpStatus for aws_sdk_s3::config::http::HttpResponse {
-    fn status(&self) -> u16 {
-        self.status().as_u16()
-    }
-
-    fn date(&self) -> Option<DateTime> {
-        DateTime::from_str(self.headers().get("date")?, Format::HttpDate).ok()
     }
 }
 

@@ -228,11 +228,11 @@ impl Store {
     ) -> StoreError
     where
         E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-        R: crate::store::error::HttpStatus + std::fmt::Debug + Send + Sync + 'static,
+        R: crate::store::http_status::HttpStatus + std::fmt::Debug + Send + Sync + 'static,
     {
         let status = error
             .raw_response()
-            .map(crate::store::error::HttpStatus::status);
+            .map(crate::store::http_status::HttpStatus::status);
         match (replaces, status) {
             (Replaces::Any, Some(409 | 412)) if !self.object_options().overwrite => {
                 StoreError::AlreadyExists

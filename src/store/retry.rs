@@ -34,7 +34,7 @@ use tracing::debug;
 
 use crate::metrics::Requests;
 use crate::store::credentials::Renewed;
-use crate::store::error::HttpStatus as _;
+use crate::store::http_status::HttpStatus as _;
 use crate::store::progress::Progress;
 
 /// Codes that say "later", whatever the status: Amazon's, COS's, Google's, MinIO's and SeaweedFS's.
