@@ -106,14 +106,6 @@ fn without_any_source_the_defaults_hold() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
-/// The section in which `a.b` has this value, as it stands in YAML and JSON.
-fn nested(path: &str, value: &str) -> String {
-    let levels = path.rsplit('.');
-    levels.fold(value.to_owned(), |inner, level| {
-        format!("{{\"{level}\": {inner}}}")
-    })
-}
-
 #[test]
 fn every_key_of_the_table_is_read() {
     let loaded = good(with_env(&[]));
@@ -147,8 +139,12 @@ fn every_key_of_the_table_is_read() {
 /// The variable of a list of sections with the key `path` in its first entry.
 fn in_entries(path: &str, value: &str) -> String {
     let (list, entry) = path.split_once("[].").expect("a key of an entry");
-    let value = entry.rsplit("[].").fold(value.to_owned(), |value, name| {
-        format!("[{{\"{name}\": {value}}}]")
+    let value = entry.rsplit("[].").fold(value.to_owned(), |value, path| {
+        // one level of YAML or JSON for each part of the path
+        let section = path
+            .rsplit('.')
+            .fold(value, |value, name| format!("{{\"{name}\": {value}}}"));
+        format!("[{section}]")
     });
     format!("{}={value}", keys::variable(list).replace("COSGATE_", ""))
 }

@@ -14,6 +14,7 @@ use crate::config::error::{ConfigError, Problem, printable};
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
+use crate::config::sections::limits;
 use crate::config::table::Table;
 use crate::config::yaml::{self, Node};
 
@@ -31,6 +32,7 @@ const ROWS: &[&[Key]] = &[
     rights::KEYS,
     site::KEYS,
     entry::LIMITS,
+    limits::USER_KEYS,
     mounts::KEYS,
 ];
 
@@ -145,3 +147,18 @@ pub fn answered_user(body: &str, common: &StorageDefaults) -> Result<User, Confi
 pub(super) const FILE: &str = "users_file";
 
 const NO_USERS: &str = "there are no users in it; write at least one, or remove the key users_file";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_file_takes_every_key_of_a_user() {
+        let own: Vec<&str> = table().rows().iter().map(|key| key.path).collect();
+        let all = crate::config::sections::table();
+        let of_users = all.rows().iter().map(|key| key.path);
+        for path in of_users.filter(|path| path.starts_with("users[].")) {
+            assert!(own.contains(&path), "{path}");
+        }
+    }
+}
