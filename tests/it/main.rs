@@ -56,6 +56,7 @@ mod status;
 mod store_connections;
 mod store_failures;
 mod strict_cos;
+mod suppaftp;
 mod telemetry;
 mod terminal;
 mod torn_index;

@@ -236,6 +236,11 @@ impl TlsClient {
         TlsClient(Arc::new(config))
     }
 
+    /// For a client that makes its connections itself.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
     /// The same client without memory of earlier sessions.
     pub fn forgetful(&self) -> Self {
         let mut config = ClientConfig::clone(&self.0);
