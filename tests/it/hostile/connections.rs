@@ -151,7 +151,7 @@ async fn who_sends_commands_and_reads_no_replies_is_sent_away() {
             }
             sent
         };
-        timeout(Duration::from_secs(90), sending).await
+        timeout(Duration::from_secs(180), sending).await
     });
     let sent = join_all(deaf).await;
     for sent in sent {
