@@ -21,6 +21,7 @@ mod session_permit;
 pub mod tree;
 pub mod user;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -364,8 +365,8 @@ impl Users {
     /// The buckets and prefixes to sweep: `base` with the prefix of all homes, and each bucket and account besides.
     pub fn places(&self, base: &Store) -> Vec<(Store, String)> {
         let mut places = vec![(base.clone(), self.defaults.prefix.clone())];
-        let mut buckets = Vec::new();
         let directory = self.directory();
+        let mut buckets = HashSet::from([(None, None)]);
         for mount in directory.by_name.values().flat_map(|user| &user.mounts) {
             let Tenant {
                 bucket,
@@ -373,13 +374,8 @@ impl Users {
                 credentials,
                 ..
             } = &mount.tenant;
-            if credentials.is_none() {
-                let is_known = bucket.is_none() && site.is_none()
-                    || buckets.contains(&(bucket.clone(), site.clone()));
-                if is_known {
-                    continue;
-                }
-                buckets.push((bucket.clone(), site.clone()));
+            if credentials.is_none() && !buckets.insert((bucket.as_ref(), site.as_ref())) {
+                continue;
             }
             let place = mount.home.outbox_base().to_owned();
             places.push((self.tenants.store(&mount.tenant), place));

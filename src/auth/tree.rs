@@ -131,7 +131,7 @@ impl User {
         }
     }
 
-    /// The names in the directory at `path` that lead to mount points, each once.
+    /// The names in the directory at `path` that lead to mount points, each once and in order.
     pub fn mount_names(&self, path: &VirtualPath) -> Vec<&str> {
         let inside = self.mount_points();
         let inside = inside.filter(|point| path.contains(point) && path != *point);

@@ -65,6 +65,7 @@ def renders(helm):
     for preset in PRESETS:
         render = helm.render(preset=preset)
         yield preset.stem, render, render.stateful_set["spec"]["replicas"]
+    mounts = [{"path": "/archive", "bucket": "archive-1250000000", "permissions": "R"}, {"path": "/in", "home": "/in"}]
     everything = {
         "config": {
             "masquerade": {"internal_cidrs": ["10.0.0.0/8"]}, "active": {"enabled": True}, "tls": {"required": "all"},
@@ -72,7 +73,7 @@ def renders(helm):
         },
         "tls": {"existingSecret": "tls", "implicitPort": 990},
         "access": {"allow": ["10.0.0.0/8", "2001:db8::/32"], "deny": ["10.6.6.6"]},
-        "secret": {"users": [{"name": "camera-7", "password_hash": HASH}]},
+        "secret": {"users": [{"name": "camera-7", "password_hash": HASH, "mounts": mounts}]},
     }
     yield "everything", helm.render(everything), 1
 

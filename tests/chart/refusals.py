@@ -103,6 +103,7 @@ CASES = [
     ({"service": {"type": "Loadbalancer"}}, "/service/type"),
     ({"passive": {"firstPort": 80}}, "/passive/firstPort"),
     ({"image": {"digest": "latest"}}, "/image/digest"),
+    ({"secret": {"users": [{"name": "a", "password_hash": "x", "mounts": [{"path": "in"}]}]}}, "/secret/users/0/mounts/0/path"),
     ({"service": {"annotations": {"direct-access": True}}}, "/service/annotations/direct-access"),
 ]
 

@@ -3,6 +3,7 @@
 mod events;
 
 use crate::held::{cut, go_on, size};
+use crate::support::http::get;
 use crate::support::proxy::Proxy;
 use crate::support::{TestGateway, TestStore, eventually, login, pattern, users};
 
@@ -338,12 +339,13 @@ async fn wrong_keys_of_a_mount_shut_that_mount_only() {
     let secret = far.keys_of_its_own().1.to_owned();
     let mount = far_mount(&far, &elsewhere).replace(&secret, "not-the-secret");
     let list = users(&[&format!(
-        "name: u, home: /u, mounts: [{mount}, {{path: /near, home: /near}}]"
+        "name: u, home: /u, mounts: [{mount}, {{path: /near, home: /near}}, {{path: /gone, bucket: missing}}]"
     )]);
-    let (gateway, _at_home) = TestGateway::behind_proxy(&[&format!("USERS={list}")]).await;
+    let settings = [&*format!("USERS={list}"), "ADMIN__LISTEN=127.0.0.1:0"];
+    let (gateway, _at_home) = TestGateway::behind_proxy(&settings).await;
     far.put_object("far/f", b"x".to_vec()).await;
     let mut ftp = login(&gateway, "u").await;
-    assert_eq!(ftp.listing("NLST").await, "far\r\nnear\r\n");
+    assert_eq!(ftp.listing("NLST").await, "far\r\ngone\r\nnear\r\n");
     for line in [
         "CWD far",
         "MLST far",
@@ -366,6 +368,17 @@ async fn wrong_keys_of_a_mount_shut_that_mount_only() {
     assert_eq!(ftp.store("STOR far/../near/h", b"near").await.code, 226);
     assert_eq!(ftp.fetch("RETR /far/x/../../near/./h").await.0, b"near");
     assert_eq!(ftp.listing("NLST near/*").await, "near/h\r\n");
+    // the operator learns which bucket it is
+    assert_eq!(ftp.command("CWD gone").await.code, 550);
+    let admin = gateway.gateway.admin_address().expect("it is on");
+    eventually("the failures are shown", || async {
+        let page = get(admin, "/status", &[]).await.body;
+        let is_shown = |part: &str| page.contains(part);
+        !is_shown("not-the-secret")
+            && is_shown("in the bucket missing: ")
+            && is_shown("keys are wrong")
+    })
+    .await;
     assert_eq!(gateway.keys().await, ["near/h"]);
     assert_eq!(far.keys().await, ["far/f"]);
     gateway.stop().await;

@@ -348,7 +348,7 @@ impl StorageBackend<DefaultUser> for Backend {
             loop {
                 match listing.next_page().await {
                     Ok(Some(mut entries)) => {
-                        entries.retain(|entry| !names.contains(&entry.name.as_str()));
+                        entries.retain(|entry| names.binary_search(&entry.name.as_str()).is_err());
                         all.extend(entries);
                     }
                     Ok(None) => return Ok(all),

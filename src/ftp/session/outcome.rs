@@ -87,13 +87,14 @@ impl Edge {
         } = consequences(error);
         let reply = Reply::from(error);
         let (id, user, client) = (self.session.id, self.user_name(), self.session.peer);
+        let bucket = self.store_of(path).bucket();
         let is_noted = match severity {
             Severity::Error => {
-                error!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+                error!(session = id, user, %client, verb, %path, bucket, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }
             Severity::Warn => {
-                warn!(session = id, user, %client, verb, %path, code = reply.code, error = %Chain(error), "the store failed");
+                warn!(session = id, user, %client, verb, %path, bucket, code = reply.code, error = %Chain(error), "the store failed");
                 true
             }
             Severity::Debug => {
@@ -105,7 +106,11 @@ impl Edge {
             self.frontend.metrics.integrity_failure();
         }
         if is_noted {
-            self.note_failure(verb, path, reply.code, cause(error));
+            let cause = match cause(error) {
+                cause if bucket == self.frontend.store.bucket() => cause,
+                cause => format!("in the bucket {bucket}: {cause}"),
+            };
+            self.note_failure(verb, path, reply.code, cause);
         }
         if let Some(trace) = trace {
             trace.failed(outcome.word(), reply.code, error);
