@@ -18,7 +18,7 @@
 //! 3. An existing object is not touched before the first byte of its replacement has arrived and the new object is
 //!    complete.
 //! 4. Memory for part buffers never exceeds the budget; a full budget slows clients down by TCP backpressure.
-//! 5. A path never leaves the user's home.
+//! 5. A path never leaves the user's home, or the mount that it is in.
 //! 6. A data connection never serves another session than the one that was given its port (see [`passive`]).
 //! 7. Nothing is ever logged that authenticates: passwords, keys, tokens.
 //! 8. Every number that bounds something is configurable, or a named constant with its reason.

@@ -1,4 +1,4 @@
-//! A user's tree: the mounts, each with a place, a store and permissions of its own. The home, at `/`, is the only one so far.
+//! A user's tree: the mounts, each with a place, a store and permissions of its own. The home is the mount at `/`.
 //!
 //! Invariant: a path belongs to one mount, and no path of a mount leads to a key outside of the mount's own place.
 

@@ -16,7 +16,7 @@ use crate::store::{Home, VirtualPath};
 pub struct User {
     /// As typed after `USER`.
     pub name: String,
-    /// Where the user's files lie. The last one contains all paths; it is the home, so far the only one.
+    /// Where the user's files lie. The last one, the home, contains all paths.
     pub(super) mounts: Vec<Mount>,
     /// Largest file in bytes, `upload.max_file_size` considered.
     pub max_file_size: u64,

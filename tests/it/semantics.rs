@@ -26,6 +26,8 @@ mod times;
 
 mod users;
 
+mod mounts;
+
 mod data_connections;
 
 mod restarts;

@@ -61,7 +61,7 @@ pub(super) fn cause(error: &StoreError) -> String {
         | StoreError::NotHeldThere { .. }
         | StoreError::BadName(_) => Chain(error).to_string(),
         StoreError::Forbidden => {
-            "the user's permissions don't allow it (users[].permissions, and those of a mount)".to_owned()
+            "the user's permissions don't allow it (users[].permissions, or those of the mount)".to_owned()
         }
         StoreError::Denied { .. } => format!(
             "the store denies it to the gateway: its keys are wrong, or lack a right on the bucket ({})",

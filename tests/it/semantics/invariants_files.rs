@@ -203,11 +203,11 @@ async fn many_clients_upload_at_once_through_few_ports_and_little_memory() {
     }
 }
 
-/// Invariant 5: A path never leaves the user's home.
+/// Invariant 5: A path never leaves the user's home, or the mount that it is in.
 #[tokio::test]
 async fn a_path_never_leaves_the_users_home() {
     let users = users(&[
-        "name: a, home: /a",
+        "name: a, home: /a, mounts: [{path: /m, home: /m}]",
         "name: ab, home: /ab",
         "name: reader, permissions: R",
         "name: writer, permissions: W",
@@ -220,13 +220,17 @@ async fn a_path_never_leaves_the_users_home() {
     ab.login("ab", "secret").await;
     assert_eq!(ab.store("STOR secret", b"ab's").await.code, 226);
     assert_eq!(gateway.keys().await, ["ftp/ab/secret"]);
-    assert_eq!(a.listing("NLST").await, "");
+    assert_eq!(a.listing("NLST").await, "m\r\n");
     for path in [
         "/../ab/secret",
         "../ab/secret",
         "/b/secret",
         "b/secret",
         "/ftp/ab/secret",
+        "m/../ab/secret",
+        "m/../../ab/secret",
+        "/m/../../../ab/secret",
+        "m/ab/secret",
     ] {
         let code = a.fetch(&format!("RETR {path}")).await.1.code;
         assert!(matches!(code, 550 | 553), "{path}: {code}");

@@ -91,7 +91,7 @@ impl StorageDefaults {
         )
     }
 
-    /// Endpoint and bucket of a store, to tell whether two are the same bucket: regions of one endpoint share their names.
+    /// Endpoint and bucket of a store: the same for two that are one bucket, since regions of an endpoint share their names.
     pub(super) fn bucket_at<'a>(
         &'a self,
         bucket: Option<&'a str>,
