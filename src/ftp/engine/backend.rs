@@ -1,4 +1,4 @@
-//! libunftp's storage on top of [`Store`](crate::store::Store).
+//! libunftp's storage on top of [`Store`].
 //!
 //! An ordinary backend: libunftp's own server can run on it, uploads and downloads included ([`StorageBackend::put`] and
 //! [`StorageBackend::get`] stream through `bridge.rs`). The gateway's edge uses it in two ways: commands on names
