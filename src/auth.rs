@@ -139,6 +139,7 @@ impl Users {
             takes_backslash: config.storage.provider != config::Provider::Cos,
             reserved: Reserved::new(&config.storage.reserved_name),
             max_file_size: config.upload.max_file_size,
+            names: config.upload.objects.names.clone(),
             ascii: config.ascii,
             charset: config.charset,
             require_close_notify: config

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::auth::user::HomeDefaults;
     use crate::charset::Charset;
-    use crate::config::{self, Ascii, Permissions};
+    use crate::config::{self, Ascii, NamePatterns, Permissions, UploadOverrides};
     use crate::store::key::Reserved;
 
     fn path(text: &str) -> VirtualPath {
@@ -180,6 +180,8 @@ mod tests {
             bucket: None,
             site: None,
             credentials: None,
+            max_file_size: None,
+            upload: UploadOverrides::default(),
         });
         user.mounts = mounts.collect();
         let defaults = HomeDefaults {
@@ -188,6 +190,7 @@ mod tests {
             takes_backslash: true,
             reserved: Reserved::default(),
             max_file_size: 1000,
+            names: NamePatterns::default(),
             ascii: Ascii::Convert,
             charset: Charset::UTF_8,
             require_close_notify: true,

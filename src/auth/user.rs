@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use crate::auth::mount::Mount;
 use crate::charset::Charset;
-use crate::config::{self, Ascii, Limits};
+use crate::config::{self, Ascii, Limits, NamePatterns};
 use crate::networks::Networks;
 use crate::password::PasswordHash;
 use crate::store::client::Tenant;
 use crate::store::key::Reserved;
-use crate::store::{Home, VirtualPath};
+use crate::store::{FileRules, Home, VirtualPath};
 
 /// One FTP user.
 #[derive(Debug)]
@@ -18,8 +18,6 @@ pub struct User {
     pub name: String,
     /// Where the user's files lie. The last one, the home, contains all paths.
     pub(super) mounts: Vec<Mount>,
-    /// Largest file in bytes, `upload.max_file_size` considered.
-    pub max_file_size: u64,
     /// The effect of `TYPE A`.
     pub ascii: Ascii,
     /// The charset of a client's names that are not UTF-8.
@@ -62,6 +60,8 @@ pub struct HomeDefaults {
     pub reserved: Reserved,
     /// `upload.max_file_size`
     pub max_file_size: u64,
+    /// `upload.allow_names` and `upload.deny_names`
+    pub names: NamePatterns,
     /// `ascii`
     pub ascii: Ascii,
     /// `charset`
@@ -87,7 +87,13 @@ pub enum LoginRestriction {
 impl HomeDefaults {
     fn mount(&self, mount: config::Mount) -> Mount {
         let mut home = Home::new(&self.prefix, &parsed(&mount.home), self.max_key_bytes)
-            .reserving(self.reserved.clone());
+            .reserving(self.reserved.clone())
+            .with_rules(FileRules::new(
+                mount.upload.names(&self.names),
+                mount
+                    .max_file_size
+                    .map_or(self.max_file_size, |own| own.min(self.max_file_size)),
+            ));
         if !self.takes_backslash {
             home = home.without_backslash();
         }
@@ -104,6 +110,7 @@ impl HomeDefaults {
                 site: mount.site,
                 credentials: mount.credentials,
                 overwrite: mount.permissions.overwrite,
+                objects: mount.upload.objects,
             },
         }
     }
@@ -121,9 +128,6 @@ impl User {
     pub fn new(user: config::User, defaults: &HomeDefaults) -> Self {
         User {
             mounts: user.places().map(|place| defaults.mount(place)).collect(),
-            max_file_size: user.max_file_size.map_or(defaults.max_file_size, |own| {
-                own.min(defaults.max_file_size)
-            }),
             ascii: user.ascii.unwrap_or(defaults.ascii),
             charset: user.charset.unwrap_or(defaults.charset),
             name: user.name,
@@ -168,6 +172,7 @@ mod tests {
             takes_backslash: true,
             reserved: Reserved::default(),
             max_file_size: 1000,
+            names: NamePatterns::default(),
             ascii: Ascii::Convert,
             charset: Charset::UTF_8,
             require_close_notify: true,
@@ -235,11 +240,10 @@ mod tests {
 
     #[test]
     fn the_smaller_limit_of_a_files_size_holds() {
-        assert_eq!(user(|_| {}).max_file_size, 1000);
-        assert_eq!(user(|user| user.max_file_size = Some(10)).max_file_size, 10);
-        assert_eq!(
-            user(|user| user.max_file_size = Some(5000)).max_file_size,
-            1000
-        );
+        for (own, limit) in [(None, 1000), (Some(10), 10), (Some(5000), 1000)] {
+            let user = user(|user| user.max_file_size = own);
+            let home = &user.mount(&VirtualPath::root()).home;
+            assert_eq!(home.file_rules().max_bytes(), limit, "{own:?}");
+        }
     }
 }

@@ -28,6 +28,7 @@ mod limits;
 mod listen;
 mod log;
 mod masquerade;
+mod objects;
 mod passive;
 mod proxy_protocol;
 mod reload;
@@ -53,6 +54,7 @@ pub(crate) use listen::greeting;
 pub use log::{Log, LogFormat};
 pub(crate) use masquerade::masquerade_address;
 pub use masquerade::{AfterGrace, Masquerade, MasqueradeAddress, Multiple};
+pub use objects::{NamePatterns, NewObjects, ObjectOverrides, Pairs, UploadOverrides};
 pub use passive::Passive;
 pub use proxy_protocol::ProxyProtocol;
 pub use sessions::Sessions;
@@ -92,6 +94,7 @@ const KEYS: &[&[Key]] = &[
     storage::REQUESTS,
     files::KEYS,
     upload::KEYS,
+    objects::KEYS,
     download::KEYS,
     drain::KEYS,
     users::list::KEYS,
@@ -100,7 +103,9 @@ const KEYS: &[&[Key]] = &[
     users::site::KEYS,
     users::entry::LIMITS,
     limits::USER_KEYS,
+    objects::USER_KEYS,
     users::mounts::KEYS,
+    objects::MOUNT_KEYS,
     users::documents::KEYS,
     auth::KEYS,
     reload::KEYS,

@@ -1,4 +1,4 @@
-//! The stores of users who have their own, for the home or for a mount.
+//! The stores of users who have their own, for the home or for a mount, and the settings for what they store.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,9 @@ pub(super) async fn examine(examination: &mut Examination, config: &Config, stor
     let file = config.users_file.iter().flat_map(|file| &file.users);
     let own = config.users.iter().chain(file).flat_map(places);
     let own = own.filter(|(_, place)| {
-        place.bucket.is_some() || place.site.is_some() || place.credentials.is_some()
+        let is_elsewhere =
+            place.bucket.is_some() || place.site.is_some() || place.credentials.is_some();
+        is_elsewhere || place.permissions.write && place.upload.objects.say_how_to_store()
     });
     let tenants = Tenants::new(store.clone());
     let mut seen = HashSet::new();
@@ -29,6 +31,7 @@ pub(super) async fn examine(examination: &mut Examination, config: &Config, stor
             place.site.clone(),
             keys.map(|keys| keys.access_key_id.clone()),
             place.permissions.write,
+            place.upload.objects.clone(),
         );
         if !seen.insert(identity) {
             continue;
@@ -42,6 +45,7 @@ pub(super) async fn examine(examination: &mut Examination, config: &Config, stor
             site: place.site.clone(),
             credentials: place.credentials.clone(),
             overwrite: place.permissions.overwrite,
+            objects: place.upload.objects.clone(),
         };
         let name = format!("store of {}", printable(&name));
         let its = tenants.store(&tenant);
@@ -73,7 +77,7 @@ pub(super) async fn examine(examination: &mut Examination, config: &Config, stor
         }
     }
     let verdict = match (seen.len(), left_out) {
-        (0, _) => Verdict::ok("no user has a store of the own"),
+        (0, _) => Verdict::ok("no user has a store, or settings for new objects, of the own"),
         (count, 0) => Verdict::ok(format!("{count} different ones, each with its own check")),
         (_, more) => Verdict::skipped(format!(
             "the first {MAX_USERS} are examined, {more} more are not"

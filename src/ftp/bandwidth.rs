@@ -94,7 +94,7 @@ pub struct Pace {
     waited: Waited,
 }
 
-/// Leave to move bytes. What one transfer doesn't use is for the session's next one.
+/// Permission to move bytes. What one transfer doesn't use is for the session's next one.
 #[derive(Debug, Clone, Copy)]
 struct Granted {
     bytes: u64,
@@ -272,8 +272,8 @@ impl Pace {
         })
     }
 
-    /// Leave to move bytes, at least one; from which moment on, if that is to be waited for.
-    pub fn leave(&self) -> (usize, Option<Instant>) {
+    /// Permission to move bytes, at least one; from which moment on, if that is to be waited for.
+    pub fn permit(&self) -> (usize, Option<Instant>) {
         let Some(Granted { bytes, from }) = self.grant() else {
             return (usize::MAX, None);
         };

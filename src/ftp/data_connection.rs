@@ -67,8 +67,8 @@ impl DataConnection {
     }
 
     /// Waits until bytes may move; how many.
-    async fn leave(&self) -> Result<usize, Interruption> {
-        let (most, from) = self.pace.leave();
+    async fn permit(&self) -> Result<usize, Interruption> {
+        let (most, from) = self.pace.permit();
         let Some(from) = from else {
             return Ok(most);
         };
@@ -148,7 +148,7 @@ impl Source for DataConnection {
         if self.closed {
             return Ok(0);
         }
-        let most = self.leave().await?.min(buffer.len());
+        let most = self.permit().await?.min(buffer.len());
         let buffer = &mut buffer[..most];
         let stream = open(&mut self.stream);
         let (end, mut is_cut) = (self.end, false);
@@ -203,7 +203,7 @@ impl Sink for DataConnection {
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
         // one wait per write(2), so that a slow client that moves at all isn't called stalled
         while !bytes.is_empty() {
-            let most = self.leave().await?.min(bytes.len());
+            let most = self.permit().await?.min(bytes.len());
             let stream = open(&mut self.stream);
             let written = bounded(&self.transfer, self.stall, stream.write(&bytes[..most])).await?;
             if written == 0 {

@@ -71,7 +71,9 @@ pub fn consequences(error: &StoreError) -> Consequences {
         StoreError::Denied { .. } | StoreError::Refused { .. } => (550, Error, Failed),
         // the same for all commands, whatever is there: RETR and CWD know no 553
         StoreError::BadName(NameError::Reserved) => (550, Debug, Failed),
-        StoreError::BadName(_) | StoreError::AnotherStore => (553, Debug, Failed),
+        StoreError::BadName(_) | StoreError::NameRule { .. } | StoreError::AnotherStore => {
+            (553, Debug, Failed)
+        }
         StoreError::NotADirectory => (501, Debug, Failed),
         // never 450: libcurl takes it as an empty directory and succeeds, rclone as a name that doesn't exist
         StoreError::Unavailable { .. } | StoreError::Busy { .. } | StoreError::Changed { .. } => {

@@ -75,6 +75,8 @@ pub struct Tenant {
     pub credentials: Option<config::StaticCredentials>,
     /// A new object may replace an old one, if `upload.overwrite` allows it too.
     pub overwrite: bool,
+    /// What new objects get besides their bytes, where it isn't what `upload` says.
+    pub objects: config::ObjectOverrides,
 }
 
 /// An upload waits for memory for so many times `upload.stall_timeout`: those who have it may be slow without being stalled.
@@ -141,6 +143,10 @@ impl Store {
                 storage_class: upload.storage_class.clone(),
                 encryption: upload.server_side_encryption.clone(),
                 kms_key: upload.kms_key_id.clone(),
+                content_type: upload.objects.content_type.clone(),
+                cache_control: upload.objects.cache_control.clone(),
+                tags: upload.objects.tags.clone(),
+                metadata: upload.objects.metadata.clone(),
                 trace_metadata: upload.trace_metadata,
                 provenance: upload.provenance,
             },
@@ -341,8 +347,10 @@ impl Store {
             }
         };
         let mut options = inner.options.clone();
+        options.apply(&tenant.objects);
         options.overwrite &= tenant.overwrite;
         let mut settings = inner.settings.clone();
+        settings.on_interrupt = tenant.objects.on_interrupt.unwrap_or(settings.on_interrupt);
         if let Some(site) = &tenant.site {
             settings.parts_alike = sdk::wants_parts_alike(site.endpoint.as_deref());
         }
@@ -431,6 +439,7 @@ impl Tenant {
             .is_none_or(|bucket| *bucket == store.0.bucket)
             && self.site.is_none()
             && self.credentials.is_none()
+            && self.objects == config::ObjectOverrides::default()
             && (self.overwrite || !store.0.options.overwrite)
     }
 }

@@ -52,13 +52,18 @@ impl Description {
 impl Head {
     /// `x-amz-tagging`
     pub(super) fn tagging(&self) -> Option<String> {
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let pairs = self.tags.iter();
-        let pairs: Vec<_> = pairs
-            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
-            .collect();
-        (!pairs.is_empty()).then(|| pairs.join("&"))
+        tagging(&self.tags)
     }
+}
+
+/// `x-amz-tagging` with these tags; none without any.
+pub(super) fn tagging(tags: &[(String, String)]) -> Option<String> {
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let pairs: Vec<_> = tags
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect();
+    (!pairs.is_empty()).then(|| pairs.join("&"))
 }
 
 impl Store {

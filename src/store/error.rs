@@ -53,6 +53,12 @@ pub enum StoreError {
     /// The name can't be a key of this store.
     #[error(transparent)]
     BadName(#[from] NameError),
+    /// `upload.allow_names` or `upload.deny_names` refuses the name.
+    #[error("files of this name are not accepted ({rule})")]
+    NameRule {
+        /// The key and, of what is denied, the pattern.
+        rule: String,
+    },
     /// The store refuses the gateway's credentials, or they lack a right.
     #[error("the store denied {operation}")]
     Denied {
@@ -201,6 +207,7 @@ impl StoreError {
             StoreError::AnotherStore => "another_store",
             StoreError::Forbidden => "forbidden",
             StoreError::BadName(_) => "bad_name",
+            StoreError::NameRule { .. } => "name_rule",
             StoreError::Denied { .. } => "denied",
             StoreError::Archived { .. } => "archived",
             StoreError::Unavailable { .. } => "unavailable",

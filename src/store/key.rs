@@ -10,6 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::escape::unescape;
+use crate::store::error::StoreError;
+use crate::store::file_rules::FileRules;
 use crate::store::path::{NameError, VirtualPath};
 
 /// The name of one object in a bucket, the home's prefix included.
@@ -36,6 +38,7 @@ pub struct Home {
     max_key_bytes: usize,
     takes_backslash: bool,
     reserved: Reserved,
+    files: Arc<FileRules>,
 }
 
 impl Reserved {
@@ -72,6 +75,7 @@ impl Home {
             max_key_bytes,
             takes_backslash: true,
             reserved: Reserved::default(),
+            files: Arc::default(),
         }
     }
 
@@ -85,6 +89,38 @@ impl Home {
     pub fn without_backslash(mut self) -> Self {
         self.takes_backslash = false;
         self
+    }
+
+    /// The same with rules for new files.
+    pub fn with_rules(mut self, files: FileRules) -> Self {
+        self.files = Arc::new(files);
+        self
+    }
+
+    /// The rules for new files.
+    pub fn file_rules(&self) -> &FileRules {
+        &self.files
+    }
+
+    /// Refuses a name that no new file may have.
+    pub fn check_file(&self, path: &VirtualPath) -> Result<(), StoreError> {
+        self.files.check_name(&unescape(path.name()))
+    }
+
+    /// Refuses a file of `from` that is to be moved here, as `key`. Within one place of the same rules a directory keeps what it has.
+    pub(super) fn check_moved(
+        &self,
+        from: &Home,
+        key: &ObjectKey,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
+        let name = key.as_str().rsplit('/').next().unwrap_or_default();
+        if name.is_empty() || self.files == from.files {
+            // the marker of a directory, or nothing new
+            return Ok(());
+        }
+        self.files.check_name(name)?;
+        self.files.check_size(bytes)
     }
 
     /// The same with the outbox of its events in it, not beside the other homes.

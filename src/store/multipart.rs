@@ -18,7 +18,7 @@ use crate::store::attempts::Attempts;
 use crate::store::client::Store;
 use crate::store::conditions::{Replaces, is_not_implemented, quoted};
 use crate::store::cos_checksum::CosChecksum;
-use crate::store::describe::{Description, describe};
+use crate::store::describe::{Description, describe, tagging};
 use crate::store::digest::{Answer, Comparison, Digest, composite_etag};
 use crate::store::error::StoreError;
 use crate::store::head::{Head, etag};
@@ -27,7 +27,7 @@ use crate::store::key::ObjectKey;
 use crate::store::original::Original;
 use crate::store::outcome::{Doubt, Expected, ID_METADATA, new_id};
 use crate::store::part_request::{PartRequest, UploadedPart};
-use crate::store::put::{Proof, content_type, forbid_overwrite};
+use crate::store::put::{Proof, forbid_overwrite};
 
 /// The time limit for aborting a multipart upload; the sweeper sweeps what remains.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -160,7 +160,9 @@ impl Store {
         let request = match description {
             Description::Of(head) => describe!(request, head).metadata(ID_METADATA, mark),
             Description::New(more) => request
-                .content_type(content_type(key))
+                .content_type(self.new_content_type(key))
+                .set_cache_control(options.cache_control.clone())
+                .set_tagging(tagging(&options.tags))
                 .set_metadata(Some(self.new_metadata(mark, more)))
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
         };

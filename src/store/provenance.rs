@@ -98,9 +98,32 @@ impl Store {
         etag: &str,
         tags: &[(String, String)],
     ) -> Result<(), StoreError> {
-        let mut set = Tagging::builder();
         let outcome = (OUTCOME_TAG.to_owned(), KEPT.to_owned());
-        for (name, value) in tags.iter().chain([&outcome]) {
+        self.set_tags(key, tags.iter().chain([&outcome])).await?;
+        // the request names no version: if a whole file has taken the fragment's place just before, it has the tag now
+        let head = self.head(key).await?;
+        if is_same_etag(&head.etag, etag) || head.tag_count == 0 {
+            return Ok(());
+        }
+        let own = &self.object_options().tags;
+        if !own.is_empty() {
+            return self.set_tags(key, own).await;
+        }
+        let request = self.client().delete_object_tagging();
+        let removed = request.bucket(self.bucket()).key(key.as_str()).send().await;
+        removed
+            .map(drop)
+            .map_err(|error| StoreError::from_sdk("DeleteObjectTagging", error))
+    }
+
+    /// Puts `tags` in the place of those that the object has.
+    async fn set_tags<'a>(
+        &self,
+        key: &ObjectKey,
+        tags: impl IntoIterator<Item = &'a (String, String)>,
+    ) -> Result<(), StoreError> {
+        let mut set = Tagging::builder();
+        for (name, value) in tags {
             let tag = Tag::builder().key(name).value(value).build();
             set = set.tag_set(tag.map_err(unfit)?);
         }
@@ -112,17 +135,9 @@ impl Store {
             .mutate_request(with_content_md5)
             .send()
             .await;
-        tagged.map_err(|error| StoreError::from_sdk("PutObjectTagging", error))?;
-        // the request names no version: if a whole file has taken the fragment's place just before, it has the tag now
-        let head = self.head(key).await?;
-        if is_same_etag(&head.etag, etag) || head.tag_count == 0 {
-            return Ok(());
-        }
-        let request = self.client().delete_object_tagging();
-        let removed = request.bucket(self.bucket()).key(key.as_str()).send().await;
-        removed
+        tagged
             .map(drop)
-            .map_err(|error| StoreError::from_sdk("DeleteObjectTagging", error))
+            .map_err(|error| StoreError::from_sdk("PutObjectTagging", error))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::store::conditions::{
     Replaces, is_failed_condition, is_not_implemented, is_same_etag, overtaken, quoted,
 };
 use crate::store::cos_checksum::CosChecksum;
-use crate::store::describe::{Description, TRACE_METADATA, describe};
+use crate::store::describe::{Description, TRACE_METADATA, describe, tagging};
 use crate::store::digest::{Answer, Comparison, Digest};
 use crate::store::error::StoreError;
 use crate::store::integrity::Method;
@@ -66,7 +66,8 @@ impl Store {
         id: &str,
         more: &HashMap<String, String>,
     ) -> HashMap<String, String> {
-        let mut metadata = self.trace_metadata().unwrap_or_default();
+        let mut metadata: HashMap<_, _> = self.object_options().metadata.iter().cloned().collect();
+        metadata.extend(self.trace_metadata().unwrap_or_default());
         metadata.extend(more.clone());
         metadata.insert(ID_METADATA.to_owned(), id.to_owned());
         metadata
@@ -151,7 +152,9 @@ impl Store {
         let request = match put.description {
             Description::Of(head) => describe!(request, head).metadata(ID_METADATA, &put.id),
             Description::New(more) => request
-                .content_type(content_type(key))
+                .content_type(self.new_content_type(key))
+                .set_cache_control(options.cache_control.clone())
+                .set_tagging(tagging(&options.tags))
                 .set_metadata(Some(self.new_metadata(&put.id, more)))
                 .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
         };
@@ -248,6 +251,12 @@ impl Store {
         }
     }
 
+    /// The content type of a new object.
+    pub(super) fn new_content_type(&self, key: &ObjectKey) -> String {
+        let configured = self.object_options().content_type.clone();
+        configured.unwrap_or_else(|| content_type(key).to_owned())
+    }
+
     /// The configured server-side encryption, for every request that makes an object.
     pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
         self.object_options()
@@ -322,7 +331,7 @@ pub(super) fn forbid_overwrite(request: &mut aws_sdk_s3::config::http::HttpReque
 }
 
 /// By the ending of the name, as web servers do.
-pub(super) fn content_type(key: &ObjectKey) -> &'static str {
+fn content_type(key: &ObjectKey) -> &'static str {
     mime_guess::from_path(key.as_str())
         .first_raw()
         .unwrap_or("application/octet-stream")

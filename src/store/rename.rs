@@ -44,6 +44,8 @@ impl Store {
         match head {
             Ok(_) if from.has_key_of(to) => Ok(Renamed::file(0)),
             Ok(head) => {
+                to.home.check_file(&to.path)?;
+                to.home.check_moved(from.home, &target, head.size)?;
                 ready?;
                 // a file may replace a file, never hide a directory
                 match to.store.directory_entry(to.home, &to.path).await {

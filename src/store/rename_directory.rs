@@ -30,7 +30,7 @@ use crate::store::conditions::{Removal, Replaces};
 use crate::store::copy::COPY_ATTEMPTS;
 use crate::store::directories::keep_parent_of;
 use crate::store::error::StoreError;
-use crate::store::key::{KeyPrefix, ObjectKey};
+use crate::store::key::{Home, KeyPrefix, ObjectKey};
 use crate::store::located::Located;
 use crate::store::locks::{NameGuard, Scope};
 use crate::store::metadata::EntryKind;
@@ -71,6 +71,7 @@ pub(super) async fn rename_directory(
         }
         Err(error) => return Err(error),
     }
+    moving.check_files().await?;
     to.store.missing_parents(to.home, &to.path).await?;
     let _leaving = match moving.from.prefix.marker() {
         Some(marker) => keep_parent_of(from, to, &marker).await?,
@@ -90,6 +91,7 @@ struct Move<'a> {
 /// A directory of a store.
 struct Directory<'a> {
     store: &'a Store,
+    home: &'a Home,
     prefix: KeyPrefix,
 }
 
@@ -97,6 +99,7 @@ impl<'a> Directory<'a> {
     fn at(located: &Located<'a>) -> Result<Self, StoreError> {
         Ok(Directory {
             store: located.store,
+            home: located.home,
             prefix: located.home.directory(&located.path)?,
         })
     }
@@ -185,6 +188,22 @@ impl Progress {
 }
 
 impl Move<'_> {
+    /// Refuses a directory with a file that the new place doesn't take, before anything is copied.
+    async fn check_files(&self) -> Result<(), StoreError> {
+        if self.to.home.file_rules() == self.from.home.file_rules() {
+            return Ok(());
+        }
+        let files = self.from.store.objects_below(&self.from.prefix);
+        files
+            .try_for_each(|file| std::future::ready(self.check_file(&file)))
+            .await
+    }
+
+    fn check_file(&self, source: &Original) -> Result<(), StoreError> {
+        let Directory { home, .. } = &self.to;
+        home.check_moved(self.from.home, &source.key, source.size)
+    }
+
     /// True if the new directory is what an earlier attempt has left: no file in it but copies of those in the old one, at
     /// least one; or a copy of each file in the old one, some of which were deleted already.
     async fn was_begun(&self) -> Result<bool, StoreError> {
@@ -311,6 +330,7 @@ impl Move<'_> {
         let mut attempts = COPY_ATTEMPTS;
         loop {
             attempts -= 1;
+            self.check_file(&source)?;
             let copied = self.to.store.copy(&source, &target, &Replaces::Nothing);
             match copied.await {
                 Ok(etag) => {
@@ -350,7 +370,7 @@ impl Move<'_> {
         known: &HashSet<u64>,
         progress: &Progress,
     ) -> Deletes {
-        let Directory { store, prefix } = directory;
+        let Directory { store, prefix, .. } = directory;
         let deleted = store.objects_below(prefix).map(|object| async {
             let object = object?;
             if !known.contains(&progress.hash(&object.key, &object.etag)) {

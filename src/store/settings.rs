@@ -20,10 +20,45 @@ pub(super) struct ObjectOptions {
     pub encryption: Option<String>,
     /// The key for it, where the algorithm takes one.
     pub kms_key: Option<String>,
+    /// Another content type than that by the name.
+    pub content_type: Option<String>,
+    /// `Cache-Control`
+    pub cache_control: Option<String>,
+    /// Tags of new objects.
+    pub tags: config::Pairs,
+    /// Metadata of new objects.
+    pub metadata: config::Pairs,
     /// New objects carry the id of the trace that made them.
     pub trace_metadata: bool,
     /// New objects carry who stored them.
     pub provenance: bool,
+}
+
+impl ObjectOptions {
+    /// Puts a user's own in the place of what holds for all.
+    pub fn apply(&mut self, own: &config::ObjectOverrides) {
+        let replace = |common: &mut Option<String>, own: &Option<String>| {
+            if own.is_some() {
+                common.clone_from(own);
+            }
+        };
+        replace(&mut self.storage_class, &own.storage_class);
+        if own.server_side_encryption.is_some() {
+            // the common key is for the common algorithm
+            self.kms_key = None;
+        }
+        replace(&mut self.encryption, &own.server_side_encryption);
+        replace(&mut self.kms_key, &own.kms_key_id);
+        replace(&mut self.content_type, &own.content_type);
+        replace(&mut self.cache_control, &own.cache_control);
+        if let Some(tags) = &own.tags {
+            self.tags.clone_from(tags);
+        }
+        if let Some(metadata) = &own.metadata {
+            self.metadata.clone_from(metadata);
+        }
+        self.overwrite = own.overwrite.unwrap_or(self.overwrite);
+    }
 }
 
 /// The limits of uploads and copies, resolved from the configuration.

@@ -10,7 +10,7 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 
-use crate::config::{StaticCredentials, StoreLocation};
+use crate::config::{ObjectOverrides, StaticCredentials, StoreLocation};
 use crate::store::client::{Inner, Store, Tenant};
 
 /// Hands out stores.
@@ -27,6 +27,7 @@ struct Key {
     site: Option<StoreLocation>,
     credentials: Option<(String, u64)>,
     overwrite: bool,
+    objects: ObjectOverrides,
 }
 
 impl Tenants {
@@ -49,6 +50,7 @@ impl Tenants {
             site: tenant.site.clone(),
             credentials: tenant.credentials.as_ref().map(|keys| self.hashed(keys)),
             overwrite: tenant.overwrite,
+            objects: tenant.objects.clone(),
         };
         // a client is built in microseconds, without a request: nobody waits long for the lock
         let mut built = self.built.lock();

@@ -31,6 +31,7 @@ async fn backend(config: &Config) -> Backend {
         takes_backslash: true,
         reserved: Default::default(),
         max_file_size: config.upload.max_file_size,
+        names: config.upload.objects.names.clone(),
         ascii: config.ascii,
         charset: Charset::UTF_8,
         require_close_notify: true,
@@ -47,7 +48,6 @@ async fn backend(config: &Config) -> Backend {
     Backend::new(
         Arc::new(session),
         Tree::new(user, |_| store.clone()),
-        config.upload.max_file_size,
         Default::default(),
     )
 }

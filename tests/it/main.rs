@@ -40,6 +40,7 @@ mod memory;
 mod model;
 mod modules;
 mod mounts;
+mod new_objects;
 mod outbox_hidden;
 mod outcomes;
 mod protection;

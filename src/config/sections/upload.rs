@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use strum::{EnumString, VariantNames};
+use strum::{Display, EnumString, VariantNames};
 
+use super::objects::{self, NewObjects};
 use super::storage::Limits;
 use crate::config::keys::row::*;
 use crate::config::memory::budget;
@@ -68,6 +69,8 @@ pub struct Upload {
     pub server_side_encryption: Option<String>,
     /// Key for server-side encryption.
     pub kms_key_id: Option<String>,
+    /// What new objects get besides.
+    pub objects: NewObjects,
     /// True if new objects name the trace of their upload in their metadata.
     pub trace_metadata: bool,
     /// True if new objects name their user and client in their metadata.
@@ -79,7 +82,7 @@ pub struct Upload {
 }
 
 /// The fate of an upload that breaks off after its first byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum OnInterrupt {
     /// The bytes that arrived become one whole object.
@@ -137,6 +140,7 @@ pub(super) fn resolve(read: &mut Reader, limits: &Limits) -> Upload {
             parse::word(text, ENCRYPTIONS)
         }),
         kms_key_id: read.optional("upload.kms_key_id", kms_key),
+        objects: objects::resolve(read),
         provenance: read.switch("upload.provenance"),
         trace_metadata: read.switch("upload.trace_metadata"),
         stale_after: read.duration("upload.stale_after"),
@@ -164,7 +168,7 @@ fn memory_budget(read: &mut Reader, min_part_size: u64) -> u64 {
 }
 
 /// The name of a storage class.
-fn storage_class(text: &str) -> Parsed<String> {
+pub(super) fn storage_class(text: &str) -> Parsed<String> {
     let sound = text
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
@@ -176,7 +180,7 @@ fn storage_class(text: &str) -> Parsed<String> {
 }
 
 /// The name of a key, which goes into a header.
-fn kms_key(text: &str) -> Parsed<String> {
+pub(super) fn kms_key(text: &str) -> Parsed<String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
     } else {
@@ -185,4 +189,4 @@ fn kms_key(text: &str) -> Parsed<String> {
 }
 
 /// Algorithms of server-side encryption; the store knows which it has.
-const ENCRYPTIONS: &[&str] = &["AES256", "aws:kms", "cos/kms"];
+pub(super) const ENCRYPTIONS: &[&str] = &["AES256", "aws:kms", "cos/kms"];

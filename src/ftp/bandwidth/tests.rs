@@ -24,9 +24,9 @@ fn bandwidth(limits: &Limits) -> Bandwidth {
     Bandwidth::new(limits, &FtpMetrics::default())
 }
 
-/// Waits for leave to move bytes; how many.
-async fn leave(pace: &Pace) -> usize {
-    let (bytes, from) = pace.leave();
+/// Waits for permission to move bytes; how many.
+async fn permit(pace: &Pace) -> usize {
+    let (bytes, from) = pace.permit();
     if let Some(from) = from {
         pace.wait(from).await;
     }
@@ -40,7 +40,7 @@ fn mover(session: SessionBandwidth, piece: usize) -> Arc<AtomicU64> {
     tokio::spawn(async move {
         let pace = session.pace(Direction::Received);
         loop {
-            let moved = leave(pace).await.min(piece);
+            let moved = permit(pace).await.min(piece);
             pace.moved(moved);
             counted.fetch_add(moved as u64, Ordering::Relaxed);
             // a socket that always has something
@@ -181,7 +181,7 @@ async fn a_limit_that_rested_gives_no_more_than_a_burst() {
     let began = Instant::now();
     let mut at_once = 0;
     loop {
-        let bytes = leave(pace).await;
+        let bytes = permit(pace).await;
         if began.elapsed() > Duration::ZERO {
             break;
         }
@@ -206,9 +206,9 @@ async fn neither_aborted_waits_nor_new_sessions_give_time_away() {
         let pace = session.pace(Direction::Sent);
         for _ in 0..3 {
             // an ABOR while it waits
-            let _ = tokio::time::timeout(Duration::from_millis(1), leave(pace)).await;
+            let _ = tokio::time::timeout(Duration::from_millis(1), permit(pace)).await;
         }
-        let bytes = leave(pace).await;
+        let bytes = permit(pace).await;
         pace.moved(bytes);
         moved += bytes as u64;
     }
@@ -221,7 +221,7 @@ fn without_limits_nothing_waits() {
     let all = bandwidth(&limits(None, None));
     let session = all.session("u", &limits(None, None));
     for direction in [Direction::Received, Direction::Sent] {
-        assert_eq!(session.pace(direction).leave(), (usize::MAX, None));
+        assert_eq!(session.pace(direction).permit(), (usize::MAX, None));
     }
 }
 

@@ -36,17 +36,15 @@ const MAX_LISTED: usize = 100_000;
 pub struct Backend {
     pub(super) session: Arc<Session>,
     pub(super) tree: Tree,
-    pub(super) max_file_size: u64,
     pub(super) events: Events,
 }
 
 impl Backend {
-    /// `max_file_size` in bytes; `events` gets the changes.
-    pub fn new(session: Arc<Session>, tree: Tree, max_file_size: u64, events: Events) -> Self {
+    /// `events` gets the changes.
+    pub fn new(session: Arc<Session>, tree: Tree, events: Events) -> Self {
         Backend {
             session,
             tree,
-            max_file_size,
             events,
         }
     }

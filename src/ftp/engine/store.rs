@@ -56,6 +56,7 @@ impl Backend {
     ) -> Result<Stored, StoreError> {
         let at = self.tree.permitted_file(&file.path, Right::Write)?;
         at.home.check_new(&at.path)?;
+        at.home.check_file(&at.path)?;
         let key = at.key()?;
         let verb = self
             .session
@@ -84,7 +85,7 @@ impl Backend {
         let upload = UploadRequest {
             mode: file.mode,
             announced: file.announced,
-            max_bytes: self.max_file_size,
+            max_bytes: at.home.file_rules().max_bytes(),
             holder: Holder::of(&self.tree.user().name),
             stored_by: Some(self.stored_by()),
             is_text: file.ascii,

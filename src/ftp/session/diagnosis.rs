@@ -60,6 +60,9 @@ pub(super) fn cause(error: &StoreError) -> String {
         | StoreError::BeyondEnd { .. }
         | StoreError::NotHeldThere { .. }
         | StoreError::BadName(_) => Chain(error).to_string(),
+        StoreError::NameRule { rule } => {
+            format!("files of this name are not accepted, by {rule} (upload, users[].upload, or a mount's upload)")
+        }
         StoreError::Forbidden => {
             "the user's permissions don't allow it (users[].permissions, or those of the mount)".to_owned()
         }
@@ -111,7 +114,7 @@ pub(super) fn cause(error: &StoreError) -> String {
             Chain(error)
         ),
         StoreError::TooLarge { .. } => format!(
-            "{}; upload.max_file_size and users[].max_file_size set it",
+            "{}; upload.max_file_size, users[].max_file_size and a mount's set it",
             Chain(error)
         ),
         StoreError::NoMemory => {

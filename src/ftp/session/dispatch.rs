@@ -124,7 +124,7 @@ impl Edge {
                 self.on_path("RNTO", &path, renamed_reply).await
             }
             Command::Size(_) if self.converts() => self.no_ascii("SIZE", 550).await,
-            Command::Size(path) if self.holds() => self.size_or_held(&path).await,
+            Command::Size(path) if self.holds(&path) => self.size_or_held(&path).await,
             Command::Size(path) => self.on_path("SIZE", &path, size_reply).await,
             Command::Mdtm(path) => self.on_path("MDTM", &path, time_reply).await,
             Command::Mfmt(time, path) => self.set_time("MFMT", time, &path).await,

@@ -111,9 +111,10 @@ impl Edge {
         tree.map_or(&self.frontend.store, |tree| tree.at(path).store)
     }
 
-    /// True if uploads that break off are held.
-    pub(super) fn holds(&self) -> bool {
-        self.store_of(&VirtualPath::root()).holds()
+    /// True if uploads of `path` that break off are held.
+    pub(super) fn holds(&self, path: &str) -> bool {
+        let path = self.resolve(path);
+        path.is_ok_and(|path| self.store_of(&path).holds())
     }
 
     /// The bytes of `path` that SIZE has reported to this client as held.

@@ -61,7 +61,6 @@ impl Edge {
             }
         };
         self.frontend.metrics.login("ok");
-        let max_file_size = login.user.max_file_size;
         self.encoding.set_charset(login.user.charset);
         self.control.encode_in(self.encoding.outgoing());
         // not as it was typed: the anonymous user has several names
@@ -78,7 +77,7 @@ impl Edge {
             secured.log_in(&name);
         }
         let events = self.frontend.events.clone();
-        let backend = Backend::new(self.session.clone(), login.tree, max_file_size, events);
+        let backend = Backend::new(self.session.clone(), login.tree, events);
         let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
         self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);
         info!(event = "login", session = id, user = name, %client, "logged in");

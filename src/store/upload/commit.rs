@@ -8,7 +8,7 @@ use crate::store::announcement::{Announcement, ObjectFacts};
 use crate::store::describe::Description;
 use crate::store::error::{Interruption, Left, StoreError};
 use crate::store::locks::NameGuard;
-use crate::store::put::{Proof, content_type};
+use crate::store::put::Proof;
 use crate::store::upload::state::{Upload, or_interrupted};
 
 /// The longest time that a gateway that must stop waits for the parts of an upload that is to be kept: its drain deadline has passed.
@@ -65,7 +65,7 @@ impl Upload {
             parts: self.parts.max(1),
             content_type: match &self.description {
                 Description::Of(head) => head.content_type.clone(),
-                Description::New(_) => Some(content_type(&self.key).to_owned()),
+                Description::New(_) => Some(self.store.new_content_type(&self.key)),
             },
             ..ObjectFacts::default()
         };
@@ -158,7 +158,7 @@ impl Upload {
         let etag = self.publish(announcement, Some(reason)).await?;
         let tags = match &self.description {
             Description::Of(head) => &head.tags[..],
-            Description::New(_) => &[],
+            Description::New(_) => &self.store.object_options().tags,
         };
         self.store.tag_kept(&self.key, &etag, tags).await;
         // stored, and yet an error: the client has to learn that the file is not whole

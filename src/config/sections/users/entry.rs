@@ -15,6 +15,7 @@ use crate::config::parse::{self, Parsed, size_text};
 use crate::config::reader::{Reader, Refused};
 use crate::config::sections::files::{self, Ascii};
 use crate::config::sections::limits::{self, Limits};
+use crate::config::sections::objects::{self, UploadOverrides};
 use crate::config::sections::storage::credentials::StaticCredentials;
 use crate::password::PasswordHash;
 
@@ -81,6 +82,8 @@ pub struct User {
     pub max_sessions_per_ip: Option<usize>,
     /// Limits of bandwidth; those of [`Config::limits`](crate::config::Config::limits) hold besides, but for a session's own.
     pub limits: Limits,
+    /// The user's own, in the place of [`Upload`](crate::config::Upload)'s.
+    pub upload: UploadOverrides,
     /// Largest file in bytes; [`Upload::max_file_size`](crate::config::Upload::max_file_size) holds besides.
     pub max_file_size: Option<u64>,
     /// The effect of `TYPE A` to the user's files; none: as [`Config::ascii`](crate::config::Config::ascii) says.
@@ -96,7 +99,7 @@ pub struct User {
 }
 
 impl User {
-    /// The mounts and, as the last one, the home at `/`.
+    /// The mounts and, as the last one, the home at `/`, each with what holds there: a mount's own, or the user's.
     pub fn places(&self) -> impl Iterator<Item = Mount> {
         let home = Mount {
             path: "/".to_owned(),
@@ -105,8 +108,15 @@ impl User {
             bucket: self.bucket.clone(),
             site: self.site.clone(),
             credentials: self.credentials.clone(),
+            max_file_size: self.max_file_size,
+            upload: self.upload.clone(),
         };
-        self.mounts.iter().cloned().chain([home])
+        let mounts = self.mounts.iter().map(|mount| Mount {
+            max_file_size: mount.max_file_size.or(self.max_file_size),
+            upload: mount.upload.or(&self.upload),
+            ..mount.clone()
+        });
+        mounts.chain([home])
     }
 
     /// Somebody with all rights and no conditions or places of the own.
@@ -125,6 +135,7 @@ impl User {
             max_sessions: None,
             max_sessions_per_ip: None,
             limits: Limits::default(),
+            upload: UploadOverrides::default(),
             max_file_size: None,
             ascii: None,
             charset: None,
@@ -227,6 +238,7 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
     let max_sessions_per_ip = read.entry_optional(USERS, index, "max_sessions_per_ip", sessions);
     let of_anonymous = |own: Option<usize>, default| own.or(is_anonymous.then_some(default));
     let limits = limits::of_user(read, index);
+    let upload = objects::overrides(read, USERS, index);
     let max_file_size = read.entry_optional(USERS, index, "max_file_size", parse::size);
     let ascii = read.entry_optional(USERS, index, "ascii", parse::choice);
     let charset = read.entry_optional(USERS, index, "charset", files::charset);
@@ -249,6 +261,7 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
             max_sessions: of_anonymous(max_sessions?, ANONYMOUS_SESSIONS),
             max_sessions_per_ip: of_anonymous(max_sessions_per_ip?, ANONYMOUS_SESSIONS_PER_IP),
             limits: limits?,
+            upload: upload?,
             max_file_size: max_file_size?,
             ascii: ascii?,
             charset: charset?,
@@ -340,6 +353,7 @@ pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Ve
             .map(|count| ("max_sessions_per_ip", count.to_string())),
     );
     keys.extend(limits::user_lines(&user.limits));
+    keys.extend(objects::lines(&user.upload));
     keys.extend(
         user.max_file_size
             .map(|bytes| ("max_file_size", size_text(bytes))),

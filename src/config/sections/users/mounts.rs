@@ -7,8 +7,9 @@ use super::rights::{self, Permissions};
 use super::site::{self, StorageDefaults, StoreLocation};
 use crate::config::error::{REDACTED, printable};
 use crate::config::keys::row::*;
-use crate::config::parse::{self, Parsed};
+use crate::config::parse::{self, Parsed, size_text};
 use crate::config::reader::{Reader, Refused};
+use crate::config::sections::objects::{self, UploadOverrides};
 use crate::config::sections::storage::credentials::StaticCredentials;
 
 /// The rows of the table.
@@ -51,6 +52,10 @@ pub struct Mount {
     pub site: Option<StoreLocation>,
     /// Credentials of its own; none: the gateway's.
     pub credentials: Option<StaticCredentials>,
+    /// Largest file in bytes, in the place of [`User::max_file_size`](crate::config::User::max_file_size).
+    pub max_file_size: Option<u64>,
+    /// The mount's own, in the place of [`User::upload`](crate::config::User::upload)'s.
+    pub upload: UploadOverrides,
 }
 
 /// The home that mounts lie in, as far as it is valid.
@@ -108,6 +113,8 @@ fn mount(
     let inherited = Some(around.permissions);
     let permissions = rights::permissions(read, list, index, around.delete, inherited);
     let (bucket, site, credentials) = site::store(read, list, index, common);
+    let max_file_size = read.entry_optional(list, index, "max_file_size", parse::size);
+    let upload = objects::overrides(read, list, index);
     Ok(Mount {
         path: path.ok_or(Refused)?,
         home: home.ok_or(Refused)?,
@@ -115,6 +122,8 @@ fn mount(
         bucket: bucket?,
         site: site?,
         credentials: credentials?,
+        max_file_size: max_file_size?,
+        upload: upload?,
     })
 }
 
@@ -214,6 +223,12 @@ pub(super) fn mount_lines(index: usize, mount: &Mount) -> Vec<(String, String)> 
             keys.push(("session_token", REDACTED.to_string()));
         }
     }
+    keys.extend(
+        mount
+            .max_file_size
+            .map(|bytes| ("max_file_size", size_text(bytes))),
+    );
+    keys.extend(objects::lines(&mount.upload));
     let lines = keys.into_iter();
     lines
         .map(|(key, value)| (format!("mounts[{index}].{key}"), value))
