@@ -29,6 +29,7 @@ mod listen;
 mod log;
 mod masquerade;
 mod objects;
+mod overrides;
 mod passive;
 mod proxy_protocol;
 mod reload;
@@ -54,7 +55,8 @@ pub(crate) use listen::greeting;
 pub use log::{Log, LogFormat};
 pub(crate) use masquerade::masquerade_address;
 pub use masquerade::{AfterGrace, Masquerade, MasqueradeAddress, Multiple};
-pub use objects::{NamePatterns, NewObjects, ObjectOverrides, Pairs, UploadOverrides};
+pub use objects::{NamePatterns, NewObjects, Pairs};
+pub use overrides::{ObjectOverrides, UploadOverrides};
 pub use passive::Passive;
 pub use proxy_protocol::ProxyProtocol;
 pub use sessions::Sessions;
@@ -103,9 +105,9 @@ const KEYS: &[&[Key]] = &[
     users::site::KEYS,
     users::entry::LIMITS,
     limits::USER_KEYS,
-    objects::USER_KEYS,
+    overrides::USER_KEYS,
     users::mounts::KEYS,
-    objects::MOUNT_KEYS,
+    overrides::MOUNT_KEYS,
     users::documents::KEYS,
     auth::KEYS,
     reload::KEYS,

@@ -14,7 +14,7 @@ use crate::config::error::{ConfigError, Problem, printable};
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
-use crate::config::sections::{limits, objects};
+use crate::config::sections::{limits, overrides};
 use crate::config::table::Table;
 use crate::config::yaml::{self, Node};
 
@@ -33,9 +33,9 @@ const ROWS: &[&[Key]] = &[
     site::KEYS,
     entry::LIMITS,
     limits::USER_KEYS,
-    objects::USER_KEYS,
+    overrides::USER_KEYS,
     mounts::KEYS,
-    objects::MOUNT_KEYS,
+    overrides::MOUNT_KEYS,
 ];
 
 fn table() -> Table {

@@ -15,7 +15,7 @@ use crate::config::parse::{self, Parsed, size_text};
 use crate::config::reader::{Reader, Refused};
 use crate::config::sections::files::{self, Ascii};
 use crate::config::sections::limits::{self, Limits};
-use crate::config::sections::objects::{self, UploadOverrides};
+use crate::config::sections::overrides::{self, UploadOverrides};
 use crate::config::sections::storage::credentials::StaticCredentials;
 use crate::password::PasswordHash;
 
@@ -238,7 +238,7 @@ fn entry(read: &mut Reader, index: usize, common: &StorageDefaults, authority: A
     let max_sessions_per_ip = read.entry_optional(USERS, index, "max_sessions_per_ip", sessions);
     let of_anonymous = |own: Option<usize>, default| own.or(is_anonymous.then_some(default));
     let limits = limits::of_user(read, index);
-    let upload = objects::overrides(read, USERS, index);
+    let upload = overrides::read(read, USERS, index);
     let max_file_size = read.entry_optional(USERS, index, "max_file_size", parse::size);
     let ascii = read.entry_optional(USERS, index, "ascii", parse::choice);
     let charset = read.entry_optional(USERS, index, "charset", files::charset);
@@ -353,7 +353,7 @@ pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Ve
             .map(|count| ("max_sessions_per_ip", count.to_string())),
     );
     keys.extend(limits::user_lines(&user.limits));
-    keys.extend(objects::lines(&user.upload));
+    keys.extend(overrides::lines(&user.upload));
     keys.extend(
         user.max_file_size
             .map(|bytes| ("max_file_size", size_text(bytes))),

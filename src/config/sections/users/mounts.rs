@@ -9,7 +9,7 @@ use crate::config::error::{REDACTED, printable};
 use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed, size_text};
 use crate::config::reader::{Reader, Refused};
-use crate::config::sections::objects::{self, UploadOverrides};
+use crate::config::sections::overrides::{self, UploadOverrides};
 use crate::config::sections::storage::credentials::StaticCredentials;
 
 /// The rows of the table.
@@ -114,7 +114,7 @@ fn mount(
     let permissions = rights::permissions(read, list, index, around.delete, inherited);
     let (bucket, site, credentials) = site::store(read, list, index, common);
     let max_file_size = read.entry_optional(list, index, "max_file_size", parse::size);
-    let upload = objects::overrides(read, list, index);
+    let upload = overrides::read(read, list, index);
     Ok(Mount {
         path: path.ok_or(Refused)?,
         home: home.ok_or(Refused)?,
@@ -228,7 +228,7 @@ pub(super) fn mount_lines(index: usize, mount: &Mount) -> Vec<(String, String)> 
             .max_file_size
             .map(|bytes| ("max_file_size", size_text(bytes))),
     );
-    keys.extend(objects::lines(&mount.upload));
+    keys.extend(overrides::lines(&mount.upload));
     let lines = keys.into_iter();
     lines
         .map(|(key, value)| (format!("mounts[{index}].{key}"), value))
