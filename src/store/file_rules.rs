@@ -5,6 +5,9 @@ use wildmatch::WildMatch;
 use crate::config::NamePatterns;
 use crate::store::error::StoreError;
 
+/// Patterns that a refusal names: a reply stays a line that people read.
+const SHOWN: usize = 5;
+
 /// Rules for new files, of uploads and of renames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRules {
@@ -52,8 +55,10 @@ impl FileRules {
             .iter()
             .map(|pattern| WildMatch::new_case_insensitive(pattern));
         if !allow.is_empty() && !allowed.any(|pattern| pattern.matches(name)) {
+            let (shown, more) = allow.split_at(allow.len().min(SHOWN));
+            let more = if more.is_empty() { "" } else { ", ..." };
             return Err(StoreError::NameRule {
-                rule: format!("allow_names: {}", allow.join(", ")),
+                rule: format!("allow_names: {}{more}", shown.join(", ")),
             });
         }
         Ok(())
@@ -111,8 +116,14 @@ mod tests {
         assert_eq!(refusal(allow, &[], "A.Xml"), None);
         for name in ["a.txt", "a.xml.", "xml"] {
             let error = refusal(allow, &[], name).expect(name);
-            assert!(error.contains("allow_names: *.csv, *.xml"), "{error}");
+            assert!(error.contains("allow_names: *.csv, *.xml)"), "{error}");
         }
+        let many: &[&str] = &["1", "2", "3", "4", "5", "6", "7"];
+        let error = refusal(many, &[], "8").expect("not allowed");
+        assert!(
+            error.contains("allow_names: 1, 2, 3, 4, 5, ...)"),
+            "{error}"
+        );
     }
 
     #[test]
