@@ -325,6 +325,21 @@ async fn stores_of_users_are_examined_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn settings_for_what_a_user_stores_are_tried() {
+    let (_store, _proxy, settings) = store(&[]).await;
+    let list = users(&[
+        "name: common, upload: {on_interrupt: discard}",
+        "name: cold, home: /in, upload: {storage_class: STANDARD_IA, tags: [a=b]}",
+        "name: wrong, home: /h, mounts: [{path: /m, home: /m, upload: {storage_class: NONSENSE}}]",
+    ]);
+    let report = examine(&[&settings[..], &[format!("USERS={list}")]].concat()).await;
+    expect(&report, "store of cold", Outcome::Ok, &[]);
+    let words = ["InvalidStorageClass"];
+    expect(&report, "store of wrong at /m", Outcome::Failed, &words);
+    expect(&report, "stores of users", Outcome::Ok, &["2 different"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn proxies_that_are_trusted_are_named_and_everybody_is_warned_of() {
     let (_store, _proxy, settings) = store(&[]).await;
     let with = async |trusted: &str, masquerade: &str| {
