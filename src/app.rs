@@ -17,6 +17,7 @@ use crate::admin::readiness::Readiness;
 pub use crate::app::error::StartError;
 use crate::auth::{HashError, Users, hash_password, random_password};
 use crate::cluster::handover::Receiver;
+use crate::cluster::lockouts::Lockouts;
 use crate::config::{Config, MasqueradeAddress, MemoryLimit, Provider, StaticCredentials, User};
 use crate::descriptors::{self, Descriptors};
 use crate::events::Events;
@@ -169,6 +170,14 @@ impl Gateway {
                 .map(|address| address.port())
                 .chain(config.bound_ports()),
         );
+        let shared = handover
+            .as_ref()
+            .filter(|_| config.auth.lockout.shared)
+            .map(|handover| {
+                let (guard, counts) = (Arc::clone(users.guard()), metrics.lockouts.clone());
+                Lockouts::start(guard, Arc::clone(handover), counts)
+            });
+        let (lockouts, lockout_streams) = shared.unzip();
         let frontend = Arc::new(Frontend {
             users,
             events,
@@ -203,6 +212,7 @@ impl Gateway {
             bandwidth: Bandwidth::new(&config.limits, &metrics),
             access: Access::new(&config.access),
             handover,
+            lockouts,
             metrics,
         });
 
@@ -213,7 +223,7 @@ impl Gateway {
         }
         tokio::spawn(follow_limits(Arc::clone(&frontend)));
         if let Some(receiver) = receiver {
-            tokio::spawn(receiver.serve(frontend.pools.clone()));
+            tokio::spawn(receiver.serve(frontend.pools.clone(), lockout_streams));
         }
         listeners.serve(&frontend);
         if let Some(listener) = admin {
@@ -335,6 +345,9 @@ impl Gateway {
     /// Ends all sessions, see [`Frontend::drain`], running transfers within `drain.deadline`, and then the store.
     pub async fn stop(self) -> Drained {
         let drained = self.frontend.drain(self.drain_deadline).await;
+        if let Some(lockouts) = &self.frontend.lockouts {
+            lockouts.leave().await;
+        }
         self.frontend.events.flush(self.flush_timeout).await;
         self.frontend.store.settle(ABORTS_TIMEOUT).await;
         if let Some(embedded) = self.embedded {

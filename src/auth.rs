@@ -157,7 +157,12 @@ impl Users {
             fixed: config.users.as_slice().into(),
             directory: RwLock::new(Arc::new(directory)),
             endpoint: endpoint.transpose()?,
-            guard: Guard::new(config.auth.lockout.clone()),
+            guard: Guard::new(
+                config.auth.lockout.clone(),
+                config
+                    .shared_lockouts()
+                    .map(|handover| handover.derived_key(&[NAMES])),
+            ),
             pool: Pool::start(),
             tenants: Tenants::new(store),
             sessions: Arc::default(),
@@ -348,9 +353,9 @@ impl Users {
         self.failures.list()
     }
 
-    /// Lockouts so far: of addresses, and of addresses for one user.
-    pub fn lockouts(&self) -> [(&'static str, u64); 2] {
-        self.guard.lockouts()
+    /// The guard against guessing.
+    pub fn guard(&self) -> &Arc<Guard> {
+        &self.guard
     }
 
     /// The state of the users file.
@@ -403,6 +408,9 @@ fn code(error: LoginError) -> u16 {
         | LoginError::TooManySessions => 421,
     }
 }
+
+/// The purpose of the key of names' hashes.
+const NAMES: &[u8] = b"cosgate lockout names";
 
 const BUSY: &str = "too many other logins were being checked at once";
 

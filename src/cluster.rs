@@ -1,3 +1,4 @@
 //! The cooperation of several gateways behind one address.
 
 pub mod handover;
+pub mod lockouts;

@@ -37,6 +37,12 @@ const PER_PASSIVE_PORT: u64 = 2;
 /// The client's connection, the owner's, and a pipe for each direction that carries many bytes.
 const PER_RELAY: u64 = 6;
 
+/// A stream of lockout events in each direction.
+const PER_PEER: u64 = 2;
+
+/// Slices may be many more than replicas that run.
+const MAX_PEERS: u64 = 100;
+
 /// The part of the descriptors that relays may have where there are too few: sessions without them could do nothing, but relays serve
 /// the sessions of others.
 const RELAYS_PART: u64 = 3;
@@ -58,11 +64,14 @@ impl Descriptors {
             Some(_) => MAX_UNVERIFIED as u64,
             None => 0,
         };
+        let streams = config.shared_lockouts().map_or(0, |handover| {
+            PER_PEER * u64::from(handover.replicas() - 1).min(MAX_PEERS)
+        });
         let headers = match config.proxy_protocol.trusted.as_slice() {
             [] => 0,
             _ => MAX_WAITING as u64,
         };
-        let fixed = BESIDES + PER_PASSIVE_PORT * ports + unverified + headers;
+        let fixed = BESIDES + PER_PASSIVE_PORT * ports + unverified + streams + headers;
         let (wanted, relays) = (config.sessions.max, max_relays(config));
         let all = fixed + per_session * wanted as u64 + PER_RELAY * relays;
         // where there are too few, relays get no more than a part of them
@@ -194,7 +203,7 @@ mod tests {
         ];
         let env = env.map(|(key, value)| (format!("COSGATE_{key}"), value.to_owned()));
         let config = crate::config::load_from(None, env).expect("valid").config;
-        let fixed = 200 + 256 + 2 * 6;
+        let fixed = 200 + 256 + 2 * 2 + 2 * 6;
         let needed = fixed + 8 * 1000 + 6 * 1000;
         let enough = Descriptors::of(&config, needed);
         assert_eq!(

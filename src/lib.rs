@@ -4,7 +4,7 @@
 //! TCP accept (ftp::listener) ── limits, keepalive, drain ──> one session (ftp::session)
 //!      │  AUTH, PROT: ftp::session::protection, ftp::tls    USER, PASS: auth
 //!      │  PASV: passive, masquerade <── kubernetes (watches one Service)
-//!      │  data connections of other replicas: cluster::handover
+//!      │  data connections of other replicas: cluster::handover    failed logins there: cluster::lockouts
 //!      └─> engine: libunftp over a loopback pair, one command at a time (ftp::engine)
 //!              └─> storage backend, handlers of transfers ── the data connection comes in the session's request
 //!                      └─> store: upload, download, listing, copy ──> aws-sdk-s3 ──> COS, S3, or the embedded store

@@ -107,6 +107,12 @@ metrics! {
         "Logins: `ok`, `wrong` (name or password), `locked` (after too many failures), `busy` (too many at once), `unavailable` (the endpoint), `too_many_sessions`";
     LOCKOUTS = "cosgate_lockouts" Counter Number ["scope"]
         "Lockouts after too many failed logins: of an `address`, or of an address for one `user`";
+    LOCKOUTS_SHARED = "cosgate_lockouts_shared" Counter Number ["scope"]
+        "Lockouts here by failed logins at other replicas (`auth.lockout.shared`); not among those above";
+    LOCKOUT_EVENTS = "cosgate_lockout_events" Counter Number ["outcome"]
+        "Failed and successful logins as replicas report them: `sent` (to each), `received`, `dropped` (the oldest, where a replica takes none)";
+    LOCKOUT_REPLICAS = "cosgate_lockout_replicas" Gauge Number ["state"]
+        "The other replicas, as far as failed logins are shared: `current`, `gone` (not running), `silent` (while there is one, failed logins at other replicas don't count for users, only for addresses); absent if nothing is shared";
     TRANSFERS = "cosgate_transfers" Counter Number ["command" "outcome"]
         "Transfers by their end: `complete`, `kept`, `held`, `discarded`, `too_large`, `failed`, `no_data_connection`, `refused`";
     TRANSFERRED = "cosgate_transfer" Counter Bytes ["direction"]
@@ -156,7 +162,7 @@ metrics! {
     HANDOVER_RECEIVED = "cosgate_handover_received" Counter Number []
         "Data connections that other replicas have handed over to this one";
     HANDOVER_REFUSED = "cosgate_handover_refused" Counter Number ["reason"]
-        "Connections to the handover port that were refused: `header` (no header of a gateway), `key` (another `handover.key`), `stale` (clocks differ by more than 30 s), `replayed` (a header used twice), `port` (of another replica), `busy`";
+        "Connections to the handover port that were refused: `header` (no header of a gateway), `key` (another `handover.key`), `stale` (clocks differ by more than 30 s), `replayed` (a header used twice), `port` (of another replica), `message` (one on a stream of lockout events was changed, repeated or cut), `busy`";
     MASQUERADE_KNOWN = "cosgate_masquerade_address_known" Gauge Number []
         "1 if PASV has an address to reply with, 0 while it is waited for";
     MASQUERADE_CHANGES = "cosgate_masquerade_address_changes" Counter Number []

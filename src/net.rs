@@ -152,8 +152,13 @@ pub fn tune(socket: &TcpStream) {
 /// a client that pauses its download, and how long that may last is `download.stall_timeout`.
 pub fn tune_control(socket: &TcpStream) {
     tune(socket);
+    limit_unacknowledged(socket, UNACKNOWLEDGED);
+}
+
+/// Has the kernel give the connection up when what was sent stays unacknowledged for this time, where it can.
+pub fn limit_unacknowledged(socket: &TcpStream, time: Duration) {
     #[cfg(target_os = "linux")]
-    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(time));
 }
 
 /// Makes the next close of the socket a reset: the peer can't mistake it for a clean end of data.

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::admin::probe::Verdict;
 use crate::admin::snapshot::{Budget, SessionRow, SinkRow, Snapshot, TransferRow};
 use crate::certificates::{ENDS_SOON, Validity};
+use crate::cluster::lockouts::Replicas;
 use crate::events::OutboxState;
 use crate::failures::Failure;
 
@@ -157,6 +158,7 @@ fn tiles(snapshot: &Snapshot) -> Markup {
                         },
                     ))
                 }
+                @if let Some(replicas) = &snapshot.lockouts { (lockouts(replicas)) }
                 (budget("Upload memory", snapshot.upload_memory))
                 (budget("Download memory", snapshot.download_memory))
                 (certificate(snapshot.certificate, snapshot.at))
@@ -169,6 +171,21 @@ fn tiles(snapshot: &Snapshot) -> Markup {
 
 fn tile(name: &str, value: Markup, detail: Markup) -> Markup {
     html! { div { dt { (name) } dd { span.value { (value) } span.detail { (detail) } } } }
+}
+
+fn lockouts(replicas: &Replicas) -> Markup {
+    let value = html! { "Shared with " (replicas.current) };
+    let silent: Vec<String> = replicas.silent.iter().map(u16::to_string).collect();
+    let detail = html! {
+        (replicas.gone) " other replicas are not running"
+        @if !silent.is_empty() {
+            br;
+            span.warn {
+                "silent: " (shortened(&silent.join(", "))) "; meanwhile failed logins at other replicas count for addresses, not for users"
+            }
+        }
+    };
+    tile("Lockouts", value, detail)
 }
 
 fn budget(name: &str, budget: Budget) -> Markup {

@@ -38,7 +38,16 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
             LOCKOUTS,
             frontend
                 .users
+                .guard()
                 .lockouts()
+                .map(|(scope, count)| (scope.to_owned(), count as f64)),
+        ),
+        Reading::by_label(
+            LOCKOUTS_SHARED,
+            frontend
+                .users
+                .guard()
+                .lockouts_elsewhere()
                 .map(|(scope, count)| (scope.to_owned(), count as f64)),
         ),
         Reading::by_label(
@@ -85,6 +94,18 @@ pub fn readings(frontend: &Arc<Frontend>, is_store_reachable: bool) -> Vec<Readi
             samples: Vec::new(),
         },
     });
+    let replicas = frontend
+        .lockouts
+        .as_ref()
+        .map(|lockouts| lockouts.replicas());
+    let states = replicas.iter().flat_map(|replicas| {
+        [
+            ("current".to_owned(), replicas.current as f64),
+            ("gone".to_owned(), replicas.gone as f64),
+            ("silent".to_owned(), replicas.silent.len() as f64),
+        ]
+    });
+    readings.push(Reading::by_label(LOCKOUT_REPLICAS, states));
     readings.extend(certificate(frontend));
     readings.extend(process_readings());
     readings

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::admin::probe::Verdict;
 use crate::admin::readiness::Readiness;
 use crate::certificates::Validity;
+use crate::cluster::lockouts::Replicas;
 use crate::config::StoreOutage;
 use crate::events::OutboxState;
 use crate::failures::{Failure, MAX_FAILURES};
@@ -51,6 +52,8 @@ pub struct Snapshot {
     pub passive_strays: u64,
     /// Data connections of other replicas, and those that came by way of them; none without handover.
     pub handover: Option<HandoverRow>,
+    /// The replicas that share failed logins; none if they aren't shared.
+    pub lockouts: Option<Replicas>,
     /// Buffer memory of uploads.
     pub upload_memory: Budget,
     /// Memory of what downloads read ahead.
@@ -203,6 +206,10 @@ impl Snapshot {
                     refused,
                 }
             }),
+            lockouts: frontend
+                .lockouts
+                .as_ref()
+                .map(|lockouts| lockouts.replicas()),
             upload_memory: Budget {
                 used: frontend.store.buffered_bytes(),
                 limit: upload,

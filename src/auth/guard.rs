@@ -1,6 +1,6 @@
 //! The guard against guessing: who may have a password checked, and when a failure is answered.
 //!
-//! Failures are counted three times, in this process:
+//! Failures are counted three times, those at other replicas too where they are shared (`others`):
 //!
 //! - by address (IPv6: by /64, which is what one customer gets): too many lock the address out;
 //! - by address and user: too many lock that address out for that user. A broken camera locks itself out here, before it
@@ -13,11 +13,14 @@
 //! password, so how long the check took doesn't show. A success clears the pair of address and user, not the address: who
 //! has one account could otherwise guess at another between logins with the own one.
 //!
-//! Names that don't exist count as those that do. Names are kept as keyed hashes only: people type passwords into the
-//! wrong field. The tables are bounded; the entry that was used longest ago makes room.
+//! Names that don't exist count as those that do. Names are kept, and sent, as keyed hashes only: people type passwords into
+//! the wrong field. The tables are bounded; the entry that was used longest ago makes room.
 //!
 //! Invariant: not more passwords are being checked for an address, or a pair, than it has failures left: who sends a
 //! hundred guesses at once gets no more of them checked than who sends them one by one.
+
+mod others;
+mod receive;
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
@@ -26,11 +29,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit, Mac};
 use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use sha2::Sha256;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
+pub use crate::auth::guard::others::{Event, Outcome, SILENCE};
 use crate::config::Lockout;
 use crate::net::network;
 
@@ -48,11 +54,24 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Guard {
     limits: Lockout,
     tables: Mutex<Tables>,
-    names: RandomState,
-    /// Notified whenever an attempt ends.
+    names: Names,
+    /// Notified whenever an attempt ends, or another replica's did.
     ended: Notify,
-    /// Lockouts so far: of addresses, and of pairs.
+    /// Lockouts so far by failures here: of addresses, and of pairs.
     lockouts: [AtomicU64; 2],
+    /// The same by failures at other replicas.
+    lockouts_elsewhere: [AtomicU64; 2],
+    /// The events for the other replicas.
+    events: broadcast::Sender<Event>,
+}
+
+/// The hash of names.
+#[derive(Debug)]
+enum Names {
+    /// Of this process alone.
+    Own(RandomState),
+    /// The same at all replicas.
+    Shared([u8; 32]),
 }
 
 #[derive(Debug)]
@@ -60,11 +79,15 @@ struct Tables {
     addresses: LruCache<IpAddr, Counter>,
     pairs: LruCache<(IpAddr, u64), Counter>,
     users: LruCache<u64, Counter>,
+    trust: others::Trust,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Counter {
+    /// Of pairs those at this replica, else those at all.
     failures: u32,
+    /// Of pairs: failures at other replicas.
+    others: others::Others,
     last_failure: Option<Instant>,
     locked_until: Option<Instant>,
     last_success: Option<Instant>,
@@ -109,18 +132,21 @@ pub struct Attempt {
 }
 
 impl Guard {
-    /// `limits` are those of `auth.lockout`.
-    pub fn new(limits: Lockout) -> Arc<Self> {
+    /// `limits` are those of `auth.lockout`; with `name_key` names have the same hashes at all replicas that have the key.
+    pub fn new(limits: Lockout, name_key: Option<[u8; 32]>) -> Arc<Self> {
         Arc::new(Guard {
             limits,
             tables: Mutex::new(Tables {
                 addresses: LruCache::new(ENTRIES),
                 pairs: LruCache::new(ENTRIES),
                 users: LruCache::new(ENTRIES),
+                trust: others::Trust::new(Instant::now()),
             }),
-            names: RandomState::new(),
+            names: name_key.map_or_else(|| Names::Own(RandomState::new()), Names::Shared),
             ended: Notify::new(),
             lockouts: Default::default(),
+            lockouts_elsewhere: Default::default(),
+            events: broadcast::Sender::new(others::WAITING_EVENTS),
         })
     }
 
@@ -134,18 +160,19 @@ impl Guard {
         self.limits.duration
     }
 
-    /// Lockouts so far, by what was locked out.
+    /// Lockouts so far by failures here, by what was locked out.
     pub fn lockouts(&self) -> [(&'static str, u64); 2] {
-        let [addresses, pairs] = &self.lockouts;
-        [
-            ("address", addresses.load(Ordering::Relaxed)),
-            ("user", pairs.load(Ordering::Relaxed)),
-        ]
+        by_scope(&self.lockouts)
+    }
+
+    /// Lockouts so far by failures at other replicas.
+    pub fn lockouts_elsewhere(&self) -> [(&'static str, u64); 2] {
+        by_scope(&self.lockouts_elsewhere)
     }
 
     /// Leave to check a password for `name` from `address`.
     pub async fn admit(self: &Arc<Self>, address: IpAddr, name: &str) -> Result<Attempt, Rejected> {
-        let (address, name) = (network(address), self.names.hash_one(name));
+        let (address, name) = (network(address), self.names.hash(name));
         let turn = async {
             loop {
                 let mut ended = std::pin::pin!(self.ended.notified());
@@ -169,9 +196,9 @@ impl Guard {
     ) -> Option<Result<Attempt, Rejected>> {
         let now = Instant::now();
         let mut tables = self.lock();
-        let window = self.limits.window;
-        let of_address = touch(&mut tables.addresses, address, now, window);
-        let of_pair = touch(&mut tables.pairs, (address, name), now, window);
+        let (window, epoch) = (self.limits.window, tables.trust.epoch);
+        let of_address = touch(&mut tables.addresses, address, now, window, epoch);
+        let of_pair = touch(&mut tables.pairs, (address, name), now, window, epoch);
         let limits = [
             (of_address, self.limits.per_address, Scope::Address),
             (of_pair, self.limits.per_user, Scope::User),
@@ -182,14 +209,14 @@ impl Guard {
             }
         }
         for (counter, limit, _) in limits {
-            if limit > 0 && counter.failures + counter.in_flight >= limit {
+            if limit > 0 && counter.all().saturating_add(counter.in_flight) >= limit {
                 return None;
             }
         }
         let is_known = of_pair
             .last_success
             .is_some_and(|at| now.duration_since(at) < KNOWN_FOR);
-        let of_user = touch(&mut tables.users, name, now, window);
+        let of_user = touch(&mut tables.users, name, now, window, epoch);
         // more than one address can contribute
         let wait = match of_user.failures.checked_sub(self.limits.per_user) {
             Some(more) if more > 0 && self.limits.per_user > 0 && !is_known => self.pause(more),
@@ -220,45 +247,41 @@ impl Attempt {
     /// The password was wrong.
     pub fn fail(self) -> Failed {
         let (now, limits) = (Instant::now(), &self.guard.limits);
+        let until = now + limits.duration;
         let mut tables = self.guard.lock();
-        let count = |counter: &mut Counter, limit: u32| {
-            counter.failures = counter.failures.saturating_add(1);
-            counter.last_failure = Some(now);
-            let failures = counter.failures;
-            let locks = limit > 0 && failures >= limit;
-            if locks {
-                counter.failures = 0;
-                counter.locked_until = Some(now + limits.duration);
-            }
-            (failures, locks)
-        };
-        let (of_address, locks_address) = count(
-            counter(&mut tables.addresses, self.address),
-            limits.per_address,
-        );
-        let pair = (self.address, self.name);
-        let (of_pair, locks_pair) = count(counter(&mut tables.pairs, pair), limits.per_user);
-        let (of_user, _) = count(counter(&mut tables.users, self.name), 0);
-        let locked = match (locks_address, locks_pair) {
-            (true, _) => Some(Scope::Address),
-            (false, true) => Some(Scope::User),
-            (false, false) => None,
-        };
-        for (at, scope) in [Scope::Address, Scope::User].into_iter().enumerate() {
-            let one = u64::from(locked == Some(scope));
-            self.guard.lockouts[at].fetch_add(one, Ordering::Relaxed);
-        }
+        let (of_address, locks_address) =
+            counter(&mut tables.addresses, self.address).fail(now, limits.per_address, until);
+        let epoch = tables.trust.epoch;
+        let pair = counter(&mut tables.pairs, (self.address, self.name));
+        pair.outdate(epoch);
+        let (of_pair, locks_pair) = pair.fail(now, limits.per_user, until);
+        let (of_user, _) = counter(&mut tables.users, self.name).fail(now, 0, until);
+        let locked = Scope::of(locks_address, locks_pair);
+        count(&self.guard.lockouts, locked);
+        self.announce(Outcome::Failure, now);
         let pause = self.guard.pause(of_address.max(of_pair).max(of_user));
         Failed { pause, locked }
     }
 
     /// The password was right.
     pub fn succeed(self) {
+        let now = Instant::now();
         let mut tables = self.guard.lock();
         let pair = counter(&mut tables.pairs, (self.address, self.name));
-        pair.failures = 0;
-        pair.last_failure = None;
-        pair.last_success = Some(Instant::now());
+        pair.clear(now);
+        // also where there is no failure to clear: one may be under way
+        self.announce(Outcome::Success, now);
+    }
+
+    /// Lets the other replicas know.
+    fn announce(&self, outcome: Outcome, at: Instant) {
+        // an error means that there are none
+        let _ = self.guard.events.send(Event {
+            outcome,
+            address: self.address,
+            name: self.name,
+            at,
+        });
     }
 }
 
@@ -276,23 +299,105 @@ impl Drop for Attempt {
     }
 }
 
-/// The counter of `key`, with what is over forgotten.
+impl Counter {
+    /// The failures that count.
+    fn all(&self) -> u32 {
+        let own = self.failures.saturating_sub(self.others.outdated_own);
+        let all = own.saturating_add(self.others.failures);
+        all.max(self.failures)
+    }
+
+    /// Counts a failure at this replica, or of a table in which it doesn't matter where it was. Returns the failures, and true if it
+    /// locks out.
+    fn fail(&mut self, at: Instant, limit: u32, until: Instant) -> (u32, bool) {
+        if self.locked_until.is_some() {
+            // it was under way when a failure at another replica locked out
+            return (limit, false);
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.last_failure = self.last_failure.max(Some(at));
+        let failures = self.all();
+        let locks = limit > 0 && failures >= limit;
+        if locks {
+            self.lock(self.failures < limit, until);
+        }
+        (failures, locks)
+    }
+
+    fn lock(&mut self, is_by_others: bool, until: Instant) {
+        self.forget();
+        self.others.have_locked = is_by_others;
+        self.locked_until = Some(until);
+    }
+
+    /// Forgets the failures before a success.
+    fn clear(&mut self, success: Instant) {
+        self.forget();
+        self.locked_until = None;
+        self.last_success = self.last_success.max(Some(success));
+    }
+
+    fn forget(&mut self) {
+        self.failures = 0;
+        self.last_failure = None;
+        self.others.forget();
+    }
+}
+
+impl Scope {
+    fn of(locks_address: bool, locks_pair: bool) -> Option<Self> {
+        match (locks_address, locks_pair) {
+            (true, _) => Some(Scope::Address),
+            (false, true) => Some(Scope::User),
+            (false, false) => None,
+        }
+    }
+}
+
+impl Names {
+    fn hash(&self, name: &str) -> u64 {
+        match self {
+            Names::Own(state) => state.hash_one(name),
+            Names::Shared(key) => {
+                let mut mac =
+                    Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+                mac.update(name.as_bytes());
+                let mac = mac.finalize().into_bytes();
+                u64::from_be_bytes(*mac.first_chunk().expect("32 bytes"))
+            }
+        }
+    }
+}
+
+fn count(lockouts: &[AtomicU64; 2], locked: Option<Scope>) {
+    if let Some(scope) = locked {
+        lockouts[scope as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn by_scope([addresses, pairs]: &[AtomicU64; 2]) -> [(&'static str, u64); 2] {
+    [
+        ("address", addresses.load(Ordering::Relaxed)),
+        ("user", pairs.load(Ordering::Relaxed)),
+    ]
+}
+
+/// The counter of `key`, with what is over, and what of others is of an earlier `epoch`, forgotten.
 fn touch<K: Hash + Eq>(
     table: &mut LruCache<K, Counter>,
     key: K,
     now: Instant,
     window: Duration,
+    epoch: u64,
 ) -> Counter {
     let Some(counter) = table.get_mut(&key) else {
         // only who has failed or is being checked needs an entry
         return Counter::default();
     };
-    if counter
-        .last_failure
-        .is_some_and(|at| now.duration_since(at) >= window)
-    {
-        counter.failures = 0;
-        counter.last_failure = None;
+    counter.outdate(epoch);
+    let last_failure = counter.last_failure.max(counter.others.last_failure);
+    if last_failure.is_some_and(|at| now.duration_since(at) >= window) {
+        counter.forget();
     }
     if counter.locked_until.is_some_and(|until| now >= until) {
         counter.locked_until = None;

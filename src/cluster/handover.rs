@@ -9,6 +9,8 @@
 //! connections as it likes, and may take a gateway that ends out of its rotation: the data connections of that one's sessions come by
 //! way of the others.
 //!
+//! The same port takes streams of lockout events ([`cluster::lockouts`](crate::cluster::lockouts)), introduced by the same header.
+//!
 //! Invariants:
 //! - The owner takes only what was authenticated (`header`), for its own ports, and pairs it by the client's address like any other
 //!   connection (see [`crate::passive`]).
@@ -32,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -54,6 +56,9 @@ pub(crate) const MAX_UNVERIFIED: usize = 256;
 
 /// The time for another gateway's header, which it sends at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The purpose of the keys of streams.
+const LOCKOUT_STREAM: &[u8] = b"cosgate lockout stream";
 
 /// One line in a while says what was refused, not one for each stranger.
 static REFUSED: LineLimit = LineLimit::per(Duration::from_secs(10));
@@ -92,6 +97,26 @@ pub struct BindError {
     source: io::Error,
 }
 
+/// A stream of lockout events behind its header, at either end.
+#[derive(Debug)]
+pub struct Stream {
+    /// The socket.
+    pub socket: TcpStream,
+    /// The replica at the other end.
+    pub ordinal: u16,
+    /// A key of this stream alone.
+    pub key: [u8; 32],
+}
+
+/// The reason for which there is no stream to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No gateway runs there: its name has no address, or its machine says that nothing listens.
+    Gone,
+    /// It may be running.
+    Unknown,
+}
+
 /// The bound handover port; nothing is accepted before [`Receiver::serve`].
 #[derive(Debug)]
 pub struct Receiver {
@@ -119,6 +144,53 @@ impl Handover {
     /// Connections that may be relayed at a time.
     pub fn limit(&self) -> usize {
         self.max_connections
+    }
+
+    /// The ordinals of the other replicas, be they running or not.
+    pub fn others(&self) -> impl Iterator<Item = u16> + use<> {
+        let own = self.settings.ordinal;
+        (0..self.settings.replicas()).filter(move |ordinal| *ordinal != own)
+    }
+
+    /// Opens a stream of lockout events to a replica. The caller bounds the time.
+    pub async fn open_lockouts(&self, ordinal: u16) -> Result<Stream, Unreachable> {
+        let purpose = Purpose::Lockouts {
+            ordinal: self.settings.ordinal,
+        };
+        let mut socket = match self.peers.connect(ordinal).await {
+            Ok(socket) => socket,
+            Err(error) => {
+                let is_gone = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => true,
+                    // or the resolver fails; then this replica's own name has no address either
+                    io::ErrorKind::NotFound => self.peers.has_address(self.settings.ordinal).await,
+                    _ => false,
+                };
+                return Err(match is_gone {
+                    true => Unreachable::Gone,
+                    false => Unreachable::Unknown,
+                });
+            }
+        };
+        tune(&socket);
+        let header = Header::new(purpose)
+            .and_then(|header| header.sign(self.settings.key.expose_secret().as_bytes()));
+        let header = header.map_err(|_| Unreachable::Unknown)?;
+        let sent = socket.write_all(&header).await;
+        sent.map_err(|_| Unreachable::Unknown)?;
+        let key = self.settings.derived_key(&[LOCKOUT_STREAM, &header]);
+        Ok(Stream {
+            socket,
+            ordinal,
+            key,
+        })
+    }
+
+    /// Counts a stream that ends since a message on it is not authentic.
+    pub fn refuse_message(&self, stream: &TcpStream) {
+        if let Ok(from) = stream.peer_addr() {
+            self.refuse(stream, from, Refused::Message);
+        }
     }
 
     /// The counters.
@@ -261,8 +333,9 @@ impl Receiver {
         self.listener.local_addr().ok()
     }
 
-    /// Takes connections that other gateways hand over, for reservations in `pools`, until the gateway stops.
-    pub async fn serve(self, pools: Vec<Arc<PassivePool>>) {
+    /// Takes connections that other gateways hand over, for reservations in `pools`, until the gateway stops. Streams of lockout events go
+    /// to `lockouts`; without it they are closed in order.
+    pub async fn serve(self, pools: Vec<Arc<PassivePool>>, lockouts: Option<mpsc::Sender<Stream>>) {
         let Receiver { handover, listener } = self;
         let pools: Arc<[Arc<PassivePool>]> = pools.into();
         loop {
@@ -286,9 +359,10 @@ impl Receiver {
                 continue;
             };
             let (handover, pools) = (Arc::clone(&handover), Arc::clone(&pools));
+            let lockouts = lockouts.clone();
             tokio::spawn(async move {
                 tokio::select! {
-                    () = handover.receive(socket, from, &pools) => {}
+                    () = handover.receive(socket, from, &pools, lockouts) => {}
                     () = handover.stop.cancelled() => {}
                 }
                 drop(permit);
@@ -297,38 +371,68 @@ impl Receiver {
     }
 }
 
-/// Where a connection that is handed over belongs: the pool, and the client and port of its reservation.
-type Destination<'a> = (&'a Arc<PassivePool>, IpAddr, u16);
+/// Where a connection to the handover port belongs.
+enum Destination<'a> {
+    /// The pool, and the client and port of its reservation.
+    Reservation(&'a Arc<PassivePool>, IpAddr, u16),
+    /// The stream of a replica.
+    Lockouts(u16),
+    /// Nowhere: it is a check.
+    Check,
+}
 
 impl Handover {
-    async fn receive(&self, mut socket: TcpStream, from: SocketAddr, pools: &[Arc<PassivePool>]) {
+    async fn receive(
+        &self,
+        mut socket: TcpStream,
+        from: SocketAddr,
+        pools: &[Arc<PassivePool>],
+        lockouts: Option<mpsc::Sender<Stream>>,
+    ) {
         let header = match tokio::time::timeout(HEADER_TIMEOUT, header::read(&mut socket)).await {
             Ok(Ok(header)) => header,
             Ok(Err(_)) | Err(_) => return self.refuse(&socket, from, Refused::Header),
         };
         match self.verify(&header, pools) {
-            Ok(Some((pool, client, port))) => {
+            Ok(Destination::Reservation(pool, client, port)) => {
                 self.counts.received();
                 debug!(event = "handover_received", %client, port, relayed_by = %from.ip(), "a data connection was handed over");
                 pool.deliver(port, socket, client);
             }
+            Ok(Destination::Lockouts(ordinal)) => {
+                let key = self.settings.derived_key(&[LOCKOUT_STREAM, &header]);
+                if let Some(lockouts) = lockouts {
+                    let stream = Stream {
+                        socket,
+                        ordinal,
+                        key,
+                    };
+                    // an error means that they aren't shared any more: the gateway stops
+                    let _ = lockouts.send(stream).await;
+                }
+            }
             // an orderly end is the answer to a check
-            Ok(None) => {}
+            Ok(Destination::Check) => {}
             Err(refused) => self.refuse(&socket, from, refused),
         }
     }
 
-    /// The pool, client and port of a connection that is handed over; `None` for a check.
+    /// The destination of a connection with this header.
     fn verify<'a>(
         &self,
         header: &[u8],
         pools: &'a [Arc<PassivePool>],
-    ) -> Result<Option<Destination<'a>>, Refused> {
+    ) -> Result<Destination<'a>, Refused> {
         let key = self.settings.key.expose_secret().as_bytes();
         let header = Header::verify(header, key, SystemTime::now())?;
         self.nonces.remember(header.nonce, Instant::now())?;
-        let Purpose::Connection { client, local } = header.purpose else {
-            return Ok(None);
+        let (client, local) = match header.purpose {
+            Purpose::Connection { client, local } => (client, local),
+            Purpose::Check => return Ok(Destination::Check),
+            Purpose::Lockouts { ordinal } if self.others().any(|other| other == ordinal) => {
+                return Ok(Destination::Lockouts(ordinal));
+            }
+            Purpose::Lockouts { .. } => return Err(Refused::Port),
         };
         let (client, port) = (client.ip().to_canonical(), local.port());
         if self.settings.owner(port) != Some(self.settings.ordinal) {
@@ -337,7 +441,7 @@ impl Handover {
         let pool = pools
             .iter()
             .find(|pool| pool.address().is_ipv4() == client.is_ipv4());
-        pool.map(|pool| Some((pool, client, port)))
+        pool.map(|pool| Destination::Reservation(pool, client, port))
             .ok_or(Refused::Port)
     }
 

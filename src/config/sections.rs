@@ -180,6 +180,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The handover by which failed logins reach the other replicas, if they do.
+    pub fn shared_lockouts(&self) -> Option<&Handover> {
+        let handover = self.handover.as_ref();
+        handover.filter(|_| self.auth.lockout.shared)
+    }
+
     /// The passive ports that this process binds on each address: with handover those of the other replicas, too.
     pub fn bound_ports(&self) -> RangeInclusive<u16> {
         let handover = self.handover.as_ref();

@@ -1,4 +1,4 @@
-//! The other replicas, to which data connections are handed over.
+//! The other replicas, to which data connections are handed over, and with which failed logins are shared.
 
 use futures::future::join_all;
 
@@ -25,7 +25,7 @@ pub(super) async fn replicas(settings: &Handover) -> CheckResult<()> {
     if bad.is_empty() {
         let count = answers.len();
         let verdict = Verdict::ok(format!(
-            "{count} other replicas take data connections from this one"
+            "{count} other replicas take connections of this one"
         ));
         return (Some(()), verdict);
     }

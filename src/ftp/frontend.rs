@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::auth::Users;
 use crate::charset::Charset;
 use crate::cluster::handover::Handover;
+use crate::cluster::lockouts::Lockouts;
 use crate::config;
 use crate::events::Events;
 use crate::ftp::access::Access;
@@ -86,6 +87,8 @@ pub struct Frontend {
     pub pools: Vec<Arc<PassivePool>>,
     /// Data connections that are handed over between gateways, if they are.
     pub handover: Option<Arc<Handover>>,
+    /// Failed logins that gateways share, if they do.
+    pub lockouts: Option<Arc<Lockouts>>,
     /// `proxy_protocol.trusted`
     pub proxies: Arc<TrustedProxies>,
     /// Limits of bandwidth.

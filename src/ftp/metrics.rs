@@ -9,6 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::cluster::handover::counts::HandoverCounts;
+use crate::cluster::lockouts::counts::LockoutCounts;
 use crate::ftp::connections::Refusal;
 use crate::metrics::{
     BANDWIDTH_WAITED, CONNECTIONS_REFUSED, Counters, Histograms, INTEGRITY, LOGINS, Labels,
@@ -28,6 +29,8 @@ pub struct FtpMetrics {
     differing: Counter,
     /// Between gateways.
     pub handover: HandoverCounts,
+    /// Failed logins between gateways.
+    pub lockouts: LockoutCounts,
     /// All commands together, not exported.
     ended: Ended<Counter>,
 }
@@ -80,6 +83,7 @@ impl Default for FtpMetrics {
             missed: Counter::default(),
             differing: Counter::default(),
             handover: HandoverCounts::new(),
+            lockouts: LockoutCounts::new(),
             ended: Ended::default(),
         }
     }
@@ -158,6 +162,7 @@ impl Counters for FtpMetrics {
         register(registry, PASSIVE_MISSED, self.missed.clone());
         register(registry, INTEGRITY, self.differing.clone());
         self.handover.register(registry);
+        self.lockouts.register(registry);
     }
 }
 

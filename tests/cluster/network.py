@@ -61,6 +61,16 @@ class Network:
         table = "table ip lb {\n chain pre {\n  type nat hook prerouting priority dstnat;\n" + "".join(rules) + " }\n}\n"
         run(*self.inside("lb"), "nft", "-f", "-", input="table ip lb {}\ndelete table ip lb\n" + table)
 
+    @contextlib.contextmanager
+    def cut_off(self, ordinal):
+        """A gateway whose network carries nothing until the end of the block."""
+        link = [*self.inside("lb"), "ip", "link", "set", f"to-gw{ordinal}"]
+        run(*link, "down")
+        try:
+            yield
+        finally:
+            run(*link, "up")
+
     def _rule(self, ports, ordinals):
         targets = ", ".join(f"{place} : {gateway_address(ordinal)}" for place, ordinal in enumerate(ordinals))
         return f"  ip daddr {VIP} tcp dport {ports} dnat to numgen random mod {len(ordinals)} map {{ {targets} }}\n"

@@ -34,6 +34,7 @@ HANDOVER_PORT = 2122
 ADMIN_PORT = 8080
 BARE_PORT = 9000
 PATIENCE = 60
+GUESSES = 5
 GIB = 1 << 30
 
 
@@ -90,6 +91,7 @@ class Gateway:
             "COSGATE_STORAGE__PROVIDER": "s3", "COSGATE_STORAGE__BUCKET": "files", "COSGATE_STORAGE__ENDPOINT": f"http://{STORE}:8333",
             "COSGATE_STORAGE__ACCESS_KEY_ID": KEYS[0], "COSGATE_STORAGE__SECRET_ACCESS_KEY": KEYS[1],
             "COSGATE_USERS": json.dumps([{"name": "load", "password_hash": password_hash}]), "COSGATE_DRAIN__IDLE": "2s",
+            "COSGATE_AUTH__LOCKOUT__PER_USER": str(GUESSES), "COSGATE_AUTH__LOCKOUT__MAX_DELAY": "1s",
         }
         self.process = None
 
@@ -109,7 +111,7 @@ class Gateway:
         return done.stdout if done.returncode == 0 else None
 
     def metric(self, name):
-        """The sum of a metric's samples."""
+        """The sum of a metric's samples; with labels in the name, one of them."""
         found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", self.http("/metrics"), re.MULTILINE)
         assert found, f"no {name}"
         return sum(map(float, found))
@@ -174,6 +176,45 @@ def check_no_transfer_fails_while_every_gateway_is_restarted_with_weight_0(clust
     result = json.loads(output)
     report(result)
     assert result["failed"] == 0 and result["transfers"] > 100, result
+
+
+GUESS = """
+import ftplib, sys
+sys.dont_write_bytecode = True
+ftp = ftplib.FTP(timeout=30)
+ftp.connect(sys.argv[1], 21, source_address=(sys.argv[2], 0))
+try:
+    ftp.login(sys.argv[3], "wrong")
+except ftplib.all_errors as error:
+    print(str(error)[:3])
+"""
+
+
+def check_guesses_by_way_of_all_gateways_meet_the_limit_of_one(cluster):
+    def guess():
+        command = [*cluster.network.inside("client"), sys.executable, "-c", GUESS, VIP, client_address(1), "nobody"]
+        return run(*command).stdout.strip()
+
+    def state(word):
+        return [gateway.metric(f'cosgate_lockout_replicas{{state="{word}"}}') for gateway in cluster.gateways]
+
+    eventually("all share failed logins", lambda: state("current") == [GATEWAYS - 1] * GATEWAYS)
+    # each answer takes a second, which is time for the report to the others
+    replies = [guess() for _ in range(GUESSES)]
+    assert replies == ["530"] * GUESSES, replies
+    for gateway in cluster.gateways:
+        cluster.network.balance([gateway.ordinal])
+        assert guess() == "421", gateway.ordinal
+    cluster.network.balance(range(GATEWAYS))
+    assert sum(gateway.metric('cosgate_lockout_events_total{outcome="dropped"}') for gateway in cluster.gateways) == 0
+    # one that is stopped is gone, one that is cut off is silent
+    cluster.gateways[2].stop()
+    eventually("one is gone", lambda: cluster.gateways[0].metric('cosgate_lockout_replicas{state="gone"}') == 1)
+    cluster.gateways[2].start()
+    eventually("all share failed logins again", lambda: state("current") == [GATEWAYS - 1] * GATEWAYS)
+    with cluster.network.cut_off(2):
+        eventually("it is silent", lambda: cluster.gateways[0].metric('cosgate_lockout_replicas{state="silent"}') == 1, 10)
+    eventually("and back", lambda: state("current") == [GATEWAYS - 1] * GATEWAYS)
 
 
 def check_doctor_reaches_the_other_replicas(cluster):

@@ -1,6 +1,7 @@
 //! Several gateways that share their passive ports, and data connections that come to another one than the one that waits for them.
 
 mod headers;
+mod lockouts;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::*;
 use crate::admin::readiness::Readiness;
 use crate::admin::snapshot::{HandoverRow, MasqueradeRow};
+use crate::cluster::lockouts::Replicas;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>";
 
@@ -69,6 +70,11 @@ fn hostile() -> Snapshot {
             received: 4,
             refused: 5,
         }),
+        lockouts: Some(Replicas {
+            current: 2,
+            gone: 1,
+            silent: vec![3, 4],
+        }),
         upload_memory: budget,
         download_memory: budget,
         certificate: None,
@@ -117,6 +123,21 @@ fn handover_has_its_figures_where_it_is_on() {
     );
     snapshot.handover = None;
     assert!(!page(&snapshot).contains("Handover"));
+}
+
+#[test]
+fn lockouts_name_the_replicas_that_are_silent() {
+    let mut snapshot = hostile();
+    let shown = page(&snapshot);
+    for text in ["Shared with 2", "1 other replicas", "silent: 3, 4;"] {
+        assert!(shown.contains(text), "{text} in {shown}");
+    }
+    if let Some(replicas) = &mut snapshot.lockouts {
+        replicas.silent.clear();
+    }
+    assert!(!page(&snapshot).contains("silent"));
+    snapshot.lockouts = None;
+    assert!(!page(&snapshot).contains("Lockouts"));
 }
 
 #[test]

@@ -1,3 +1,5 @@
+mod others;
+
 use super::*;
 
 fn guard(change: impl FnOnce(&mut Lockout)) -> Arc<Guard> {
@@ -8,9 +10,10 @@ fn guard(change: impl FnOnce(&mut Lockout)) -> Arc<Guard> {
         duration: Duration::from_secs(600),
         delay: Duration::from_secs(1),
         max_delay: Duration::from_secs(10),
+        shared: true,
     };
     change(&mut limits);
-    Guard::new(limits)
+    Guard::new(limits, None)
 }
 
 fn address(last: u8) -> IpAddr {

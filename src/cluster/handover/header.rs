@@ -10,7 +10,8 @@
 //! | 16 | nonce, random |
 //! | 32 | HMAC-SHA256 of everything before it, from the header's first byte on |
 //!
-//! `LOCAL` in the place of `PROXY`, between 0.0.0.0:0 and itself, is a check of the key, and nobody's connection.
+//! `LOCAL` in the place of `PROXY`, between 0.0.0.0:0 and itself, is nobody's connection. Alone it is a check of the key. With another TLV
+//! before the proof (type `0xE1`: a byte 1, and the sender's ordinal in two bytes, big-endian) a stream of lockout events follows.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,6 +35,11 @@ pub(super) enum Purpose {
     },
     /// Nothing: the header is all there is to see.
     Check,
+    /// A stream of lockout events.
+    Lockouts {
+        /// The replica that sends them.
+        ordinal: u16,
+    },
 }
 
 /// A header, before it is signed or after it was verified.
@@ -64,11 +70,15 @@ pub enum Refused {
     /// The header was used before.
     #[error("its header was used before")]
     Replayed,
-    /// The port is another gateway's, or none of the passive ports.
+    /// The port is another gateway's, or none of the passive ports; or the sender has this gateway's ordinal, or one without a slice.
     #[error(
-        "its port is not one of this gateway; the replicas differ in passive.ports, passive.slice_size or handover.peers"
+        "its port or number does not fit; the replicas differ in passive.ports, passive.slice_size or handover.peers, or two have the \
+         same passive.ordinal"
     )]
     Port,
+    /// A message on a stream is not the next one that its sender has written.
+    #[error("a message on it was changed, repeated or cut")]
+    Message,
     /// There are too many at once.
     #[error("there are too many at once")]
     Busy,
@@ -76,12 +86,13 @@ pub enum Refused {
 
 impl Refused {
     /// All of them.
-    pub const ALL: [Refused; 6] = [
+    pub const ALL: [Refused; 7] = [
         Refused::Header,
         Refused::Key,
         Refused::Stale,
         Refused::Replayed,
         Refused::Port,
+        Refused::Message,
         Refused::Busy,
     ];
 
@@ -93,6 +104,7 @@ impl Refused {
             Refused::Stale => "stale",
             Refused::Replayed => "replayed",
             Refused::Port => "port",
+            Refused::Message => "message",
             Refused::Busy => "busy",
         }
     }
@@ -105,6 +117,10 @@ pub(super) const WINDOW: Duration = Duration::from_secs(30);
 const PROOF: u8 = 0xe0;
 /// Raised when what follows changes.
 const PROOF_VERSION: u8 = 1;
+/// The type of the TLV that introduces a stream of lockout events.
+const LOCKOUTS: u8 = 0xe1;
+/// Raised when the stream changes.
+const LOCKOUTS_VERSION: u8 = 1;
 /// Of HMAC with SHA-256.
 const MAC_BYTES: usize = 32;
 /// The version, a time, a nonce and the MAC.
@@ -144,12 +160,15 @@ impl Header {
             Purpose::Connection { client, local } => {
                 (Command::Proxy, (canonical(client), canonical(local)))
             }
-            Purpose::Check => (Command::Local, (NOBODY, NOBODY)),
+            Purpose::Check | Purpose::Lockouts { .. } => (Command::Local, (NOBODY, NOBODY)),
         };
         let mut header =
-            Builder::with_addresses(Version::Two | command, Protocol::Stream, addresses)
-                .write_tlv(PROOF, &proof)?
-                .build()?;
+            Builder::with_addresses(Version::Two | command, Protocol::Stream, addresses);
+        if let Purpose::Lockouts { ordinal } = self.purpose {
+            let [high, low] = ordinal.to_be_bytes();
+            header = header.write_tlv(LOCKOUTS, &[LOCKOUTS_VERSION, high, low])?;
+        }
+        let mut header = header.write_tlv(PROOF, &proof)?.build()?;
         let signed = header.len() - MAC_BYTES;
         let mac = mac(key, &header[..signed]).finalize().into_bytes();
         header[signed..].copy_from_slice(&mac);
@@ -190,7 +209,19 @@ impl Header {
             return Err(Refused::Stale);
         }
         let purpose = match (header.command, &header.addresses) {
-            (Command::Local, _) => Purpose::Check,
+            (Command::Local, _) => {
+                let lockouts = header
+                    .tlvs()
+                    .filter_map(Result::ok)
+                    .find(|tlv| tlv.kind == LOCKOUTS);
+                match lockouts.as_ref().map(|tlv| tlv.value.as_ref()) {
+                    None => Purpose::Check,
+                    Some(&[LOCKOUTS_VERSION, high, low]) => Purpose::Lockouts {
+                        ordinal: u16::from_be_bytes([high, low]),
+                    },
+                    Some(_) => return Err(Refused::Header),
+                }
+            }
             (Command::Proxy, Addresses::IPv4(of)) => Purpose::Connection {
                 client: (of.source_address, of.source_port).into(),
                 local: (of.destination_address, of.destination_port).into(),
@@ -260,6 +291,7 @@ mod tests {
             connection("192.0.2.1:40000", "10.0.0.7:30005"),
             connection("[2001:db8::1]:40000", "[fd00::7]:30005"),
             Purpose::Check,
+            Purpose::Lockouts { ordinal: 258 },
         ] {
             let header = header(purpose);
             let bytes = header.sign(KEY).expect("a header");

@@ -62,6 +62,12 @@ impl Directory {
         Err(last)
     }
 
+    /// True if the name of a gateway has an address.
+    pub(super) async fn has_address(&self, ordinal: u16) -> bool {
+        let found = self.addresses(ordinal).await;
+        found.is_ok_and(|addresses| !addresses.is_empty())
+    }
+
     async fn addresses(&self, ordinal: u16) -> io::Result<Vec<SocketAddr>> {
         let place = self.looked_up.get(usize::from(ordinal));
         let (Some(place), Some(peer)) = (place, self.peers.of(ordinal)) else {

@@ -40,6 +40,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Pause before the first failed login is answered; it doubles with each further one."),
     key("auth.lockout.max_delay", Time, Is("10s"),
         "Longest of these pauses."),
+    key("auth.lockout.shared", Choice(SWITCH), Is("true"),
+        "Whether failed logins count at the other replicas, too; in effect with `handover.listen`."),
 ];
 
 /// The checks of logins, besides the users' own password hashes.
@@ -81,6 +83,8 @@ pub struct Lockout {
     pub delay: Duration,
     /// Longest pause; at least [`Lockout::delay`].
     pub max_delay: Duration,
+    /// Failures count at the other replicas, too, if there is handover.
+    pub shared: bool,
 }
 
 /// Reads the section.
@@ -208,7 +212,19 @@ fn lockout(read: &mut Reader) -> Lockout {
         duration: read.duration("auth.lockout.duration"),
         delay,
         max_delay,
+        shared: shared(read),
     }
+}
+
+fn shared(read: &mut Reader) -> bool {
+    let shared = read.switch(SHARED);
+    if shared && read.is_set(SHARED) && !read.is_set("handover.listen") {
+        read.warn(
+            SHARED,
+            "failed logins reach other replicas by their handover ports, and handover.listen is not set: nothing is shared",
+        );
+    }
+    shared
 }
 
 const URL: &str = "auth.http.url";
@@ -216,6 +232,8 @@ const URL: &str = "auth.http.url";
 const TOKEN: &str = "auth.http.token";
 
 const CA_FILE: &str = "auth.http.ca_file";
+
+const SHARED: &str = "auth.lockout.shared";
 
 const MAX_DELAY: &str = "auth.lockout.max_delay";
 

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
 
 use super::listen::overlap;
 use super::passive::Slice;
@@ -74,6 +76,15 @@ impl Handover {
     pub fn owner(&self, port: u16) -> Option<u16> {
         let is_passive = self.ports.contains(&port);
         is_passive.then(|| (port - self.ports.start()) / self.slice_size)
+    }
+
+    /// A key that is derived from [`Handover::key`] for one purpose: its HMAC-SHA256 of the purpose, whose first part is different from
+    /// all others, and from the first bytes of a PROXY header.
+    pub fn derived_key(&self, purpose: &[&[u8]]) -> [u8; 32] {
+        let key = self.key.expose_secret().as_bytes();
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+        purpose.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
     }
 }
 

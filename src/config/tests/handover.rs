@@ -152,3 +152,30 @@ fn what_does_not_go_together_is_refused_with_the_remedy() {
         refused(with(changes), words);
     }
 }
+
+#[test]
+fn failed_logins_are_shared_where_there_is_handover_unless_that_is_off() {
+    let is_shared = |loaded: &Loaded| loaded.config.shared_lockouts().is_some();
+    assert!(is_shared(&good(with(&[]))));
+    assert!(!is_shared(&good(with(&["AUTH__LOCKOUT__SHARED=false"]))));
+    // one replica has nobody to share with
+    assert!(!is_shared(&good(with(&[
+        "PASSIVE__PORTS=30000-30001",
+        "PASSIVE__ORDINAL=0"
+    ]))));
+    let alone = good(with_env(&["AUTH__LOCKOUT__SHARED=true"]));
+    assert!(!is_shared(&alone));
+    let warnings = alone.warnings.join("\n");
+    assert!(
+        warnings.contains("handover.listen is not set"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn keys_are_derived_for_one_purpose_each() {
+    let handover = handover(good(with(&[])));
+    let names = handover.derived_key(&[b"names"]);
+    assert_eq!(names, handover.derived_key(&[b"names"]));
+    assert_ne!(names, handover.derived_key(&[b"streams"]));
+}

@@ -15,13 +15,15 @@ const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
 /// The parts of a header.
-struct Header<'a> {
-    key: &'a str,
-    command: u8,
-    port: u16,
+pub(super) struct Header<'a> {
+    pub(super) key: &'a str,
+    pub(super) command: u8,
+    pub(super) port: u16,
     /// Seconds before now; negative: in the future.
-    age: i64,
-    nonce: [u8; 16],
+    pub(super) age: i64,
+    pub(super) nonce: [u8; 16],
+    /// The sender of a stream of lockout events.
+    pub(super) sender: Option<u16>,
 }
 
 impl Header<'_> {
@@ -35,10 +37,20 @@ impl Header<'_> {
             port,
             age: 0,
             nonce,
+            sender: None,
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    /// A good one for a stream of lockout events.
+    pub(super) fn of_stream(sender: u16) -> Self {
+        Header {
+            command: LOCAL,
+            sender: Some(sender),
+            ..Header::new(0)
+        }
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let client = (Ipv4Addr::LOCALHOST.octets(), 40_000_u16.to_be_bytes());
         let local = ([10, 0, 0, 1], self.port.to_be_bytes());
         let addresses = match self.command {
@@ -50,11 +62,17 @@ impl Header<'_> {
         let made = (now - self.age * 1000).to_be_bytes();
         let proof = [&[1][..], &made, &self.nonce].concat();
         let length = |bytes: usize| (bytes as u16).to_be_bytes();
+        let sender = self.sender.map(u16::to_be_bytes);
+        let sender = sender.map(|[high, low]| [0xe1, 0, 3, 1, high, low]);
+        let sender = sender.as_ref().map_or(&[][..], |sender| sender);
         let mut header = SIGNATURE.to_vec();
         // TCP over IPv4
         header.extend([self.command, 0x11]);
-        header.extend(length(addresses.len() + 3 + proof.len() + 32));
+        header.extend(length(
+            addresses.len() + sender.len() + 3 + proof.len() + 32,
+        ));
         header.extend(addresses);
+        header.extend(sender);
         header.push(0xe0);
         header.extend(length(proof.len() + 32));
         header.extend(proof);
@@ -65,7 +83,7 @@ impl Header<'_> {
     }
 }
 
-async fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+pub(super) async fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut socket = TcpStream::connect(to).await.expect("it listens");
     socket.write_all(bytes).await.expect("writes");
     socket
