@@ -53,6 +53,7 @@ pub mod health;
 pub mod http_client;
 pub mod import;
 pub mod kubernetes;
+pub mod ldap;
 pub mod masquerade;
 pub mod metrics;
 pub mod net;
