@@ -404,7 +404,7 @@ fn certificate_names(config: &Config) -> Vec<String> {
 /// Without users, the embedded store gets one with a random password.
 fn add_demo_user(config: &mut Config) -> Result<Option<SecretString>, HashError> {
     let has_users =
-        !config.users.is_empty() || config.users_file.is_some() || config.auth.http.is_some();
+        !config.users.is_empty() || config.users_file.is_some() || config.auth.has_authenticator();
     if has_users || config.storage.provider != Provider::Embedded {
         return Ok(None);
     }

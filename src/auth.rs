@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! USER, PASS ─> guard: locked out?  ─> users of the configuration: password hash, in the pool of threads
-//!                 │ counts, delays      else: the endpoint of auth.http
+//!                 │ counts, delays      else: the endpoint of auth.http, or the directory of auth.ldap
 //!                 │                     else: a check that costs the same and fails
 //!                 └───────────────────> conditions (network, TLS, certificate) ─> max_sessions ─> in
 //! ```
@@ -11,16 +11,21 @@
 //! hash of each cost that users have. Only the log says why. So nobody learns which names exist, whether a password was right, or that an address is not allowed.
 
 mod admission;
+mod cache;
+mod denied;
 mod directory;
+mod external;
 mod follow;
 pub mod guard;
-pub mod http;
+mod http;
+mod ldap;
 pub mod mount;
 pub mod pool;
 mod session_permit;
 pub mod tree;
 pub mod user;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,9 +47,11 @@ use crate::store::client::Tenant;
 use crate::store::key::Reserved;
 use crate::store::tenants::Tenants;
 use crate::telemetry::LineLimit;
+use denied::Denied;
 use directory::Directory;
+use external::External;
+pub use external::ExternalError;
 use guard::{Guard, Rejected, Scope};
-use http::{Denied, Endpoint, EndpointError};
 pub use mount::Right;
 use pool::{Hashes, Pool};
 pub use session_permit::SessionPermit;
@@ -58,7 +65,7 @@ pub struct Users {
     /// Of the configuration itself; they never change.
     fixed: Arc<[config::User]>,
     directory: RwLock<Arc<Directory>>,
-    endpoint: Option<Endpoint>,
+    external: Option<External>,
     guard: Arc<Guard>,
     pool: Pool,
     tenants: Tenants,
@@ -70,7 +77,7 @@ pub struct Users {
     common: config::StorageDefaults,
     reload: watch::Sender<Reload>,
     failures: Failures,
-    /// Of lines about logins that the endpoint doesn't decide.
+    /// Of lines about logins that the authenticator doesn't decide.
     unavailable: LineLimit,
     /// Of lines about anonymous logins that are refused: no lockout bounds them.
     anonymous_refused: LineLimit,
@@ -98,7 +105,7 @@ pub enum LoginError {
     /// Too many other logins are being checked.
     #[error("too many logins at once")]
     Busy,
-    /// The endpoint gives no usable answer.
+    /// The authenticator gives no usable answer.
     #[error("logins can't be checked")]
     Unavailable,
     /// The user has as many sessions as allowed.
@@ -125,9 +132,9 @@ pub enum UsersError {
     /// No decoy could be made.
     #[error(transparent)]
     Hash(#[from] HashError),
-    /// The endpoint's settings can't be used.
+    /// The authenticator's settings can't be used.
     #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+    External(#[from] ExternalError),
 }
 
 impl Users {
@@ -148,15 +155,13 @@ impl Users {
                 .is_none_or(|tls| tls.require_close_notify),
         };
         let common = config::StorageDefaults::of(&config.storage);
-        let endpoint = config.auth.http.as_ref();
-        let endpoint =
-            endpoint.map(|settings| Endpoint::new(settings, common.clone(), defaults.clone()));
+        let external = External::new(&config.auth, &common, &defaults)?;
         let of_file = config.users_file.iter().flat_map(|file| &file.users);
         let directory = Directory::new(config.users.iter().chain(of_file), &defaults)?;
         Ok(Users {
             fixed: config.users.as_slice().into(),
             directory: RwLock::new(Arc::new(directory)),
-            endpoint: endpoint.transpose()?,
+            external,
             guard: Guard::new(
                 config.auth.lockout.clone(),
                 config
@@ -189,6 +194,7 @@ impl Users {
     ) -> Result<Login, LoginError> {
         let arrived = Instant::now();
         let client = peer.address;
+        let name = &*self.canonical(name);
         let anonymous = self.directory().anonymous(name).cloned();
         if let Some(user) = anonymous {
             return self.anonymous_login(session, user, peer, arrived).await;
@@ -232,7 +238,8 @@ impl Users {
                     }
                     None => debug!(session, %client, reason, "a login could not be checked"),
                 }
-                let cause = format!("the endpoint of auth.http gives no usable answer: {reason}");
+                let external = self.external.as_ref().map_or("", External::described);
+                let cause = format!("{external} gives no usable answer: {reason}");
                 self.note(self.known(name), peer, code(LoginError::Unavailable), cause);
                 tokio::time::sleep_until(arrived + self.guard.shortest_pause()).await;
                 return Err(LoginError::Unavailable);
@@ -267,16 +274,24 @@ impl Users {
             LoginError::Unavailable => self.guard.shortest_pause(),
             _ => failed.pause,
         };
-        let endpoint = self.endpoint.as_ref();
-        let answered = endpoint.map_or(Duration::ZERO, Endpoint::last_took);
+        let external = self.external.as_ref();
+        let answered = external.map_or(Duration::ZERO, External::last_took);
         tokio::time::sleep_until(arrived + pause.max(answered)).await;
         Err(error)
     }
 
-    /// The error for a client whose login failed with `error`. While the endpoint gives no usable answers, users whom it knows
+    /// The name of a user as it is known here: as typed, or as the authenticator writes it, if no user of the configuration has it.
+    fn canonical<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match &self.external {
+            Some(external) if self.find(name).is_none() => external.canonical(name),
+            _ => Cow::Borrowed(name),
+        }
+    }
+
+    /// The error for a client whose login failed with `error`. While the authenticator gives no usable answers, users whom it knows
     /// get [`LoginError::Unavailable`]; others get the same, or the difference would show whom this gateway knows itself.
     fn as_unavailable(&self, error: LoginError) -> LoginError {
-        let failing = self.endpoint.as_ref().is_some_and(Endpoint::is_failing);
+        let failing = self.external.as_ref().is_some_and(External::is_failing);
         match error {
             LoginError::Wrong | LoginError::Locked if failing => LoginError::Unavailable,
             error => error,
@@ -291,18 +306,20 @@ impl Users {
     ) -> Result<Arc<User>, Refusal> {
         let directory = self.directory();
         let user = directory.by_name.get(name);
-        if let (None, Some(endpoint)) = (user, &self.endpoint) {
-            let asked = endpoint.login(name, &password, peer).await;
+        if let (None, Some(external)) = (user, &self.external) {
+            let asked = external.login(name, &password, peer).await;
             let refusal = match asked {
                 Ok(user) => match user.check_restrictions(peer) {
                     Ok(()) => return Ok(user),
                     Err(restriction) => Refusal::Wrong(restriction.to_string()),
                 },
-                Err(Denied::Wrong) => Refusal::Wrong("the endpoint said no".to_owned()),
-                Err(Denied::Unusable(reason)) => Refusal::Unavailable(reason),
+                Err(Denied::Wrong(reason)) => Refusal::Wrong(reason),
+                Err(Denied::Unusable(reason) | Denied::Failing(reason)) => {
+                    Refusal::Unavailable(reason)
+                }
             };
             if !directory.by_name.is_empty() {
-                // as long as it takes for users whom the endpoint is not asked for
+                // as long as it takes for users whom the authenticator is not asked for
                 self.verify(&directory, None, password).await?;
             }
             return Err(refusal);
@@ -430,7 +447,7 @@ enum Refusal {
     Unavailable(String),
 }
 
-/// One line in this time says that the endpoint gives no usable answers, and how many logins it was for.
+/// One line in this time says that the authenticator gives no usable answers, and how many logins it was for.
 const UNAVAILABLE_LINES: Duration = Duration::from_secs(10);
 
 /// The first letters of what somebody typed: enough to recognise a name, for the debug log.

@@ -28,7 +28,7 @@ pub struct Descriptors {
 const PER_SESSION: u64 = 4;
 
 /// The connections of the admin port (128), listeners, the runtime, the log, resolvers, watched files, the API server, the
-/// endpoint of `auth.http` and the collector of traces.
+/// endpoint of `auth.http` or the directory of `auth.ldap` and the collector of traces.
 const BESIDES: u64 = 200;
 
 /// A passive port's listener, and one connection that waits to be taken.

@@ -6,7 +6,8 @@
 //!
 //! examination ── one check after the other, each within its time ──> report (text, JSON)
 //!      ├─ gateway: visit (the way in), data (connections and files), address (the advertised one), trust (TLS), client (wire)
-//!      └─ configuration: store, reach, network (address, certificate, cluster), handover, machine (ports, memory, descriptors)
+//!      └─ configuration: store, reach, network (address, certificate, cluster), directory, handover, machine (ports, memory,
+//!         descriptors)
 //! ```
 //!
 //! Invariants: every wait is bounded; nothing that authenticates is printed; what a check leaves in the store is removed
@@ -16,6 +17,7 @@ mod address;
 mod configuration;
 mod connect;
 mod data;
+mod directory;
 mod events;
 mod examination;
 mod failure;

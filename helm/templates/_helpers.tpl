@@ -46,9 +46,9 @@ change of it must not replace pods. */}}
 {{/* The TCP port that an URL leads to; empty without an URL */}}
 {{- define "cosgate.portOfUrl" -}}
 {{- with . | toString -}}
-{{- $authority := regexFind "^(https?|nats|tls)://[^/?#]*" . -}}
+{{- $authority := regexFind "^(https?|ldaps?|nats|tls)://[^/?#]*" . -}}
 {{- if $authority -}}
-{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (get (dict "https" "443" "http" "80" "nats" "4222" "tls" "4222") (regexFind "^[a-z]+" $authority)) -}}
+{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (get (dict "https" "443" "http" "80" "ldaps" "636" "ldap" "389" "nats" "4222" "tls" "4222") (regexFind "^[a-z]+" $authority)) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

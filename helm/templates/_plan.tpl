@@ -54,6 +54,9 @@ The plan: who listens where, worked out and checked in one place. JSON:
 {{- if dig "auth" "http" "token" "" $config -}}
 {{- fail "config.auth.http.token would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_AUTH__HTTP__TOKEN" -}}
 {{- end -}}
+{{- if dig "auth" "ldap" "service_password" "" $config -}}
+{{- fail "config.auth.ldap.service_password would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_AUTH__LDAP__SERVICE_PASSWORD" -}}
+{{- end -}}
 {{- if dig "admin" "token" "" $config -}}
 {{- fail "config.admin.token would be readable in a ConfigMap; put it into existingSecret or secret.env as COSGATE_ADMIN__TOKEN" -}}
 {{- end -}}

@@ -69,7 +69,7 @@ impl StartError {
             StartError::Store(_)
                 | StartError::Endpoint(_)
                 | StartError::Tls(_)
-                | StartError::Users(UsersError::Endpoint(_))
+                | StartError::Users(UsersError::External(_))
                 | StartError::Kubernetes(_)
                 | StartError::Events(_)
         )

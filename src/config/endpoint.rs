@@ -112,7 +112,7 @@ impl Endpoint {
 }
 
 /// Host and port of `host`, `host:1`, `[::1]` or `[::1]:1`.
-fn split_port(authority: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn split_port(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port, is_host) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;

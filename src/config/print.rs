@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::reader::Setting;
-use super::sections::{Config, sink_lines, table, user_lines};
+use super::sections::{Config, group_lines, sink_lines, table, user_lines};
 
 /// A configuration that is fit for use, and what is to be said about it.
 #[derive(Debug, Clone)]
@@ -40,6 +40,14 @@ impl Loaded {
                 let sinks = self.config.events.sinks.iter().enumerate();
                 let of_sinks = sinks.flat_map(|(index, sink)| sink_lines(key.path, index, sink));
                 lines.extend(of_sinks.map(|line| (line, "")));
+            }
+            if key.path == "auth.ldap.groups"
+                && let Some(ldap) = &self.config.auth.ldap
+            {
+                let groups = ldap.groups.iter().enumerate();
+                let of_groups =
+                    groups.flat_map(|(index, group)| group_lines(key.path, index, group));
+                lines.extend(of_groups.map(|line| (line, "")));
             }
             for (index, user) in users.iter().enumerate() {
                 let of_user = user_lines(key.path, index, user);

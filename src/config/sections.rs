@@ -42,6 +42,8 @@ mod users;
 pub use access::{Access, AccessFile, AccessLists, access_lists_of_file};
 pub use active::Active;
 pub use admin::{Admin, StoreOutage};
+pub(super) use auth::ldap::group_lines;
+pub use auth::ldap::{LdapAuth, LdapGroup, LdapLookup, LdapSearch, LdapService};
 pub use auth::{Auth, HttpAuth, Lockout};
 pub use download::Download;
 pub use drain::Drain;
@@ -110,6 +112,8 @@ const KEYS: &[&[Key]] = &[
     overrides::MOUNT_KEYS,
     users::documents::KEYS,
     auth::KEYS,
+    auth::ldap::keys::KEYS,
+    auth::LOCKOUT,
     reload::KEYS,
     events::KEYS,
     admin::KEYS,
@@ -225,7 +229,7 @@ fn config(read: &mut Reader, in_pod: bool) -> Config {
     let outbox = events::resolve_outbox(read);
     let storage = storage::resolve(read, events::reserved_name(&outbox));
     let auth = auth::resolve(read);
-    let (users, users_file) = users::resolve(read, &storage, auth.http.is_some());
+    let (users, users_file) = users::resolve(read, &storage, auth.has_authenticator());
     tls::check_users(read, tls.as_ref(), &users);
     Config {
         greeting: read.value("greeting", listen::greeting),

@@ -12,6 +12,7 @@ use super::*;
 mod cluster;
 mod credentials;
 mod handover;
+mod ldap;
 mod mounts;
 mod properties;
 mod secrets;

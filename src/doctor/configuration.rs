@@ -2,7 +2,7 @@
 
 use super::examination::{Examination, Limits};
 use super::report::{Report, Verdict};
-use super::{events, handover, machine, network, store};
+use super::{directory, events, handover, machine, network, store};
 use crate::config::Loaded;
 
 /// Examines a configuration that was taken.
@@ -21,6 +21,7 @@ pub async fn examine_configuration(loaded: &Loaded, limits: Limits) -> Report {
         let checked = handover::replicas(settings);
         examination.step("handover", checked).await;
     }
+    directory::examine(&mut examination, config).await;
     events::sinks(&mut examination, config).await;
     if let Err(reason) = store::examine(&mut examination, config).await {
         examination.skip_rest(&store::CHECKS, reason);

@@ -1,4 +1,6 @@
-//! The `auth` section: the authentication endpoint, and the guard against guessing.
+//! The `auth` section: the authentication endpoint, the directory, and the guard against guessing.
+
+pub(super) mod ldap;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed};
 use crate::config::reader::Reader;
 use crate::reload;
+use ldap::LdapAuth;
 
 /// The rows of the table.
 #[rustfmt::skip]
@@ -28,6 +31,11 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "How long a success is good for further logins with the same password from the same address, or `off`; failures are never kept."),
     key("auth.http.allow_plain", Choice(SWITCH), Is("false"),
         "Whether `auth.http.url` may be http:// to another machine, which sends passwords in the clear."),
+];
+
+/// The rows of the guard.
+#[rustfmt::skip]
+pub(in crate::config) const LOCKOUT: &[Key] = &[
     key("auth.lockout.per_address", Count(0, 1_000_000), Is("30"),
         "Failed logins after which an address (IPv6: a /64 network) is locked out; 0: never."),
     key("auth.lockout.per_user", Count(0, 1_000_000), Is("5"),
@@ -49,6 +57,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
 pub struct Auth {
     /// The endpoint that is asked for users that are not configured.
     pub http: Option<HttpAuth>,
+    /// The directory that is asked for them; not both.
+    pub ldap: Option<LdapAuth>,
     /// The guard against guessing.
     pub lockout: Lockout,
 }
@@ -87,10 +97,26 @@ pub struct Lockout {
     pub shared: bool,
 }
 
+impl Auth {
+    /// True if somebody else is asked about users that are not configured.
+    pub fn has_authenticator(&self) -> bool {
+        self.http.is_some() || self.ldap.is_some()
+    }
+}
+
 /// Reads the section.
 pub(super) fn resolve(read: &mut Reader) -> Auth {
+    let http = http(read);
+    let ldap = ldap::resolve(read);
+    if http.is_some() && ldap.is_some() {
+        read.refuse(
+            "auth.ldap.url",
+            format!("{URL} is set, too, and one of both decides; remove one"),
+        );
+    }
     Auth {
-        http: http(read),
+        http,
+        ldap,
         lockout: lockout(read),
     }
 }

@@ -23,7 +23,7 @@ use site::StorageDefaults;
 pub(super) fn resolve(
     read: &mut Reader,
     storage: &Storage,
-    has_endpoint: bool,
+    has_authenticator: bool,
 ) -> (Vec<User>, Option<UsersFile>) {
     let common = StorageDefaults::read(read, storage);
     let users = entries(read, &common, Authority::Hash);
@@ -43,8 +43,8 @@ pub(super) fn resolve(
         }
     }
     // The embedded store is for trials: there the program makes a user and shows its password.
-    let nobody = read.sections(USERS) == 0 && !read.is_set(FILE) && !has_endpoint;
-    let asked = ["auth.http.url", USERS, FILE];
+    let nobody = read.sections(USERS) == 0 && !read.is_set(FILE) && !has_authenticator;
+    let asked = ["auth.http.url", "auth.ldap.url", USERS, FILE];
     if nobody
         && storage.provider != Provider::Embedded
         && asked.iter().all(|key| read.is_valid(key))
@@ -52,7 +52,7 @@ pub(super) fn resolve(
         read.refuse(
             USERS,
             "without users nobody can log in; run `cosgate hash-password` and add \
-             users: [{name: alice, password_hash: '<its output>'}], or set users_file or auth.http.url",
+             users: [{name: alice, password_hash: '<its output>'}], or set users_file, auth.http.url or auth.ldap.url",
         );
     }
     let of_file = file

@@ -68,7 +68,7 @@ pub(super) fn permissions(
     let granted = read.entry_list(list, index, KEY, word);
     let mut permissions = match (granted?, inherited) {
         (none, Some(inherited)) if none.is_empty() => inherited?,
-        (granted, _) => granted.into_iter().fold(Permissions::default(), union),
+        (granted, _) => all(granted),
     };
     if delete? == Some(false) {
         // renaming and overwriting are ways to make a file disappear, too
@@ -120,10 +120,16 @@ impl Word {
     }
 }
 
-fn word(text: &str) -> Parsed<Permissions> {
+/// Reads one of these words.
+pub(in crate::config::sections) fn word(text: &str) -> Parsed<Permissions> {
     const ADVICE: &str = "write R (read and list), W (write, overwrite, delete, rename), RW (all), or any of \
                           read, write, delete, list, rename, overwrite";
     parse::choice_or::<Word>(text, ADVICE).map(Word::permissions)
+}
+
+/// All rights that words grant together.
+pub(in crate::config::sections) fn all(words: Vec<Permissions>) -> Permissions {
+    words.into_iter().fold(Permissions::default(), union)
 }
 
 fn union(one: Permissions, other: Permissions) -> Permissions {
