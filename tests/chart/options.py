@@ -126,6 +126,10 @@ def test_the_network_policy_opens_the_ports_of_what_the_configuration_names(helm
         spec = helm.render({"config": config, "networkPolicy": {"enabled": True}}).one("NetworkPolicy")["spec"]
         ports = [one["port"] for one in spec["egress"][0]["ports"]]
         assert {port, 8443, 9443, 4222} <= set(ports) and len(set(ports)) == len(ports) - 1, "53 twice, for UDP and TCP"
+    for url, port in [("ldaps://dc1.example.com", 636), ("ldap://dc1.example.com", 389), ("ldaps://dc1.example.com:3269", 3269)]:
+        config["auth"] = {"ldap": {"url": url}}
+        spec = helm.render({"config": config, "networkPolicy": {"enabled": True}}).one("NetworkPolicy")["spec"]
+        assert port in [one["port"] for one in spec["egress"][0]["ports"]], url
 
 
 def test_a_range_of_ports_is_one_listener_of_a_service(helm):

@@ -83,6 +83,7 @@ CASES = [
     (config(storage={"secret_access_key": "hunter2"}), "as COSGATE_STORAGE__SECRET_ACCESS_KEY"),
     (config(storage={"session_token": "hunter2"}), "as COSGATE_STORAGE__SESSION_TOKEN"),
     (config(auth={"http": {"token": "hunter2"}}), "as COSGATE_AUTH__HTTP__TOKEN"),
+    (config(auth={"ldap": {"service_password": "hunter2"}}), "as COSGATE_AUTH__LDAP__SERVICE_PASSWORD"),
     (config(admin={"listen": "0.0.0.0:8080", "token": "hunter2"}), "as COSGATE_ADMIN__TOKEN"),
     (config(users=[{"name": "alice", "password_hash": "hunter2"}]), "put them into secret.users"),
     ({"existingSecret": "mine", "secret": {"env": {"COSGATE_STORAGE__ACCESS_KEY_ID": "x"}}}, "one of them, please"),

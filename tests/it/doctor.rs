@@ -1,6 +1,7 @@
 //! `cosgate doctor`: what it finds where all is well, and where something is wrong.
 
 pub mod configuration;
+mod directory;
 mod gateway;
 mod program;
 

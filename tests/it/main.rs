@@ -34,6 +34,7 @@ mod hostile;
 mod import;
 mod init;
 mod integrity;
+mod ldap;
 mod listings;
 mod masquerade;
 mod memory;

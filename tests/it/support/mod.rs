@@ -15,6 +15,7 @@ pub mod mount;
 pub mod proxy;
 pub mod readings;
 pub mod sigv4;
+pub mod slapd;
 pub mod strict_cos;
 pub mod tls;
 
