@@ -8,6 +8,7 @@
 //! is read of a connection is bounded. Time is bounded by the caller.
 
 mod connection;
+mod fault;
 mod messages;
 pub mod template;
 
@@ -22,6 +23,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 pub use connection::{Connection, Found};
+pub use fault::Fault;
 pub use messages::Outcome;
 
 use crate::http_client::{self, TlsSetupError};
@@ -52,38 +54,6 @@ pub enum Security {
 pub struct Directory {
     place: Place,
     tls: TlsConnector,
-}
-
-/// No usable answer came from the directory.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// No address is known.
-    #[error("the name {0} does not resolve")]
-    Name(String, #[source] io::Error),
-    /// No connection.
-    #[error("{0} does not connect")]
-    Connect(SocketAddr, #[source] io::Error),
-    /// The directory speaks no TLS.
-    #[error("the directory refuses StartTLS: {0}")]
-    StartTls(Outcome),
-    /// The handshake fails, mostly for the certificate.
-    #[error("TLS with {0}")]
-    Tls(String, #[source] io::Error),
-    /// The connection ended too early.
-    #[error("the directory closed the connection")]
-    Closed,
-    /// The connection broke.
-    #[error("the connection to the directory broke")]
-    Broken(#[source] io::Error),
-    /// The answer is none of LDAP, or longer than any.
-    #[error("the directory's answer is malformed, or longer than 64 KiB")]
-    Malformed,
-    /// A filter is none.
-    #[error("{0} is no filter")]
-    Filter(String),
-    /// An operation that should succeed doesn't.
-    #[error("{0} fails: {1}")]
-    Refused(&'static str, Outcome),
 }
 
 impl Directory {

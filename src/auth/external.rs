@@ -31,7 +31,7 @@ pub struct External {
 }
 
 enum Authenticator {
-    Http(Endpoint),
+    Http(Box<Endpoint>),
     Ldap(Ldap),
 }
 
@@ -69,7 +69,7 @@ impl External {
     ) -> Result<Option<Self>, ExternalError> {
         let (authenticator, timeout, cache) = if let Some(settings) = &auth.http {
             let endpoint = Endpoint::new(settings, common.clone())?;
-            let authenticator = Authenticator::Http(endpoint);
+            let authenticator = Authenticator::Http(Box::new(endpoint));
             (authenticator, settings.timeout, settings.cache)
         } else if let Some(settings) = &auth.ldap {
             let authenticator = Authenticator::Ldap(Ldap::new(settings)?);

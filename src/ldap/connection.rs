@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::Fault;
-use super::messages::{self, Answer, Kind, MAX_ANSWERS, Malformed, Outcome, Request, Search};
+use super::fault::Fault;
+use super::messages::{self, Answer, Kind, MAX_ANSWERS, Outcome, Request, Search};
 
 /// Any way bytes go: TCP, or TLS over it.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -162,12 +162,6 @@ impl Connection {
                 return Err(Fault::Malformed);
             }
         }
-    }
-}
-
-impl From<Malformed> for Fault {
-    fn from(Malformed: Malformed) -> Self {
-        Fault::Malformed
     }
 }
 

@@ -25,14 +25,14 @@ pub fn is_filter(text: &str) -> bool {
 /// The name that `user` binds with: a distinguished name (RFC 4514), or another one.
 pub fn bind_name(template: &str, user: &str) -> String {
     match is_distinguished(template) {
-        true => fill(template, &[(USER, user)], |value| ldap3::dn_escape(value)),
+        true => fill(template, &[(USER, user)], ldap3::dn_escape),
         false => fill(template, &[(USER, user)], Cow::Borrowed),
     }
 }
 
 /// A filter (RFC 4515) with `values` in the places of their placeholders.
 pub fn filter(template: &str, values: &[(&str, &str)]) -> String {
-    fill(template, values, |value| ldap3::ldap_escape(value))
+    fill(template, values, ldap3::ldap_escape)
 }
 
 /// In one pass, so that a value with a placeholder in it stays as it is.

@@ -1,20 +1,20 @@
 //! The `auth` section: the authentication endpoint, the directory, and the guard against guessing.
 
 pub(super) mod ldap;
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use secrecy::SecretString;
 
 use crate::config::endpoint::Endpoint;
 use crate::config::keys::row::*;
-use crate::config::parse::{self, Parsed};
+use crate::config::parse::Parsed;
 use crate::config::reader::Reader;
-use crate::reload;
 use ldap::LdapAuth;
+pub(super) use values::ca_file;
+use values::cache;
 
 /// The rows of the table.
 #[rustfmt::skip]
@@ -187,34 +187,6 @@ fn token(text: &str) -> Parsed<String> {
     }
 }
 
-/// A file that holds certificates now; it is read again when it is used.
-pub(super) fn ca_file(text: &str) -> Parsed<PathBuf> {
-    const WANTED: &str = "give the path of a PEM file with certificates";
-    let path = PathBuf::from(text);
-    let pem =
-        reload::read_bounded(&path).map_err(|reason| format!("the file {reason}; {WANTED}"))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(path),
-        Ok(_) => Err(format!("there is no certificate in the file; {WANTED}")),
-        Err(_) => Err(format!("a certificate in the file is broken; {WANTED}")),
-    }
-}
-
-fn cache(text: &str) -> Parsed<Option<Duration>> {
-    match text {
-        // YAML 1.1 writers turn `off` into `false`.
-        "off" | "false" => Ok(None),
-        text => match parse::duration(text) {
-            Ok(time) if time <= MAX_CACHE => Ok(Some(time)),
-            Ok(_) => Err(
-                "a user who was removed may log in for this time; write at most 1h, or off".into(),
-            ),
-            Err(advice) => Err(advice + "; or off"),
-        },
-    }
-}
-
 fn lockout(read: &mut Reader) -> Lockout {
     let delay = read.duration("auth.lockout.delay");
     let max_delay = read.duration(MAX_DELAY);
@@ -263,9 +235,6 @@ const SHARED: &str = "auth.lockout.shared";
 
 const MAX_DELAY: &str = "auth.lockout.max_delay";
 
-/// A password that was changed or withdrawn must not be good for longer.
-const MAX_CACHE: Duration = Duration::from_secs(3600);
-
 /// Clients give up waiting for an answer before.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
@@ -297,15 +266,6 @@ mod tests {
             "https://ho st",
         ] {
             assert!(url(text, true).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_success_is_kept_for_a_short_time_or_not_at_all() {
-        assert_eq!(cache("off"), Ok(None));
-        assert_eq!(cache("30s"), Ok(Some(Duration::from_secs(30))));
-        for text in ["2h", "0s", "30", "on"] {
-            assert!(cache(text).is_err(), "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{ca_file, cache};
+use super::values::{ca_file, cache};
 use crate::config::error::printable;
 use crate::config::keys::{DefaultValue, Key};
 use crate::config::reader::{Reader, Refused};
