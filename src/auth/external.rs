@@ -32,7 +32,7 @@ pub struct External {
 
 enum Authenticator {
     Http(Box<Endpoint>),
-    Ldap(Ldap),
+    Ldap(Box<Ldap>),
 }
 
 /// The outcome of the last request.
@@ -72,7 +72,7 @@ impl External {
             let authenticator = Authenticator::Http(Box::new(endpoint));
             (authenticator, settings.timeout, settings.cache)
         } else if let Some(settings) = &auth.ldap {
-            let authenticator = Authenticator::Ldap(Ldap::new(settings)?);
+            let authenticator = Authenticator::Ldap(Box::new(Ldap::new(settings)?));
             (authenticator, settings.timeout, settings.cache)
         } else {
             return Ok(None);
