@@ -86,8 +86,28 @@ impl Tree {
         Ok(Entry { name, ..entry })
     }
 
-    /// Refuses a rename that no store can do: of a mount point, onto one, or from store to store.
-    pub fn check_rename(&self, from: &VirtualPath, to: &VirtualPath) -> Result<(), StoreError> {
+    /// The places of a rename, for a user who may do it. From mount to mount it is also a download, a removal and an upload: without
+    /// these rights a drop box could be read by what it is renamed to.
+    ///
+    /// Refuses what no store can do: to rename a mount point, onto one, or from store to store.
+    pub fn renamed(
+        &self,
+        from: &VirtualPath,
+        to: &VirtualPath,
+    ) -> Result<(Located<'_>, Located<'_>), StoreError> {
+        let source = self.permitted(from, Right::Rename)?;
+        let target = self.permitted(to, Right::Rename)?;
+        if self.user.mount_index(from) != self.user.mount_index(to) {
+            for right in [Right::Read, Right::Delete] {
+                self.permitted(from, right)?;
+            }
+            self.permitted(to, Right::Write)?;
+        }
+        self.check_rename(from, to)?;
+        Ok((source, target))
+    }
+
+    fn check_rename(&self, from: &VirtualPath, to: &VirtualPath) -> Result<(), StoreError> {
         self.user.check_movable(from)?;
         if self.user.leads_to_mount(to) {
             return Err(StoreError::AlreadyExists);

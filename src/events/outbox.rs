@@ -43,7 +43,7 @@ pub(super) struct Outbox {
     /// Ids that this process takes care of.
     live: Mutex<HashSet<String>>,
     /// Outboxes that were written to, by bucket and prefix.
-    places: Mutex<HashMap<(String, String), Store>>,
+    places: Mutex<HashMap<(u64, String, String), Store>>,
     deletions: Mutex<Option<Sender<Deletion>>>,
     deleter: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     pub(super) counts: OutboxCounts,
@@ -191,7 +191,7 @@ impl Outbox {
     }
 
     fn note_place(&self, store: &Store, base: &str) {
-        let place = (store.bucket().to_owned(), base.to_owned());
+        let place = (store.site_id(), store.bucket().to_owned(), base.to_owned());
         let mut places = lock(&self.places);
         if places.len() < MAX_PLACES || places.contains_key(&place) {
             // the latest credentials of a place are the best ones
@@ -202,9 +202,9 @@ impl Outbox {
     /// `known`, and the places of users whom only `auth.http` knows.
     pub(super) fn places(&self, known: Vec<(Store, String)>) -> Vec<(Store, String)> {
         let mut all = known;
-        for ((bucket, base), store) in lock(&self.places).iter() {
+        for ((_, _, base), store) in lock(&self.places).iter() {
             let is_known =
-                |(store, known): &(Store, String)| store.bucket() == bucket && known == base;
+                |(other, known): &(Store, String)| other.has_bucket_of(store) && known == base;
             if !all.iter().any(is_known) {
                 all.push((store.clone(), base.clone()));
             }

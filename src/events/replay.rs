@@ -125,7 +125,9 @@ async fn round(
         for entry in entries {
             let name = (store.bucket().to_owned(), entry.key.as_str().to_owned());
             let now = Instant::now();
-            let mut watch = match watched.remove(&name) {
+            // a place may be there twice, by way of two users
+            let known = still.remove(&name).or_else(|| watched.remove(&name));
+            let mut watch = match known {
                 Some(watch) if watch.etag == entry.etag => watch,
                 _ => Watch {
                     etag: entry.etag.clone(),

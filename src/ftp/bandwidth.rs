@@ -6,6 +6,9 @@
 //! it. A session that waits reads and writes nothing: TCP slows its client down, and no memory is taken.
 //!
 //! Invariant: in any time `t`, what a limit lets through is at most its rate for `t` and [`BURST`], and one share for each session.
+//! What a session leaves of its share is given back when it ends: sessions that come, ask and go take nobody's time.
+//!
+//! A new rate holds for shares whose time hasn't come, too: they are asked for again, within [`LOOK_AGAIN`].
 //!
 //! The crates for this (governor, leaky-bucket) check one bucket at a time. Here a share is taken from three at once, is counted in
 //! bytes, and rates change under running transfers.
@@ -27,6 +30,9 @@ pub const BURST: Duration = Duration::from_millis(100);
 
 /// The time in which a share moves: short, so that shares of many sessions are spread evenly over a second.
 const SHARE: Duration = Duration::from_millis(10);
+
+/// The longest wait after which a share is looked at again: its limit may have another rate by then.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The smallest share, in bytes: less would be packets of mostly headers.
 const MIN_SHARE: u64 = 512;
@@ -77,6 +83,8 @@ struct Schedule {
     rate: Option<u64>,
     /// From here on time is free.
     next: Instant,
+    /// How often the rate has changed.
+    changes: u64,
 }
 
 /// The limits of one session.
@@ -100,6 +108,8 @@ struct Granted {
     bytes: u64,
     /// Not before.
     from: Instant,
+    /// The changes of the limit's rate until then.
+    changes: u64,
 }
 
 impl Bandwidth {
@@ -217,33 +227,55 @@ impl Limit {
         Limit(Mutex::new(Schedule {
             rate,
             next: Instant::now(),
+            changes: 0,
         }))
     }
 
-    /// Another rate from now on; what was given out under the old one takes its time under the new one.
+    /// Another rate from now on, for which all time is free: shares whose time hasn't come are asked for again.
     fn set_rate(&self, rate: Option<u64>) {
         let mut schedule = self.0.lock();
-        if schedule.rate == rate {
-            return;
+        if schedule.rate != rate {
+            schedule.rate = rate;
+            schedule.next = Instant::now();
+            schedule.changes += 1;
         }
-        let now = Instant::now();
-        let ahead = schedule.next.saturating_duration_since(now);
-        schedule.next = match (schedule.rate, rate) {
-            (Some(old), Some(new)) => now + ahead.mul_f64(old as f64 / new as f64),
-            (None, _) | (_, None) => now,
-        };
-        schedule.rate = rate;
     }
 
-    /// Takes the time for a share of bytes; none without a limit.
-    fn take_share(&self, now: Instant) -> Option<Granted> {
+    /// What is left of `granted`, or the next share; none without a limit.
+    fn share(&self, granted: &mut Granted, now: Instant) -> Option<Granted> {
         let mut schedule = self.0.lock();
-        let rate = schedule.rate? as f64;
+        let is_outdated = granted.changes != schedule.changes && granted.from > now;
+        if granted.bytes == 0 || is_outdated {
+            *granted = schedule.take_share(now)?;
+        }
+        Some(*granted)
+    }
+
+    /// Takes back what is left of `granted`.
+    fn give_back(&self, granted: &Granted) {
+        let mut schedule = self.0.lock();
+        if let Some(rate) = schedule.rate
+            && granted.changes == schedule.changes
+        {
+            let unused = Duration::from_secs_f64(granted.bytes as f64 / rate as f64);
+            schedule.next = schedule.next.checked_sub(unused).unwrap_or(schedule.next);
+        }
+    }
+}
+
+impl Schedule {
+    /// Takes the time for a share of bytes; none without a limit.
+    fn take_share(&mut self, now: Instant) -> Option<Granted> {
+        let rate = self.rate? as f64;
         let bytes = ((rate * SHARE.as_secs_f64()) as u64).clamp(MIN_SHARE, MAX_SHARE);
         let unused = now.checked_sub(BURST).unwrap_or(now);
-        let from = schedule.next.max(unused);
-        schedule.next = from + Duration::from_secs_f64(bytes as f64 / rate);
-        Some(Granted { bytes, from })
+        let from = self.next.max(unused);
+        self.next = from + Duration::from_secs_f64(bytes as f64 / rate);
+        Some(Granted {
+            bytes,
+            from,
+            changes: self.changes,
+        })
     }
 }
 
@@ -262,6 +294,7 @@ impl Pace {
         let nothing = Granted {
             bytes: 0,
             from: Instant::now(),
+            changes: 0,
         };
         Arc::new(Pace {
             gateway: Arc::clone(gateway),
@@ -272,19 +305,19 @@ impl Pace {
         })
     }
 
-    /// Permission to move bytes, at least one; from which moment on, if that is to be waited for.
+    /// Permission to move bytes, at least one; from which moment on, if that is to be waited for: then it is asked for again.
     pub fn permit(&self) -> (usize, Option<Instant>) {
-        let Some(Granted { bytes, from }) = self.grant() else {
+        let Some(Granted { bytes, from, .. }) = self.grant() else {
             return (usize::MAX, None);
         };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         (bytes, Some(from).filter(|from| *from > Instant::now()))
     }
 
-    /// Waits for that moment. Cancel safe.
+    /// Waits for that moment, or for [`LOOK_AGAIN`]. Cancel safe.
     pub async fn wait(&self, until: Instant) {
         let began = Instant::now();
-        tokio::time::sleep_until(until).await;
+        tokio::time::sleep_until(until.min(began + LOOK_AGAIN)).await;
         self.waited.inc_by(began.elapsed().as_secs_f64());
     }
 
@@ -300,19 +333,26 @@ impl Pace {
         let now = Instant::now();
         // it may have changed since the login
         self.session.set_rate(self.user.session_rate());
-        let limits = [&*self.gateway, &self.user.all, &self.session];
         let mut granted = self.granted.lock();
-        let each = limits.into_iter().zip(granted.iter_mut());
-        let each = each.filter_map(|(limit, granted)| {
-            if granted.bytes == 0 {
-                *granted = limit.take_share(now)?;
-            }
-            Some(*granted)
-        });
+        let each = self.limits().into_iter().zip(granted.iter_mut());
+        let each = each.filter_map(|(limit, granted)| limit.share(granted, now));
         each.reduce(|one, other| Granted {
             bytes: one.bytes.min(other.bytes),
             from: one.from.max(other.from),
+            ..one
         })
+    }
+
+    fn limits(&self) -> [&Limit; 3] {
+        [&self.gateway, &self.user.all, &self.session]
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        for (limit, granted) in self.limits().into_iter().zip(self.granted.lock().iter()) {
+            limit.give_back(granted);
+        }
     }
 }
 

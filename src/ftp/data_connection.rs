@@ -68,16 +68,18 @@ impl DataConnection {
 
     /// Waits until bytes may move; how many.
     async fn permit(&self) -> Result<usize, Interruption> {
-        let (most, from) = self.pace.permit();
-        let Some(from) = from else {
-            return Ok(most);
-        };
-        tokio::select! {
-            biased;
-            () = self.transfer.interrupted() => {
-                Err(self.transfer.interruption().unwrap_or(Interruption::Abort))
+        loop {
+            let (most, from) = self.pace.permit();
+            let Some(from) = from else {
+                return Ok(most);
+            };
+            tokio::select! {
+                biased;
+                () = self.transfer.interrupted() => {
+                    return Err(self.transfer.interruption().unwrap_or(Interruption::Abort));
+                }
+                () = self.transfer.pausing(self.pace.wait(from)) => {}
             }
-            () = self.transfer.pausing(self.pace.wait(from)) => Ok(most),
         }
     }
 

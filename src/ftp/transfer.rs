@@ -5,7 +5,7 @@
 //!
 //! The outcome of an upload is decided by the end of its *data* connection says. Cameras and scripts send everything, close, and leave without waiting for the
 //! 226; bytes that the kernel still holds then are the file's tail. So an upload whose control connection has ended reads its data to
-//! their own end, for at most two minutes:
+//! their own end, for at most two minutes, and an hour where limits of bandwidth make it pause:
 //!
 //! | the data end with | and the control connection | the upload is |
 //! |---|---|---|
@@ -84,6 +84,9 @@ const PACE_OVER: Duration = Duration::from_secs(1);
 /// The longest time that an upload may go on after its control connection has ended: time for what the kernels of both sides hold, some MiB, over a
 /// slow line.
 const WITHOUT_CONTROL: Duration = Duration::from_secs(120);
+
+/// The longest time of pauses for limits of bandwidth that comes on top: what some MiB take at the smallest limit.
+const MOST_PAUSED: Duration = Duration::from_secs(3600);
 
 /// The longest time that a commit waits until what the client said before it left has been read: it is in the kernel already.
 const CONTROL_SETTLES: Duration = Duration::from_secs(1);
@@ -229,7 +232,8 @@ impl Transfer {
         let since = since.unwrap_or_else(Instant::now);
         let before = self.paused();
         loop {
-            let until = since + WITHOUT_CONTROL + self.paused().saturating_sub(before);
+            let paused = self.paused().saturating_sub(before).min(MOST_PAUSED);
+            let until = since + WITHOUT_CONTROL + paused;
             if until <= Instant::now() {
                 return;
             }

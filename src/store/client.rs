@@ -291,7 +291,8 @@ impl Store {
         &self.0.known
     }
 
-    pub(super) fn site_id(&self) -> u64 {
+    /// A number for the endpoint and its region.
+    pub fn site_id(&self) -> u64 {
         self.0.site_id
     }
 

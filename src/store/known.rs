@@ -81,6 +81,14 @@ impl Known {
         }
     }
 
+    /// These directories are there.
+    pub(super) fn saw_directories(&self, ids: &[u64]) {
+        let mut names = self.lock();
+        for id in ids {
+            names.directory(*id);
+        }
+    }
+
     /// A directory was seen, with its marker or without.
     pub(super) fn saw_directory(&self, id: u64, has_marker: bool) {
         let mut names = self.lock();

@@ -105,6 +105,9 @@ impl Listing {
         let prefix = self.prefix.as_str();
         let reserved = self.store.settings().reserved.clone();
         let mut entries = Vec::with_capacity(keys.objects.len() + keys.directories.len());
+        if !(keys.objects.is_empty() && keys.directories.is_empty()) {
+            self.store.saw_directory(&self.prefix, false);
+        }
         for object in &keys.objects {
             let Some(name) = object.key().and_then(|key| key.strip_prefix(prefix)) else {
                 continue;
@@ -112,7 +115,7 @@ impl Listing {
             let size = content_length("a listing", object.size())?;
             // the directory's own marker; one with content is a file that no path leads to
             if name.is_empty() && size == 0 {
-                self.store.saw_directory(&self.prefix, true);
+                self.store.saw_subdirectory(&self.prefix, true);
                 continue;
             }
             if reserved.is(name) {
@@ -138,7 +141,7 @@ impl Listing {
                 .prefix()
                 .and_then(|key| self.prefix.directory_below(key))
             {
-                self.store.saw_directory(&below, false);
+                self.store.saw_subdirectory(&below, false);
             }
             match entry(name, EntryKind::Directory, 0, None) {
                 Some(entry) => entries.push(entry),

@@ -65,6 +65,7 @@ impl Store {
         let key = home.key(path)?;
         let head = self.head(&key).await?;
         self.saw_file(&key);
+        self.saw_way_to(&key);
         Ok(Entry {
             name: path.name().to_owned(),
             kind: EntryKind::File,

@@ -61,7 +61,7 @@ impl Store {
     }
 
     /// True if both are the same bucket, whatever the credentials.
-    pub(super) fn has_bucket_of(&self, other: &Store) -> bool {
+    pub fn has_bucket_of(&self, other: &Store) -> bool {
         self.bucket() == other.bucket() && self.site_id() == other.site_id()
     }
 
@@ -77,18 +77,32 @@ impl Store {
 
     /// A file was stored a moment ago: all directories above it are there.
     pub fn saw_stored(&self, key: &ObjectKey) {
-        let key = key.as_str();
-        let above: Vec<u64> = key
-            .match_indices('/')
-            .map(|(end, _)| self.id(&key[..=end]))
-            .collect();
-        self.known().saw_stored(self.id(key), &above);
+        let id = self.id(key.as_str());
+        self.known().saw_stored(id, &self.ways_to(key.as_str()));
     }
 
-    /// A directory was seen, with its marker or without.
+    /// A file was read: the directories above it are there.
+    pub fn saw_way_to(&self, key: &ObjectKey) {
+        self.known().saw_directories(&self.ways_to(key.as_str()));
+    }
+
+    /// A directory was seen, with its marker or without: it and all directories above it are there.
     pub(super) fn saw_directory(&self, prefix: &KeyPrefix, has_marker: bool) {
+        let above = self.ways_to(prefix.as_str());
+        self.known().saw_directories(&above);
+        self.saw_subdirectory(prefix, has_marker);
+    }
+
+    /// The same of a directory whose parent was seen already.
+    pub(super) fn saw_subdirectory(&self, prefix: &KeyPrefix, has_marker: bool) {
         let id = self.id(prefix.as_str());
         self.known().saw_directory(id, has_marker);
+    }
+
+    /// The numbers of the directories that `key` lies in, the outermost first.
+    fn ways_to(&self, key: &str) -> Vec<u64> {
+        let ends = key.match_indices('/').map(|(at, _)| at + 1);
+        ends.map(|end| self.id(&key[..end])).collect()
     }
 
     /// A file is gone.

@@ -26,11 +26,12 @@ fn bandwidth(limits: &Limits) -> Bandwidth {
 
 /// Waits for permission to move bytes; how many.
 async fn permit(pace: &Pace) -> usize {
-    let (bytes, from) = pace.permit();
-    if let Some(from) = from {
-        pace.wait(from).await;
+    loop {
+        match pace.permit() {
+            (bytes, None) => return bytes,
+            (_, Some(from)) => pace.wait(from).await,
+        }
     }
-    bytes
 }
 
 /// A client that moves as much as it may, in pieces of at most `piece` bytes; the bytes so far.
@@ -214,6 +215,45 @@ async fn neither_aborted_waits_nor_new_sessions_give_time_away() {
     }
     let rate = moved as f64 / began.elapsed().as_secs_f64();
     assert!(rate < 10_000.0 * 1.06, "{rate}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_ask_and_go_take_nobodys_time() {
+    let all = bandwidth(&limits(MIB, None));
+    let steady = [mover(
+        all.session("steady", &limits(None, None)),
+        usize::MAX,
+    )];
+    let strangers = async {
+        loop {
+            // more of them than shares fit into the time
+            for _ in 0..100 {
+                let session = all.session("guest", &limits(None, None));
+                let _ = session.pace(Direction::Received).permit();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let measured = tokio::select! {
+        measured = after_ten_seconds(&steady) => measured[0],
+        () = strangers => unreachable!("it has no end"),
+    };
+    assert_near(measured, MIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_rate_holds_for_sessions_that_wait() {
+    for (old, new) in [(100 * MIB, 20_480), (1024, 100_000)] {
+        let all = bandwidth(&limits(None, None));
+        let movers: Vec<_> = (0..100)
+            .map(|_| mover(all.session("u", &limits(old, None)), usize::MAX))
+            .collect();
+        after_ten_seconds(&movers).await;
+        all.update(|_| Some(limits(new, None)));
+        tokio::time::sleep(2 * LOOK_AGAIN).await;
+        let measured = after_ten_seconds(&movers).await;
+        assert_near(measured.iter().sum(), new);
+    }
 }
 
 #[test]

@@ -261,9 +261,7 @@ impl StorageBackend<DefaultUser> for Backend {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         let call = async {
             let (from, to) = (resolve(&from)?, resolve(&to)?);
-            let source = self.tree.permitted(&from, Right::Rename)?;
-            let target = self.tree.permitted(&to, Right::Rename)?;
-            self.tree.check_rename(&from, &to)?;
+            let (source, target) = self.tree.renamed(&from, &to)?;
             let pending = self.announce(&[EventType::Renamed], "RNTO", &target, Some(&source))?;
             let ready = announced(&pending);
             let renamed = Store::rename(&source, &target, ready).await;

@@ -404,6 +404,20 @@ impl State {
         let to = resolve(&session.working_directory, to);
         let step = self.step;
         let tree = &mut self.tree;
+        let Rights {
+            read,
+            write,
+            delete,
+            ..
+        } = session.rights;
+        if tree.changes_mount(&from, &to) && !(read && write && delete) {
+            let codes = if is_odd(&to) {
+                &[550, 553][..]
+            } else {
+                &REFUSED
+            };
+            return self.expect(line, codes, Expected::Anything);
+        }
         let is_mount = tree.leads_to_mount(&to);
         let is_one_store = tree.are_in_one_store(&from, &to);
         let is_bad_name = from == "/" || to == "/" || is_odd(&to) || !is_one_store;

@@ -113,6 +113,12 @@ impl Tree {
         place(from).shares_store_with(place(to))
     }
 
+    /// True if a rename goes from one mount to another.
+    pub fn changes_mount(&self, from: &str, to: &str) -> bool {
+        let point = |path| mounts::place(self.has_mounts, path).path;
+        point(from) != point(to)
+    }
+
     pub fn is_there(&self, path: &str) -> bool {
         self.file(path).is_some() || self.is_directory(path)
     }

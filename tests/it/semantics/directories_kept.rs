@@ -194,6 +194,32 @@ async fn a_directory_stays_when_its_last_entry_moved_down_and_went() {
     }
 }
 
+/// A directory that a session has seen, or one in which it has seen another one, gives no file its name.
+#[tokio::test]
+async fn a_file_gets_no_name_of_a_directory_that_was_seen() {
+    let gateway = TestGateway::start().await;
+    for key in [
+        "listed/sub/f",
+        "entered/sub/f",
+        "asked/sub/f",
+        "walked/sub/f",
+    ] {
+        gateway.put_object(key, b"x".to_vec()).await;
+    }
+    let mut ftp = gateway.login().await;
+    assert_eq!(ftp.fetch("LIST listed/sub").await.1.code, 226);
+    assert_eq!(ftp.command("CWD /entered/sub").await.code, 250);
+    assert_eq!(ftp.command("SIZE /asked/sub/f").await.code, 213);
+    assert_eq!(ftp.fetch("RETR /walked/sub/f").await.1.code, 226);
+    for name in ["listed", "entered", "asked", "walked"] {
+        for name in [name.to_owned(), format!("{name}/sub")] {
+            let reply = ftp.store(&format!("STOR /{name}"), b"oops").await;
+            assert_eq!(reply.code, 550, "{name}: {reply:?}");
+        }
+    }
+    gateway.stop().await;
+}
+
 /// The directories of a tree that a session has renamed are known by their new names, too: no file gets one of them, and the
 /// old ones are free.
 #[tokio::test]
@@ -202,12 +228,20 @@ async fn a_file_gets_no_name_of_a_directory_that_was_renamed() {
     let mut ftp = gateway.login().await;
     ftp.store("STOR a/b/f", b"x").await;
     ftp.command("MKD a/c").await;
-    assert_eq!(ftp.command("RNFR a").await.code, 350);
-    assert_eq!(ftp.command("RNTO new").await.code, 250);
+    ftp.command("MKD empty").await;
+    for (from, to) in [("a", "new"), ("empty", "up/there/empty")] {
+        assert_eq!(ftp.command(&format!("RNFR {from}")).await.code, 350);
+        assert_eq!(ftp.command(&format!("RNTO {to}")).await.code, 250);
+    }
+    for name in ["up", "up/there"] {
+        let reply = ftp.store(&format!("STOR {name}"), b"oops").await;
+        assert_eq!(reply.code, 550, "{name}: {reply:?}");
+    }
     for name in ["new", "new/b", "new/c", "new/b/f/x"] {
         let reply = ftp.store(&format!("STOR {name}"), b"oops").await;
         assert_eq!(reply.code, 550, "{name}: {reply:?}");
     }
     assert_eq!(ftp.store("STOR a", b"x").await.code, 226);
-    assert_eq!(gateway.keys().await, ["a", "new/b/f", "new/c/"]);
+    let kept = ["a", "new/b/f", "new/c/", "up/there/empty/"];
+    assert_eq!(gateway.keys().await, kept);
 }

@@ -262,6 +262,34 @@ async fn a_rename_across_mounts_of_one_store_moves_the_file_or_the_whole_directo
     places.stop().await;
 }
 
+/// A rename from mount to mount reads and deletes there and writes here: it needs these rights, too.
+#[tokio::test]
+async fn a_rename_across_mounts_grants_no_other_right() {
+    let list = users(&[
+        "name: u, home: /h, mounts: [{path: /drop, home: /drop, permissions: [write, rename, delete]}, \
+         {path: /kept, home: /kept, permissions: [read, write, rename]}, {path: /shown, home: /shown, permissions: [read, list, rename, delete]}]",
+    ]);
+    let gateway = TestGateway::with(&[&format!("USERS={list}")]).await;
+    for key in ["h/f", "drop/f", "kept/f", "shown/f"] {
+        gateway.put_object(key, b"x".to_vec()).await;
+    }
+    let mut ftp = login(&gateway, "u").await;
+    for (from, to, code) in [
+        ("drop/f", "g", 550),
+        ("kept/f", "g", 550),
+        ("f", "shown/g", 550),
+        ("drop/f", "drop/g", 250),
+        ("shown/f", "g", 250),
+        ("f", "drop/h", 250),
+    ] {
+        assert_eq!(ftp.command(&format!("RNFR {from}")).await.code, 350);
+        let reply = ftp.command(&format!("RNTO {to}")).await;
+        assert_eq!(reply.code, code, "{from} {to}: {reply:?}");
+    }
+    assert_eq!(gateway.keys().await, ["drop/g", "drop/h", "h/g", "kept/f"]);
+    gateway.stop().await;
+}
+
 /// A rename between two stores is 553 with the reason, and changes nothing.
 #[tokio::test]
 async fn a_rename_between_stores_or_without_the_right_changes_nothing() {
