@@ -50,7 +50,10 @@ async fn durable_events_have_the_bucket_and_lie_in_it_until_they_are_sent() {
 async fn a_rename_across_buckets_that_a_killed_gateway_made_is_judged_by_both() {
     let (store, _proxy, mut settings) = TestStore::behind_proxy().await;
     store.create_bucket("archive").await;
-    let list = users(&["name: u, mounts: [{path: /archive, bucket: archive}]"]);
+    // the gateway's own bucket by name, so that its outbox is there twice
+    let list = users(&[
+        "name: u, mounts: [{path: /archive, bucket: archive}, {path: /own, home: /own, bucket: cosgate}]",
+    ]);
     settings.push(format!("USERS={list}"));
     let (place, address) = Absent::new();
     let first = program(&settings, address, &[]);
