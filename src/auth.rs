@@ -280,12 +280,15 @@ impl Users {
         Err(error)
     }
 
-    /// The name of a user as it is known here: as typed, or as the authenticator writes it, if no user of the configuration has it.
+    /// The one way in which a user's name is written: as typed, or beside an authenticator that ignores case as it is configured here, or
+    /// else in lower case.
     fn canonical<'a>(&self, name: &'a str) -> Cow<'a, str> {
-        match &self.external {
-            Some(external) if self.find(name).is_none() => external.canonical(name),
-            _ => Cow::Borrowed(name),
+        if !self.external.as_ref().is_some_and(External::ignores_case) {
+            return Cow::Borrowed(name);
         }
+        // a user of the configuration is never somebody else's, or `alice` of the directory would pass by what holds for `Alice`
+        let own = self.directory().name_in_any_case(name).map(str::to_owned);
+        Cow::Owned(own.unwrap_or_else(|| name.to_ascii_lowercase()))
     }
 
     /// The error for a client whose login failed with `error`. While the authenticator gives no usable answers, users whom it knows

@@ -54,6 +54,15 @@ impl Directory {
         user.filter(|user| user.is_anonymous)
     }
 
+    /// The name of the user whose name `name` is but for the case; if there are several, the exact one, or else always the same.
+    pub(super) fn name_in_any_case(&self, name: &str) -> Option<&str> {
+        if let Some((exact, _)) = self.by_name.get_key_value(name) {
+            return Some(exact);
+        }
+        let names = self.by_name.keys().map(String::as_str);
+        names.filter(|own| own.eq_ignore_ascii_case(name)).min()
+    }
+
     /// The hashes that are computed besides `own`, so that a failed login takes the work of all.
     pub(super) fn decoys_beside(&self, own: Option<&PasswordHash>) -> Vec<PasswordHash> {
         let cost = own.map(PasswordHash::cost);

@@ -3,7 +3,6 @@
 //! Anything but a clear yes lets nobody in. Where there is no usable answer, that is distinguished from a wrong password, for the log
 //! and for the guard, which counts only the latter. Successes may be kept for a short time.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -134,12 +133,11 @@ impl External {
         }
     }
 
-    /// The one way in which a user's name is written, however it was typed: a directory doesn't distinguish cases, and a home, a lockout
-    /// and a limit of sessions must not, either.
-    pub(super) fn canonical<'a>(&self, name: &'a str) -> Cow<'a, str> {
+    /// True if the authenticator doesn't distinguish cases: a home, a lockout and a limit of sessions must not, either.
+    pub(super) fn ignores_case(&self) -> bool {
         match self.authenticator {
-            Authenticator::Http(_) => Cow::Borrowed(name),
-            Authenticator::Ldap(_) => Cow::Owned(name.to_ascii_lowercase()),
+            Authenticator::Http(_) => false,
+            Authenticator::Ldap(_) => true,
         }
     }
 

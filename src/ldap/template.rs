@@ -18,7 +18,8 @@ pub fn is_distinguished(name: &str) -> bool {
 
 /// True if `text` is a filter (RFC 4515), whatever its placeholders stand for.
 pub fn is_filter(text: &str) -> bool {
-    let values = [(USER, "x"), (DN, "x"), (GROUP, "x")];
+    // its escape is good as a value, and nowhere else
+    let values = [(USER, "*"), (DN, "*"), (GROUP, "*")];
     ldap3::parse_filter(filter(text, &values)).is_ok()
 }
 
@@ -115,7 +116,16 @@ mod tests {
         ] {
             assert!(is_filter(good), "{good}");
         }
-        for bad in ["", "(uid={user}", "(&(uid={user})", "(uid={user}))", "(=)"] {
+        for bad in [
+            "",
+            "(uid={user}",
+            "(&(uid={user})",
+            "(uid={user}))",
+            "(=)",
+            "({user}=x)",
+            "(uid:{user}:=x)",
+            "(uid;{user}=x)",
+        ] {
             assert!(!is_filter(bad), "{bad}");
         }
     }

@@ -1,5 +1,7 @@
 //! Logins that an LDAP directory decides: OpenLDAP's server, well and dead, and servers that are none.
 
+mod accounts;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

@@ -65,9 +65,20 @@ pub(super) fn bind_template(text: &str) -> Parsed<String> {
         Err(format!(
             "a user could bind with a name of any kind; {WANTED}"
         ))
+    } else if is_type_of_name(text) {
+        Err(format!("{USER} stands for a value, behind a =; {WANTED}"))
     } else {
         name(text)
     }
+}
+
+/// True if a name of an entry has the placeholder where the type of an attribute belongs.
+fn is_type_of_name(text: &str) -> bool {
+    let mut parts = text.split([',', '+']);
+    parts.any(|part| {
+        part.split_once('=')
+            .is_some_and(|(kind, _)| kind.contains(USER))
+    })
 }
 
 pub(super) fn user_filter(text: &str) -> Parsed<String> {
@@ -174,6 +185,8 @@ mod tests {
         for bad in [
             "uid=alice,dc=x",
             "{user}",
+            "{user}=alice,dc=x",
+            "uid=alice+{user}=b,dc=x",
             "uid={user},ou={dn}",
             "uid={user",
             "{usr}",
@@ -183,6 +196,7 @@ mod tests {
         assert!(user_filter("(uid={user})").is_ok());
         for bad in [
             "(uid=alice)",
+            "({user}=x)",
             "uid={user}=(",
             "(uid={user}",
             "(a={user})(b={group})",
