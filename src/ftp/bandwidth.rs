@@ -8,7 +8,7 @@
 //! Invariant: in any time `t`, what a limit lets through is at most its rate for `t` and [`BURST`], and one share for each session.
 //! What a session leaves of its share is given back when it ends: sessions that come, ask and go take nobody's time.
 //!
-//! A new rate holds for shares whose time hasn't come, too: they are asked for again, within [`LOOK_AGAIN`].
+//! A new rate holds for shares whose time hasn't come, too: they are asked for again, within `LOOK_AGAIN`.
 //!
 //! The crates for this (governor, leaky-bucket) check one bucket at a time. Here a share is taken from three at once, is counted in
 //! bytes, and rates change under running transfers.
@@ -314,7 +314,7 @@ impl Pace {
         (bytes, Some(from).filter(|from| *from > Instant::now()))
     }
 
-    /// Waits for that moment, or for [`LOOK_AGAIN`]. Cancel safe.
+    /// Waits for that moment, or for `LOOK_AGAIN`. Cancel safe.
     pub async fn wait(&self, until: Instant) {
         let began = Instant::now();
         tokio::time::sleep_until(until.min(began + LOOK_AGAIN)).await;
