@@ -155,6 +155,11 @@ impl Guard {
         self.limits.delay
     }
 
+    /// The time for which a failure counts.
+    pub fn window(&self) -> Duration {
+        self.limits.window
+    }
+
     /// The time for which a lockout holds.
     pub fn lockout(&self) -> Duration {
         self.limits.duration
@@ -310,12 +315,19 @@ impl Counter {
     /// Counts a failure at this replica, or of a table in which it doesn't matter where it was. Returns the failures, and true if it
     /// locks out.
     fn fail(&mut self, at: Instant, limit: u32, until: Instant) -> (u32, bool) {
-        if self.locked_until.is_some() {
-            // it was under way when a failure at another replica locked out
+        let is_locked = self.locked_until.is_some();
+        if is_locked && !self.others.have_locked {
             return (limit, false);
         }
         self.failures = self.failures.saturating_add(1);
         self.last_failure = self.last_failure.max(Some(at));
+        if is_locked {
+            // it was under way when a failure at another replica locked out; own failures alone may do it meanwhile
+            if self.failures >= limit {
+                self.lock(false, until);
+            }
+            return (limit, false);
+        }
         let failures = self.all();
         let locks = limit > 0 && failures >= limit;
         if locks {
@@ -325,7 +337,12 @@ impl Counter {
     }
 
     fn lock(&mut self, is_by_others: bool, until: Instant) {
-        self.forget();
+        if is_by_others {
+            // own failures count again if the lockout ends with the epoch
+            self.others.forget();
+        } else {
+            self.forget();
+        }
         self.others.have_locked = is_by_others;
         self.locked_until = Some(until);
     }
@@ -394,13 +411,15 @@ fn touch<K: Hash + Eq>(
         // only who has failed or is being checked needs an entry
         return Counter::default();
     };
+    // first: a lockout that has lasted its time ends with all that led to it, also if the epoch has ended meanwhile
+    if counter.locked_until.is_some_and(|until| now >= until) {
+        counter.locked_until = None;
+        counter.forget();
+    }
     counter.outdate(epoch);
     let last_failure = counter.last_failure.max(counter.others.last_failure);
     if last_failure.is_some_and(|at| now.duration_since(at) >= window) {
         counter.forget();
-    }
-    if counter.locked_until.is_some_and(|until| now >= until) {
-        counter.locked_until = None;
     }
     *counter
 }

@@ -25,6 +25,7 @@ mod peers;
 mod relay;
 #[cfg(target_os = "linux")]
 mod splice;
+mod streams;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +36,7 @@ use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -45,6 +47,7 @@ use crate::cluster::handover::header::{Header, Purpose};
 use crate::cluster::handover::nonces::Nonces;
 use crate::cluster::handover::peers::Directory;
 pub use crate::cluster::handover::relay::Outcome;
+pub use crate::cluster::handover::streams::{Stream, Unreachable};
 use crate::config;
 use crate::net::{ACCEPT_PAUSE, bind, network, reset_on_close, tune};
 use crate::passive::PassivePool;
@@ -56,9 +59,6 @@ pub(crate) const MAX_UNVERIFIED: usize = 256;
 
 /// The time for another gateway's header, which it sends at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The purpose of the keys of streams.
-const LOCKOUT_STREAM: &[u8] = b"cosgate lockout stream";
 
 /// One line in a while says what was refused, not one for each stranger.
 static REFUSED: LineLimit = LineLimit::per(Duration::from_secs(10));
@@ -97,26 +97,6 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// A stream of lockout events behind its header, at either end.
-#[derive(Debug)]
-pub struct Stream {
-    /// The socket.
-    pub socket: TcpStream,
-    /// The replica at the other end.
-    pub ordinal: u16,
-    /// A key of this stream alone.
-    pub key: [u8; 32],
-}
-
-/// The reason for which there is no stream to a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreachable {
-    /// No gateway runs there: its name has no address, or its machine says that nothing listens.
-    Gone,
-    /// It may be running.
-    Unknown,
-}
-
 /// The bound handover port; nothing is accepted before [`Receiver::serve`].
 #[derive(Debug)]
 pub struct Receiver {
@@ -152,37 +132,35 @@ impl Handover {
         (0..self.settings.replicas()).filter(move |ordinal| *ordinal != own)
     }
 
-    /// Opens a stream of lockout events to a replica. The caller bounds the time.
-    pub async fn open_lockouts(&self, ordinal: u16) -> Result<Stream, Unreachable> {
-        let purpose = Purpose::Lockouts {
-            ordinal: self.settings.ordinal,
+    /// Opens a stream of lockout events to a replica. `limit` bounds the time to connect, and that for the answer.
+    pub async fn open_lockouts(
+        &self,
+        ordinal: u16,
+        limit: Duration,
+    ) -> Result<Stream, Unreachable> {
+        let socket = timeout(limit, self.connect_lockouts(ordinal)).await;
+        let socket = socket.unwrap_or(Err(Unreachable::Unknown))?;
+        let opening = streams::open(socket, self.settings.ordinal, ordinal, &self.settings);
+        match timeout(limit, opening).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(_)) | Err(_) => Err(Unreachable::Unanswered),
+        }
+    }
+
+    async fn connect_lockouts(&self, ordinal: u16) -> Result<TcpStream, Unreachable> {
+        let error = match self.peers.connect(ordinal).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => error,
         };
-        let mut socket = match self.peers.connect(ordinal).await {
-            Ok(socket) => socket,
-            Err(error) => {
-                let is_gone = match error.kind() {
-                    io::ErrorKind::ConnectionRefused => true,
-                    // or the resolver fails; then this replica's own name has no address either
-                    io::ErrorKind::NotFound => self.peers.has_address(self.settings.ordinal).await,
-                    _ => false,
-                };
-                return Err(match is_gone {
-                    true => Unreachable::Gone,
-                    false => Unreachable::Unknown,
-                });
-            }
+        let is_gone = match error.kind() {
+            io::ErrorKind::ConnectionRefused => true,
+            // or the resolver fails; then this replica's own name has no address either
+            io::ErrorKind::NotFound => self.peers.has_address(self.settings.ordinal).await,
+            _ => false,
         };
-        tune(&socket);
-        let header = Header::new(purpose)
-            .and_then(|header| header.sign(self.settings.key.expose_secret().as_bytes()));
-        let header = header.map_err(|_| Unreachable::Unknown)?;
-        let sent = socket.write_all(&header).await;
-        sent.map_err(|_| Unreachable::Unknown)?;
-        let key = self.settings.derived_key(&[LOCKOUT_STREAM, &header]);
-        Ok(Stream {
-            socket,
-            ordinal,
-            key,
+        Err(match is_gone {
+            true => Unreachable::Gone,
+            false => Unreachable::Unknown,
         })
     }
 
@@ -240,7 +218,7 @@ impl Handover {
             return Outcome::Unreachable;
         };
         let connecting = self.connect(ordinal, Purpose::Connection { client, local });
-        let owner = match tokio::time::timeout(self.connect_timeout, connecting).await {
+        let owner = match timeout(self.connect_timeout, connecting).await {
             Ok(Ok(owner)) => owner,
             Ok(Err(error)) => return self.unreachable(ordinal, client, local, &error),
             Err(_) => {
@@ -389,7 +367,7 @@ impl Handover {
         pools: &[Arc<PassivePool>],
         lockouts: Option<mpsc::Sender<Stream>>,
     ) {
-        let header = match tokio::time::timeout(HEADER_TIMEOUT, header::read(&mut socket)).await {
+        let header = match timeout(HEADER_TIMEOUT, header::read(&mut socket)).await {
             Ok(Ok(header)) => header,
             Ok(Err(_)) | Err(_) => return self.refuse(&socket, from, Refused::Header),
         };
@@ -400,15 +378,18 @@ impl Handover {
                 pool.deliver(port, socket, client);
             }
             Ok(Destination::Lockouts(ordinal)) => {
-                let key = self.settings.derived_key(&[LOCKOUT_STREAM, &header]);
                 if let Some(lockouts) = lockouts {
-                    let stream = Stream {
-                        socket,
-                        ordinal,
-                        key,
-                    };
-                    // an error means that they aren't shared any more: the gateway stops
-                    let _ = lockouts.send(stream).await;
+                    let answering = streams::answer(socket, ordinal, &header, &self.settings);
+                    match timeout(HEADER_TIMEOUT, answering).await {
+                        // an error means that they aren't shared any more: the gateway stops
+                        Ok(Ok(stream)) => drop(lockouts.send(stream).await),
+                        Ok(Err(_)) | Err(_) => {
+                            debug!(
+                                replica = ordinal,
+                                "a stream of lockout events could not be answered"
+                            );
+                        }
+                    }
                 }
             }
             // an orderly end is the answer to a check
@@ -429,8 +410,10 @@ impl Handover {
         let (client, local) = match header.purpose {
             Purpose::Connection { client, local } => (client, local),
             Purpose::Check => return Ok(Destination::Check),
-            Purpose::Lockouts { ordinal } if self.others().any(|other| other == ordinal) => {
-                return Ok(Destination::Lockouts(ordinal));
+            Purpose::Lockouts { from, to }
+                if to == self.settings.ordinal && self.others().any(|other| other == from) =>
+            {
+                return Ok(Destination::Lockouts(from));
             }
             Purpose::Lockouts { .. } => return Err(Refused::Port),
         };
@@ -482,7 +465,7 @@ pub async fn examine(settings: &config::Handover, ordinal: u16) -> Result<Durati
             ),
         }
     };
-    tokio::time::timeout(HEADER_TIMEOUT, checking)
+    timeout(HEADER_TIMEOUT, checking)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} s", HEADER_TIMEOUT.as_secs())))
 }

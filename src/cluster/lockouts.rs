@@ -5,14 +5,17 @@
 //! ```
 //!
 //! Each replica opens one stream to each other one, at the same port, by the same names and with the same key as for handover, and sends
-//! what ends at its own guard: failures and successes, with their age. A stream is introduced by a header that is used once, and its
-//! messages are sealed and numbered (`message`): a stranger can neither read them, nor add, repeat or change one.
+//! what ends at its own guard: failures and successes, with their age. A stream is introduced by a header that is used once and at its
+//! receiver only, which answers with a challenge; its messages are sealed and numbered (`message`). A stranger can neither read them, nor
+//! add, repeat or change one, nor show one to another replica, to one that has restarted, or later.
 //!
 //! Nothing is acknowledged, and nothing is sent twice: an event reaches a replica once or never. What a lost one means, and when the
 //! events of others count, is in the guard (`auth::guard::others`). For that this module knows of each replica whether it is
 //!
 //! - current: its stream is open, and a message comes at least every `HEARTBEAT`, on time within [`SILENCE`];
-//! - gone: it has said that it leaves, or its name has no address, or its machine refuses the connection;
+//! - gone: it has said that it leaves, or its name has no address, or its machine refuses the connection. Anybody on the way can refuse one.
+//!   So where a stream was cut, its replica counts as gone only when what it sent last has left the window (`auth.lockout.window`), or
+//!   when it leaves after it has come back. A replica that starts has no stream that could have been cut, and takes a refusal for what it is;
 //! - silent: anything else, such as a network that is cut, another key or an older version. While one is silent, others' failures for one
 //!   user do not count here, since it may have let that user in; their failures for the address do.
 //!
@@ -59,6 +62,9 @@ const MIN_PAUSE: Duration = Duration::from_millis(500);
 /// The longest of these pauses. A replica that starts connects at once, and is then connected to at once.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
+/// A replica is gone for this time before the pauses grow beyond [`SILENCE`]: it may come back as an earlier version, which doesn't connect.
+const RECENTLY: Duration = Duration::from_secs(60);
+
 /// The time for the last message to all replicas, when this one leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -95,6 +101,10 @@ struct State {
     incoming: Incoming,
     /// The last attempt to connect found that there is none.
     is_gone: bool,
+    /// It is gone, or has left, since then.
+    absent_since: Option<Instant>,
+    /// The last message of a stream that was cut, until another one comes.
+    cut: Option<Instant>,
     /// Ends the newest stream from it, when a newer one comes.
     stream: CancellationToken,
 }
@@ -132,6 +142,55 @@ impl State {
             self.incoming = incoming;
             // what an attempt to connect has shown is no news any more
             self.is_gone = false;
+            self.cut = None;
+        }
+    }
+
+    /// The stream was cut.
+    fn cut(&mut self, replaced: &CancellationToken, last: Instant) {
+        if !replaced.is_cancelled() {
+            self.set(replaced, Incoming::None);
+            self.cut = Some(last);
+        }
+    }
+
+    /// `stream` takes the place of an earlier one. Where that is still open, what was written on it last may not have arrived.
+    fn replace(&mut self, stream: CancellationToken) {
+        std::mem::replace(&mut self.stream, stream).cancel();
+        if self.incoming == Incoming::Current {
+            self.incoming = Incoming::None;
+        }
+    }
+
+    /// An attempt to connect has failed.
+    fn fail(&mut self, unreachable: Unreachable, window: Duration) {
+        self.is_gone = unreachable == Unreachable::Gone
+            && self.incoming != Incoming::Current
+            && self.cut.is_none_or(|last| last.elapsed() >= window);
+        if unreachable == Unreachable::Unanswered {
+            self.is_back();
+        }
+    }
+
+    /// It is back, or another one is: its stream decides.
+    fn is_back(&mut self) {
+        self.is_gone = false;
+        if self.incoming == Incoming::Left {
+            self.incoming = Incoming::None;
+        }
+    }
+
+    fn note_absence(&mut self) {
+        let is_absent = self.is_certain() && self.incoming != Incoming::Current;
+        let since = self.absent_since.unwrap_or_else(Instant::now);
+        self.absent_since = is_absent.then_some(since);
+    }
+
+    /// The longest pause before the next attempt to connect.
+    fn longest_pause(&self) -> Duration {
+        match self.absent_since {
+            Some(since) if since.elapsed() < RECENTLY => SILENCE,
+            _ => MAX_PAUSE,
         }
     }
 }
@@ -202,7 +261,9 @@ impl Lockouts {
     /// Changes a peer's state, and with it the worth of what others report.
     fn update(&self, at: usize, change: impl FnOnce(&mut State)) {
         let mut states = self.states.lock();
-        change(&mut states[at]);
+        let state = &mut states[at];
+        change(state);
+        state.note_absence();
         // under the lock, so that the guard's state is that of the last change
         self.guard.trust(states.iter().all(State::is_certain));
     }
@@ -212,20 +273,13 @@ impl Lockouts {
         let peer = &self.peers[at];
         let (mut pause, mut lost) = (MIN_PAUSE, false);
         while !self.leave.is_cancelled() {
-            let opening = timeout(SEND_TIMEOUT, self.handover.open_lockouts(peer.ordinal));
             let opened = tokio::select! {
-                opened = opening => opened.unwrap_or(Err(Unreachable::Unknown)),
+                opened = self.handover.open_lockouts(peer.ordinal, SEND_TIMEOUT) => opened,
                 () = self.leave.cancelled() => return,
             };
             match opened {
                 Ok(stream) => {
-                    self.update(at, |state| {
-                        state.is_gone = false;
-                        if state.incoming == Incoming::Left {
-                            // it is back, or it is not: its stream decides
-                            state.incoming = Incoming::None;
-                        }
-                    });
+                    self.update(at, State::is_back);
                     let began = Instant::now();
                     let ended = self.feed(stream, &mut events, &mut lost).await;
                     // what was written last has not arrived, perhaps
@@ -239,16 +293,16 @@ impl Lockouts {
                         pause = MIN_PAUSE;
                     }
                 }
-                Err(Unreachable::Gone) => {
-                    self.update(at, |state| {
-                        state.is_gone = state.incoming != Incoming::Current
-                    });
-                    // one that starts has missed nothing that it could have counted
-                    events = events.resubscribe();
-                    lost = true;
+                Err(unreachable) => {
+                    self.update(at, |state| state.fail(unreachable, self.guard.window()));
+                    if unreachable == Unreachable::Gone {
+                        // one that starts has missed nothing that it could have counted
+                        events = events.resubscribe();
+                        lost = true;
+                    }
                 }
-                Err(Unreachable::Unknown) => self.update(at, |state| state.is_gone = false),
             }
+            pause = pause.min(self.states.lock()[at].longest_pause());
             tokio::select! {
                 () = async {
                     sleep(MIN_PAUSE).await;
@@ -267,7 +321,7 @@ impl Lockouts {
         events: &mut broadcast::Receiver<Event>,
         lost: &mut bool,
     ) -> io::Result<()> {
-        let (mut cipher, opened) = (Cipher::new(&stream.key), Instant::now());
+        let (mut cipher, opened) = (Cipher::new(&stream.key), stream.opened);
         // a network that is back is noticed by a new stream, not by an old one that is sent again after minutes
         limit_unacknowledged(&stream.socket, SEND_TIMEOUT);
         let (mut read, mut write) = stream.socket.into_split();
@@ -280,19 +334,16 @@ impl Lockouts {
                 event = events.recv() => match event {
                     Ok(event) => message.events.push(event),
                     Err(RecvError::Lagged(count)) => self.drop_events(count, lost),
-                    Err(RecvError::Closed) => message.leaves = true,
+                    // the guard, which is held, has the sender
+                    Err(RecvError::Closed) => return Ok(()),
                 },
                 () = sleep(rest) => {}
                 // nothing comes this way: it is the end
                 _ = read.read(&mut nothing) => return Err(io::ErrorKind::ConnectionReset.into()),
-                () = self.leave.cancelled() => message.leaves = true,
+                () = self.leave.cancelled() => {}
             }
-            while message.events.len() < MAX_EVENTS {
-                match events.try_recv() {
-                    Ok(event) => message.events.push(event),
-                    Err(TryRecvError::Lagged(count)) => self.drop_events(count, lost),
-                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-                }
+            if let Some(count) = fill(&mut message, events, self.leave.is_cancelled()) {
+                self.drop_events(count, lost);
             }
             message.lost = *lost;
             message.elapsed = opened.elapsed();
@@ -330,15 +381,7 @@ impl Lockouts {
             else {
                 continue;
             };
-            // it has started, or the network is back
-            self.peers[at].connect.notify_one();
             let replaced = CancellationToken::new();
-            self.update(at, |state| {
-                std::mem::replace(&mut state.stream, replaced.clone()).cancel();
-                if state.incoming == Incoming::Current {
-                    state.incoming = Incoming::None;
-                }
-            });
             let receiver = Arc::clone(&self);
             self.tasks.spawn(async move {
                 tokio::select! {
@@ -352,12 +395,19 @@ impl Lockouts {
 
     /// Takes the events of a stream into account until it ends. `replaced`: a newer stream has taken its place.
     async fn receive(&self, at: usize, mut stream: Stream, replaced: &CancellationToken) {
-        let (mut cipher, opened) = (Cipher::new(&stream.key), Instant::now());
+        let mut cipher = Cipher::new(&stream.key);
+        let mut last = None;
         let ended = loop {
-            let message = match next(&mut cipher, &mut stream.socket, opened).await {
+            let message = match next(&mut cipher, &mut stream.socket, stream.opened).await {
                 Ok(message) => message,
                 Err(error) => break error,
             };
+            // not before: a header alone may be one that somebody has kept
+            if last.replace(Instant::now()).is_none() {
+                self.update(at, |state| state.replace(replaced.clone()));
+                // it has started, or the network is back
+                self.peers[at].connect.notify_one();
+            }
             self.counts
                 .count(Fate::Received, message.events.len() as u64);
             if message.lost {
@@ -377,10 +427,30 @@ impl Lockouts {
         if ended.kind() == io::ErrorKind::InvalidData {
             self.handover.refuse_message(&stream.socket);
         }
-        self.update(at, |state| state.set(replaced, Incoming::None));
+        let Some(last) = last else { return };
+        self.update(at, |state| state.cut(replaced, last));
         // if it has ended, that shows at once
         self.peers[at].connect.notify_one();
     }
+}
+
+/// Adds events that wait, as many as there is room for. Returns the number of those that were dropped before them, if any: the message
+/// must say so. The last message of one that leaves is the one behind which none wait.
+fn fill(
+    message: &mut Message,
+    events: &mut broadcast::Receiver<Event>,
+    leaves: bool,
+) -> Option<u64> {
+    let mut dropped = None;
+    while message.events.len() < MAX_EVENTS {
+        match events.try_recv() {
+            Ok(event) => message.events.push(event),
+            Err(TryRecvError::Lagged(count)) => *dropped.get_or_insert(0) += count,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+        }
+    }
+    message.leaves = leaves && events.is_empty();
+    dropped
 }
 
 /// The next message, if it is on time.
@@ -408,3 +478,6 @@ fn report(event: Event, scope: Scope, replica: u16) {
         None => debug!(%client, scope, replica, "locked out after failed logins at other replicas"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! The failures and successes at other replicas, as [`cluster::lockouts`](crate::cluster::lockouts) receives them.
 //!
 //! Nothing but these events is shared: each replica counts all of them against its own limits, and so comes to the same lockouts. A
-//! failure counts for its address and its user as one here does. Nothing but time clears those, so a lost event means fewer failures.
+//! failure counts for its address and its user as one here does. Nothing but time clears those, so a lost event means fewer failures,
+//! and a lockout later or not at all.
 //!
 //! A pair of address and user is different: a success clears it, and a replica that misses a success would count failures which no
 //! longer count. So others' failures of a pair are held apart from the own ones, and are worth something only while no success can have
@@ -10,15 +11,16 @@
 //! - They count only while the events of every replica arrive, or it is known to be gone ([`Guard::trust`](super::Guard::trust)).
 //!   When that ends or begins, or events were lost, a new epoch begins: what others have contributed to pairs is forgotten, a lockout
 //!   that own failures alone would not have caused ends, and own failures until then are not added to what others report afterwards.
-//!   What own failures cause alone stays, as without other replicas.
+//!   What own failures cause alone stays, as without other replicas; those before such a lockout count on.
 //! - A success clears the pair's failures and its lockout wherever it arrives. A replica that receives one late, and locked out
 //!   meanwhile, lets the pair in again as soon as the event arrives, or after [`SILENCE`], when the delay counts as a loss.
 //! - A failure at another replica that was made before a success, or up to [`SILENCE`] after it, does not count for the pair when it
 //!   arrives behind it: ages don't contain the time under way, so those of events that come by different ways can't be compared more
 //!   exactly.
 //!
-//! Invariants: each failure counts at most once in a table. A lockout of a pair that lasts longer than [`SILENCE`] rests on as many
-//! failures as its limit, at all replicas since the last success at any or at this replica since the last one that it knows of.
+//! Invariants: each failure counts at most once in a table, and for at most one lockout that does not end with its epoch. A lockout of a
+//! pair that lasts longer than [`SILENCE`] rests on as many failures as its limit, at all replicas since the last success at any or at
+//! this replica since the last one that it knows of.
 //! Whoever guesses at all replicas at the same moment may have each of them check as many passwords as the limit, before the first
 //! event arrives; that is the price for not asking the others before each check.
 

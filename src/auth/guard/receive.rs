@@ -77,7 +77,7 @@ impl Guard {
 }
 
 impl Counter {
-    /// Forgets what others have contributed in an earlier epoch.
+    /// Forgets what others have contributed in an earlier epoch, a lockout that own failures alone would not have caused among it.
     pub(super) fn outdate(&mut self, epoch: u64) {
         if self.others.epoch == epoch {
             return;

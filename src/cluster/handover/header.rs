@@ -11,7 +11,8 @@
 //! | 32 | HMAC-SHA256 of everything before it, from the header's first byte on |
 //!
 //! `LOCAL` in the place of `PROXY`, between 0.0.0.0:0 and itself, is nobody's connection. Alone it is a check of the key. With another TLV
-//! before the proof (type `0xE1`: a byte 1, and the sender's ordinal in two bytes, big-endian) a stream of lockout events follows.
+//! before the proof (type `0xE1`: a byte 1, and the ordinals of the sender and the receiver in two bytes each, big-endian) a stream of lockout
+//! events follows, once the receiver has answered with a challenge.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,7 +39,9 @@ pub(super) enum Purpose {
     /// A stream of lockout events.
     Lockouts {
         /// The replica that sends them.
-        ordinal: u16,
+        from: u16,
+        /// The replica that they are for: no other one may count them.
+        to: u16,
     },
 }
 
@@ -70,7 +73,8 @@ pub enum Refused {
     /// The header was used before.
     #[error("its header was used before")]
     Replayed,
-    /// The port is another gateway's, or none of the passive ports; or the sender has this gateway's ordinal, or one without a slice.
+    /// The port is another gateway's, or none of the passive ports; or a stream is for another gateway, or its sender has this gateway's
+    /// ordinal, or one without a slice.
     #[error(
         "its port or number does not fit; the replicas differ in passive.ports, passive.slice_size or handover.peers, or two have the \
          same passive.ordinal"
@@ -164,9 +168,10 @@ impl Header {
         };
         let mut header =
             Builder::with_addresses(Version::Two | command, Protocol::Stream, addresses);
-        if let Purpose::Lockouts { ordinal } = self.purpose {
-            let [high, low] = ordinal.to_be_bytes();
-            header = header.write_tlv(LOCKOUTS, &[LOCKOUTS_VERSION, high, low])?;
+        if let Purpose::Lockouts { from, to } = self.purpose {
+            let ([from_high, from_low], [to_high, to_low]) = (from.to_be_bytes(), to.to_be_bytes());
+            let value = [LOCKOUTS_VERSION, from_high, from_low, to_high, to_low];
+            header = header.write_tlv(LOCKOUTS, &value)?;
         }
         let mut header = header.write_tlv(PROOF, &proof)?.build()?;
         let signed = header.len() - MAC_BYTES;
@@ -216,9 +221,12 @@ impl Header {
                     .find(|tlv| tlv.kind == LOCKOUTS);
                 match lockouts.as_ref().map(|tlv| tlv.value.as_ref()) {
                     None => Purpose::Check,
-                    Some(&[LOCKOUTS_VERSION, high, low]) => Purpose::Lockouts {
-                        ordinal: u16::from_be_bytes([high, low]),
-                    },
+                    Some(&[LOCKOUTS_VERSION, from_high, from_low, to_high, to_low]) => {
+                        Purpose::Lockouts {
+                            from: u16::from_be_bytes([from_high, from_low]),
+                            to: u16::from_be_bytes([to_high, to_low]),
+                        }
+                    }
                     Some(_) => return Err(Refused::Header),
                 }
             }
@@ -291,7 +299,7 @@ mod tests {
             connection("192.0.2.1:40000", "10.0.0.7:30005"),
             connection("[2001:db8::1]:40000", "[fd00::7]:30005"),
             Purpose::Check,
-            Purpose::Lockouts { ordinal: 258 },
+            Purpose::Lockouts { from: 258, to: 772 },
         ] {
             let header = header(purpose);
             let bytes = header.sign(KEY).expect("a header");

@@ -62,10 +62,13 @@ impl Directory {
         Err(last)
     }
 
-    /// True if the name of a gateway has an address.
+    /// True if the resolver has an address for the name of a gateway at this moment.
     pub(super) async fn has_address(&self, ordinal: u16) -> bool {
-        let found = self.addresses(ordinal).await;
-        found.is_ok_and(|addresses| !addresses.is_empty())
+        let Some(peer) = self.peers.of(ordinal) else {
+            return false;
+        };
+        let found = lookup_host(peer).await;
+        found.is_ok_and(|mut addresses| addresses.next().is_some())
     }
 
     async fn addresses(&self, ordinal: u16) -> io::Result<Vec<SocketAddr>> {

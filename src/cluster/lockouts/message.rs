@@ -5,11 +5,12 @@
 //! | 2 | the length of the rest, big-endian |
 //! | | sealed with AES-256-GCM and the stream's key; the nonce is the message's number, from 0: |
 //! | 1 | flags: 1, events before these were lost; 2, the sender leaves |
-//! | 8 | milliseconds since the stream was opened, big-endian |
+//! | 8 | milliseconds since the challenge, big-endian |
 //! | 29 each | events: 0 for a failure, 1 for a success; its age in milliseconds (4 bytes); the address (16, IPv4 mapped); the hash of the name (8) |
 //! | 16 | the tag |
 //!
-//! Nothing but the next message of the sender opens: a stream has a key of its own, since its header has a nonce that is used once.
+//! Nothing but the next message of the sender opens: a stream has a key of its own, since its receiver has made the
+//! challenge for it alone.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -38,7 +39,7 @@ pub(super) struct Message {
     pub lost: bool,
     /// The sender has ended its sessions, and stops.
     pub leaves: bool,
-    /// Since the stream was opened.
+    /// Since the sender has read the challenge.
     pub elapsed: Duration,
     /// At most [`MAX_EVENTS`].
     pub events: Vec<Event>,

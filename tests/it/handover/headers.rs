@@ -22,8 +22,8 @@ pub(super) struct Header<'a> {
     /// Seconds before now; negative: in the future.
     pub(super) age: i64,
     pub(super) nonce: [u8; 16],
-    /// The sender of a stream of lockout events.
-    pub(super) sender: Option<u16>,
+    /// The sender and the receiver of a stream of lockout events.
+    pub(super) stream: Option<(u16, u16)>,
 }
 
 impl Header<'_> {
@@ -37,15 +37,15 @@ impl Header<'_> {
             port,
             age: 0,
             nonce,
-            sender: None,
+            stream: None,
         }
     }
 
     /// A good one for a stream of lockout events.
-    pub(super) fn of_stream(sender: u16) -> Self {
+    pub(super) fn of_stream(from: u16, to: u16) -> Self {
         Header {
             command: LOCAL,
-            sender: Some(sender),
+            stream: Some((from, to)),
             ..Header::new(0)
         }
     }
@@ -62,17 +62,17 @@ impl Header<'_> {
         let made = (now - self.age * 1000).to_be_bytes();
         let proof = [&[1][..], &made, &self.nonce].concat();
         let length = |bytes: usize| (bytes as u16).to_be_bytes();
-        let sender = self.sender.map(u16::to_be_bytes);
-        let sender = sender.map(|[high, low]| [0xe1, 0, 3, 1, high, low]);
-        let sender = sender.as_ref().map_or(&[][..], |sender| sender);
+        let stream = self.stream.map_or_else(Vec::new, |(from, to)| {
+            [&[0xe1, 0, 5, 1][..], &from.to_be_bytes(), &to.to_be_bytes()].concat()
+        });
         let mut header = SIGNATURE.to_vec();
         // TCP over IPv4
         header.extend([self.command, 0x11]);
         header.extend(length(
-            addresses.len() + sender.len() + 3 + proof.len() + 32,
+            addresses.len() + stream.len() + 3 + proof.len() + 32,
         ));
         header.extend(addresses);
-        header.extend(sender);
+        header.extend(stream);
         header.push(0xe0);
         header.extend(length(proof.len() + 32));
         header.extend(proof);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::headers::{Header, send};
@@ -205,6 +205,7 @@ async fn a_gateway_that_has_gone_costs_the_others_nothing_and_one_that_is_silent
 
 /// A stream to gateway 0, as gateway 1 would open it.
 struct Stream {
+    socket: TcpStream,
     header: Vec<u8>,
     key: LessSafeKey,
     next: u64,
@@ -222,14 +223,23 @@ fn cipher(key: &[u8; 32]) -> LessSafeKey {
 }
 
 impl Stream {
-    fn new() -> Self {
-        let header = Header::of_stream(1).bytes();
+    async fn open(to: std::net::SocketAddr) -> Self {
+        let header = Header::of_stream(1, 0).bytes();
+        let mut socket = send(to, &header).await;
+        let mut challenge = [0; 16];
+        let read = socket.read_exact(&mut challenge).await;
+        read.expect("a challenge");
         Stream {
-            key: cipher(&derived(&[b"cosgate lockout stream", &header])),
+            socket,
+            key: cipher(&derived(&[b"cosgate lockout stream", &header, &challenge])),
             header,
             next: 0,
             began: Instant::now(),
         }
+    }
+
+    async fn write(&mut self, message: &[u8]) {
+        self.socket.write_all(message).await.expect("writes");
     }
 
     /// The next message, with failures of a user at 127.0.0.1.
@@ -277,12 +287,14 @@ async fn forged_and_replayed_messages_change_nothing() {
     // strangers, and replicas that there are none of
     let stranger = Header {
         key: "another key, which has 32 bytes.",
-        ..Header::of_stream(1)
+        ..Header::of_stream(1, 0)
     };
     for (header, reason) in [
         (stranger, "key"),
-        (Header::of_stream(0), "port"),
-        (Header::of_stream(2), "port"),
+        (Header::of_stream(0, 0), "port"),
+        (Header::of_stream(2, 0), "port"),
+        // a good one for another replica
+        (Header::of_stream(1, 1), "port"),
     ] {
         let before = refused(reason).await;
         assert!(is_reset(&mut send(to, &header.bytes()).await).await);
@@ -290,53 +302,91 @@ async fn forged_and_replayed_messages_change_nothing() {
     }
 
     // a good message is counted; again it is not, on its stream or with it
-    let mut stream = Stream::new();
+    let mut stream = Stream::open(to).await;
     let good = stream.message(2, "user0");
-    let mut socket = send(to, &stream.header).await;
-    socket.write_all(&good).await.expect("writes");
+    stream.write(&good).await;
     cluster.is(0, CURRENT, 1.0).await;
     assert_eq!(cluster.metric(0, RECEIVED).await, 2.0);
-    socket.write_all(&good).await.expect("writes");
-    assert!(is_reset(&mut socket).await);
+    stream.write(&good).await;
+    assert!(is_reset(&mut stream.socket).await);
     assert_eq!(refused("message").await, 1.0);
     let mut replayed = send(to, &[&stream.header[..], &good].concat()).await;
     assert!(is_reset(&mut replayed).await);
     assert_eq!(refused("replayed").await, 1.0);
-    // one that is changed, or of another stream
+    // one that is changed, or was written for another challenge
     for forged in 0..2 {
-        let mut stream = Stream::new();
+        let mut stream = Stream::open(to).await;
         let mut message = stream.message(3, "user0");
         match forged {
             0 => message[20] ^= 1,
-            _ => message = Stream::new().message(3, "user0"),
+            _ => message = Stream::open(to).await.message(3, "user0"),
         }
-        let mut socket = send(to, &[&stream.header[..], &message].concat()).await;
-        assert!(is_reset(&mut socket).await);
+        stream.write(&message).await;
+        assert!(is_reset(&mut stream.socket).await);
     }
     assert_eq!(refused("message").await, 3.0);
+    // the header of a stream that was recorded, which nobody has used here: its messages don't open
+    let header = Header::of_stream(1, 0).bytes();
+    let challenge = [1; 16];
+    let mut recorded = Stream {
+        key: cipher(&derived(&[b"cosgate lockout stream", &header, &challenge])),
+        socket: send(to, &header).await,
+        header,
+        next: 0,
+        began: Instant::now(),
+    };
+    let message = recorded.message(3, "user0");
+    recorded.write(&message).await;
+    let mut answer = [0; 16];
+    let read = recorded.socket.read_exact(&mut answer).await;
+    assert!(read.is_err() || is_reset(&mut recorded.socket).await);
+    assert_ne!(answer, challenge);
+    assert_eq!(refused("message").await, 4.0);
     assert_eq!(cluster.metric(0, RECEIVED).await, 2.0);
     assert_eq!(cluster.try_login(0, "user0", "secret").await, 230);
 
     // a stream that goes on is what the guide describes
-    let mut stream = Stream::new();
-    let mut socket = send(to, &stream.header).await;
-    socket
-        .write_all(&stream.message(0, ""))
-        .await
-        .expect("writes");
+    let mut stream = Stream::open(to).await;
+    let message = stream.message(0, "");
+    stream.write(&message).await;
     cluster.is(0, CURRENT, 1.0).await;
-    socket
-        .write_all(&stream.message(3, "user1"))
-        .await
-        .expect("writes");
+    // a header alone, and what doesn't open behind one, take nobody's place
+    let _header_alone = Stream::open(to).await;
+    let mut forged = Stream::open(to).await;
+    forged.write(&good).await;
+    assert!(is_reset(&mut forged.socket).await);
+    assert_eq!(cluster.metric(0, CURRENT).await, 1.0);
+    let message = stream.message(3, "user1");
+    stream.write(&message).await;
     cluster.is(0, LOCKED_BY_OTHERS, 1.0).await;
     assert_eq!(cluster.try_login(0, "user1", "secret").await, 421);
-    // a newer stream takes its place, and what has come on a stream that was cut locks nobody out
-    let newer = Stream::new();
-    let _newer: TcpStream = send(to, &newer.header).await;
+    // a newer stream takes its place with its first message, and what has come on a stream that was cut locks nobody out
+    let mut newer = Stream::open(to).await;
+    let message = newer.message(0, "");
+    newer.write(&message).await;
     eventually("it is let in again", || async {
         cluster.try_login(0, "user1", "secret").await == 230
     })
     .await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn messages_that_somebody_holds_up_count_no_more() {
+    let mut cluster = start(2, &["AUTH__LOCKOUT__PER_USER=3"]).await;
+    cluster.are_connected(2).await;
+    cluster.take(1).stop().await;
+    cluster.is(0, GONE, 1.0).await;
+    let before = cluster.metric(0, RECEIVED).await;
+    let mut stream = Stream::open(cluster.handover(0)).await;
+    // all written at once, and shown later and later
+    let messages: Vec<_> = (0..3).map(|_| stream.message(1, "user0")).collect();
+    for (message, wait) in messages.iter().zip([0, 2000, 1500]) {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        stream.write(message).await;
+    }
+    cluster.is(0, SILENT, 1.0).await;
+    assert_eq!(cluster.metric(0, RECEIVED).await, before + 2.0);
+    assert_eq!(cluster.try_login(0, "user0", "secret").await, 230);
     cluster.stop().await;
 }

@@ -25,6 +25,8 @@ struct Replicas {
     history: Vec<(usize, usize, Outcome)>,
     /// The length of the history when each replica last had a success for a name.
     known: [[usize; 2]; 3],
+    /// Lockouts at each replica that ended with their epoch.
+    outdated: [u32; 3],
 }
 
 impl Replicas {
@@ -49,6 +51,7 @@ impl Replicas {
             is_cut: Default::default(),
             history: Vec::new(),
             known: Default::default(),
+            outdated: Default::default(),
         }
     }
 
@@ -99,11 +102,17 @@ impl Replicas {
         self.is_cut[from][to] = is_cut;
         self.links[from][to].clear();
         let is_complete = self.is_cut.iter().all(|of| !of[to]);
+        let locked = [0, 1].map(|name| self.is_locked(to, name));
         if !is_cut {
             // the first message of a stream says that events were lost
             self.guards[to].lose_events();
         }
         self.guards[to].trust(is_complete);
+        for (name, was_locked) in locked.into_iter().enumerate() {
+            if was_locked && !self.is_locked(to, name) {
+                self.outdated[to] += 1;
+            }
+        }
     }
 
     async fn pass(&mut self, time: Duration) {
@@ -122,7 +131,8 @@ impl Replicas {
         matches!(rejected, Some(Err(Rejected::Locked(Scope::User))))
     }
 
-    /// Every lockout at a replica that has received everything rests on enough failures; and each failure counts once.
+    /// Every lockout at a replica that has received everything rests on enough failures; and each failure counts for one lockout, if it
+    /// doesn't end with its epoch.
     fn check(&self) {
         let count = |from: usize, name: usize, of: &dyn Fn(usize) -> bool| {
             let counted = self.history[from..]
@@ -151,7 +161,8 @@ impl Replicas {
             }
             let guard = &self.guards[at];
             let lockouts = guard.lockouts()[1].1 + guard.lockouts_elsewhere()[1].1;
-            assert!(lockouts as u32 * LIMIT <= all, "{lockouts} by {all}");
+            let lockouts = lockouts as u32 - self.outdated[at];
+            assert!(lockouts * LIMIT <= all, "{lockouts} by {all}");
         }
     }
 }
@@ -255,6 +266,74 @@ async fn a_success_that_is_lost_takes_what_others_reported_with_it() {
         replicas.login(2, 1, Outcome::Failure);
         assert!(!replicas.is_locked(2, 1));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_failures_outlast_a_lockout_that_ends_with_its_epoch_and_not_one_that_ends_by_time() {
+    for (is_locked_here, own) in [(true, 2), (false, 1)] {
+        let mut replicas = Replicas::new();
+        replicas.login(0, 0, Outcome::Failure);
+        for _ in 0..LIMIT - 2 {
+            replicas.login(1, 0, Outcome::Failure);
+        }
+        replicas.deliver_all();
+        let last = if is_locked_here { 0 } else { 1 };
+        assert!(replicas.login(last, 0, Outcome::Failure));
+        replicas.deliver_all();
+        assert!(replicas.is_locked(0, 0));
+        replicas.guards[0].lose_events();
+        // as many guesses in all as where there are no others
+        for _ in own..LIMIT {
+            assert!(replicas.login(0, 0, Outcome::Failure));
+        }
+        assert!(replicas.is_locked(0, 0));
+        assert!(!replicas.login(0, 0, Outcome::Failure));
+    }
+    for is_outdated in [false, true] {
+        let mut limits = guard(|_| {}).limits.clone();
+        // the failures are within their window when the lockout ends
+        (limits.per_user, limits.duration) = (LIMIT, limits.window / 2);
+        let guards = [(); 2].map(|()| Guard::new(limits.clone(), Some([1; 32])));
+        guards[0].trust(true);
+        let mut events = guards[1].subscribe();
+        for _ in 0..LIMIT - 1 {
+            fail(&guards[1], address(1), "alice")
+                .await
+                .expect("checked");
+            guards[0].receive(events.try_recv().expect("announced"));
+        }
+        let failed = fail(&guards[0], address(1), "alice").await;
+        assert_eq!(failed.expect("checked").locked, Some(Scope::User));
+        tokio::time::advance(limits.duration).await;
+        if is_outdated {
+            guards[0].lose_events();
+        }
+        for guess in 1..=LIMIT {
+            let failed = fail(&guards[0], address(1), "alice").await;
+            let locked = failed.expect("checked").locked;
+            assert_eq!(locked.is_some(), guess == LIMIT, "{guess}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_being_checked_when_others_locked_out_counts_here() {
+    let replicas = Replicas::new();
+    let [here, there] = [&replicas.guards[0], &replicas.guards[1]];
+    let mut events = there.subscribe();
+    let mut held = Vec::new();
+    for _ in 0..LIMIT {
+        held.push(here.admit(address(1), "alice").await.expect("its turn"));
+    }
+    for _ in 0..LIMIT {
+        fail(there, address(1), "alice").await.expect("checked");
+        here.receive(events.try_recv().expect("announced"));
+    }
+    for attempt in held {
+        assert_eq!(attempt.fail().locked, None, "it is already");
+    }
+    here.lose_events();
+    assert!(replicas.is_locked(0, 0), "by own failures alone");
 }
 
 #[tokio::test(start_paused = true)]
