@@ -165,6 +165,7 @@ impl Connection {
     }
 }
 
+/// The result code of a request that was done (RFC 4511, appendix A).
 const SUCCESS: u32 = 0;
 const SIZE_LIMIT_EXCEEDED: u32 = 4;
 const NO_SUCH_OBJECT: u32 = 32;

@@ -357,6 +357,7 @@ fn is_sound(message: &[u8]) -> bool {
     true
 }
 
+/// LDAP's version 3 (RFC 4511, section 4.2).
 const VERSION: i64 = 3;
 
 /// The name of the extended operation (RFC 4511, section 4.14.1).

@@ -11,6 +11,7 @@
 //! - They count only while the events of every replica arrive, or it is known to be gone ([`Guard::trust`](super::Guard::trust)).
 //!   When that ends or begins, or events were lost, a new epoch begins: what others have contributed to pairs is forgotten, a lockout
 //!   that own failures alone would not have caused ends, and own failures until then are not added to what others report afterwards.
+//!   What others report counts again from [`SILENCE`] later on: failures from before the lost success may have been under way.
 //!   What own failures cause alone stays, as without other replicas; those before such a lockout count on.
 //! - A success clears the pair's failures and its lockout wherever it arrives. A replica that receives one late, and locked out
 //!   meanwhile, lets the pair in again as soon as the event arrives, or after [`SILENCE`], when the delay counts as a loss.

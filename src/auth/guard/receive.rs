@@ -61,7 +61,8 @@ impl Guard {
             counter(&mut tables.addresses, address).fail(at, limits.per_address, until);
         touch(&mut tables.users, name, now, window, epoch);
         counter(&mut tables.users, name).fail(at, 0, until);
-        let counts = tables.trust.is_complete && at >= tables.trust.since;
+        // one that was made before may be said to have been made up to SILENCE later
+        let counts = tables.trust.is_complete && at > tables.trust.since + SILENCE;
         let pair = (address, name);
         touch(&mut tables.pairs, pair, now, window, epoch);
         let pair = counter(&mut tables.pairs, pair);

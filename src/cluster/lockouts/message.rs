@@ -25,6 +25,7 @@ use crate::auth::guard::{Event, Outcome};
 /// Events in one message; 7.4 KiB.
 pub(super) const MAX_EVENTS: usize = 256;
 
+/// An event's outcome, age, address and name.
 const EVENT_BYTES: usize = 1 + 4 + 16 + 8;
 const HEAD_BYTES: usize = 1 + 8;
 const MAX_PLAIN: usize = HEAD_BYTES + MAX_EVENTS * EVENT_BYTES;

@@ -36,6 +36,11 @@ async fn start(count: u16, settings: &[&str]) -> Cluster {
     Cluster::start(count, &settings).await
 }
 
+/// What others report about a user at an address counts from 3 s after the last moment on in which an event may have been lost.
+async fn they_count() {
+    tokio::time::sleep(Duration::from_millis(3200)).await;
+}
+
 impl Cluster {
     async fn try_login(&self, ordinal: usize, user: &str, password: &str) -> u16 {
         let mut ftp = Ftp::connect(self.gateway(ordinal).addresses()[0]).await;
@@ -50,11 +55,12 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until so many gateways receive each other's messages.
+    /// Waits until so many gateways receive each other's messages, and count what those report.
     async fn are_connected(&self, count: usize) {
         for ordinal in 0..count {
             self.is(ordinal, CURRENT, (count - 1) as f64).await;
         }
+        they_count().await;
     }
 
     /// A login at one of the first `among` gateways; what it ends with has arrived at the others afterwards.
@@ -171,6 +177,7 @@ async fn a_gateway_that_has_gone_costs_the_others_nothing_and_one_that_is_silent
         cluster.is(ordinal, GONE, 1.0).await;
         cluster.is(ordinal, CURRENT, 1.0).await;
     }
+    they_count().await;
     assert_eq!(cluster.guess(2, |_| "user2".to_owned()).await, 3);
 
     // something takes the connections, and sends none
@@ -347,9 +354,12 @@ async fn forged_and_replayed_messages_change_nothing() {
 
     // a stream that goes on is what the guide describes
     let mut stream = Stream::open(to).await;
-    let message = stream.message(0, "");
-    stream.write(&message).await;
-    cluster.is(0, CURRENT, 1.0).await;
+    for _ in 0..5 {
+        let message = stream.message(0, "");
+        stream.write(&message).await;
+        cluster.is(0, CURRENT, 1.0).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
+    }
     // a header alone, and what doesn't open behind one, take nobody's place
     let _header_alone = Stream::open(to).await;
     let mut forged = Stream::open(to).await;

@@ -30,7 +30,8 @@ struct Replicas {
 }
 
 impl Replicas {
-    fn new() -> Self {
+    /// Guards that have trusted each other for a while.
+    async fn new() -> Self {
         let limits = Lockout {
             per_address: 0,
             per_user: LIMIT,
@@ -44,6 +45,7 @@ impl Replicas {
             .map(|_| Guard::new(limits.clone(), Some([1; 32])))
             .collect();
         guards.iter().for_each(|guard| guard.trust(true));
+        tokio::time::advance(2 * SILENCE).await;
         Replicas {
             announced: guards.iter().map(|guard| guard.subscribe()).collect(),
             guards,
@@ -171,7 +173,7 @@ const ALL_LINKS: [(usize, usize); 6] = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), 
 
 #[tokio::test(start_paused = true)]
 async fn guesses_at_three_replicas_meet_the_limit_of_one_and_lock_out_at_all() {
-    let mut replicas = Replicas::new();
+    let mut replicas = Replicas::new().await;
     for guess in 0..LIMIT as usize {
         assert!((0..3).all(|at| !replicas.is_locked(at, 0)), "{guess}");
         assert!(replicas.login(guess % 3, 0, Outcome::Failure));
@@ -220,7 +222,7 @@ async fn addresses_and_users_count_what_others_report_and_no_success_clears_it()
 
 #[tokio::test(start_paused = true)]
 async fn a_success_clears_the_pair_at_all_replicas_and_ends_a_lockout_that_came_before_it() {
-    let mut replicas = Replicas::new();
+    let mut replicas = Replicas::new().await;
     for at in [1, 1, 1, 1] {
         replicas.login(at, 0, Outcome::Failure);
     }
@@ -237,7 +239,7 @@ async fn a_success_clears_the_pair_at_all_replicas_and_ends_a_lockout_that_came_
 #[tokio::test(start_paused = true)]
 async fn a_success_that_is_lost_takes_what_others_reported_with_it() {
     for is_locked in [false, true] {
-        let mut replicas = Replicas::new();
+        let mut replicas = Replicas::new().await;
         for at in [1, 1, 1, 1] {
             replicas.login(at, 0, Outcome::Failure);
         }
@@ -271,7 +273,7 @@ async fn a_success_that_is_lost_takes_what_others_reported_with_it() {
 #[tokio::test(start_paused = true)]
 async fn own_failures_outlast_a_lockout_that_ends_with_its_epoch_and_not_one_that_ends_by_time() {
     for (is_locked_here, own) in [(true, 2), (false, 1)] {
-        let mut replicas = Replicas::new();
+        let mut replicas = Replicas::new().await;
         replicas.login(0, 0, Outcome::Failure);
         for _ in 0..LIMIT - 2 {
             replicas.login(1, 0, Outcome::Failure);
@@ -295,6 +297,7 @@ async fn own_failures_outlast_a_lockout_that_ends_with_its_epoch_and_not_one_tha
         (limits.per_user, limits.duration) = (LIMIT, limits.window / 2);
         let guards = [(); 2].map(|()| Guard::new(limits.clone(), Some([1; 32])));
         guards[0].trust(true);
+        tokio::time::advance(2 * SILENCE).await;
         let mut events = guards[1].subscribe();
         for _ in 0..LIMIT - 1 {
             fail(&guards[1], address(1), "alice")
@@ -318,7 +321,7 @@ async fn own_failures_outlast_a_lockout_that_ends_with_its_epoch_and_not_one_tha
 
 #[tokio::test(start_paused = true)]
 async fn what_was_being_checked_when_others_locked_out_counts_here() {
-    let replicas = Replicas::new();
+    let replicas = Replicas::new().await;
     let [here, there] = [&replicas.guards[0], &replicas.guards[1]];
     let mut events = there.subscribe();
     let mut held = Vec::new();
@@ -338,7 +341,7 @@ async fn what_was_being_checked_when_others_locked_out_counts_here() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_that_arrive_late_count_from_when_they_were_made() {
-    let mut replicas = Replicas::new();
+    let mut replicas = Replicas::new().await;
     for _ in 0..LIMIT {
         replicas.login(0, 0, Outcome::Failure);
     }
@@ -360,7 +363,7 @@ async fn failures_that_arrive_late_count_from_when_they_were_made() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_turn_is_rejected_by_a_lockout_elsewhere_at_once() {
-    let replicas = Replicas::new();
+    let replicas = Replicas::new().await;
     let [here, there] = [&replicas.guards[0], &replicas.guards[1]];
     let mut events = there.subscribe();
     let mut held = Vec::new();
@@ -405,6 +408,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Failures that were under way when a success was lost, and arrive afterwards, are none of those since the success.
+#[tokio::test(start_paused = true)]
+async fn failures_from_before_a_lost_success_lock_nobody_out() {
+    let mut replicas = Replicas::new().await;
+    for _ in 0..2 {
+        replicas.login(0, 1, Outcome::Failure);
+    }
+    replicas.login(2, 1, Outcome::Success);
+    replicas.cut(2, 1, false);
+    for _ in 0..3 {
+        replicas.login(0, 1, Outcome::Failure);
+    }
+    replicas.deliver_all();
+    assert!(!replicas.is_locked(1, 1));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -412,7 +431,7 @@ proptest! {
     fn whatever_is_late_or_lost_nobody_is_locked_out_without_enough_failures(steps in prop::collection::vec(step(), 1..120)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.expect("a runtime").block_on(async {
-            let mut replicas = Replicas::new();
+            let mut replicas = Replicas::new().await;
             for step in steps {
                 match step {
                     Step::Login(at, name, is_right) => {
