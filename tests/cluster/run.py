@@ -199,6 +199,8 @@ def check_guesses_by_way_of_all_gateways_meet_the_limit_of_one(cluster):
         return [gateway.metric(f'cosgate_lockout_replicas{{state="{word}"}}') for gateway in cluster.gateways]
 
     eventually("all share failed logins", lambda: state("current") == [GATEWAYS - 1] * GATEWAYS)
+    # reports count from 3 s after the last moment on in which one may have been lost
+    time.sleep(3.5)
     # each answer takes a second, which is time for the report to the others
     replies = [guess() for _ in range(GUESSES)]
     assert replies == ["530"] * GUESSES, replies
