@@ -55,7 +55,7 @@ use guard::{Guard, Rejected, Scope};
 pub use mount::Right;
 use pool::{Hashes, Pool};
 pub use session_permit::SessionPermit;
-pub use tree::Tree;
+pub use tree::{Tree, hide_behind};
 use user::HomeDefaults;
 pub use user::{Peer, User};
 

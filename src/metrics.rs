@@ -104,7 +104,7 @@ metrics! {
     PROXY_HEADERS_REFUSED = "cosgate_proxy_headers_refused" Counter Number ["reason"]
         "Connections from `proxy_protocol.trusted` that were closed for want of a PROXY header: none within 5 s (`timeout`), something else or a damaged one (`malformed`), one that was `cut`, or too many connections of the proxy that are `waiting` for theirs; health checks don't count";
     LOGINS = "cosgate_logins" Counter Number ["result"]
-        "Logins: `ok`, `wrong` (name or password), `locked` (after too many failures), `busy` (too many at once), `unavailable` (the endpoint), `too_many_sessions`";
+        "Logins: `ok`, `wrong` (name or password), `locked` (after too many failures), `busy` (too many at once), `unavailable` (the endpoint or directory), `too_many_sessions`";
     LOCKOUTS = "cosgate_lockouts" Counter Number ["scope"]
         "Lockouts after too many failed logins: of an `address`, or of an address for one `user`";
     LOCKOUTS_SHARED = "cosgate_lockouts_shared" Counter Number ["scope"]

@@ -24,12 +24,7 @@ impl Directory {
         defaults: &HomeDefaults,
     ) -> Result<Self, HashError> {
         let by_name: HashMap<String, Arc<User>> = users
-            .map(|user| {
-                (
-                    user.name.clone(),
-                    Arc::new(User::new(user.clone(), defaults)),
-                )
-            })
+            .map(|user| (user.name.clone(), Arc::new(User::new(user, defaults))))
             .collect();
         let hashes = by_name
             .values()

@@ -113,7 +113,7 @@ impl External {
         let asked = asked.unwrap_or_else(|_| Err(Denied::Failing("no answer in time".to_owned())));
         let is_failing = matches!(asked, Err(Denied::Failing(_)));
         self.state.failing.store(is_failing, Ordering::Relaxed);
-        let user = Arc::new(User::new(asked?, &self.defaults));
+        let user = Arc::new(User::new(&asked?, &self.defaults));
         if let Some((cache, tag)) = cache {
             cache.put(tag, Arc::clone(&user));
         }

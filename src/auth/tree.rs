@@ -95,28 +95,24 @@ impl Tree {
         from: &VirtualPath,
         to: &VirtualPath,
     ) -> Result<(Located<'_>, Located<'_>), StoreError> {
-        let source = self.permitted(from, Right::Rename)?;
-        let target = self.permitted(to, Right::Rename)?;
-        if self.user.mount_index(from) != self.user.mount_index(to) {
-            for right in [Right::Read, Right::Delete] {
-                self.permitted(from, right)?;
-            }
-            self.permitted(to, Right::Write)?;
+        let (at, there) = (self.user.mount_index(from), self.user.mount_index(to));
+        let (source, target) = (&self.user.mounts[at], &self.user.mounts[there]);
+        let changes_mount = at != there;
+        source.may(Right::Rename)?;
+        target.may(Right::Rename)?;
+        if changes_mount {
+            source.may(Right::Read)?;
+            source.may(Right::Delete)?;
+            target.may(Right::Write)?;
         }
-        self.check_rename(from, to)?;
-        Ok((source, target))
-    }
-
-    fn check_rename(&self, from: &VirtualPath, to: &VirtualPath) -> Result<(), StoreError> {
         self.user.check_movable(from)?;
         if self.user.leads_to_mount(to) {
             return Err(StoreError::AlreadyExists);
         }
-        let (from, to) = (self.user.mount(from), self.user.mount(to));
-        match from.tenant.reaches_store_of(&to.tenant) {
-            true => Ok(()),
-            false => Err(StoreError::AnotherStore),
+        if changes_mount && !source.tenant.reaches_store_of(&target.tenant) {
+            return Err(StoreError::AnotherStore);
         }
+        Ok((self.located(at, from), self.located(there, to)))
     }
 }
 
@@ -170,6 +166,13 @@ impl User {
     }
 }
 
+/// Removes the entries that lie behind mounts, whose names are in order.
+pub fn hide_behind(mounts: &[&str], entries: &mut Vec<Entry>) {
+    if !mounts.is_empty() {
+        entries.retain(|entry| mounts.binary_search(&entry.name.as_str()).is_err());
+    }
+}
+
 impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tree")
@@ -182,9 +185,7 @@ mod tests {
 
     use super::*;
     use crate::auth::user::HomeDefaults;
-    use crate::charset::Charset;
-    use crate::config::{self, Ascii, NamePatterns, Permissions, UploadOverrides};
-    use crate::store::key::Reserved;
+    use crate::config::{self, Permissions, UploadOverrides};
 
     fn path(text: &str) -> VirtualPath {
         VirtualPath::resolve(&VirtualPath::root(), text).expect("a good path")
@@ -204,18 +205,7 @@ mod tests {
             upload: UploadOverrides::default(),
         });
         user.mounts = mounts.collect();
-        let defaults = HomeDefaults {
-            prefix: "ftp/".to_owned(),
-            max_key_bytes: 1024,
-            takes_backslash: true,
-            reserved: Reserved::default(),
-            max_file_size: 1000,
-            names: NamePatterns::default(),
-            ascii: Ascii::Convert,
-            charset: Charset::UTF_8,
-            require_close_notify: true,
-        };
-        User::new(user, &defaults)
+        User::new(&user, &HomeDefaults::for_tests())
     }
 
     fn key(user: &User, path: &VirtualPath) -> Option<String> {

@@ -105,13 +105,25 @@ impl HomeDefaults {
             path: parsed(&mount.path),
             home,
             permissions: mount.permissions,
-            tenant: Tenant {
-                bucket: mount.bucket,
-                site: mount.site,
-                credentials: mount.credentials,
-                overwrite: mount.permissions.overwrite,
-                objects: mount.upload.objects,
-            },
+            tenant: Tenant::of(mount),
+        }
+    }
+}
+
+#[cfg(test)]
+impl HomeDefaults {
+    /// Homes below `ftp/`.
+    pub(super) fn for_tests() -> Self {
+        HomeDefaults {
+            prefix: "ftp/".to_owned(),
+            max_key_bytes: 1024,
+            takes_backslash: true,
+            reserved: Reserved::default(),
+            max_file_size: 1000,
+            names: NamePatterns::default(),
+            ascii: Ascii::Convert,
+            charset: Charset::UTF_8,
+            require_close_notify: true,
         }
     }
 }
@@ -125,23 +137,23 @@ fn parsed(path: &str) -> VirtualPath {
 
 impl User {
     /// The user of a configuration.
-    pub fn new(user: config::User, defaults: &HomeDefaults) -> Self {
+    pub fn new(user: &config::User, defaults: &HomeDefaults) -> Self {
         User {
             mounts: user.places().map(|place| defaults.mount(place)).collect(),
             ascii: user.ascii.unwrap_or(defaults.ascii),
             charset: user.charset.unwrap_or(defaults.charset),
-            name: user.name,
-            password_hash: user.password_hash,
+            name: user.name.clone(),
+            password_hash: user.password_hash.clone(),
             limits: user.limits,
             max_sessions: user.max_sessions,
             max_sessions_per_ip: user.max_sessions_per_ip,
             is_anonymous: user.is_anonymous,
-            allow_from: user.allow_from.into_iter().collect(),
+            allow_from: user.allow_from.iter().copied().collect(),
             require_tls: user.require_tls,
             require_close_notify: user
                 .require_close_notify
                 .unwrap_or(defaults.require_close_notify),
-            client_cert_cn: user.client_cert_cn,
+            client_cert_cn: user.client_cert_cn.clone(),
         }
     }
 
@@ -166,18 +178,7 @@ mod tests {
     fn user(change: impl FnOnce(&mut config::User)) -> User {
         let mut user = config::User::unconditional("alice", "/alice", None);
         change(&mut user);
-        let defaults = HomeDefaults {
-            prefix: "ftp/".to_owned(),
-            max_key_bytes: 1024,
-            takes_backslash: true,
-            reserved: Reserved::default(),
-            max_file_size: 1000,
-            names: NamePatterns::default(),
-            ascii: Ascii::Convert,
-            charset: Charset::UTF_8,
-            require_close_notify: true,
-        };
-        User::new(user, &defaults)
+        User::new(&user, &HomeDefaults::for_tests())
     }
 
     fn peer(address: &str) -> Peer {

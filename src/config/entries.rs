@@ -5,6 +5,16 @@ use figment::value::Value;
 use super::keys::{Key, Kind};
 use super::reader::{Origin, Reader, Refused, Setting};
 
+/// A key in an entry.
+struct EntryTexts {
+    path: String,
+    /// The key's value is a list.
+    is_list: bool,
+    /// None where it is not set.
+    texts: Vec<String>,
+    origin: Origin,
+}
+
 impl Reader {
     /// The number of entries of a list of sections; [`Reader::entry`] asks for one by its index.
     pub fn sections(&mut self, path: &'static str) -> usize {
@@ -34,7 +44,7 @@ impl Reader {
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        if self.entry_texts(list, index, name)?.0.is_empty() {
+        if self.entry_texts(list, index, name)?.texts.is_empty() {
             let origin = self.entry_origin(list, index);
             if !self.has_unknown_key(&format!("{list}[{index}].")) {
                 let path = format!("{list}[{index}].{name}");
@@ -65,14 +75,15 @@ impl Reader {
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, Refused> {
-        let Some((texts, origin)) = self.entry_texts(list, index, name) else {
+        let Some(EntryTexts {
+            path,
+            is_list,
+            texts,
+            origin,
+        }) = self.entry_texts(list, index, name)
+        else {
             return Err(Refused);
         };
-        let path = format!("{list}[{index}].{name}");
-        let is_list = self
-            .table
-            .find_indexed(&path)
-            .is_some_and(|key| key.kind == Kind::List);
         let texts: Vec<String> = if is_list {
             let pieces = texts.iter().flat_map(|text| text.split(','));
             pieces.map(|piece| piece.trim().to_string()).collect()
@@ -99,12 +110,14 @@ impl Reader {
     }
 
     /// The texts of a key in an entry, none of them where it is not set; `None` where the entry itself has been refused.
-    fn entry_texts(&self, list: &str, index: usize, name: &str) -> Option<(Vec<String>, Origin)> {
+    fn entry_texts(&self, list: &str, index: usize, name: &str) -> Option<EntryTexts> {
         let section = self.entries(list)?.get(index)?;
         section.as_dict()?;
         let path = format!("{list}[{index}].{name}");
-        let default = self.table.find_indexed(&path).and_then(Key::default_text);
-        Some(match (section.find_ref(name), default) {
+        let key = self.table.find_indexed(&path);
+        let is_list = key.is_some_and(|key| key.kind == Kind::List);
+        let default = key.and_then(Key::default_text);
+        let (texts, origin) = match (section.find_ref(name), default) {
             (Some(Value::Array(tag, items)), _) => {
                 let texts = items.iter().filter_map(Value::as_str);
                 let origin = self.origin(&Value::Array(*tag, Vec::new()));
@@ -113,6 +126,12 @@ impl Reader {
             (Some(value), _) => (vec![value.as_str()?.to_string()], self.origin(value)),
             (None, Some(text)) => (vec![text.to_string()], Origin::Default),
             (None, None) => (Vec::new(), self.origin(section)),
+        };
+        Some(EntryTexts {
+            path,
+            is_list,
+            texts,
+            origin,
         })
     }
 

@@ -40,15 +40,8 @@ pub(super) async fn examine(examination: &mut Examination, config: &Config, stor
             left_out += 1;
             continue;
         }
-        let tenant = Tenant {
-            bucket: place.bucket.clone(),
-            site: place.site.clone(),
-            credentials: place.credentials.clone(),
-            overwrite: place.permissions.overwrite,
-            objects: place.upload.objects.clone(),
-        };
         let name = format!("store of {}", printable(&name));
-        let its = tenants.store(&tenant);
+        let its = tenants.store(&Tenant::of(place.clone()));
         let provider = config.storage.provider;
         if !place.permissions.write {
             // its keys may allow no more than that

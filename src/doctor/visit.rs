@@ -196,7 +196,7 @@ pub(super) async fn log_in(control: &mut Control, login: &Login, private: bool) 
                 }
                 421 => {
                     "locked out after failures (auth.lockout.*), too many sessions of this user (max_sessions), or \
-                     auth.http.url does not answer; the gateway's log has the reason"
+                     auth.http.url or auth.ldap.url does not answer; the gateway's log has the reason"
                 }
                 503 | 522 | 534 | 550 if !private => {
                     "the gateway wants TLS (tls.required); leave --tls off out"

@@ -53,6 +53,8 @@ struct Watch {
     first: Instant,
     /// Since when it could have been sent.
     since: Instant,
+    /// It was seen in this round.
+    is_there: bool,
 }
 
 /// The judgement on an entry.
@@ -97,7 +99,6 @@ async fn round(
     watched: &mut Watched,
 ) {
     let mut seen = Seen::default();
-    let mut still = Watched::new();
     // while no sink takes anything, other replicas hold what is theirs: to send it from here as well would help nobody
     let can_send = !events.all_sinks_fail();
     for (store, base) in places {
@@ -125,22 +126,23 @@ async fn round(
         for entry in entries {
             let name = (store.bucket().to_owned(), entry.key.as_str().to_owned());
             let now = Instant::now();
-            // a place may be there twice, by way of two users
-            let known = still.remove(&name).or_else(|| watched.remove(&name));
-            let mut watch = match known {
-                Some(watch) if watch.etag == entry.etag => watch,
-                _ => Watch {
-                    etag: entry.etag.clone(),
-                    first: now,
-                    since: now,
-                },
+            let new = || Watch {
+                etag: entry.etag.clone(),
+                first: now,
+                since: now,
+                is_there: true,
             };
+            // it may be there already in this round, by another place
+            let watch = watched.entry(name).or_insert_with(new);
+            if watch.etag != entry.etag {
+                *watch = new();
+            }
+            watch.is_there = true;
             if !can_send {
                 watch.since = now;
             }
             seen.oldest = seen.oldest.max(Some(watch.first.elapsed()));
             let is_old = watch.since.elapsed() >= outbox.replay_after;
-            still.insert(name, watch);
             if is_old && !outbox.is_live(&entry.id) {
                 due.push(entry);
             }
@@ -149,7 +151,7 @@ async fn round(
             .for_each_concurrent(IN_PARALLEL, |entry| settle(events, outbox, &store, entry))
             .await;
     }
-    *watched = still;
+    watched.retain(|_, watch| std::mem::take(&mut watch.is_there));
     *lock(&outbox.seen) = seen;
 }
 

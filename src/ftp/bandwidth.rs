@@ -75,12 +75,14 @@ struct UserLimit {
 
 /// A rate, and until when it is taken.
 #[derive(Debug)]
-pub struct Limit(Mutex<Schedule>);
+pub struct Limit {
+    /// In bytes per second; 0: no limit. It is read without the lock, which nobody takes where there are no limits.
+    rate: AtomicU64,
+    schedule: Mutex<Schedule>,
+}
 
 #[derive(Debug)]
 struct Schedule {
-    /// In bytes per second; none: no limit.
-    rate: Option<u64>,
     /// From here on time is free.
     next: Instant,
     /// How often the rate has changed.
@@ -203,7 +205,7 @@ impl UserLimits {
             let now = Instant::now();
             // one whose time is taken is kept, or logging in anew would give time away
             let is_needed = |limit: &Arc<UserLimit>| {
-                Arc::strong_count(limit) > 1 || limit.all.0.lock().next > now
+                Arc::strong_count(limit) > 1 || limit.all.schedule.lock().next > now
             };
             self.by_name
                 .retain(|_, both| is_needed(&both.upload) || is_needed(&both.download));
@@ -224,39 +226,46 @@ const TIDY_FROM: usize = 64;
 
 impl Limit {
     fn new(rate: Option<u64>) -> Self {
-        Limit(Mutex::new(Schedule {
-            rate,
-            next: Instant::now(),
-            changes: 0,
-        }))
+        Limit {
+            rate: AtomicU64::new(rate.unwrap_or(0)),
+            schedule: Mutex::new(Schedule {
+                next: Instant::now(),
+                changes: 0,
+            }),
+        }
+    }
+
+    fn rate(&self) -> Option<u64> {
+        Some(self.rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
     /// Another rate from now on, for which all time is free: shares whose time hasn't come are asked for again.
     fn set_rate(&self, rate: Option<u64>) {
-        let mut schedule = self.0.lock();
-        if schedule.rate != rate {
-            schedule.rate = rate;
-            schedule.next = Instant::now();
-            schedule.changes += 1;
+        if self.rate() == rate {
+            return;
         }
+        let mut schedule = self.schedule.lock();
+        self.rate.store(rate.unwrap_or(0), Ordering::Relaxed);
+        schedule.next = Instant::now();
+        schedule.changes += 1;
     }
 
     /// What is left of `granted`, or the next share; none without a limit.
     fn share(&self, granted: &mut Granted, now: Instant) -> Option<Granted> {
-        let mut schedule = self.0.lock();
+        let rate = self.rate()?;
+        let mut schedule = self.schedule.lock();
         let is_outdated = granted.changes != schedule.changes && granted.from > now;
         if granted.bytes == 0 || is_outdated {
-            *granted = schedule.take_share(now)?;
+            *granted = schedule.take_share(rate, now);
         }
         Some(*granted)
     }
 
     /// Takes back what is left of `granted`.
     fn give_back(&self, granted: &Granted) {
-        let mut schedule = self.0.lock();
-        if let Some(rate) = schedule.rate
-            && granted.changes == schedule.changes
-        {
+        let Some(rate) = self.rate() else { return };
+        let mut schedule = self.schedule.lock();
+        if granted.changes == schedule.changes {
             let unused = Duration::from_secs_f64(granted.bytes as f64 / rate as f64);
             schedule.next = schedule.next.checked_sub(unused).unwrap_or(schedule.next);
         }
@@ -264,18 +273,18 @@ impl Limit {
 }
 
 impl Schedule {
-    /// Takes the time for a share of bytes; none without a limit.
-    fn take_share(&mut self, now: Instant) -> Option<Granted> {
-        let rate = self.rate? as f64;
+    /// Takes the time for a share of bytes.
+    fn take_share(&mut self, rate: u64, now: Instant) -> Granted {
+        let rate = rate as f64;
         let bytes = ((rate * SHARE.as_secs_f64()) as u64).clamp(MIN_SHARE, MAX_SHARE);
         let unused = now.checked_sub(BURST).unwrap_or(now);
         let from = self.next.max(unused);
         self.next = from + Duration::from_secs_f64(bytes as f64 / rate);
-        Some(Granted {
+        Granted {
             bytes,
             from,
             changes: self.changes,
-        })
+        }
     }
 }
 
@@ -307,7 +316,7 @@ impl Pace {
 
     /// Permission to move bytes, at least one; from which moment on, if that is to be waited for: then it is asked for again.
     pub fn permit(&self) -> (usize, Option<Instant>) {
-        let Some(Granted { bytes, from, .. }) = self.grant() else {
+        let Some((bytes, from)) = self.grant() else {
             return (usize::MAX, None);
         };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -328,19 +337,20 @@ impl Pace {
         }
     }
 
-    /// What is left of each limit's last share, or its next one, and of these the least; none without any limit.
-    fn grant(&self) -> Option<Granted> {
-        let now = Instant::now();
+    /// What is left of each limit's last share, or its next one, and of these the fewest bytes and the latest moment; none without any
+    /// limit.
+    fn grant(&self) -> Option<(u64, Instant)> {
         // it may have changed since the login
         self.session.set_rate(self.user.session_rate());
+        if self.limits().iter().all(|limit| limit.rate().is_none()) {
+            return None;
+        }
+        let now = Instant::now();
         let mut granted = self.granted.lock();
         let each = self.limits().into_iter().zip(granted.iter_mut());
         let each = each.filter_map(|(limit, granted)| limit.share(granted, now));
-        each.reduce(|one, other| Granted {
-            bytes: one.bytes.min(other.bytes),
-            from: one.from.max(other.from),
-            ..one
-        })
+        let each = each.map(|granted| (granted.bytes, granted.from));
+        each.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
     }
 
     fn limits(&self) -> [&Limit; 3] {

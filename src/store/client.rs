@@ -79,6 +79,19 @@ pub struct Tenant {
     pub objects: config::ObjectOverrides,
 }
 
+impl Tenant {
+    /// The store of a user's mount.
+    pub fn of(mount: config::Mount) -> Self {
+        Tenant {
+            bucket: mount.bucket,
+            site: mount.site,
+            credentials: mount.credentials,
+            overwrite: mount.permissions.overwrite,
+            objects: mount.upload.objects,
+        }
+    }
+}
+
 /// An upload waits for memory for so many times `upload.stall_timeout`: those who have it may be slow without being stalled.
 const MEMORY_WAIT: u32 = 5;
 

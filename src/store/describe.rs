@@ -33,6 +33,20 @@ macro_rules! describe {
 }
 pub(super) use describe;
 
+/// Gives a request that makes an object what new ones get: of the configuration, the mark or id, and more metadata.
+macro_rules! describe_new {
+    ($request:expr, $store:expr, $key:expr, $id:expr, $more:expr) => {{
+        let options = $store.object_options();
+        $request
+            .content_type($store.new_content_type($key))
+            .set_cache_control(options.cache_control.clone())
+            .set_tagging(tagging(&options.tags))
+            .set_metadata(Some($store.new_metadata($id, $more)))
+            .set_storage_class(options.storage_class.as_deref().map(StorageClass::from))
+    }};
+}
+pub(super) use describe_new;
+
 /// The properties of a new object besides its bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Description {

@@ -107,6 +107,7 @@ impl Store {
         let asked = range_bytes(settings.chunk_size, share.is_some());
         let refusal = match RangeReader::first(self, key, offset, asked).await {
             Ok(Some(reader)) => {
+                self.saw_way_to(key);
                 let slots = Arc::new(Semaphore::new(settings.concurrency));
                 let _slot = slots.clone().try_acquire_owned().ok();
                 let version = Arc::clone(reader.version());
@@ -132,6 +133,7 @@ impl Store {
         };
         // the answer to a range at the end and to one behind it is the same, and doesn't tell the size
         let size = self.head(key).await?.size;
+        self.saw_way_to(key);
         match offset {
             offset if offset > size => Err(StoreError::BeyondEnd { offset, size }),
             offset if offset == size => Ok(Download(None)),

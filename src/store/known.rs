@@ -73,28 +73,16 @@ impl Known {
     pub(super) fn saw_stored(&self, file: u64, above: &[u64]) {
         let mut names = self.lock();
         names.file(file);
-        for id in above {
-            names.directory(*id);
-        }
-        if let Some(parent) = above.last() {
-            names.directory(*parent).entry = Some((file, Instant::now()));
+        if let Some(parent) = names.directories(above) {
+            parent.entry = Some((file, Instant::now()));
         }
     }
 
-    /// These directories are there.
-    pub(super) fn saw_directories(&self, ids: &[u64]) {
+    /// These directories are there, the outermost first; the last one has a marker, or none that was seen.
+    pub(super) fn saw_directories(&self, ids: &[u64], has_marker: bool) {
         let mut names = self.lock();
-        for id in ids {
-            names.directory(*id);
-        }
-    }
-
-    /// A directory was seen, with its marker or without.
-    pub(super) fn saw_directory(&self, id: u64, has_marker: bool) {
-        let mut names = self.lock();
-        let directory = names.directory(id);
-        if has_marker {
-            directory.marker = Some(Instant::now());
+        if let Some(last) = names.directories(ids).filter(|_| has_marker) {
+            last.marker = Some(Instant::now());
         }
     }
 
@@ -178,6 +166,15 @@ impl Names {
         if self.files.put(id, ()).is_none() && self.files.len() > MAX_NAMES {
             self.files.pop_lru();
         }
+    }
+
+    /// Notes these directories; returns the last one.
+    fn directories(&mut self, ids: &[u64]) -> Option<&mut Directory> {
+        let (last, above) = ids.split_last()?;
+        for id in above {
+            self.directory(*id);
+        }
+        Some(self.directory(*last))
     }
 
     fn directory(&mut self, id: u64) -> &mut Directory {

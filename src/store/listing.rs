@@ -105,9 +105,7 @@ impl Listing {
         let prefix = self.prefix.as_str();
         let reserved = self.store.settings().reserved.clone();
         let mut entries = Vec::with_capacity(keys.objects.len() + keys.directories.len());
-        if !(keys.objects.is_empty() && keys.directories.is_empty()) {
-            self.store.saw_directory(&self.prefix, false);
-        }
+        let mut has_marker = false;
         for object in &keys.objects {
             let Some(name) = object.key().and_then(|key| key.strip_prefix(prefix)) else {
                 continue;
@@ -115,7 +113,7 @@ impl Listing {
             let size = content_length("a listing", object.size())?;
             // the directory's own marker; one with content is a file that no path leads to
             if name.is_empty() && size == 0 {
-                self.store.saw_subdirectory(&self.prefix, true);
+                has_marker = true;
                 continue;
             }
             if reserved.is(name) {
@@ -147,6 +145,9 @@ impl Listing {
                 Some(entry) => entries.push(entry),
                 None => self.left_out += 1,
             }
+        }
+        if !(keys.objects.is_empty() && keys.directories.is_empty()) {
+            self.store.saw_directory(&self.prefix, has_marker);
         }
         // objects and prefixes come apart; a client sees one sorted list per page
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));

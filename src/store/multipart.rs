@@ -18,7 +18,7 @@ use crate::store::attempts::Attempts;
 use crate::store::client::Store;
 use crate::store::conditions::{Replaces, is_not_implemented, quoted};
 use crate::store::cos_checksum::CosChecksum;
-use crate::store::describe::{Description, describe, tagging};
+use crate::store::describe::{Description, describe, describe_new, tagging};
 use crate::store::digest::{Answer, Comparison, Digest, composite_etag};
 use crate::store::error::StoreError;
 use crate::store::head::{Head, etag};
@@ -159,12 +159,7 @@ impl Store {
             .set_ssekms_key_id(options.kms_key.clone());
         let request = match description {
             Description::Of(head) => describe!(request, head).metadata(ID_METADATA, mark),
-            Description::New(more) => request
-                .content_type(self.new_content_type(key))
-                .set_cache_control(options.cache_control.clone())
-                .set_tagging(tagging(&options.tags))
-                .set_metadata(Some(self.new_metadata(mark, more)))
-                .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
+            Description::New(more) => describe_new!(request, self, key, mark, more),
         };
         request
             .send()

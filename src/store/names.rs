@@ -78,30 +78,31 @@ impl Store {
     /// A file was stored a moment ago: all directories above it are there.
     pub fn saw_stored(&self, key: &ObjectKey) {
         let id = self.id(key.as_str());
-        self.known().saw_stored(id, &self.ways_to(key.as_str()));
+        self.known().saw_stored(id, &self.ways_to(key.as_str(), 0));
     }
 
     /// A file was read: the directories above it are there.
-    pub fn saw_way_to(&self, key: &ObjectKey) {
-        self.known().saw_directories(&self.ways_to(key.as_str()));
+    pub(super) fn saw_way_to(&self, key: &ObjectKey) {
+        let above = self.ways_to(key.as_str(), 0);
+        self.known().saw_directories(&above, false);
     }
 
     /// A directory was seen, with its marker or without: it and all directories above it are there.
     pub(super) fn saw_directory(&self, prefix: &KeyPrefix, has_marker: bool) {
-        let above = self.ways_to(prefix.as_str());
-        self.known().saw_directories(&above);
-        self.saw_subdirectory(prefix, has_marker);
+        let ways = self.ways_to(prefix.as_str(), 0);
+        self.known().saw_directories(&ways, has_marker);
     }
 
     /// The same of a directory whose parent was seen already.
     pub(super) fn saw_subdirectory(&self, prefix: &KeyPrefix, has_marker: bool) {
         let id = self.id(prefix.as_str());
-        self.known().saw_directory(id, has_marker);
+        self.known().saw_directories(&[id], has_marker);
     }
 
-    /// The numbers of the directories that `key` lies in, the outermost first.
-    fn ways_to(&self, key: &str) -> Vec<u64> {
+    /// The numbers of the directories that `key` lies in, or is, the outermost first; of those whose names have `from` bytes at least.
+    fn ways_to(&self, key: &str, from: usize) -> Vec<u64> {
         let ends = key.match_indices('/').map(|(at, _)| at + 1);
+        let ends = ends.filter(|end| *end >= from);
         ends.map(|end| self.id(&key[..end])).collect()
     }
 
@@ -126,9 +127,7 @@ impl Store {
     /// An object below `prefix` was moved away, as all others there: the directories on its way are gone with it.
     pub(super) fn forget_moved(&self, prefix: &KeyPrefix, key: &ObjectKey) {
         let key = key.as_str();
-        let ends = key.match_indices('/').map(|(at, _)| at + 1);
-        let below = ends.filter(|end| *end >= prefix.as_str().len());
-        let directories: Vec<u64> = below.map(|end| self.id(&key[..end])).collect();
+        let directories = self.ways_to(key, prefix.as_str().len());
         self.known().forget_moved(self.id(key), &directories);
     }
 

@@ -16,7 +16,7 @@ use crate::store::conditions::{
     Replaces, is_failed_condition, is_not_implemented, is_same_etag, overtaken, quoted,
 };
 use crate::store::cos_checksum::CosChecksum;
-use crate::store::describe::{Description, TRACE_METADATA, describe, tagging};
+use crate::store::describe::{Description, TRACE_METADATA, describe, describe_new, tagging};
 use crate::store::digest::{Answer, Comparison, Digest};
 use crate::store::error::StoreError;
 use crate::store::integrity::Method;
@@ -151,12 +151,7 @@ impl Store {
             .body(ByteStream::from(put.bytes.clone()));
         let request = match put.description {
             Description::Of(head) => describe!(request, head).metadata(ID_METADATA, &put.id),
-            Description::New(more) => request
-                .content_type(self.new_content_type(key))
-                .set_cache_control(options.cache_control.clone())
-                .set_tagging(tagging(&options.tags))
-                .set_metadata(Some(self.new_metadata(&put.id, more)))
-                .set_storage_class(options.storage_class.as_deref().map(StorageClass::from)),
+            Description::New(more) => describe_new!(request, self, key, &put.id, more),
         };
         let (cos, attempts) = (CosChecksum::default(), Attempts::default());
         let mut request = request

@@ -9,6 +9,12 @@ gateway sees is the client's own address.
 import contextlib
 import os
 import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients"))
+
+from support import end  # noqa: E402
 
 VIP = "10.78.0.1"
 STORE = "10.77.0.1"
@@ -121,10 +127,4 @@ def running(command, log, env=None, cwd=None):
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 60)

@@ -359,8 +359,7 @@ async fn while_the_endpoint_is_down_a_stranger_cannot_distinguish_local_users_fr
     ]);
     let attempt = async |user: &str, password: &str| {
         let mut ftp = Ftp::connect(program.address).await;
-        ftp.command(&format!("USER {user}")).await;
-        ftp.command(&format!("PASS {password}")).await
+        ftp.try_login(user, password).await
     };
     let unknown = attempt("remote", "wrong").await;
     assert_eq!(unknown.code, 421);

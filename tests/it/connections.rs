@@ -1,7 +1,7 @@
 //! Limits of control connections: from one address, before the login, and with few file descriptors.
 
 use crate::configuration::Program;
-use crate::support::http::get;
+use crate::support::http::{get, metric};
 use crate::support::{Ftp, TestGateway, eventually, users};
 
 /// Connects from 127.0.0.`last`; the reply that comes without asking.
@@ -39,9 +39,8 @@ async fn who_does_not_log_in_takes_few_places_and_none_of_another_address() {
     other.login("u", "secret").await;
 
     let admin = gateway.gateway.admin_address().expect("it is on");
-    let metrics = get(admin, "/metrics", &[]).await.body;
-    let refused = "cosgate_connections_refused_total{reason=\"unauthenticated\"} 1";
-    assert!(metrics.contains(refused), "{metrics}");
+    let refused = "cosgate_connections_refused_total{reason=\"unauthenticated\"}";
+    assert_eq!(metric(admin, refused).await, 1.0);
     drop(silent);
     eventually("there is room again", || async {
         greeted(1, gateway.address()).await.1 == 220
@@ -58,11 +57,7 @@ async fn the_soft_limit_of_descriptors_is_raised() {
         &[("COSGATE_ADMIN__LISTEN", "127.0.0.1:0")],
     );
     let admin = program.admin.expect("it is on");
-    let metrics = get(admin, "/metrics", &[]).await.body;
-    let limit = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("process_max_fds "));
-    let limit: f64 = limit.expect("it is told").parse().expect("a number");
+    let limit = metric(admin, "process_max_fds").await;
     let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     assert_eq!(limit, hard.map_or(f64::INFINITY, |hard| hard as f64));
 }

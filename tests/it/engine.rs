@@ -42,7 +42,7 @@ async fn backend(config: &Config) -> Backend {
         destination: None,
     };
     let session = Session::new(1, client, nowhere, SecretString::from("unused"));
-    let user = Arc::new(User::new(config.users[0].clone(), &defaults));
+    let user = Arc::new(User::new(&config.users[0], &defaults));
     session.log_in(Arc::clone(&user));
     let store = store.await.expect("a store");
     Backend::new(

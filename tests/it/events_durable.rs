@@ -40,18 +40,7 @@ pub fn program(store: &[String], address: SocketAddr, more: &[&str]) -> Program 
     settings.push("EVENTS__DELIVERY=durable".to_owned());
     settings.push("EVENTS__REPLAY_AFTER=1s".to_owned());
     settings.extend(more.iter().map(|setting| (*setting).to_owned()));
-    let env: Vec<(String, String)> = settings
-        .iter()
-        .map(|setting| {
-            let (key, value) = setting.split_once('=').expect("KEY=value");
-            (format!("COSGATE_{key}"), value.to_owned())
-        })
-        .collect();
-    let env: Vec<(&str, &str)> = env
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-        .collect();
-    Program::start(&env)
+    Program::with(&settings, &[])
 }
 
 async fn login(address: SocketAddr) -> Ftp {

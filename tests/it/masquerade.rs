@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::configuration::Program;
 use crate::sessions::get;
+use crate::support::http::metric;
 use crate::support::kube_api::{Cut, Gone};
 use crate::support::{Ftp, KubeApi, TestGateway, eventually, pattern};
 
@@ -164,18 +165,11 @@ async fn an_unknown_address_refuses_pasv_serves_epsv_and_may_be_ready_after_the_
 async fn a_pod_that_never_knew_an_address_is_not_ready_and_says_so_when_the_grace_ends() {
     let mut api = KubeApi::start().await;
     let (address, ingress) = at(7);
-    let settings = api.settings();
-    let settings = settings.iter().map(|setting| {
-        let (key, value) = setting.split_once('=').expect("KEY=value");
-        (format!("COSGATE_{key}"), value)
-    });
-    let settings: Vec<(String, &str)> = settings.collect();
-    let mut env: Vec<(&str, &str)> = settings.iter().map(|(k, v)| (k.as_str(), *v)).collect();
-    env.extend([
+    let more = [
         ("COSGATE_ADMIN__LISTEN", "127.0.0.1:0"),
         ("COSGATE_MASQUERADE__GRACE", "1s"),
-    ]);
-    let program = Program::start(&env);
+    ];
+    let program = Program::with(&api.settings(), &more);
     let admin = program.admin.expect("it is on");
     eventually("the log says so", || async {
         program
@@ -351,14 +345,7 @@ async fn why_a_pod_is_not_ready_is_written_as_an_event_of_the_pod() {
 
 /// Seconds since the API server's last sign of life, by `/metrics`.
 async fn silence(admin: std::net::SocketAddr) -> f64 {
-    let metrics = get(admin, "/metrics").await;
-    let mut lines = metrics.lines();
-    let value = lines.find_map(|line| line.strip_prefix("cosgate_api_server_silence_seconds "));
-    value
-        .expect("it is among them")
-        .trim()
-        .parse()
-        .expect("a number")
+    metric(admin, "cosgate_api_server_silence_seconds").await
 }
 
 #[tokio::test]
@@ -490,17 +477,7 @@ async fn a_healthy_start_warns_of_nothing_and_a_lost_address_is_reported_with_it
     let api = KubeApi::start().await;
     let (_, ingress) = at(7);
     api.set_ingress(ingress);
-    let settings = api.settings();
-    let env: Vec<(String, &str)> = settings
-        .iter()
-        .map(|setting| setting.split_once('=').expect("KEY=value"))
-        .map(|(key, value)| (format!("COSGATE_{key}"), value))
-        .collect();
-    let env: Vec<(&str, &str)> = env
-        .iter()
-        .map(|(key, value)| (key.as_str(), *value))
-        .collect();
-    let program = Program::start(&env);
+    let program = Program::with(&api.settings(), &[]);
     let mut ftp = Ftp::connect(program.address).await;
     ftp.login("demo", &program.password).await;
     eventually("the address is told", || async {

@@ -24,14 +24,9 @@ async fn gateway(entries: &[&str], more: &[&str]) -> TestGateway {
 
 /// An object's tags as `name=value`, in order.
 async fn tags(gateway: &TestGateway, key: &str) -> Vec<String> {
-    let tags = gateway.s3().get_object_tagging().bucket(BUCKET).key(key);
-    let answer = tags.send().await.expect("it is there");
-    let tags = answer.tag_set.into_iter();
-    let mut tags: Vec<_> = tags
-        .map(|tag| format!("{}={}", tag.key, tag.value))
-        .collect();
-    tags.sort();
-    tags
+    let tags = gateway.tags(key).await.into_iter();
+    tags.map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// Content type, cache control, storage class, and the metadata `source`.

@@ -8,16 +8,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::support::faults::Fault;
 use crate::support::gateway::BUCKET;
-use crate::support::{Ftp, Reply, TestGateway, TestStore, login, pattern, users};
+use crate::support::{Ftp, Reply, TestGateway, login, pattern, users};
 
 const MIB: usize = 1024 * 1024;
-
-/// The tags of an object, read past the gateway.
-async fn tags(store: &TestStore, key: &str) -> BTreeMap<String, String> {
-    let asked = store.s3().get_object_tagging().bucket(BUCKET).key(key);
-    let tags = asked.send().await.expect("an answer").tag_set;
-    tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
-}
 
 fn pairs(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -83,18 +76,18 @@ async fn a_fragment_is_tagged_and_a_whole_file_is_not() {
         let bytes = pattern(bytes);
         let reply = abort(&mut ftp, "STOR f", &bytes).await;
         assert_eq!(reply.code, 426);
-        assert_eq!(tags(&gateway, "f").await, kept);
+        assert_eq!(gateway.tags("f").await, kept);
         // it moves with the fragment, and goes with what makes it whole
         assert_eq!(ftp.command("RNFR f").await.code, 350);
         assert_eq!(ftp.command("RNTO g").await.code, 250);
-        assert_eq!(tags(&gateway, "g").await, kept);
+        assert_eq!(gateway.tags("g").await, kept);
         assert_eq!(ftp.store("APPE g", b"the rest").await.code, 226);
-        assert_eq!(tags(&gateway, "g").await, pairs(&[]));
+        assert_eq!(gateway.tags("g").await, pairs(&[]));
         assert!(gateway.object("g").await == Some([&bytes[..], b"the rest"].concat()));
 
         assert_eq!(abort(&mut ftp, "STOR f", &bytes).await.code, 426);
         assert_eq!(ftp.store("STOR f", &bytes).await.code, 226);
-        assert_eq!(tags(&gateway, "f").await, pairs(&[]));
+        assert_eq!(gateway.tags("f").await, pairs(&[]));
     }
 }
 
@@ -116,11 +109,11 @@ async fn tags_of_others_stay_on_what_continues_their_object() {
         assert_eq!(abort(&mut ftp, "APPE f", b"fragment").await.code, 426);
         let own = ("Projekt ä", "a+b = c&d");
         assert_eq!(
-            tags(&gateway, "f").await,
+            gateway.tags("f").await,
             pairs(&[own, ("cosgate-outcome", "kept")])
         );
         assert_eq!(ftp.store("APPE f", b"rest").await.code, 226);
-        assert_eq!(tags(&gateway, "f").await, pairs(&[own]));
+        assert_eq!(gateway.tags("f").await, pairs(&[own]));
     }
 }
 
@@ -137,7 +130,7 @@ async fn a_whole_file_that_takes_a_fragments_place_before_the_tag_loses_it_again
     });
     assert_eq!(reply.code, 426);
     assert_eq!(gateway.object("f").await.as_deref(), Some(&b"whole"[..]));
-    assert_eq!(tags(&gateway, "f").await, pairs(&[]));
+    assert_eq!(gateway.tags("f").await, pairs(&[]));
 }
 
 #[tokio::test]
@@ -158,13 +151,13 @@ async fn a_store_that_has_no_tags_changes_no_reply() {
             reply.text.contains("the 8 bytes that arrived were stored"),
             "{reply:?}"
         );
-        assert_eq!(tags(&gateway, "f").await, pairs(&[]));
+        assert_eq!(gateway.tags("f").await, pairs(&[]));
         assert!(proxy.faults_met() > 0);
         proxy.clear_faults();
     }
     assert_eq!(abort(&mut ftp, "STOR f", b"fragment").await.code, 426);
     assert_eq!(
-        tags(&gateway, "f").await,
+        gateway.tags("f").await,
         pairs(&[("cosgate-outcome", "kept")])
     );
 }

@@ -60,8 +60,7 @@ async fn login(gateway: &TestGateway, relay: &Relay) -> Ftp {
 /// The reply to a login through `relay`.
 async fn try_login(gateway: &TestGateway, relay: &Relay, user: &str, password: &str) -> u16 {
     let mut ftp = Ftp::connect_through(relay, gateway.address()).await;
-    ftp.command(&format!("USER {user}")).await;
-    ftp.command(&format!("PASS {password}")).await.code
+    ftp.try_login(user, password).await.code
 }
 
 /// Waits until the gateway has closed `socket`, and checks that it sent nothing.

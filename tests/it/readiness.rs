@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::support::gateway::start;
-use crate::support::http::get;
+use crate::support::http::{get, metric};
 use crate::support::tls::Authority;
 use crate::support::{TestGateway, TestStore, eventually, eventually_within};
 
@@ -45,11 +45,7 @@ async fn an_outage_of_the_store_is_a_note_at_first() {
 
 /// The value of `cosgate_store_reachable`.
 async fn reachable(admin: SocketAddr) -> bool {
-    let metrics = get(admin, "/metrics", &[]).await.body;
-    let mut lines = metrics.lines();
-    let value = lines.find_map(|line| line.strip_prefix("cosgate_store_reachable "));
-    let value = value.expect("it is among them");
-    value.parse::<f64>().expect("a number") > 0.0
+    metric(admin, "cosgate_store_reachable").await > 0.0
 }
 
 /// A minute of real time: what readiness makes of the outage that all the gateways of a store see at once.

@@ -130,7 +130,7 @@ async fn persist(route: Arc<Route>, client: usize, is_over: Arc<AtomicBool>) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_of_three_fails_no_file_of_twelve_persistent_clients() {
     let (store, _proxy, settings) = TestStore::behind_proxy().await;
-    let mut running: VecDeque<Program> = (0..3).map(|_| start(&settings)).collect();
+    let mut running: VecDeque<Program> = (0..3).map(|_| Program::with(&settings, &[])).collect();
     let addresses = |running: &VecDeque<Program>| running.iter().map(|one| one.address).collect();
     let route = Arc::new(Route::start(running[0].address).await);
     route.balance(addresses(&running));
@@ -141,7 +141,7 @@ async fn a_rolling_restart_of_three_fails_no_file_of_twelve_persistent_clients()
 
     for _ in 0..3 {
         let mut old = running.pop_front().expect("three");
-        running.push_back(start(&settings));
+        running.push_back(Program::with(&settings, &[]));
         route.balance(addresses(&running));
         let ended = tokio::task::spawn_blocking(move || (old.stop(), old.end_of_log()));
         let (code, last) = ended.await.expect("no panic");
@@ -164,21 +164,10 @@ async fn a_rolling_restart_of_three_fails_no_file_of_twelve_persistent_clients()
     }
 }
 
-/// The program with these settings, `KEY=value` without the prefix.
-fn start(settings: &[String]) -> Program {
-    let env = settings.iter().map(|setting| {
-        let (key, value) = setting.split_once('=').expect("KEY=value");
-        (format!("COSGATE_{key}"), value)
-    });
-    let env: Vec<(String, &str)> = env.collect();
-    let env = env.iter().map(|(key, value)| (key.as_str(), *value));
-    Program::start(&env.collect::<Vec<_>>())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_under_fifty_uploads_fails_none_of_them() {
     let (store, _proxy, settings) = TestStore::behind_proxy().await;
-    let first = start(&settings);
+    let first = Program::with(&settings, &[]);
     let route = Route::start(first.address).await;
     let mut idle = Vec::new();
     for _ in 0..IDLE {
@@ -187,7 +176,7 @@ async fn a_restart_under_fifty_uploads_fails_none_of_them() {
     let begun = (0..UPLOADS).map(|number| Upload::begin(&route, number));
     let begun = futures::future::join_all(begun).await;
 
-    let second = start(&settings);
+    let second = Program::with(&settings, &[]);
     route.switch(second.address);
     let ending = tokio::task::spawn_blocking(move || {
         let mut first = first;
@@ -228,7 +217,7 @@ async fn a_restart_under_fifty_uploads_fails_none_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_drain_has_to_interrupt_stands_in_its_summary() {
     let (store, _proxy, settings) = TestStore::behind_proxy().await;
-    let mut program = start(&[&settings[..], &["DRAIN__DEADLINE=300ms".to_owned()]].concat());
+    let mut program = Program::with(&settings, &[("COSGATE_DRAIN__DEADLINE", "300ms")]);
     let route = Route::start(program.address).await;
     let slow = Upload::begin(&route, 1).await;
     let ended = tokio::task::spawn_blocking(move || (program.stop(), program.end_of_log())).await;

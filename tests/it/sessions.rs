@@ -11,8 +11,7 @@ async fn a_wrong_password_is_refused_and_the_third_one_closes_the_connection() {
     let gateway = TestGateway::start().await;
     let mut ftp = gateway.connect().await;
     for (user, code) in [("demo", 530), ("nobody", 530), ("demo", 421)] {
-        ftp.command(&format!("USER {user}")).await;
-        assert_eq!(ftp.command("PASS wrong").await.code, code);
+        assert_eq!(ftp.try_login(user, "wrong").await.code, code);
     }
     assert!(ftp.is_closed().await);
     let mut ftp = gateway.login().await;

@@ -22,6 +22,11 @@ from pathlib import Path
 from playwright.sync_api import Error as playwright_error
 from playwright.sync_api import sync_playwright
 
+sys.dont_write_bytecode = True  # a checkout stays clean
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients"))
+
+from support import end  # noqa: E402
+
 PROGRAM, CHROMIUM = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 SCREENSHOTS = Path(sys.argv[3]) if len(sys.argv) > 3 else None
 PATIENCE = 60
@@ -69,12 +74,7 @@ def gateway(directory, **settings):
         password = until(lambda: re.search(r"user demo, password (\S+)\n", log.read_text()), "the gateway starts")[1]
         yield control, f"http://127.0.0.1:{admin}/", password
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, PATIENCE)
 
 
 def until(condition, what):

@@ -23,6 +23,11 @@ from pathlib import Path
 import trustme
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+sys.dont_write_bytecode = True  # a checkout stays clean
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients"))
+
+from support import end  # noqa: E402
+
 PROGRAM, TOOLS = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 SPANS = ["ftp.STOR", "ftp.data_connection", "S3.PutObject"]
 PATIENCE = 60
@@ -49,12 +54,7 @@ def running(command, env, log, until):
         wait_for(until, log, lambda: process.poll() is None)
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, PATIENCE)
 
 
 def wait_for(pattern, log, alive=lambda: True):

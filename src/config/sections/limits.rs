@@ -51,32 +51,31 @@ pub struct Rates {
 
 /// Reads the section.
 pub(super) fn resolve(read: &mut Reader) -> Limits {
-    Limits {
-        all: Rates {
-            upload: read.optional("limits.upload", rate),
-            download: read.optional("limits.download", rate),
-        },
-        session: Rates {
-            upload: read.optional("limits.session.upload", rate),
-            download: read.optional("limits.session.download", rate),
-        },
-    }
+    limits(NAMES.map(|name| read.optional(name, rate)))
 }
 
 /// Reads the limits of user `index`.
 pub(super) fn of_user(read: &mut Reader, index: usize) -> Result<Limits, Refused> {
-    let names = USER_NAMES.map(|name| read.entry_optional(USERS, index, name, rate));
-    let [upload, download, session_upload, session_download] = names;
-    Ok(Limits {
-        all: Rates {
-            upload: upload?,
-            download: download?,
-        },
+    // every key is read, so that one run finds everything that is wrong
+    let [upload, download, session_upload, session_download] =
+        NAMES.map(|name| read.entry_optional(USERS, index, name, rate));
+    Ok(limits([
+        upload?,
+        download?,
+        session_upload?,
+        session_download?,
+    ]))
+}
+
+/// In the order of [`NAMES`].
+fn limits([upload, download, session_upload, session_download]: [Option<u64>; 4]) -> Limits {
+    Limits {
+        all: Rates { upload, download },
         session: Rates {
-            upload: session_upload?,
-            download: session_download?,
+            upload: session_upload,
+            download: session_download,
         },
-    })
+    }
 }
 
 /// The keys of a user's limits that are set, with their values.
@@ -87,7 +86,7 @@ pub(super) fn user_lines(limits: &Limits) -> impl Iterator<Item = (&'static str,
         limits.session.upload,
         limits.session.download,
     ];
-    let lines = USER_NAMES.into_iter().zip(rates);
+    let lines = NAMES.into_iter().zip(rates);
     lines.filter_map(|(name, rate)| Some((name, size_text(rate?))))
 }
 
@@ -102,7 +101,8 @@ fn rate(text: &str) -> Parsed<u64> {
     }
 }
 
-const USER_NAMES: [&str; 4] = [
+/// The keys, and those of a user below `users[]`.
+const NAMES: [&str; 4] = [
     "limits.upload",
     "limits.download",
     "limits.session.upload",

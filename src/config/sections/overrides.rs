@@ -118,8 +118,8 @@ impl UploadOverrides {
     /// The patterns that hold.
     pub fn names(&self, common: &NamePatterns) -> NamePatterns {
         NamePatterns {
-            allow: self.allow_names.clone().unwrap_or(common.allow.clone()),
-            deny: self.deny_names.clone().unwrap_or(common.deny.clone()),
+            allow: self.allow_names.as_ref().unwrap_or(&common.allow).clone(),
+            deny: self.deny_names.as_ref().unwrap_or(&common.deny).clone(),
         }
     }
 

@@ -19,7 +19,7 @@ use unftp_core::storage::{
     Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata, Result as EngineResult, StorageBackend,
 };
 
-use crate::auth::{Right, Tree};
+use crate::auth::{Right, Tree, hide_behind};
 use crate::events::Events;
 use crate::events::{EventType, Pending};
 use crate::ftp::engine::bridge::{ReaderSource, download_reader};
@@ -344,7 +344,7 @@ impl StorageBackend<DefaultUser> for Backend {
             loop {
                 match listing.next_page().await {
                     Ok(Some(mut entries)) => {
-                        entries.retain(|entry| names.binary_search(&entry.name.as_str()).is_err());
+                        hide_behind(&names, &mut entries);
                         all.extend(entries);
                     }
                     Ok(None) => return Ok(all),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use libunftp::options::{Reply, SiteCommandContext, SiteCommandHandler};
 use unftp_core::auth::DefaultUser;
 
-use crate::auth::Right;
+use crate::auth::{Right, hide_behind};
 use crate::charset::Charset;
 use crate::ftp::data_connection::DataConnection;
 use crate::ftp::engine::backend::{Backend, out_of_step};
@@ -91,7 +91,7 @@ impl Backend {
             page => page?,
         };
         if let Some(entries) = page.as_mut().filter(|_| !mounts.is_empty()) {
-            hide(&mounts, entries);
+            hide_behind(&mounts, entries);
             entries.extend(mounts.iter().map(|name| Entry::directory(name)));
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         }
@@ -108,7 +108,7 @@ impl Backend {
                 self.or_interrupted(listing.next_page()).await?
             };
             if let Some(entries) = &mut page {
-                hide(&mounts, entries);
+                hide_behind(&mounts, entries);
             }
         }
         outlet.left_out = listing.left_out();
@@ -138,13 +138,6 @@ impl Backend {
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Removes what lies behind mounts, whose names are in order.
-fn hide(mounts: &[&str], entries: &mut Vec<Entry>) {
-    if !mounts.is_empty() {
-        entries.retain(|entry| mounts.binary_search(&entry.name.as_str()).is_err());
     }
 }
 

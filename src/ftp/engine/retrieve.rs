@@ -45,7 +45,6 @@ impl Backend {
             }
             download => download?,
         };
-        at.store.saw_way_to(&key);
         let mut data = offer.accept().await.ok_or_else(|| self.given_up())?;
         // of text nobody knows how many bytes will cross the wire
         if let Some(size) = download.object_size().filter(|_| !ascii) {

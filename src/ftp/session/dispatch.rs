@@ -171,11 +171,13 @@ impl Edge {
     }
 
     fn renamable(&self, path: &str) -> Result<(), StoreError> {
-        self.permitted(path, Right::Rename)?;
-        match (self.session.user(), self.resolve(path)) {
-            (Some(user), Ok(path)) => user.check_movable(&path),
-            _ => Ok(()),
-        }
+        let user = self.session.user().ok_or(StoreError::Forbidden)?;
+        let Ok(path) = self.resolve(path) else {
+            // the command is refused for its path
+            return Ok(());
+        };
+        user.mount(&path).may(Right::Rename)?;
+        user.check_movable(&path)
     }
 
     async fn status(&mut self) -> Step {

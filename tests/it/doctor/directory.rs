@@ -9,6 +9,7 @@ use crate::support::slapd::Slapd;
 use crate::support::tls::Authority;
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs slapd"]
 async fn the_doctor_says_which_part_of_the_way_to_the_directory_fails() {
     let mut slapd = Slapd::start().await;
     let stranger = Authority::new();

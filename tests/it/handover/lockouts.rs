@@ -44,8 +44,7 @@ async fn they_count() {
 impl Cluster {
     async fn try_login(&self, ordinal: usize, user: &str, password: &str) -> u16 {
         let mut ftp = Ftp::connect(self.gateway(ordinal).addresses()[0]).await;
-        ftp.command(&format!("USER {user}")).await;
-        ftp.command(&format!("PASS {password}")).await.code
+        ftp.try_login(user, password).await.code
     }
 
     async fn is(&self, ordinal: usize, name: &str, value: f64) {

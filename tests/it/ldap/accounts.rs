@@ -6,6 +6,7 @@ use crate::support::slapd::Slapd;
 use crate::support::{try_login, users};
 
 #[tokio::test]
+#[ignore = "needs slapd"]
 async fn a_password_is_tried_only_for_an_entry_that_may_log_in() {
     let slapd = Slapd::start().await;
     // base and filter fit the service account, too
@@ -44,6 +45,7 @@ async fn a_password_is_tried_only_for_an_entry_that_may_log_in() {
 }
 
 #[tokio::test]
+#[ignore = "needs slapd"]
 async fn what_the_directory_refuses_to_one_user_changes_nothing_for_others() {
     let slapd = Slapd::start().await;
     let list = format!("USERS={}", users(&["name: local"]));
@@ -68,6 +70,7 @@ async fn what_the_directory_refuses_to_one_user_changes_nothing_for_others() {
 }
 
 #[tokio::test]
+#[ignore = "needs slapd"]
 async fn a_user_of_the_configuration_is_never_one_of_the_directory_in_whatever_case() {
     let slapd = Slapd::start().await;
     let list = format!("USERS={}", users(&["name: Alice"]));

@@ -238,6 +238,12 @@ impl Ftp {
         assert_eq!(reply.code, 230, "{reply:?}");
     }
 
+    /// The reply to a login that may fail.
+    pub async fn try_login(&mut self, user: &str, password: &str) -> Reply {
+        self.command(&format!("USER {user}")).await;
+        self.command(&format!("PASS {password}")).await
+    }
+
     /// Sends a line and reads one reply.
     pub async fn command(&mut self, line: impl AsRef<[u8]>) -> Reply {
         self.send(line).await;

@@ -1,5 +1,6 @@
 //! A gateway in this process, on ports of its own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -199,6 +200,13 @@ impl TestStore {
         let head = self.s3.head_object().bucket(BUCKET).key(key).send().await;
         let metadata = head.expect("it is there").metadata?;
         metadata.get(name).cloned()
+    }
+
+    /// An object's tags.
+    pub async fn tags(&self, key: &str) -> BTreeMap<String, String> {
+        let asked = self.s3.get_object_tagging().bucket(BUCKET).key(key);
+        let tags = asked.send().await.expect("an answer").tag_set;
+        tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
     }
 
     /// Access key and secret key of a store that no gateway owns.

@@ -70,7 +70,5 @@ pub async fn login(gateway: &TestGateway, user: &str) -> Ftp {
 
 /// The reply to a login with this password.
 pub async fn try_login(gateway: &TestGateway, user: &str, password: &str) -> Reply {
-    let mut ftp = gateway.connect().await;
-    ftp.command(&format!("USER {user}")).await;
-    ftp.command(&format!("PASS {password}")).await
+    gateway.connect().await.try_login(user, password).await
 }

@@ -22,12 +22,6 @@ pub struct Slapd {
     log: Arc<Mutex<String>>,
 }
 
-/// What the server is told besides; `TLS` is said unless this is left out.
-pub struct Options {
-    pub tls: bool,
-    pub more: &'static str,
-}
-
 /// Entries: `alice` is in `admins`, `bob` in `staff`, `carol` in no group, and two have the mail address `twin@example.com`.
 const TREE: &str = "\
 dn: dc=example,dc=com
@@ -101,18 +95,15 @@ const ROOT: &str = "cn=root,dc=example,dc=com";
 
 impl Slapd {
     pub async fn start() -> Self {
-        let options = Options {
-            tls: true,
-            more: "",
-        };
-        Self::with(options).await
+        Self::with(true, "").await
     }
 
-    pub async fn with(options: Options) -> Self {
+    /// With TLS or without, and more lines of `slapd.conf`.
+    pub async fn with(has_tls: bool, more: &str) -> Self {
         let authority = Authority::new();
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().display();
-        let tls = match options.tls {
+        let tls = match has_tls {
             true => format!(
                 "TLSCertificateFile {}\nTLSCertificateKeyFile {}\n",
                 authority.file("tls.crt").display(),
@@ -130,7 +121,7 @@ impl Slapd {
              moduleload back_mdb\n\
              moduleload memberof\n\
              allow bind_anon_cred bind_anon_dn\n\
-             {tls}{}\n\
+             {tls}{more}\n\
              database mdb\n\
              suffix dc=example,dc=com\n\
              directory {path}\n\
@@ -138,8 +129,7 @@ impl Slapd {
              rootpw root\n\
              overlay memberof\n\
              access to attrs=userPassword by anonymous auth by * none\n\
-             access to * by users read by * none\n",
-            options.more
+             access to * by users read by * none\n"
         );
         let file = |name: &str, content: &str| {
             std::fs::write(directory.path().join(name), content).expect("written");
@@ -240,12 +230,18 @@ impl Slapd {
         }
     }
 
+    /// A connection past the gateway.
+    pub async fn client(&self) -> ldap3::Ldap {
+        let url = self.plain();
+        let connecting = ldap3::LdapConnAsync::new(&url);
+        let (connection, client) = connecting.await.expect("it listens");
+        ldap3::drive!(connection);
+        client
+    }
+
     /// Gives `user` another password.
     pub async fn set_password(&self, user: &str, password: &'static str) {
-        let (connection, mut ldap) = ldap3::LdapConnAsync::new(&self.plain())
-            .await
-            .expect("it listens");
-        ldap3::drive!(connection);
+        let mut ldap = self.client().await;
         let bound = ldap.simple_bind(ROOT, "root").await.expect("an answer");
         bound.success().expect("the root may");
         let change = ldap3::Mod::Replace("userPassword", [password].into());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::http::get;
+use crate::support::http::metric;
 use crate::support::{Ftp, users};
 
 /// The program, whose standard output is read only when a scenario says so.
@@ -65,10 +65,7 @@ impl Unread {
     }
 
     async fn dropped(&self) -> f64 {
-        let metrics = get(self.admin, "/metrics", &[]).await.body;
-        let mut lines = metrics.lines();
-        let value = lines.find_map(|line| line.strip_prefix("cosgate_log_lines_dropped_total "));
-        value.expect("it is told").parse().expect("a number")
+        metric(self.admin, "cosgate_log_lines_dropped_total").await
     }
 
     fn signal(&self) {

@@ -48,10 +48,10 @@ pub struct StaticCredentials {
 impl StaticCredentials {
     /// True if both are the same keys.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let token = |keys: &Self| {
+        fn token(keys: &StaticCredentials) -> Option<&str> {
             let token = keys.session_token.as_ref();
-            token.map(|token| token.expose_secret().to_owned())
-        };
+            token.map(|token| token.expose_secret())
+        }
         self.access_key_id == other.access_key_id
             && self.secret_access_key.expose_secret() == other.secret_access_key.expose_secret()
             && token(self) == token(other)

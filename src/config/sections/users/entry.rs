@@ -329,18 +329,11 @@ pub(in crate::config) fn user_lines(list: &str, index: usize, user: &User) -> Ve
     }
     keys.push(("home", printable(&user.home)));
     keys.push(("permissions", user.permissions.to_string()));
-    keys.extend(user.bucket.iter().map(|name| ("bucket", printable(name))));
-    if let Some(site) = &user.site {
-        keys.push(("region", printable(&site.region)));
-        keys.extend(site.endpoint.iter().map(|url| ("endpoint", printable(url))));
-    }
-    if let Some(credentials) = &user.credentials {
-        keys.push(("access_key_id", REDACTED.to_string()));
-        keys.push(("secret_access_key", REDACTED.to_string()));
-        if credentials.session_token.is_some() {
-            keys.push(("session_token", REDACTED.to_string()));
-        }
-    }
+    keys.extend(site::lines(
+        user.bucket.as_deref(),
+        user.site.as_ref(),
+        user.credentials.as_ref(),
+    ));
     if !user.allow_from.is_empty() {
         keys.push(("allow_from", listed(&user.allow_from)));
     }

@@ -5,7 +5,7 @@
 use super::list::{Authority, USERS};
 use super::rights::{self, Permissions};
 use super::site::{self, StorageDefaults, StoreLocation};
-use crate::config::error::{REDACTED, printable};
+use crate::config::error::printable;
 use crate::config::keys::row::*;
 use crate::config::parse::{self, Parsed, size_text};
 use crate::config::reader::{Reader, Refused};
@@ -211,18 +211,11 @@ pub(super) fn mount_lines(index: usize, mount: &Mount) -> Vec<(String, String)> 
         ("home", printable(&mount.home)),
         ("permissions", mount.permissions.to_string()),
     ];
-    keys.extend(mount.bucket.iter().map(|name| ("bucket", printable(name))));
-    if let Some(site) = &mount.site {
-        keys.push(("region", printable(&site.region)));
-        keys.extend(site.endpoint.iter().map(|url| ("endpoint", printable(url))));
-    }
-    if let Some(credentials) = &mount.credentials {
-        keys.push(("access_key_id", REDACTED.to_string()));
-        keys.push(("secret_access_key", REDACTED.to_string()));
-        if credentials.session_token.is_some() {
-            keys.push(("session_token", REDACTED.to_string()));
-        }
-    }
+    keys.extend(site::lines(
+        mount.bucket.as_deref(),
+        mount.site.as_ref(),
+        mount.credentials.as_ref(),
+    ));
     keys.extend(
         mount
             .max_file_size

@@ -5,6 +5,7 @@
 
 use super::list::USERS;
 use crate::config::endpoint::Endpoint;
+use crate::config::error::{REDACTED, printable};
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::{Reader, Refused};
@@ -156,6 +157,28 @@ pub(super) fn store(
         (bucket, _) => bucket,
     };
     (bucket, site, credentials)
+}
+
+/// The keys of an entry's store that are set, with their values.
+pub(super) fn lines(
+    bucket: Option<&str>,
+    site: Option<&StoreLocation>,
+    credentials: Option<&StaticCredentials>,
+) -> Vec<(&'static str, String)> {
+    let mut keys = Vec::new();
+    keys.extend(bucket.map(|name| ("bucket", printable(name))));
+    if let Some(site) = site {
+        keys.push(("region", printable(&site.region)));
+        keys.extend(site.endpoint.iter().map(|url| ("endpoint", printable(url))));
+    }
+    if let Some(credentials) = credentials {
+        keys.push(("access_key_id", REDACTED.to_string()));
+        keys.push(("secret_access_key", REDACTED.to_string()));
+        if credentials.session_token.is_some() {
+            keys.push(("session_token", REDACTED.to_string()));
+        }
+    }
+    keys
 }
 
 /// Reads the place of entry `index`; none where it is that of `storage`.
