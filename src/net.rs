@@ -9,9 +9,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::server::TlsStream;
+
+/// A socket below TLS. rustls reads one record of 16 KiB at a time; where much comes, more than one is read from the socket at once.
+pub type ReadAhead = BufReader<TcpStream>;
 
 /// A control or data connection of a client: the one place that knows how bytes are protected on the way.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub enum Stream {
     /// In clear.
     Plain(TcpStream),
     /// Under TLS, after the handshake.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<ReadAhead>>),
 }
 
 impl Stream {
@@ -27,7 +30,7 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Tls(stream) => stream.get_ref().0.get_ref(),
         }
     }
 

@@ -10,7 +10,7 @@ use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHasher, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 
-use crate::child::{Daemon, Helper, Usage, reset_peak, usage};
+use crate::child::{Daemon, Helper, TRUSTED, Usage, reset_peak, usage};
 use crate::direct::Store;
 use crate::ftp::Account;
 use crate::{Options, Peer};
@@ -25,13 +25,15 @@ pub struct Bench {
     /// Fills and clears real stores; never measured.
     stagehand: Helper,
     gateways: Vec<Daemon>,
-    _relay: Option<Helper>,
+    _relays: Vec<Helper>,
 }
 
 /// One of those who are compared.
 pub struct Contender {
     pub name: String,
     pub pid: Option<u32>,
+    /// It reaches the store over TLS.
+    pub store_tls: bool,
     pub way: Target,
 }
 
@@ -68,6 +70,9 @@ pub struct Outcome {
 const USER: &str = "bench";
 const PASSWORD: &str = "benchmark";
 
+/// The name of the client that the others are held against.
+pub const DIRECT: &str = "direct";
+
 /// Control port and passive ports of the first gateway, below the kernel's ephemeral range.
 const FIRST_PORT: u16 = 12_000;
 
@@ -92,48 +97,72 @@ impl Bench {
             }
             None => start_sink(&options)?,
         };
-        let mut contenders = Vec::new();
-        if !options.no_direct {
-            let helper = start_direct(&store, &options)?;
-            contenders.push(Contender {
-                name: "direct".to_owned(),
-                pid: Some(helper.pid()),
-                way: Target::Direct(helper),
+        // the sink speaks both on one port
+        let mut stores = vec![store.clone()];
+        if let (true, Some(rest)) = (options.store_tls, store.endpoint.strip_prefix("http:")) {
+            let endpoint = format!("https:{rest}");
+            stores.push(Store {
+                endpoint,
+                ..store.clone()
             });
         }
-        let relay = match options.relay {
-            true => {
-                let (relay, store) = start_relay(&store)?;
-                contenders.push(Contender {
-                    name: "relayed".to_owned(),
-                    pid: Some(relay.pid()),
-                    way: Target::Direct(start_direct(&store, &options)?),
-                });
-                Some(relay)
-            }
-            false => None,
-        };
-        let mut gateways = Vec::new();
-        let own = Peer::binary("cosgate", env!("CARGO_BIN_EXE_cosgate"));
+        let (mut contenders, mut gateways, mut relays) = (Vec::new(), Vec::new(), Vec::new());
         let mut port = FIRST_PORT;
-        for binary in std::iter::once(&own).chain(&options.binary) {
-            let (gateway, account) = start_gateway(binary, &store, &options, &mut port)?;
-            let ways = [false, true].into_iter().take(1 + usize::from(options.tls));
-            contenders.extend(ways.map(|tls| Contender {
-                name: format!("{}{}", binary.name, if tls { ", TLS" } else { "" }),
-                pid: Some(gateway.pid()),
-                way: Target::Ftp(Account {
+        for store in &stores {
+            let store_tls = store.endpoint.starts_with("https:");
+            let mut add = |name: &str, ftps: Option<&str>, pid, way| {
+                let means = [ftps, store_tls.then_some("HTTPS")].into_iter().flatten();
+                let means: Vec<&str> = means.collect();
+                let name =
+                    [name, &means.join(" to ")].join(if means.is_empty() { "" } else { ", " });
+                contenders.push(Contender {
+                    name,
+                    pid,
+                    store_tls,
+                    way,
+                });
+            };
+            if !options.no_direct {
+                let helper = start_direct(store, &options)?;
+                add(DIRECT, None, Some(helper.pid()), Target::Direct(helper));
+            }
+            if options.relay {
+                let (relay, through) = start_relay(store)?;
+                let helper = start_direct(&through, &options)?;
+                // of a client over TLS both are needed: the relay alone encrypts nothing
+                add("relayed", None, Some(relay.pid()), Target::Direct(helper));
+                relays.push(relay);
+            }
+            let own = Peer::binary("cosgate", env!("CARGO_BIN_EXE_cosgate"));
+            for binary in std::iter::once(&own).chain(&options.binary) {
+                let (gateway, account) = start_gateway(binary, store, &options, &mut port)?;
+                for (ftps, tls) in options.ways() {
+                    let account = Account {
+                        tls,
+                        ..account.clone()
+                    };
+                    add(
+                        &binary.name,
+                        ftps,
+                        Some(gateway.pid()),
+                        Target::Ftp(account),
+                    );
+                }
+                gateways.push(gateway);
+            }
+            for peer in options
+                .peer
+                .iter()
+                .filter(|peer| peer.store_tls == store_tls)
+            {
+                let tls = peer.tls.then(|| options.ftps(true));
+                let way = Target::Ftp(Account {
                     tls,
-                    ..account.clone()
-                }),
-            }));
-            gateways.push(gateway);
+                    ..peer.account.clone()
+                });
+                add(&peer.name, peer.tls.then_some("FTPS"), peer.pid, way);
+            }
         }
-        contenders.extend(options.peer.iter().map(|peer| Contender {
-            name: peer.name.clone(),
-            pid: peer.pid,
-            way: Target::Ftp(peer.account.clone()),
-        }));
         Ok(Bench {
             content: crate::pattern(1024 * 1024),
             contenders,
@@ -142,7 +171,7 @@ impl Bench {
             store,
             options,
             gateways,
-            _relay: relay,
+            _relays: relays,
         })
     }
 
@@ -264,11 +293,18 @@ pub fn done(answer: &str) -> io::Result<()> {
     }
 }
 
+/// The certificate that the sink shows.
+fn certificate() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sink.crt")
+}
+
 fn start_sink(options: &Options) -> io::Result<(Option<Helper>, Store)> {
     let mut role = vec!["sink".to_owned()];
     role.extend(options.etag.map(|_| "--md5-etags".to_owned()));
     role.push(format!("--port={}", options.sink_port));
-    let (mut sink, port) = Helper::start(&role)?;
+    role.push(format!("--cipher={}", options.cipher_name()));
+    role.push(format!("--certificate={}", certificate().display()));
+    let (mut sink, port) = Helper::start(&role, &certificate())?;
     let latency = options.latency.map_or(Duration::ZERO, Duration::from);
     sink.ask(&format!("latency {}", latency.as_micros()))?;
     let store = Store {
@@ -282,10 +318,10 @@ fn start_sink(options: &Options) -> io::Result<(Option<Helper>, Store)> {
 
 /// Starts a relay before the store; returns the store as it is reached through it.
 fn start_relay(store: &Store) -> io::Result<(Helper, Store)> {
-    let address = store.endpoint.strip_prefix("http://");
-    let address = address.ok_or_else(|| io::Error::other("a relay takes plain HTTP only"))?;
-    let (relay, port) = Helper::start(&["relay".to_owned(), address.to_owned()])?;
-    let endpoint = format!("http://127.0.0.1:{port}");
+    let (scheme, address) = store.endpoint.split_once("://").unwrap_or_default();
+    let role = ["relay".to_owned(), address.to_owned()];
+    let (relay, port) = Helper::start(&role, &certificate())?;
+    let endpoint = format!("{scheme}://127.0.0.1:{port}");
     Ok((
         relay,
         Store {
@@ -309,7 +345,7 @@ fn start_direct(store: &Store, options: &Options) -> io::Result<Helper> {
         format!("--direct-checksum={checksum}"),
     ];
     role.extend(how.direct_unsigned.then(|| "--direct-unsigned".to_owned()));
-    Helper::start(&role).map(|(helper, _)| helper)
+    Helper::start(&role, &certificate()).map(|(helper, _)| helper)
 }
 
 /// Starts a gateway on the next free ports.
@@ -366,6 +402,9 @@ fn start_gateway(
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
             command.env(key, value);
         }
+        if options.store.is_none() {
+            command.env(TRUSTED, certificate());
+        }
         let output = std::fs::File::create(&log)?;
         let child = command
             .arg("serve")
@@ -380,7 +419,7 @@ fn start_gateway(
                 port: control,
                 user: USER.to_owned(),
                 password: PASSWORD.to_owned(),
-                tls: false,
+                tls: None,
             };
             return Ok((gateway, account));
         }

@@ -1,6 +1,7 @@
 //! Child processes, and what the kernel counts for them.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The longest time that a gateway may drain after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The variable that names a file of certificates to be trusted in place of the system's.
+pub const TRUSTED: &str = "SSL_CERT_FILE";
+
 /// A process of our own that takes its orders line by line. It ends when this is dropped.
 pub struct Helper {
     child: Child,
@@ -21,9 +25,10 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts this very program in another role; returns it with its first line.
-    pub fn start(role: &[String]) -> io::Result<(Self, String)> {
+    /// Starts this very program in another role, in which it trusts `certificate`; returns it with its first line.
+    pub fn start(role: &[String], certificate: &Path) -> io::Result<(Self, String)> {
         let mut command = Command::new(std::env::current_exe()?);
+        command.env(TRUSTED, certificate);
         let mut child = command
             .args(role)
             .stdin(Stdio::piped())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cosgate::ftp_client::{MAX_LINE, MAX_LINES, Reply, ReplyLines};
 
-use crate::wire::{Privacy, Wire};
+use crate::wire::{Ftps, Privacy, Wire};
 
 /// Bytes per write(2) and read(2).
 const CHUNK: usize = 512 * 1024;
@@ -25,7 +25,7 @@ pub struct Account {
     pub user: String,
     pub password: String,
     /// AUTH TLS, and PROT P for the data connections.
-    pub tls: bool,
+    pub tls: Option<Ftps>,
 }
 
 /// One session.
@@ -50,8 +50,8 @@ impl Ftp {
             privacy: None,
         };
         ftp.expect(2)?;
-        if account.tls {
-            ftp = ftp.secure()?;
+        if let Some(ftps) = account.tls {
+            ftp = ftp.secure(ftps)?;
         }
         ftp.send(&format!("USER {}", account.user))?;
         let reply = ftp.reply()?;
@@ -61,7 +61,7 @@ impl Ftp {
         } else if reply.code / 100 != 2 {
             return Err(io::Error::other(reply.to_string()));
         }
-        let protect: &[&str] = if account.tls {
+        let protect: &[&str] = if account.tls.is_some() {
             &["PBSZ 0", "PROT P"]
         } else {
             &[]
@@ -73,10 +73,10 @@ impl Ftp {
         Ok(ftp)
     }
 
-    fn secure(mut self) -> io::Result<Self> {
+    fn secure(mut self, ftps: Ftps) -> io::Result<Self> {
         self.send("AUTH TLS")?;
         self.expect(2)?;
-        let privacy = Privacy::new()?;
+        let privacy = Privacy::new(ftps)?;
         let control = match self.control.into_inner() {
             Wire::Plain(socket) => privacy.wrap(socket)?,
             tls @ Wire::Tls(_) => tls,

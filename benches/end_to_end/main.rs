@@ -39,6 +39,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::bench::Bench;
 use crate::ftp::Account;
+use crate::wire::{Cipher, Ftps};
 
 /// Benchmark of the gateway against the SDK's own transfers and against other FTP servers.
 #[derive(Debug, Parser)]
@@ -62,6 +63,10 @@ enum Role {
         port: u16,
         #[arg(long)]
         md5_etags: bool,
+        #[arg(long, value_enum)]
+        cipher: Cipher,
+        #[arg(long)]
+        certificate: PathBuf,
     },
     #[command(hide = true)]
     Relay { store: SocketAddr },
@@ -137,8 +142,17 @@ pub struct Options {
     /// Let the client of the gateway also use TLS, for control and data connections; the certificate is made at start.
     #[arg(long)]
     tls: bool,
+    /// Let it use TLS once more, with a whole handshake for each data connection.
+    #[arg(long, requires = "tls")]
+    no_resumption: bool,
+    /// Let all reach the sink over HTTPS, too.
+    #[arg(long, conflicts_with = "store")]
+    store_tls: bool,
+    /// The cipher of FTPS clients and of the sink, under TLS 1.3; the one that most clients ask for first.
+    #[arg(long, value_enum, default_value = "aes-256")]
+    cipher: Cipher,
     /// Another FTP server on the same store: NAME=ftp://USER:PASSWORD@HOST:PORT/ (ftpes:// with TLS), with `,pid=PID` to
-    /// read its CPU time.
+    /// read its CPU time, and `,https` if it reaches the sink over HTTPS.
     #[arg(long, value_parser = Peer::server)]
     peer: Vec<Peer>,
     /// Another build of the gateway, to compare two in one run: NAME=PATH.
@@ -157,6 +171,31 @@ pub struct Options {
     /// Time after which everything is ended.
     #[arg(long, default_value = "1h")]
     limit: humantime::Duration,
+}
+
+impl Options {
+    /// TLS of the gateway's client.
+    fn ftps(&self, resumes: bool) -> Ftps {
+        let cipher = self.cipher;
+        Ftps { cipher, resumes }
+    }
+
+    /// The ways in which the client reaches the gateway: what the table calls it, and TLS.
+    fn ways(&self) -> Vec<(Option<&'static str>, Option<Ftps>)> {
+        let mut ways = vec![(None, None)];
+        if self.tls {
+            ways.push((Some("FTPS"), Some(self.ftps(true))));
+        }
+        if self.no_resumption {
+            ways.push((Some("FTPS not resumed"), Some(self.ftps(false))));
+        }
+        ways
+    }
+
+    fn cipher_name(&self) -> String {
+        let value = self.cipher.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// The scenarios.
@@ -209,6 +248,10 @@ struct Peer {
     path: PathBuf,
     account: Account,
     pid: Option<u32>,
+    /// Its client uses TLS.
+    tls: bool,
+    /// It reaches the sink over HTTPS.
+    store_tls: bool,
 }
 
 impl Peer {
@@ -218,6 +261,8 @@ impl Peer {
             path: path.into(),
             account: Account::default(),
             pid: None,
+            tls: false,
+            store_tls: false,
         }
     }
 
@@ -227,16 +272,23 @@ impl Peer {
     }
 
     fn server(text: &str) -> Result<Self, String> {
-        Self::parse(text)
-            .ok_or_else(|| "NAME=ftp://USER:PASSWORD@HOST:PORT/[,pid=PID] is expected".to_owned())
+        Self::parse(text).ok_or_else(|| {
+            "NAME=ftp://USER:PASSWORD@HOST:PORT/[,pid=PID][,https] is expected".to_owned()
+        })
     }
 
     fn parse(text: &str) -> Option<Self> {
         let (name, rest) = text.split_once('=')?;
-        let (url, pid) = match rest.split_once(",pid=") {
-            Some((url, pid)) => (url, Some(pid.parse().ok()?)),
-            None => (rest, None),
-        };
+        let mut parts = rest.split(',');
+        let url = parts.next()?;
+        let (mut pid, mut store_tls) = (None, false);
+        for part in parts {
+            match part.strip_prefix("pid=") {
+                Some(number) => pid = Some(number.parse().ok()?),
+                None if part == "https" => store_tls = true,
+                None => return None,
+            }
+        }
         let (scheme, rest) = url.split_once("://")?;
         let tls = match scheme {
             "ftp" => false,
@@ -251,11 +303,13 @@ impl Peer {
             port: port.parse().ok()?,
             user: user.to_owned(),
             password: password.to_owned(),
-            tls,
+            tls: None,
         };
         Some(Peer {
             account,
             pid,
+            tls,
+            store_tls,
             ..Peer::binary(name, "")
         })
     }
@@ -264,7 +318,12 @@ impl Peer {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.role {
-        Some(Role::Sink { port, md5_etags }) => sink::run(port, md5_etags),
+        Some(Role::Sink {
+            port,
+            md5_etags,
+            cipher,
+            certificate,
+        }) => sink::run(port, md5_etags, cipher, &certificate),
         Some(Role::Relay { store }) => relay::run(store),
         Some(Role::Direct { store, options }) => direct::run(&store, options),
         None if cli.bench => measure(cli.options),

@@ -6,6 +6,10 @@ use crate::bench::Sample;
 #[derive(Debug)]
 pub struct Row {
     pub contender: String,
+    /// It is what the others with a store of the same kind are held against.
+    pub is_direct: bool,
+    /// The store was reached over TLS.
+    pub store_tls: bool,
     /// CPU and memory are known.
     pub has_pid: bool,
     pub samples: Vec<Sample>,
@@ -23,12 +27,8 @@ pub enum Unit {
 const MIB: f64 = 1024.0 * 1024.0;
 const GIB: f64 = 1024.0 * MIB;
 
-/// Prints the table of one scenario. The first row is what the others are held against, if it is the direct client's.
+/// Prints the table of one scenario.
 pub fn print(title: &str, rows: &[Row]) {
-    let direct = rows
-        .first()
-        .filter(|row| row.contender == "direct")
-        .map(Row::seconds);
     let unit = rows.first().map_or(Unit::Listing, |row| row.unit);
     let (rate, cpu) = match unit {
         Unit::Bytes(_) => ("MiB/s", "CPU s/GiB"),
@@ -41,6 +41,8 @@ pub fn print(title: &str, rows: &[Row]) {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
+        let mut direct = rows.iter().filter(|other| other.is_direct);
+        let direct = direct.find(|direct| direct.store_tls == row.store_tls);
         let known = |text: String| if row.has_pid { text } else { "?".to_owned() };
         let seconds = row.all(|sample| sample.seconds);
         println!(
@@ -52,7 +54,7 @@ pub fn print(title: &str, rows: &[Row]) {
             row.rate(),
             direct.map_or_else(
                 || "-".to_owned(),
-                |direct| format!("{:.2}", direct / row.seconds())
+                |direct| format!("{:.2}", direct.seconds() / row.seconds())
             ),
             known(format!(
                 "{:.2}",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::bench::{Bench, Contender, Outcome, Sample, Target, Watch, done};
+use crate::bench::{Bench, Contender, DIRECT, Outcome, Sample, Target, Watch, done};
 use crate::ftp::{Account, Ftp};
 use crate::report::{Row, Unit};
 use crate::{Only, Times};
@@ -80,6 +80,8 @@ impl Bench {
         Ok(rows
             .map(|(contender, samples)| Row {
                 contender: contender.name.clone(),
+                is_direct: contender.name.split(',').next() == Some(DIRECT),
+                store_tls: contender.store_tls,
                 has_pid: contender.pid.is_some(),
                 samples,
                 unit,

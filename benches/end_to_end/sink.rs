@@ -9,6 +9,8 @@
 //! parts, as a real store would answer. So a client's own comparison costs the client what it costs elsewhere, and the
 //! store nothing. The ETag is the MD5 if the client sent Content-MD5 or the sink was started with `--etag md5`, and
 //! otherwise a tag that no client takes for one.
+//!
+//! HTTP and HTTPS come in at the same port: a first byte of 0x16 begins a TLS handshake (RFC 8446, section 5.1).
 
 mod answer;
 mod received;
@@ -17,6 +19,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,11 +31,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
-use tokio::net::TcpListener;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use self::answer::{BLOCK, Content, acknowledged, error, insert, reply, xml};
 use self::received::{Received, content_bytes, md5_etag, sent_checksums, swallow, text};
 use crate::objects::{Object, Objects, Part, Query};
+use crate::wire::Cipher;
 
 const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 
@@ -44,13 +51,14 @@ struct Sink {
     block: Bytes,
 }
 
-/// Serves until standard input closes. Prints its port first, then one line per command:
+/// Serves until standard input closes; what shows its certificate is at `certificate` then. Prints its port first, then one line per command:
 ///
 /// - `object KEY SIZE`: from now on there is such an object
 /// - `generate PREFIX COUNT SIZE`: so many objects below a prefix
 /// - `latency MICROSECONDS`: each answer waits for so long
 /// - `counts`: requests by operation since the last time, as `Operation=COUNT ...`
-pub fn run(port: u16, md5_etags: bool) -> io::Result<()> {
+pub fn run(port: u16, md5_etags: bool, cipher: Cipher, certificate: &Path) -> io::Result<()> {
+    let acceptor = acceptor(cipher, certificate)?;
     let sink = Arc::new(Sink {
         objects: Mutex::default(),
         counts: Mutex::default(),
@@ -63,7 +71,7 @@ pub fn run(port: u16, md5_etags: bool) -> io::Result<()> {
         .build()?;
     let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", port)))?;
     println!("{}", listener.local_addr()?.port());
-    runtime.spawn(accept(listener, Arc::clone(&sink)));
+    runtime.spawn(accept(listener, acceptor, Arc::clone(&sink)));
     for line in io::stdin().lock().lines() {
         println!("{}", sink.obey(&line?));
         io::stdout().flush()?;
@@ -72,20 +80,52 @@ pub fn run(port: u16, md5_etags: bool) -> io::Result<()> {
     Ok(())
 }
 
-async fn accept(listener: TcpListener, sink: Arc<Sink>) {
+/// TLS with a certificate that is made now and written to a file, so that it can be trusted.
+fn acceptor(cipher: Cipher, certificate: &Path) -> io::Result<TlsAcceptor> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+    let made = made.map_err(io::Error::other)?;
+    std::fs::write(certificate, made.cert.pem())?;
+    let config = ServerConfig::builder_with_provider(cipher.provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|config| {
+            let chain = vec![made.cert.der().clone()];
+            let config = config.with_no_client_auth();
+            config.with_single_cert(chain, made.signing_key.into())
+        });
+    Ok(TlsAcceptor::from(Arc::new(
+        config.map_err(io::Error::other)?,
+    )))
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, sink: Arc<Sink>) {
     while let Ok((socket, _)) = listener.accept().await {
         // an answer is a small write behind a large read: Nagle against delayed ACK would cost 40 ms
         let _ = socket.set_nodelay(true);
-        let sink = Arc::clone(&sink);
+        let (sink, acceptor) = (Arc::clone(&sink), acceptor.clone());
         tokio::spawn(async move {
-            let answer = service_fn(move |request| answer(Arc::clone(&sink), request));
-            let serving = hyper::server::conn::http1::Builder::new()
-                .max_buf_size(BLOCK)
-                .serve_connection(TokioIo::new(socket), answer);
             // a client that goes away in the middle is its own affair
-            let _ = serving.await;
+            if is_tls(&socket).await {
+                if let Ok(socket) = acceptor.accept(socket).await {
+                    serve(socket, sink).await;
+                }
+            } else {
+                serve(socket, sink).await;
+            }
         });
     }
+}
+
+async fn is_tls(socket: &TcpStream) -> bool {
+    let mut first = [0];
+    socket.peek(&mut first).await.is_ok() && first[0] == 0x16
+}
+
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, sink: Arc<Sink>) {
+    let answer = service_fn(move |request| answer(Arc::clone(&sink), request));
+    let serving = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(BLOCK)
+        .serve_connection(TokioIo::new(socket), answer);
+    let _ = serving.await;
 }
 
 async fn answer(

@@ -4,9 +4,12 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use clap::ValueEnum;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::TLS13;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
@@ -22,15 +25,49 @@ pub enum Wire {
 #[derive(Debug, Clone)]
 pub struct Privacy(Arc<ClientConfig>);
 
+/// The one way of encryption that both ends of a measurement speak, so that all contenders do the same work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cipher {
+    #[value(name = "aes-128")]
+    Aes128,
+    #[value(name = "aes-256")]
+    Aes256,
+}
+
+impl Cipher {
+    /// TLS 1.3 with this cipher alone.
+    pub fn provider(self) -> Arc<CryptoProvider> {
+        let suite = match self {
+            Cipher::Aes128 => aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            Cipher::Aes256 => aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        };
+        Arc::new(CryptoProvider {
+            cipher_suites: vec![suite],
+            ..aws_lc_rs::default_provider()
+        })
+    }
+}
+
+/// The way a client of FTPS makes its connections private.
+#[derive(Debug, Clone, Copy)]
+pub struct Ftps {
+    pub cipher: Cipher,
+    /// Data connections resume the session of the control connection.
+    pub resumes: bool,
+}
+
 impl Privacy {
-    pub fn new() -> io::Result<Self> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+    pub fn new(ftps: Ftps) -> io::Result<Self> {
+        let provider = ftps.cipher.provider();
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
             .map_err(io::Error::other)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_no_client_auth();
+        if !ftps.resumes {
+            config.resumption = Resumption::disabled();
+        }
         Ok(Privacy(Arc::new(config)))
     }
 

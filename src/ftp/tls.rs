@@ -40,8 +40,14 @@ use crate::certificates::{self, CertificateError, Pair, Part, Validity, common_n
 use crate::chain::Chain;
 use crate::config::{self, CertificateSource, SessionReuse};
 use crate::ftp::tls::resumption::{Lineage, Marked, Own, Users};
-use crate::net::{Stream, reset_on_close};
+use crate::net::{ReadAhead, Stream, reset_on_close};
 use crate::reload::{self, Digest, ReadError, Reload, Watched};
+
+/// Bytes of an upload that are read from its socket at once.
+const READ_AHEAD: usize = 128 * 1024;
+
+/// No buffer of its own: TLS always asks for more than that.
+const BARE: usize = 1;
 
 /// The certificates in force, replaced when their files change.
 #[derive(Debug)]
@@ -316,12 +322,14 @@ impl Tls {
         let config = &acceptors.common;
         let (stream, tie) = if self.settings.session_reuse == SessionReuse::Required {
             let own = Own::default();
-            let stream = self.accept(&own.control(config)?, socket).await?;
+            let stream = self.accept(&own.control(config)?, socket, BARE).await?;
             (stream, Tie::Required(own))
         } else {
             let mut lineage = Lineage::new(&self.users)?;
             let marked = lineage.control(config);
-            let stream = self.accept(&marked.configured(config), socket).await?;
+            let stream = self
+                .accept(&marked.configured(config), socket, BARE)
+                .await?;
             if is_resumed(&stream) {
                 lineage.resumes(marked.shown());
             }
@@ -344,14 +352,14 @@ impl Tls {
         socket: TcpStream,
         upload: bool,
     ) -> Result<Stream, DataRefused> {
-        let config = if upload {
-            &session.acceptors.upload
+        let (config, ahead) = if upload {
+            (&session.acceptors.upload, READ_AHEAD)
         } else {
-            &session.acceptors.common
+            (&session.acceptors.common, BARE)
         };
         let stream = match &session.tie {
-            Tie::Required(own) => self.accept_own(config, socket, own).await?,
-            Tie::Optional(lineage) => self.accept_of_user(config, socket, lineage).await?,
+            Tie::Required(own) => self.accept_own(config, socket, ahead, own).await?,
+            Tie::Optional(lineage) => self.accept_of_user(config, socket, ahead, lineage).await?,
         };
         // a session that is resumed brings the certificate of its first handshake along
         if session.certificate != client_certificate(&stream) {
@@ -364,10 +372,11 @@ impl Tls {
         &self,
         config: &ServerConfig,
         socket: TcpStream,
+        ahead: usize,
         own: &Own,
-    ) -> Result<TlsStream<TcpStream>, DataRefused> {
+    ) -> Result<TlsStream<ReadAhead>, DataRefused> {
         let (config, mark) = own.data(config).map_err(DataRefused::Handshake)?;
-        let accepted = self.accept(&config, socket).await;
+        let accepted = self.accept(&config, socket, ahead).await;
         let stream = accepted.map_err(DataRefused::Handshake)?;
         if !is_resumed(&stream) {
             return Err(DataRefused::NotResumed);
@@ -380,25 +389,29 @@ impl Tls {
         &self,
         config: &ServerConfig,
         socket: TcpStream,
+        ahead: usize,
         lineage: &Lineage,
-    ) -> Result<TlsStream<TcpStream>, DataRefused> {
+    ) -> Result<TlsStream<ReadAhead>, DataRefused> {
         let marked = Marked::new(config);
-        let accepted = self.accept(&marked.configured(config), socket).await;
+        let accepted = self.accept(&marked.configured(config), socket, ahead).await;
         let stream = accepted.map_err(DataRefused::Handshake)?;
         match marked.shown() {
             Some(shown) if is_resumed(&stream) && lineage.is_foreign(shown) => {
-                reset_on_close(stream.get_ref().0);
+                reset_on_close(stream.get_ref().0.get_ref());
                 Err(DataRefused::OtherUser)
             }
             _ => Ok(stream),
         }
     }
 
+    /// Reads up to `ahead` bytes from the socket at once, or as many as TLS asks for, if that is more.
     async fn accept(
         &self,
         config: &Arc<ServerConfig>,
         socket: TcpStream,
-    ) -> io::Result<TlsStream<TcpStream>> {
+        ahead: usize,
+    ) -> io::Result<TlsStream<ReadAhead>> {
+        let socket = ReadAhead::with_capacity(ahead, socket);
         let handshake = TlsAcceptor::from(Arc::clone(config)).accept(socket);
         tokio::time::timeout(self.settings.handshake_timeout, handshake)
             .await
@@ -406,11 +419,11 @@ impl Tls {
     }
 }
 
-fn is_resumed(stream: &TlsStream<TcpStream>) -> bool {
+fn is_resumed(stream: &TlsStream<ReadAhead>) -> bool {
     stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
 }
 
-fn client_certificate(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
+fn client_certificate(stream: &TlsStream<ReadAhead>) -> Option<CertificateDer<'static>> {
     let chain = stream.get_ref().1.peer_certificates()?;
     chain
         .first()
