@@ -33,7 +33,7 @@ pub fn import(input: &[u8]) {
             }
             format!(
                 "{}{}",
-                remarks(&imported.values, &text),
+                remarks(&imported.values, text),
                 imported.warnings.join("\n")
             )
         }
