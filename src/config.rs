@@ -11,10 +11,10 @@
 //!    │
 //! keys.rs     a key: name, default, meaning; table.rs: all of them
 //!    │
-//! sources.rs  defaults, YAML (yaml.rs), environment (foreign_env.rs: not ours), compared with
+//! sources.rs  YAML (yaml.rs), environment (foreign_env.rs: not ours), compared with
 //!    │        the table (check.rs) ──> figment: path -> text and origin
 //!    │
-//! reader.rs   one key at a time, entries.rs: of a list: text -> value (parse.rs), or a Problem (error.rs)
+//! reader.rs   one key at a time, or its default, entries.rs: of a list: text -> value (parse.rs), or a Problem (error.rs)
 //!    │
 //! document.rs a file of its own that belongs to a key, such as the users file: the same way, with a table of its own
 //! print.rs    what `cosgate check-config` prints

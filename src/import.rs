@@ -39,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use self::error::without_hashes;
 pub use self::error::{ImportError, Mistake};
 use self::plan::{Hasher, Plan};
 pub use self::render::Format;
@@ -84,7 +85,11 @@ pub fn convert(
     Ok(Imported {
         values: render::values(&plan, format, secret_name),
         secrets: render::secrets(&plan, format, secret_name).into(),
-        warnings: plan.warnings,
+        warnings: plan
+            .warnings
+            .iter()
+            .map(|text| without_hashes(text))
+            .collect(),
     })
 }
 

@@ -3,14 +3,14 @@
 //! Invariant: what is not in the table, or has another shape than its row says, does not pass;
 //! it becomes a problem that repeats no value, since what is misspelt may be a secret.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 
 use figment::value::{Dict, Empty, Tag, Value};
 
 use super::error::Problem;
 use super::keys::{Key, Kind};
 use super::table::{Lookup, Table};
-use super::yaml::{self, Node};
+use super::yaml::{Lines, Node};
 
 /// Compares a tree with the table.
 pub(super) struct Check<'a> {
@@ -171,7 +171,8 @@ pub(super) struct YamlFile {
     /// The key whose value the whole file is; `""`: it is the configuration.
     root: &'static str,
     text: String,
-    lookups: Cell<usize>,
+    /// Read when the first of them is asked for.
+    lines: OnceCell<Lines>,
 }
 
 impl YamlFile {
@@ -181,23 +182,17 @@ impl YamlFile {
             name: name.to_string(),
             root,
             text,
-            lookups: Cell::new(0),
+            lines: OnceCell::new(),
         }
     }
 
     /// `/etc/cosgate.yaml, line 3`, as far as the line is known.
     pub fn origin_of(&self, key: &str) -> String {
-        // Each lookup reads the file again; nobody mends a hundred problems by their lines.
-        const MAX_LOOKUPS: usize = 50;
         let name = &self.name;
-        self.lookups.set(self.lookups.get() + 1);
-        let line = (self.lookups.get() <= MAX_LOOKUPS).then(|| {
-            // A key that is missed has no line, but its section has.
-            let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-            let line_of = |key| yaml::line_of(&self.text, self.root, key);
-            line_of(key).or_else(|| line_of(section))
-        });
-        match line.flatten() {
+        let lines = self.lines.get_or_init(|| Lines::of(&self.text, self.root));
+        // A key that is missed has no line, but its section has.
+        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+        match lines.line(key).or_else(|| lines.line(section)) {
             Some(line) => format!("{name}, line {line}"),
             None => name.clone(),
         }

@@ -1,6 +1,6 @@
 //! The loaded configuration, and how `cosgate check-config` prints it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::reader::Setting;
@@ -13,7 +13,7 @@ pub struct Loaded {
     pub config: Config,
     /// Settings that work, but probably not as its author thinks; one sentence each.
     pub warnings: Vec<String>,
-    pub(super) settings: BTreeMap<&'static str, Setting>,
+    pub(super) settings: HashMap<&'static str, Setting>,
 }
 
 impl Loaded {

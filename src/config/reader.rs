@@ -3,7 +3,7 @@
 //! Invariant: a value that is refused is reported here, once, and the caller goes on with the
 //! default, so that one run finds everything that is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub(super) struct Reader {
     file: Option<YamlFile>,
     pub(super) problems: Vec<Problem>,
     warnings: Vec<String>,
-    pub(super) settings: BTreeMap<&'static str, Setting>,
+    pub(super) settings: HashMap<&'static str, Setting>,
     platform_env: BTreeMap<String, String>,
 }
 
@@ -72,14 +72,14 @@ impl Reader {
             problems.push(Problem::about("the configuration", None, error.to_string()));
             Value::from(figment::value::Dict::new())
         });
-        let (warnings, settings) = (Vec::new(), BTreeMap::new());
+        let settings = HashMap::with_capacity(table.rows().len());
         Self {
             table,
             figment,
             root,
             file,
             problems,
-            warnings,
+            warnings: Vec::new(),
             settings,
             platform_env,
         }
@@ -309,7 +309,7 @@ impl Reader {
     }
 
     /// The warnings and settings; or the problems, if there are any.
-    pub fn finish(self) -> Result<(Vec<String>, BTreeMap<&'static str, Setting>), ConfigError> {
+    pub fn finish(self) -> Result<(Vec<String>, HashMap<&'static str, Setting>), ConfigError> {
         if self.problems.is_empty() {
             Ok((self.warnings, self.settings))
         } else {
@@ -318,7 +318,13 @@ impl Reader {
     }
 
     fn raw(&self, path: &str) -> Option<RawSetting> {
-        let value = self.root.find_ref(path)?;
+        let Some(value) = self.root.find_ref(path) else {
+            let text = self.table.find(path)?.default_text()?;
+            return Some(RawSetting {
+                texts: vec![text.to_string()],
+                origin: Origin::Default,
+            });
+        };
         let texts = match value {
             Value::Array(_, items) => items
                 .iter()
@@ -335,7 +341,6 @@ impl Reader {
 
     pub(super) fn origin(&self, value: &Value) -> Origin {
         match self.figment.get_metadata(value.tag()) {
-            Some(metadata) if metadata.name == DEFAULT => Origin::Default,
             Some(metadata) if metadata.source.is_some() => Origin::File(metadata.name.to_string()),
             Some(metadata) => Origin::Variable(metadata.name.to_string()),
             None => Origin::Default,

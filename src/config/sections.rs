@@ -1,7 +1,7 @@
 //! The sections of the configuration: one file each, with the section's type, its rows of the table and its parsing. What
 //! must hold between sections stands here.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use super::error::ConfigError;
 use super::keys::Key;
 use super::reader::{Reader, Setting};
 use super::sources::Sources;
-use super::table::Table;
+use super::table::{Rows, Table};
 use crate::charset::Charset;
 
 mod access;
@@ -122,7 +122,7 @@ const KEYS: &[&[Key]] = &[
 
 /// The table of all keys.
 pub(super) fn table() -> Table {
-    static ROWS: LazyLock<Vec<Key>> = LazyLock::new(|| KEYS.concat());
+    static ROWS: LazyLock<Rows> = LazyLock::new(|| Rows::new(KEYS));
     Table::new(&ROWS)
 }
 
@@ -201,7 +201,7 @@ impl Config {
 }
 
 /// The configuration, the warnings about it, and each key as it was set.
-pub(super) type Resolved = (Config, Vec<String>, BTreeMap<&'static str, Setting>);
+pub(super) type Resolved = (Config, Vec<String>, HashMap<&'static str, Setting>);
 
 /// Turns what the sources say into a configuration, or reports all that is wrong.
 pub(super) fn resolve(sources: Sources) -> Result<Resolved, ConfigError> {

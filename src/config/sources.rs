@@ -1,4 +1,4 @@
-//! Where values come from: defaults, YAML file, environment, files named by the environment.
+//! Where values come from: YAML file, environment, files named by the environment.
 //!
 //! Invariant: what leaves here has passed the table of keys. Every leaf is a known key, and holds
 //! the text that was written, with a figment tag that has its origin.
@@ -10,7 +10,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile};
 
 use super::check::{Check, YamlFile, example};
-use super::error::{DEFAULT, Problem, printable};
+use super::error::{Problem, printable};
 use super::foreign_env::is_foreign;
 use super::keys::{CONFIG_VARIABLE, FILE_SUFFIX, Kind, PREFIX};
 use super::table::Table;
@@ -59,7 +59,7 @@ pub(super) fn collect(
         .collect();
     let mut sources = Sources {
         table,
-        figment: Figment::from(defaults(table)),
+        figment: Figment::new(),
         file: None,
         problems,
         in_pod,
@@ -262,36 +262,6 @@ impl figment::Provider for Layer {
             .and_then(Value::into_dict)
             .unwrap_or_default();
         Ok(Profile::Default.collect(dict))
-    }
-}
-
-fn defaults(table: Table) -> Layer {
-    let mut dict = Dict::new();
-    for key in table.rows().iter().filter(|key| !key.path.contains("[]")) {
-        if let Some(text) = key.default_text() {
-            insert(&mut dict, key.path, Value::from(text));
-        }
-    }
-    Layer {
-        name: DEFAULT.into(),
-        file: None,
-        value: Some(dict.into()),
-    }
-}
-
-fn insert(dict: &mut Dict, path: &str, value: Value) {
-    match path.split_once('.') {
-        None => {
-            dict.insert(path.to_string(), value);
-        }
-        Some((section, rest)) => {
-            let inner = dict
-                .entry(section.to_string())
-                .or_insert_with(|| Dict::new().into());
-            if let Value::Dict(_, inner) = inner {
-                insert(inner, rest, value);
-            }
-        }
     }
 }
 

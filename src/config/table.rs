@@ -1,13 +1,37 @@
 //! The table of keys. What reads a source gets one, and knows no key by itself.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::error::{REDACTED, printable};
-use super::keys::{CONFIG_VARIABLE, DefaultValue, Key, Kind, PREFIX, variable};
+use super::keys::{CONFIG_VARIABLE, DefaultValue, FILE_SUFFIX, Key, Kind, PREFIX, variable};
 
 /// The keys that may stand in a configuration, or in a document that is a part of one.
 #[derive(Clone, Copy)]
-pub(crate) struct Table(&'static [Key]);
+pub(crate) struct Table(&'static Rows);
+
+/// The rows of a table.
+pub(super) struct Rows {
+    keys: Vec<Key>,
+    /// Each path with the index of its key; none: it is a section.
+    paths: HashMap<&'static str, Option<usize>>,
+}
+
+impl Rows {
+    /// The rows of `sections`, in their order.
+    pub(super) fn new(sections: &[&'static [Key]]) -> Self {
+        let keys = sections.concat();
+        let mut paths = HashMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            for (end, _) in key.path.match_indices('.') {
+                paths.entry(&key.path[..end]).or_insert(None);
+            }
+            paths.insert(key.path, Some(index));
+        }
+        Rows { keys, paths }
+    }
+}
 
 /// The result of looking a path up in the table of the configuration.
 pub(super) enum Lookup {
@@ -18,19 +42,19 @@ pub(super) enum Lookup {
 
 impl Table {
     /// The table of these rows.
-    pub(super) fn new(rows: &'static [Key]) -> Self {
+    pub(super) fn new(rows: &'static Rows) -> Self {
         Table(rows)
     }
 
     /// The rows, in the order in which they are documented and printed.
     pub(super) fn rows(self) -> &'static [Key] {
-        self.0
+        &self.0.keys
     }
 
     /// The rows of the guide's table: key, environment variable, default, meaning.
     pub(super) fn markdown_rows(self) -> String {
         let mut rows = String::new();
-        for key in self.0.iter() {
+        for key in self.rows() {
             let variable = match (key.variable(), key.file_variable()) {
                 (Some(name), Some(file)) => format!("`{name}`, `{file}`"),
                 (Some(name), None) => format!("`{name}`"),
@@ -59,23 +83,18 @@ impl Table {
     /// Looks `path` up, which may carry indices: `users[3].name`.
     pub(super) fn look_up(self, path: &str) -> Lookup {
         let path = without_indices(path);
-        if let Some(key) = self.find(&path) {
-            return Lookup::Key(key);
-        }
-        let is_section = path.is_empty() || {
-            let inside = format!("{path}.");
-            self.0.iter().any(|key| key.path.starts_with(&inside))
-        };
-        if is_section {
-            Lookup::Section
-        } else {
-            Lookup::Unknown
+        match self.0.paths.get(&*path) {
+            Some(Some(index)) => Lookup::Key(&self.0.keys[*index]),
+            Some(None) => Lookup::Section,
+            None if path.is_empty() => Lookup::Section,
+            None => Lookup::Unknown,
         }
     }
 
     /// The row of `path`, without indices.
     pub(super) fn find(self, path: &str) -> Option<&'static Key> {
-        self.0.iter().find(|key| key.path == path)
+        let index = self.0.paths.get(path).copied().flatten();
+        index.map(|index| &self.0.keys[index])
     }
 
     /// The row of `path`, which may carry indices.
@@ -89,32 +108,25 @@ impl Table {
         let last = path.rsplit('.').next().unwrap_or(&path);
         // A key at the wrong level is the commonest slip; no count of edits finds it.
         let mut elsewhere = self
-            .0
+            .rows()
             .iter()
             .map(|key| key.path)
-            .filter(|known| *known == last || known.ends_with(&format!(".{last}")))
+            .filter(|known| {
+                let outer = known.strip_suffix(last);
+                outer.is_some_and(|outer| outer.is_empty() || outer.ends_with('.'))
+            })
             .filter(|known| !known.contains("[]"));
         if let (Some(only), None) = (elsewhere.next(), elsewhere.next()) {
             return Some(only.to_string());
         }
-        let sections = self
-            .0
-            .iter()
-            .filter_map(|key| Some(key.path.split_once('.')?.0));
-        closest(
-            &path,
-            self.0
-                .iter()
-                .map(|key| key.path)
-                .chain(sections)
-                .map(str::to_string),
-        )
+        let known = self.0.paths.keys().copied();
+        closest(&path, known).map(str::to_string)
     }
 
     /// The variable that was probably meant by the unknown variable `name`.
     pub(super) fn similar_variable(self, name: &str) -> Option<String> {
-        let own = self.0.iter().filter_map(Key::variable);
-        let files = self.0.iter().filter_map(Key::file_variable);
+        let own = self.rows().iter().filter_map(Key::variable);
+        let files = self.rows().iter().filter_map(Key::file_variable);
         // Without the section's name, no count of edits finds it.
         let last = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
         if let Some(path) = self
@@ -129,16 +141,15 @@ impl Table {
 
     /// The key whose variable is `name`.
     pub(super) fn of_variable(self, name: &str) -> Option<&'static Key> {
-        self.0
-            .iter()
-            .find(|key| key.variable().as_deref() == Some(name))
+        let path = name.strip_prefix(PREFIX)?;
+        let key = self.find(&path.to_lowercase().replace("__", "."))?;
+        (key.variable().as_deref() == Some(name)).then_some(key)
     }
 
     /// The secret whose `_FILE` variable is `name`.
     pub(super) fn of_file_variable(self, name: &str) -> Option<&'static Key> {
-        self.0
-            .iter()
-            .find(|key| key.file_variable().as_deref() == Some(name))
+        let key = self.of_variable(name.strip_suffix(FILE_SUFFIX)?)?;
+        key.is_secret().then_some(key)
     }
 
     /// The range that the table gives the number at `path`.
@@ -162,8 +173,8 @@ impl Table {
     }
 }
 
-/// The candidate with the fewest edits from `name`, if it is close enough to be meant.
-fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+/// The candidate with the fewest edits from `name`, if it is close enough to be meant. Candidates are ASCII.
+fn closest<C: AsRef<str> + Ord>(name: &str, candidates: impl Iterator<Item = C>) -> Option<C> {
     // Far longer than any key, and the count of edits takes time by the square.
     if name.len() > 100 {
         return None;
@@ -172,15 +183,39 @@ fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<Strin
     let own = folded.strip_prefix("cosgate_").unwrap_or(&folded);
     // One slip in four letters still reads as the word that was meant.
     let bound = (own.chars().count() / 4).clamp(1, 4);
+    let length = folded.chars().count();
+    let edits = |known: &str| strsim::osa_distance(&folded, &known.to_lowercase());
     candidates
-        .map(|known| (strsim::osa_distance(&folded, &known.to_lowercase()), known))
+        // the edits are no fewer than these, which are quick to count
+        .filter(|known| known.as_ref().len().abs_diff(length) <= bound)
+        .filter(|known| surplus(&folded, known.as_ref()) <= bound)
+        .map(|known| (edits(known.as_ref()), known))
         .filter(|(edits, _)| *edits <= bound)
         .min()
         .map(|(_, known)| known)
 }
 
+/// The letters of `name` that `known` lacks, taken together with those at 32 letters' distance.
+fn surplus(name: &str, known: &str) -> usize {
+    let mut left = [0_usize; 32];
+    let place = |c: char| u32::from(c) as usize % 32;
+    for c in known.chars() {
+        left[place(c)] += 1;
+    }
+    let is_surplus = |c: &char| {
+        let left = &mut left[place(*c)];
+        let is_surplus = *left == 0;
+        *left = left.saturating_sub(1);
+        is_surplus
+    };
+    name.chars().filter(is_surplus).count()
+}
+
 /// `users[].name` for `users[3].name`.
-fn without_indices(path: &str) -> String {
+fn without_indices(path: &str) -> Cow<'_, str> {
+    if !path.contains('[') {
+        return Cow::Borrowed(path);
+    }
     let mut plain = String::with_capacity(path.len());
     let mut inside = false;
     for c in path.chars() {
@@ -190,7 +225,7 @@ fn without_indices(path: &str) -> String {
         }
         inside = inside || c == '[';
     }
-    plain
+    Cow::Owned(plain)
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 //! Invariant: a scalar that belongs to a key of the table arrives as it was written. YAML's own
 //! types would turn the password `0x10` into 16 and `1.50` into 1.5.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 
+use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Spanned};
 
 use super::keys::Kind;
 use super::table::{Lookup, Table};
@@ -31,18 +34,41 @@ pub(crate) fn parse(text: &str, root: &str, table: Table) -> Result<Node, String
         .map_err(|error| error.to_string())
 }
 
-/// The line, from 1, at which the key `path` (or the first key below it) stands in `text`, the value of `root`.
-pub(super) fn line_of(text: &str, root: &str, path: &str) -> Option<usize> {
-    // positions come with errors: fail at that key on purpose
-    let seed = Seed {
-        wanted: Some(path.to_string()),
-        ..Seed::new(root, Scalars::Typed)
-    };
-    let location = run(text, seed).err()?.location()?;
-    usize::try_from(location.line()).ok()
+/// The lines of keys in a text, from 1.
+#[derive(Debug, Default)]
+pub(super) struct Lines(HashMap<String, usize>);
+
+impl Lines {
+    /// The lines in `text`, the value of `root`; as far as it can be read.
+    pub fn of(text: &str, root: &str) -> Self {
+        let lines = RefCell::default();
+        let seed = Seed {
+            lines: Some(&lines),
+            ..Seed::new(root, Scalars::Typed)
+        };
+        // what is wrong with the text is found, and told, by `parse`
+        let _ = run(text, seed);
+        lines.into_inner()
+    }
+
+    /// The line of the key `path`, or of the first key below it.
+    pub fn line(&self, path: &str) -> Option<usize> {
+        self.0.get(path).copied()
+    }
+
+    fn add(&mut self, path: &str, line: usize) {
+        let mut path = path;
+        while !self.0.contains_key(path) {
+            self.0.insert(path.to_string(), line);
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return,
+            }
+        }
+    }
 }
 
-fn run(text: &str, seed: Seed) -> Result<Node, serde_saphyr::Error> {
+fn run(text: &str, seed: Seed<'_>) -> Result<Node, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         // a snippet of the file would show secrets
         with_snippet: false,
@@ -69,19 +95,19 @@ enum Scalars {
 
 /// A reader of the node at a path.
 #[derive(Clone)]
-struct Seed {
+struct Seed<'a> {
     path: String,
     scalars: Scalars,
-    /// Fail at this key.
-    wanted: Option<String>,
+    /// Where the lines of keys are kept.
+    lines: Option<&'a RefCell<Lines>>,
 }
 
-impl Seed {
+impl Seed<'_> {
     fn new(path: &str, scalars: Scalars) -> Self {
         Self {
             path: path.to_string(),
             scalars,
-            wanted: None,
+            lines: None,
         }
     }
 
@@ -90,25 +116,14 @@ impl Seed {
             "" => name.to_string(),
             path => format!("{path}.{name}"),
         };
-        Self {
-            path,
-            ..self.clone()
-        }
+        Self { path, ..*self }
     }
 
     fn index(&self, index: usize) -> Self {
         Self {
             path: format!("{}[{index}]", self.path),
-            ..self.clone()
+            ..*self
         }
-    }
-
-    /// True if this is the wanted key, or the first one below it.
-    fn is_wanted(&self) -> bool {
-        self.wanted.as_ref().is_some_and(|wanted| {
-            let rest = self.path.strip_prefix(wanted.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
     }
 
     fn wants_scalar(&self) -> bool {
@@ -122,7 +137,7 @@ impl Seed {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Seed {
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
@@ -158,7 +173,7 @@ impl<'de> Visitor<'de> for Verbatim {
 }
 
 /// Whatever stands there.
-struct Any(Seed);
+struct Any<'a>(Seed<'a>);
 
 /// Scalars in YAML's own types; only the form is of use, so they become text again.
 macro_rules! visit_as_text {
@@ -169,7 +184,7 @@ macro_rules! visit_as_text {
     };
 }
 
-impl<'de> Visitor<'de> for Any {
+impl<'de> Visitor<'de> for Any<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,7 +232,7 @@ impl<'de> Visitor<'de> for Any {
 
 /// The name of a key. Errors are raised here, while the parser stands at the key, so that they carry its line.
 struct KeyName<'a> {
-    map: &'a Seed,
+    map: &'a Seed<'a>,
     earlier: &'a [(String, Node)],
 }
 
@@ -225,7 +240,15 @@ impl<'de> DeserializeSeed<'de> for KeyName<'_> {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(self)
+        let Some(lines) = self.map.lines else {
+            return deserializer.deserialize_str(self);
+        };
+        let name = Spanned::<String>::deserialize(deserializer)?;
+        if let Ok(line) = usize::try_from(name.referenced.line()) {
+            let path = self.map.key(&name.value).path;
+            lines.borrow_mut().add(&path, line);
+        }
+        Ok(name.value)
     }
 }
 
@@ -237,9 +260,6 @@ impl<'de> Visitor<'de> for KeyName<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
-        if self.map.key(name).is_wanted() {
-            return Err(E::custom("found"));
-        }
         if self.earlier.iter().any(|(earlier, _)| earlier == name) {
             let name = super::error::printable(name);
             return Err(E::custom(format!(
@@ -317,6 +337,7 @@ mod tests {
     #[test]
     fn the_line_of_a_key_is_found_in_block_and_flow_style() {
         let yaml = "# comment\nlog: {level: info,\n  format: json}\n\nusers:\n  - name: a\n    home: /x\n  -\n    name: b\n    home: |\n      name: c\n";
+        let lines = Lines::of(yaml, "");
         for (path, line) in [
             ("log", Some(2)),
             ("log.format", Some(3)),
@@ -326,8 +347,11 @@ mod tests {
             ("users[2]", None),
             ("greeting", None),
         ] {
-            assert_eq!(line_of(yaml, "", path), line, "{path}");
+            assert_eq!(lines.line(path), line, "{path}");
         }
+        let lines = Lines::of("1: a\ntrue: b\n'c': &d e\nf: *d\n[g]: h\ni: j", "");
+        let found = ["1", "true", "c", "f"].map(|key| lines.line(key));
+        assert_eq!(found, [1, 2, 3, 4].map(Some), "as far as it can be read");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::import::{Format, Text, assignments, convert};
 /// The first byte chooses the format of the result, then come the file and, behind a byte 0, the file of the users.
 ///
 /// - A file is refused, or the result and its secrets are a configuration that is taken.
-/// - No hash of a password is in the result, in a remark or in an error.
+/// - No hash of a password is in the result, in a remark or in an error; where a hash stands for a greeting, say, that is a value.
 pub fn import(input: &[u8]) {
     let (choice, input) = choice(input);
     let text = String::from_utf8_lossy(input);
@@ -31,7 +31,11 @@ pub fn import(input: &[u8]) {
                 // what the chart makes of them is another program's
                 Format::HelmValues => {}
             }
-            format!("{}{}", imported.values, imported.warnings.join("\n"))
+            format!(
+                "{}{}",
+                remarks(&imported.values, text),
+                imported.warnings.join("\n")
+            )
         }
         Err(error) => error.to_string(),
     };
@@ -44,6 +48,15 @@ pub fn import(input: &[u8]) {
         let is_telling = users.matches(hash).count() == 1 && !text.contains(hash);
         assert!(!is_telling || !said.contains(hash), "{hash} in {said}");
     }
+}
+
+/// Of the `values` that were made of `text`, all, or the remarks alone if there are hashes in `text`.
+fn remarks(values: &str, text: &str) -> String {
+    let has_hash = text.contains(HASH);
+    let lines = values
+        .lines()
+        .filter(|line| !has_hash || line.trim_start().starts_with('#'));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 fn is_taken(yaml: &str, env: &[(String, String)]) {

@@ -40,6 +40,34 @@ pub struct Mistake {
     pub advice: String,
 }
 
+/// `words` for everybody: what looks like the hash of a password is left out. A line of a file of users, or a half of one, may
+/// stand where a key is expected.
+pub(super) fn without_hashes(words: &str) -> String {
+    let is_scheme = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    // `$6$...` of crypt(5), `{SSHA}...` of RFC 2307
+    let is_hash = |word: &str| {
+        let mut parts = word.split('$').skip(1).peekable();
+        let mut is_crypt = false;
+        while let Some(part) = parts.next() {
+            is_crypt |= parts.peek().is_some() && is_scheme(part);
+        }
+        let ldap = word
+            .split_once('{')
+            .and_then(|(_, rest)| rest.split_once('}'));
+        is_crypt || ldap.is_some_and(|(scheme, hash)| is_scheme(scheme) && !hash.is_empty())
+    };
+    let shown =
+        words
+            .split_inclusive(char::is_whitespace)
+            .map(|word| match is_hash(word.trim_end()) {
+                true => format!("***{}", &word[word.trim_end().len()..]),
+                false => word.to_owned(),
+            });
+    shown.collect()
+}
+
 struct Lines<'a>(&'a [Mistake]);
 
 impl fmt::Display for Lines<'_> {
@@ -48,11 +76,42 @@ impl fmt::Display for Lines<'_> {
             if i > 0 {
                 f.write_str("\n")?;
             }
-            match mistake.line {
-                Some(line) => write!(f, "line {line}: {}: {}", mistake.key, mistake.advice)?,
-                None => write!(f, "{}: {}", mistake.key, mistake.advice)?,
+            if let Some(line) = mistake.line {
+                write!(f, "line {line}: ")?;
             }
+            let key = without_hashes(&mistake.key);
+            write!(f, "{key}: {}", without_hashes(&mistake.advice))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HASH_FOR_TESTS as HASH;
+
+    #[test]
+    fn what_looks_like_a_hash_is_left_out() {
+        for hash in [
+            HASH,
+            "$1$salt$abc",
+            "$2b$10$abc",
+            "u:$6$salt$abc:1:1::/h:",
+            "$6$cut",
+            "{SSHA}c2VjcmV0",
+            "u:{SHA}c2VjcmV0",
+        ] {
+            let said = without_hashes(&format!("{hash} (line 1),\t{hash}"));
+            assert_eq!(said, "*** (line 1),\t***");
+        }
+        for words in [
+            "local_root = /srv/$USER/$GROUP: write one",
+            "5$ and  6$",
+            "users: [{name: alice}]",
+            "",
+        ] {
+            assert_eq!(without_hashes(words), words);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use secrecy::ExposeSecret as _;
 
+use super::error::without_hashes;
 use super::plan::{Plan, Setting, User};
 use crate::config::keys;
 use crate::config::yaml_text::{quoted, scalar};
@@ -188,6 +189,7 @@ pub(crate) fn assignments(text: &str) -> Vec<(String, String)> {
 
 /// Lines of a comment; the words come from files, too.
 fn comment(indent: usize, words: &str) -> String {
+    let words = without_hashes(words);
     let lines = words.lines().map(|line| {
         let line: String = line
             .chars()

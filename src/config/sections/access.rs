@@ -1,6 +1,7 @@
 //! `access.*`: the addresses that the gateway serves.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
@@ -10,7 +11,7 @@ use crate::config::error::{ConfigError, Problem, printable};
 use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
-use crate::config::table::Table;
+use crate::config::table::{Rows, Table};
 use crate::config::yaml::{self, Node};
 use crate::reload;
 
@@ -102,7 +103,8 @@ pub fn access_lists_of_file(path: &Path, text: String) -> Result<AccessLists, Co
         ConfigError::new(vec![Problem::about(FILE, origin, advice)])
     };
     // nothing else may stand there
-    let table = Table::new(KEYS);
+    static ROWS: LazyLock<Rows> = LazyLock::new(|| Rows::new(&[KEYS]));
+    let table = Table::new(&ROWS);
     let node = yaml::parse(&text, SECTION, table).map_err(|error| {
         problem(format!(
             "not valid YAML or JSON: {error}; correct the file there (IPv6 networks need quotes)"

@@ -15,7 +15,7 @@ use crate::config::keys::row::*;
 use crate::config::parse;
 use crate::config::reader::Reader;
 use crate::config::sections::{limits, overrides};
-use crate::config::table::Table;
+use crate::config::table::{Rows, Table};
 use crate::config::yaml::{self, Node};
 
 /// The rows of the table.
@@ -26,7 +26,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
 ];
 
 /// The keys that alone stand in such a document.
-const ROWS: &[&[Key]] = &[
+const SECTIONS: &[&[Key]] = &[
     list::KEYS,
     entry::KEYS,
     rights::KEYS,
@@ -39,8 +39,8 @@ const ROWS: &[&[Key]] = &[
 ];
 
 fn table() -> Table {
-    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| ROWS.concat());
-    Table::new(&KEYS)
+    static ROWS: LazyLock<Rows> = LazyLock::new(|| Rows::new(SECTIONS));
+    Table::new(&ROWS)
 }
 
 /// Users in a file that is read again when it changes.
