@@ -26,7 +26,6 @@ use crate::config::{self, Config};
 use crate::descriptors::{self, Descriptors};
 use crate::health::{self, HealthError, Question};
 use crate::import::{self, ImportError};
-use crate::store::trim::keep_freed_memory;
 use crate::telemetry::{self, Telemetry};
 
 /// Bad configuration or bad usage (EX_USAGE of sysexits.h).
@@ -84,7 +83,6 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(source: Source) -> Result<(), Failure> {
-    keep_freed_memory();
     let loaded = config::load(source.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -2,11 +2,8 @@
 //!
 //! What HTTP holds of a body comes from the allocator. glibc raises the size from which it maps blocks one by one with the
 //! first large one that is freed, and then returns only what is free at the end of an arena: one small block that lives
-//! keeps all before it. So 400 slow downloads left 200 MiB with the process for good. To map each block was measured and doubles the
-//! CPU time of downloads; this costs a call after the crowd has left.
-//!
-//! While downloads go on, the end of an arena stays as well: glibc would return it with each piece of a body and take it again for the
-//! next one, whose pages the kernel clears anew. Of a download of 1 GiB that is an eighth of the CPU time.
+//! keeps all before it. So 400 slow downloads left 200 MiB with the process for good. A fixed threshold
+//! (`MALLOC_MMAP_THRESHOLD_`) was measured and doubles the CPU time of downloads; this costs a call after the crowd has left.
 
 use std::time::Duration;
 
@@ -15,27 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::store::Store;
-
-/// The free end of an arena that stays; the largest size of an arena's heap.
-const KEPT: libc::c_int = 64 << 20;
-
-/// Blocks from this size on are mapped one by one: more than a piece of a body has.
-const MAPPED: libc::c_int = 4 << 20;
-
-/// Sets how much freed memory the allocator keeps for the next download; for the start, before there are threads.
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "a function of C that no crate wraps")]
-pub fn keep_freed_memory() {
-    // SAFETY: they take numbers and no pointer (mallopt(3)). One that is refused changes nothing.
-    unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
-    }
-}
-
-/// Other allocators keep memory by themselves.
-#[cfg(not(target_env = "gnu"))]
-pub fn keep_freed_memory() {}
 
 /// The interval at which the memory of downloads is looked at. The most of a whole interval counts, so downloads that follow one another
 /// return nothing in between.
