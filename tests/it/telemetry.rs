@@ -28,7 +28,7 @@ struct Traced {
 
 impl Traced {
     async fn start(settings: &[(&str, &str)]) -> Self {
-        let collector = Collector::start("127.0.0.1:0").await;
+        let collector = Collector::start().await;
         let (store, proxy, own) = TestStore::behind_proxy().await;
         let endpoint = format!("http://{}", collector.address);
         let traces = [

@@ -155,7 +155,7 @@ async fn each_record_of_a_json_log_is_one_object_with_its_own_level() {
 
 #[tokio::test]
 async fn names_of_spans_come_from_the_program_alone() {
-    let collector = Collector::start("127.0.0.1:0").await;
+    let collector = Collector::start().await;
     let (store, _proxy, program) = start("json", Some(&collector)).await;
     attack(&store, &program).await;
     eventually("spans come", || async { collector.spans().len() > 20 }).await;

@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, transport::Server};
 
@@ -54,10 +55,14 @@ impl Span {
 }
 
 impl Collector {
-    /// Listens on `address`; port 0 is any free one.
-    pub async fn start(address: &str) -> Self {
-        let listener = tokio::net::TcpListener::bind(address).await;
-        let listener = listener.expect("a free port");
+    /// Listens on a free port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        Self::serve(listener.expect("a free port"))
+    }
+
+    /// Answers at `listener`.
+    pub fn serve(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("bound");
         let received = Arc::new(Mutex::new(Received::default()));
         let service = TraceServiceServer::new(Receiver(Arc::clone(&received)));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{MIB, Traced, count, get, login};
 use crate::configuration::Program;
@@ -120,8 +120,11 @@ async fn a_dead_collector_costs_no_transfer_and_is_reported_once() {
 // the collector must be able to answer while the end of the program is waited for
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_comes_later_gets_what_ends_from_then_on() {
-    // its port is found, given back and taken again when the program already tries
-    let address = black_hole_port().await;
+    // bound without listening, its port refuses connections and is nobody else's
+    let port = TcpSocket::new_v4().expect("a socket");
+    port.bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .expect("a free port");
+    let address = port.local_addr().expect("bound");
     let (_store, _proxy, own) = TestStore::behind_proxy().await;
     let endpoint = format!("http://{address}");
     let mut program = Program::with(
@@ -139,7 +142,7 @@ async fn a_collector_that_comes_later_gets_what_ends_from_then_on() {
         count(&program, "traces_not_sent") == 1
     })
     .await;
-    let collector = Collector::start(&address.to_string()).await;
+    let collector = Collector::serve(port.listen(16).expect("it is bound"));
     let deadline = Instant::now() + Duration::from_secs(60);
     while collector.spans().is_empty() {
         assert!(Instant::now() < deadline, "the collector gets no spans");
@@ -158,12 +161,6 @@ async fn a_collector_that_comes_later_gets_what_ends_from_then_on() {
     let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
     assert!(names.contains(&"ftp.RETR"), "{names:?} {:?}", program.log());
     assert_eq!(count(&program, "traces_not_sent"), 1);
-}
-
-/// An address on which nobody listens.
-async fn black_hole_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("bound")
 }
 
 #[tokio::test]
