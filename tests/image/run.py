@@ -29,7 +29,7 @@ from support import Report, end, expect, free_ports  # noqa: E402
 MB = 1_000_000
 LIMIT_BYTES = 30 * MB
 # gcr.io/distroless/static-debian12, of which its README says "around 2 MiB"; it can't be fetched everywhere.
-BASE_BYTES = 3 * MB
+BASE_BYTES = 2 << 20
 STARTS = 10
 LIMIT_SECONDS = 0.1
 # The longest wait for one start.
