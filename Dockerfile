@@ -53,7 +53,7 @@ RUN --mount=type=bind,target=/src \
     cargo "${build[@]}" --manifest-path /src/Cargo.toml --locked --profile dist --bin cosgate --target "$target" --target-dir /target; \
     install -D "/target/$target/dist/cosgate" /image/usr/local/bin/cosgate
 
-# What the program links to, and nothing else of a distribution: that keeps the image under 30 MB. The packages are noted
+# What the program links to, and nothing else of a distribution: that keeps the image at 30 MB. The packages are noted
 # where scanners look for them.
 # hadolint ignore=SC1091,SC2154
 RUN source /target.env; \
