@@ -15,7 +15,6 @@ sys.dont_write_bytecode = True  # a checkout stays clean
 import argparse
 import os
 import re
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients"))
 
-from support import Report, end, expect, free_ports  # noqa: E402
+from support import Report, end, expect, free_ports, http_status  # noqa: E402
 
 MB = 1_000_000
 LIMIT_BYTES = 31 * MB
@@ -57,15 +56,6 @@ def check_size(report, gateway):
         expect(total <= LIMIT_BYTES, f"{total / MB:.1f} MB")
 
 
-def is_ready(port):
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
-            probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
-            return probe.recv(4096).startswith(b"HTTP/1.1 200 ")
-    except OSError:
-        return False
-
-
 def seconds_to_ready(gateway, directory):
     """One start on the embedded store in `directory`, with an identity that this run makes up."""
     first = free_ports(4)
@@ -81,7 +71,7 @@ def seconds_to_ready(gateway, directory):
         began = time.monotonic()
         program = subprocess.Popen([gateway, "serve"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory)
         try:
-            while not is_ready(first + 2):
+            while http_status(first + 2, "/readyz") != 200:
                 expect(program.poll() is None, f"it ended: {(directory / 'log').read_text()}")
                 expect(time.monotonic() < began + PATIENCE, f"not ready after {PATIENCE} s: {(directory / 'log').read_text()}")
                 time.sleep(0.001)
@@ -98,9 +88,9 @@ def check_starts(report, gateway):
             directory.mkdir()
             fresh.append(seconds_to_ready(gateway, directory))
         used = [seconds_to_ready(gateway, Path(temp) / "0") for _ in range(STARTS)]
-        for what, times in (("empty", fresh), ("used", used)):
+        for what, times in (("an empty", fresh), ("a used", used)):
             least, middle, most = (f"{value * 1000:.0f}" for value in (min(times), statistics.median(times), max(times)))
-            print(f"start on an {what} directory: {least}, {middle}, {most} ms (least, median, most)".replace("an used", "a used"), flush=True)
+            print(f"start on {what} directory: {least}, {middle}, {most} ms (least, median, most)", flush=True)
         for times in (fresh, used):
             expect(statistics.median(times) <= LIMIT_SECONDS, f"{statistics.median(times) * 1000:.0f} ms")
 
