@@ -62,6 +62,7 @@ pub mod passive;
 pub mod password;
 pub mod permits;
 pub mod proxy_protocol;
+mod records;
 pub mod reload;
 pub mod store;
 pub mod telemetry;

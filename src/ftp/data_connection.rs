@@ -4,15 +4,15 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 use crate::ftp::bandwidth::Pace;
 use crate::ftp::transfer::Transfer;
 use crate::net::{Stream, reset_on_close};
+use crate::records::Records;
 use crate::store::{Interruption, Sink, Source};
 
 /// The client's data connection in the hands of the storage.
@@ -28,8 +28,7 @@ pub struct DataConnection {
     closed: bool,
     /// TLS's close_notify has come: the client itself ended its data.
     notified: bool,
-    /// What came behind the bytes of the last read.
-    failed: Option<io::Error>,
+    records: Records,
     end: TlsEnd,
     pace: Arc<Pace>,
 }
@@ -61,7 +60,7 @@ impl DataConnection {
             stall,
             closed: false,
             notified: false,
-            failed: None,
+            records: Records::default(),
             end,
             pace,
         }
@@ -117,39 +116,6 @@ fn open(stream: &mut Option<Stream>) -> &mut Stream {
 /// The most records that are read in one go, in bytes: to decrypt them takes less than a millisecond.
 const RECORDS: usize = 512 * 1024;
 
-/// Reads records of TLS, each of up to 16 KiB, while there are more and room for them.
-///
-/// An error behind bytes is kept in `failed` for the next call: a socket tells of a reset only once, and what follows looks like an end.
-fn read_records(
-    stream: &mut (impl AsyncRead + Unpin),
-    failed: &mut Option<io::Error>,
-    buffer: &mut [u8],
-    context: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    if let Some(error) = failed.take() {
-        return Poll::Ready(Err(error));
-    }
-    let most = buffer.len().min(RECORDS);
-    let mut buffer = ReadBuf::new(&mut buffer[..most]);
-    loop {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut *stream).poll_read(context, &mut buffer);
-        let read = buffer.filled().len();
-        return match polled {
-            Poll::Ready(Ok(())) if read > before && buffer.remaining() > 0 => continue,
-            // an end shows again
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(read)),
-            Poll::Ready(Err(error)) if read > 0 => {
-                *failed = Some(error);
-                Poll::Ready(Ok(read))
-            }
-            Poll::Pending if read > 0 => Poll::Ready(Ok(read)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-    }
-}
-
 /// Throws away what the peer still sends, until it closes.
 async fn drain(mut stream: Stream) {
     let mut chunk = [0; 512];
@@ -195,12 +161,19 @@ impl Source for DataConnection {
         let most = self.permit().await?.min(buffer.len());
         let buffer = &mut buffer[..most];
         let stream = open(&mut self.stream);
-        let (end, failed, mut is_cut) = (self.end, &mut self.failed, false);
+        let (end, records, mut is_cut) = (self.end, &mut self.records, false);
         let reading = async {
             let read = match stream {
                 Stream::Plain(socket) => socket.read(buffer).await,
                 Stream::Tls(tls) => {
-                    poll_fn(|context| read_records(tls, failed, buffer, context)).await
+                    let most = buffer.len().min(RECORDS);
+                    let mut buffer = ReadBuf::new(&mut buffer[..most]);
+                    poll_fn(|context| {
+                        let tls = Pin::new(&mut *tls);
+                        records.poll_read(tls, context, &mut buffer)
+                    })
+                    .await
+                    .map(|()| buffer.filled().len())
                 }
             };
             match read {
@@ -280,66 +253,5 @@ impl Drop for DataConnection {
         if let Some(stream) = self.stream.as_ref().filter(|_| !self.closed) {
             reset_on_close(stream.tcp());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use super::*;
-
-    /// Gives these bytes or errors, one for each read, then nothing for now.
-    struct Scripted(VecDeque<io::Result<&'static [u8]>>);
-
-    impl AsyncRead for Scripted {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            match self.0.pop_front() {
-                Some(Ok(bytes)) => buffer.put_slice(bytes),
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => return Poll::Pending,
-            }
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    /// What reads into a buffer of six bytes say, until nothing is there.
-    fn reads(script: impl IntoIterator<Item = io::Result<&'static [u8]>>) -> Vec<String> {
-        let mut stream = Scripted(script.into_iter().collect());
-        let (mut failed, mut said) = (None, Vec::new());
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let mut buffer = [0; 6];
-        while let Poll::Ready(read) =
-            read_records(&mut stream, &mut failed, &mut buffer, &mut context)
-        {
-            said.push(match read {
-                Ok(bytes) => String::from_utf8_lossy(&buffer[..bytes]).into_owned(),
-                Err(error) => error.kind().to_string(),
-            });
-        }
-        said
-    }
-
-    #[test]
-    fn records_are_read_together_as_far_as_there_is_room() {
-        let records: [io::Result<&[u8]>; 4] = [Ok(b"abc"), Ok(b"def"), Ok(b"g"), Ok(b"h")];
-        assert_eq!(reads(records), ["abcdef", "gh"]);
-    }
-
-    #[test]
-    fn a_reset_behind_bytes_is_no_end() {
-        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        let told_once: [io::Result<&[u8]>; 3] = [Ok(b"abc"), Err(reset), Ok(b"")];
-        assert_eq!(reads(told_once), ["abc", "connection reset", ""]);
-    }
-
-    #[test]
-    fn an_end_behind_bytes_shows_again() {
-        let ended: [io::Result<&[u8]>; 3] = [Ok(b"abc"), Ok(b""), Ok(b"")];
-        assert_eq!(reads(ended), ["abc", ""]);
     }
 }
