@@ -7,7 +7,7 @@ use aws_sdk_s3::config::endpoint::{Endpoint, EndpointFuture, Params, ResolveEndp
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Builder, IdentityCache, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation,
+    ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
 
 use crate::config::{self, Addressing, Provider};
@@ -44,6 +44,8 @@ pub(super) async fn config(
         // what hands out credentials keeps them itself, and must hear when the store no longer takes them
         .identity_cache(IdentityCache::no_cache())
         .http_client(WatchedClient::new(storage)?)
+        // the client below watches bodies, for as long as the settings say; the SDK gives a silent one up after 20 s
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         // downloads are compared in verify.rs, which knows what is a whole object
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_partition(retry::partition())

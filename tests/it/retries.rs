@@ -213,3 +213,20 @@ async fn a_download_that_stops_in_the_middle_ends_within_the_limit_and_in_a_rese
     assert_eq!(reply.code, 451, "{reply:?}");
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
+
+/// The SDK has a watch of its own, which gave up a body after 20 s without a byte.
+#[tokio::test]
+async fn a_store_that_pauses_within_an_answer_is_waited_for_as_long_as_the_limit_says() {
+    let (gateway, proxy) = TestGateway::behind_proxy(&[]).await;
+    let bytes = pattern(MIB);
+    gateway.put_object("f", bytes.clone()).await;
+    let mut ftp = gateway.login().await;
+    proxy.take_operations();
+    // of 30 s that are allowed
+    let pause = Fault::SlowAnswer(2, Duration::from_secs(25));
+    proxy.fault("GetObject", pause);
+    let (fetched, reply) = ftp.fetch("RETR f").await;
+    assert_eq!(reply.code, 226, "{reply:?}");
+    assert!(fetched == bytes, "{} bytes", fetched.len());
+    assert_eq!(proxy.take_operations(), ["GetObject f"]);
+}

@@ -42,7 +42,7 @@ pub enum Fault {
     ResetAnswer,
     /// Nothing comes for so long in the middle of the store's own answer; then the connection ends.
     StallWithinAnswer(Duration),
-    /// The store's own answer, in so many pieces with a pause before each.
+    /// The store's own answer, in so many pieces with a pause between them.
     SlowAnswer(u32, Duration),
     /// The store doesn't get it, all its connections break, and new ones are refused for so long.
     Away(Duration),

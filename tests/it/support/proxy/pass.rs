@@ -120,8 +120,11 @@ async fn pass_answers(
                 }
                 Fault::SlowAnswer(pieces, pause) => {
                     let bytes = answer.to_bytes(is_of_head);
-                    for piece in bytes.chunks(bytes.len().div_ceil(pieces as usize)) {
-                        tokio::time::sleep(pause).await;
+                    let pieces = bytes.chunks(bytes.len().div_ceil(pieces as usize));
+                    for (number, piece) in pieces.enumerate() {
+                        if number > 0 {
+                            tokio::time::sleep(pause).await;
+                        }
                         if to_client.write_all(piece).await.is_err() {
                             return End::Closed;
                         }
