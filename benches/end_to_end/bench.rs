@@ -55,6 +55,7 @@ pub struct Sample {
     pub requests: Vec<(String, u64)>,
     /// The slowest of many small operations.
     pub slowest_seconds: Option<f64>,
+    pub note: Option<String>,
     pub failures: u64,
     pub error: Option<String>,
 }
@@ -63,6 +64,8 @@ pub struct Sample {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub slowest_seconds: Option<f64>,
+    /// What no column of the table is for.
+    pub note: Option<String>,
     pub failures: u64,
     pub error: Option<String>,
 }
@@ -76,8 +79,8 @@ pub const DIRECT: &str = "direct";
 /// Control port and passive ports of the first gateway, below the kernel's ephemeral range.
 const FIRST_PORT: u16 = 12_000;
 
-/// Passive ports of each gateway: more than there are transfers at once.
-const PASSIVE_PORTS: u16 = 500;
+/// Passive ports of each gateway at most: eight gateways find room above the first port.
+const MOST_PASSIVE_PORTS: u16 = 2_000;
 
 /// The longest time that a gateway may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -251,6 +254,7 @@ impl Bench {
             sample.requests = counts.collect();
         }
         sample.slowest_seconds = told.slowest_seconds;
+        sample.note = told.note;
         sample.failures = told.failures;
         sample.error = told.error;
         Ok(sample)
@@ -360,18 +364,24 @@ fn start_gateway(
         password_hash(options.hash_memory).map_err(io::Error::other)?
     );
     let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", binary.name));
-    while *port < u16::MAX - 2 * PASSIVE_PORTS {
+    // more than there are transfers at once
+    let sessions = options.most_sessions().max(1000);
+    let passive_ports = u16::try_from(sessions)
+        .unwrap_or(u16::MAX)
+        .min(MOST_PASSIVE_PORTS);
+    while *port < u16::MAX - 2 * passive_ports {
         let control = *port;
-        *port += PASSIVE_PORTS + 1;
+        *port += passive_ports + 1;
         let part_size = options.direct.part_size.as_u64();
         let settings = [
             ("LISTEN", format!("127.0.0.1:{control}")),
             ("ADMIN__LISTEN", "off".to_owned()),
             (
                 "PASSIVE__PORTS",
-                format!("{}-{}", control + 1, control + PASSIVE_PORTS),
+                format!("{}-{}", control + 1, control + passive_ports),
             ),
-            ("SESSIONS__MAX_PER_IP", "1000".to_owned()),
+            ("SESSIONS__MAX", sessions.to_string()),
+            ("SESSIONS__MAX_PER_IP", sessions.to_string()),
             ("STORAGE__PROVIDER", "s3".to_owned()),
             ("STORAGE__ENDPOINT", store.endpoint.clone()),
             ("STORAGE__BUCKET", store.bucket.clone()),

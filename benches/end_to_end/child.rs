@@ -119,6 +119,8 @@ pub struct Usage {
     pub cpu_seconds: f64,
     /// The most memory that was resident since [`reset_peak`], in bytes.
     pub peak_bytes: u64,
+    /// The memory that is resident now, in bytes.
+    pub resident_bytes: u64,
 }
 
 /// Reads /proc; zeros if there is none.
@@ -139,17 +141,16 @@ pub fn usage(pid: u32) -> Usage {
         .filter_map(|field| field.parse::<f64>().ok())
         .sum();
     let status = read("status");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.and_then(|peak| {
-        peak.trim()
-            .trim_end_matches("kB")
-            .trim()
-            .parse::<u64>()
-            .ok()
-    });
+    let bytes = |name: &str| {
+        let mut lines = status.lines();
+        let kib = lines.find_map(|line| line.strip_prefix(name))?;
+        let kib = kib.trim().trim_end_matches("kB").trim();
+        kib.parse::<u64>().ok().map(|kib| kib * 1024)
+    };
     Usage {
         cpu_seconds: ticks / TICKS_PER_SECOND,
-        peak_bytes: kib.unwrap_or(0) * 1024,
+        peak_bytes: bytes("VmHWM:").unwrap_or(0),
+        resident_bytes: bytes("VmRSS:").unwrap_or(0),
     }
 }
 

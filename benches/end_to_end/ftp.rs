@@ -127,6 +127,12 @@ impl Ftp {
         Ok(lines)
     }
 
+    /// A command that needs no store, and its answer.
+    pub fn noop(&mut self) -> io::Result<()> {
+        self.send("NOOP")?;
+        self.expect(2)
+    }
+
     /// Ends the session.
     pub fn quit(mut self) {
         // the session has served its purpose, whatever the answer is

@@ -97,6 +97,9 @@ pub struct Options {
     /// Bytes of each file in `small`.
     #[arg(long, default_value = "4KiB")]
     file_size: ByteSize,
+    /// Sessions at once that share the files of `small`; the direct client takes part where it is one.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    small_sessions: Vec<u64>,
     /// Keys in the directories that `list` lists.
     #[arg(long, value_delimiter = ',', default_values_t = [5_000, 100_000])]
     keys: Vec<u64>,
@@ -112,6 +115,12 @@ pub struct Options {
     /// Bytes of each upload in `sessions`.
     #[arg(long, default_value = "64KiB")]
     small_size: ByteSize,
+    /// Sessions that do nothing in `idle`.
+    #[arg(long, default_value_t = 1000)]
+    idle: u64,
+    /// Large uploads beside the small ones in `beside`.
+    #[arg(long, default_value_t = 20)]
+    uploads: u64,
     /// Time that the sink waits before each answer.
     #[arg(long)]
     latency: Option<humantime::Duration>,
@@ -151,7 +160,7 @@ pub struct Options {
     /// The cipher of FTPS clients and of the sink, under TLS 1.3; the one that most clients ask for first.
     #[arg(long, value_enum, default_value = "aes-256")]
     cipher: Cipher,
-    /// Another FTP server on the same store: NAME=ftp://USER:PASSWORD@HOST:PORT/ (ftpes:// with TLS), with `,pid=PID` to
+    /// Another FTP server on the same store: NAME=ftp://USER:PASSWORD@HOST:PORT/ (ftpes:// with AUTH TLS), with `,pid=PID` to
     /// read its CPU time, and `,https` if it reaches the sink over HTTPS.
     #[arg(long, value_parser = Peer::server)]
     peer: Vec<Peer>,
@@ -192,6 +201,21 @@ impl Options {
         ways
     }
 
+    /// The files of each of so many sessions in `small`.
+    fn files_each(&self, sessions: u64) -> u64 {
+        (self.files / sessions.max(1)).max(1)
+    }
+
+    /// The most sessions that a scenario opens, and some more.
+    fn most_sessions(&self) -> u64 {
+        let parallel = self.parallel.iter().map(|times| times.count);
+        let small = self.small_sessions.iter().copied();
+        let most = parallel
+            .chain(small)
+            .chain([self.idle, self.sessions + self.uploads]);
+        most.max().unwrap_or(0) + 100
+    }
+
     fn cipher_name(&self) -> String {
         let value = self.cipher.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
@@ -205,7 +229,7 @@ enum Only {
     Stor,
     /// One large download.
     Retr,
-    /// Many small files, one after another on one session.
+    /// Many small files, one after another on each session.
     Small,
     /// Directories of many keys.
     List,
@@ -213,6 +237,10 @@ enum Only {
     Parallel,
     /// Small uploads on many sessions: failures.
     Sessions,
+    /// Sessions that are logged in and do nothing: memory.
+    Idle,
+    /// Small uploads on many sessions beside large ones: the time until a command is answered.
+    Beside,
 }
 
 /// The sink's ETag.

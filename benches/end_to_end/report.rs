@@ -16,11 +16,12 @@ pub struct Row {
     pub unit: Unit,
 }
 
-/// The bytes that one operation of a scenario moves.
+/// What one operation of a scenario moves.
 #[derive(Debug, Clone, Copy)]
 pub enum Unit {
     Bytes(u64),
     Files(u64),
+    Logins(u64),
     Listing,
 }
 
@@ -33,6 +34,7 @@ pub fn print(title: &str, rows: &[Row]) {
     let (rate, cpu) = match unit {
         Unit::Bytes(_) => ("MiB/s", "CPU s/GiB"),
         Unit::Files(_) => ("files/s", "CPU ms/file"),
+        Unit::Logins(_) => ("logins/s", "CPU ms/login"),
         Unit::Listing => ("lists/s", "CPU s"),
     };
     println!("\n{title}\n");
@@ -93,7 +95,7 @@ impl Row {
         let seconds = self.seconds();
         match self.unit {
             Unit::Bytes(bytes) => bytes as f64 / MIB / seconds,
-            Unit::Files(files) => files as f64 / seconds,
+            Unit::Files(count) | Unit::Logins(count) => count as f64 / seconds,
             Unit::Listing => 1.0 / seconds,
         }
     }
@@ -102,7 +104,7 @@ impl Row {
     fn scale(&self) -> f64 {
         match self.unit {
             Unit::Bytes(bytes) => GIB / bytes as f64,
-            Unit::Files(files) => 1000.0 / files as f64,
+            Unit::Files(count) | Unit::Logins(count) => 1000.0 / count as f64,
             Unit::Listing => 1.0,
         }
     }
@@ -114,7 +116,7 @@ impl Row {
         };
         let requests = sample.requests.iter().map(|(name, count)| match self.unit {
             Unit::Files(files) => format!("{name} {:.3} per file", *count as f64 / files as f64),
-            Unit::Bytes(_) | Unit::Listing => format!("{name} {count}"),
+            Unit::Bytes(_) | Unit::Logins(_) | Unit::Listing => format!("{name} {count}"),
         });
         requests.collect::<Vec<_>>().join(", ")
     }
@@ -128,6 +130,7 @@ impl Row {
         if let Some(slowest) = slowest.max_by(f64::total_cmp) {
             remarks.push(format!("slowest file {:.1} ms", slowest * 1000.0));
         }
+        remarks.extend(self.samples.iter().filter_map(|sample| sample.note.clone()));
         let failures: u64 = self.samples.iter().map(|sample| sample.failures).sum();
         if failures > 0 {
             remarks.push(format!("{failures} failures"));

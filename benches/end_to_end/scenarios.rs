@@ -1,11 +1,13 @@
 //! The measurements.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, Contender, DIRECT, Outcome, Sample, Target, Watch, done};
+use crate::child::usage;
 use crate::ftp::{Account, Ftp};
 use crate::report::{Row, Unit};
 use crate::{Only, Times};
@@ -26,10 +28,14 @@ impl Bench {
                 Only::Stor => print(&format!("STOR of {}", options.size), &self.stor(size)?),
                 Only::Retr => print(&format!("RETR of {}", options.size), &self.retr(size)?),
                 Only::Small => {
-                    let (count, size) = (options.files, options.file_size);
-                    let what = format!("{count} files of {size} on one session");
-                    print(&format!("STOR of {what}"), &self.small(true)?);
-                    print(&format!("RETR of {what}"), &self.small(false)?);
+                    let size = options.file_size;
+                    for sessions in &options.small_sessions {
+                        let count = options.files_each(*sessions) * sessions;
+                        let what = format!("{count} files of {size}, sessions at once: {sessions}");
+                        let (stor, retr) = (format!("STOR of {what}"), format!("RETR of {what}"));
+                        print(&stor, &self.small(*sessions, true)?);
+                        print(&retr, &self.small(*sessions, false)?);
+                    }
                 }
                 Only::List => {
                     for keys in &options.keys {
@@ -43,13 +49,20 @@ impl Bench {
                     }
                 }
                 Only::Sessions => {
-                    let (sessions, each) = (options.sessions, options.uploads_per_session);
-                    let title = format!(
-                        "{} uploads of {} on {sessions} sessions at once",
-                        sessions * each,
-                        options.small_size
-                    );
+                    let title = format!("{} at once", self.small_uploads());
                     print(&title, &self.sessions()?);
+                }
+                Only::Idle => {
+                    let title = format!("{} idle sessions", options.idle);
+                    print(&title, &self.idle()?);
+                }
+                Only::Beside => {
+                    let title = format!(
+                        "{}, beside {} large ones, which are counted in",
+                        self.small_uploads(),
+                        options.uploads
+                    );
+                    print(&title, &self.beside()?);
                 }
             }
         }
@@ -121,8 +134,11 @@ impl Bench {
             .map(drop)
     }
 
-    fn small(&mut self, store: bool) -> io::Result<Vec<Row>> {
-        let (files, size) = (self.options.files, self.options.file_size.as_u64());
+    /// `files` small files, shared by `sessions`.
+    fn small(&mut self, sessions: u64, store: bool) -> io::Result<Vec<Row>> {
+        let size = self.options.file_size.as_u64();
+        let each = self.options.files_each(sessions);
+        let files = each * sessions;
         let prefix = match store {
             true => format!("{ROOT}small-stor/"),
             false => format!("{ROOT}small-retr/"),
@@ -130,7 +146,36 @@ impl Bench {
         if !store {
             self.prepare_objects(&prefix, files, size)?;
         }
+        let one = |session: &mut Session<'_>, number, content: &[u8]| {
+            let (key, began) = (crate::small_key(&prefix, number), Instant::now());
+            match store {
+                true => session.put(&key, size, content)?,
+                false => session.get(&key, size)?,
+            }
+            Ok::<_, io::Error>(began.elapsed())
+        };
         let runs = self.options.runs;
+        if sessions != 1 {
+            return self.alternate(
+                runs,
+                Unit::Files(files),
+                true,
+                |contender, content, watch| {
+                    let slowest = AtomicU64::new(0);
+                    let outcome = at_once(contender, sessions, watch, |session, number| {
+                        for file in 0..each {
+                            let took = one(session, number * each + file, content)?;
+                            slowest.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
+                        }
+                        Ok(())
+                    })?;
+                    Ok(Outcome {
+                        slowest_seconds: Some(slowest.into_inner() as f64 / 1e6),
+                        ..outcome
+                    })
+                },
+            );
+        }
         self.alternate(
             runs,
             Unit::Files(files),
@@ -138,19 +183,14 @@ impl Bench {
             |contender, content, watch| {
                 let mut session = Session::open(contender)?;
                 watch.start();
-                let mut slowest = 0f64;
+                let mut slowest = Duration::ZERO;
                 for number in 0..files {
-                    let (key, began) = (crate::small_key(&prefix, number), Instant::now());
-                    match store {
-                        true => session.put(&key, size, content)?,
-                        false => session.get(&key, size)?,
-                    }
-                    slowest = slowest.max(began.elapsed().as_secs_f64());
+                    slowest = slowest.max(one(&mut session, number, content)?);
                 }
                 watch.stop();
                 session.close();
                 Ok(Outcome {
-                    slowest_seconds: Some(slowest),
+                    slowest_seconds: Some(slowest.as_secs_f64()),
                     ..Outcome::default()
                 })
             },
@@ -197,11 +237,21 @@ impl Bench {
         let unit = Unit::Bytes(count * size);
         let rows = self.alternate(1, unit, true, |contender, content, watch| {
             at_once(contender, count, watch, |session, number| {
-                session.store(&path(&format!("{ROOT}parallel/{number}")), size, content)
+                session.put(&format!("{ROOT}parallel/{number}"), size, content)
             })
         })?;
         self.clear(&format!("{ROOT}parallel/"))?;
         Ok(rows)
+    }
+
+    /// What `sessions` and `beside` do, in words.
+    fn small_uploads(&self) -> String {
+        let (sessions, each) = (self.options.sessions, self.options.uploads_per_session);
+        let size = self.options.small_size;
+        format!(
+            "{} uploads of {size} on {sessions} sessions",
+            sessions * each
+        )
     }
 
     fn sessions(&mut self) -> io::Result<Vec<Row>> {
@@ -213,16 +263,138 @@ impl Bench {
             true,
             |contender, content, watch| {
                 at_once(contender, count, watch, |session, number| {
-                    for file in 0..each {
-                        let key = format!("{ROOT}sessions/{number}-{file}");
-                        session.store(&path(&key), size, content)?;
-                    }
-                    Ok(())
+                    put_each(session, number, each, size, content)
                 })
             },
         )
     }
+
+    fn idle(&mut self) -> io::Result<Vec<Row>> {
+        let count = self.options.idle;
+        let resident = |pid: Option<u32>| pid.map_or(0, |pid| usage(pid).resident_bytes);
+        // what the first session costs is no session's; what an earlier contender left behind in the same process counts
+        let mut fresh = HashMap::new();
+        for contender in &self.contenders {
+            if let Target::Ftp(account) = &contender.way
+                && !fresh.contains_key(&contender.pid)
+            {
+                log_in_patiently(account)?.quit();
+                fresh.insert(contender.pid, resident(contender.pid));
+            }
+        }
+        self.alternate(1, Unit::Logins(count), true, |contender, _, watch| {
+            let Target::Ftp(account) = &contender.way else {
+                return Ok(Outcome::default());
+            };
+            watch.start();
+            let sessions = (0..count).map(|_| log_in_patiently(account));
+            let sessions = sessions.collect::<io::Result<Vec<Ftp>>>()?;
+            watch.stop();
+            std::thread::sleep(SETTLE);
+            let fresh = fresh.get(&contender.pid).copied().unwrap_or_default();
+            let taken = resident(contender.pid).saturating_sub(fresh);
+            drop(sessions);
+            std::thread::sleep(SETTLE);
+            Ok(Outcome {
+                note: Some(format!(
+                    "{:.1} kB each",
+                    taken as f64 / count as f64 / 1000.0
+                )),
+                ..Outcome::default()
+            })
+        })
+    }
+
+    fn beside(&mut self) -> io::Result<Vec<Row>> {
+        let (count, each) = (self.options.sessions, self.options.uploads_per_session);
+        let (size, uploads) = (self.options.small_size.as_u64(), self.options.uploads);
+        let unit = Unit::Files(count * each);
+        self.alternate(1, unit, true, |contender, content, watch| {
+            let Target::Ftp(account) = &contender.way else {
+                return Ok(Outcome::default());
+            };
+            let (at_work, waits) = (AtomicBool::new(true), Mutex::new(Vec::new()));
+            let large = |number: u64| {
+                let mut session = log_in_patiently(account)?;
+                while at_work.load(Ordering::Relaxed) {
+                    session.store(&path(&format!("{ROOT}large/{number}")), WARM_UP, content)?;
+                }
+                session.quit();
+                Ok(())
+            };
+            let probe = || {
+                let mut session = log_in_patiently(account)?;
+                while at_work.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    session.noop()?;
+                    let waited = began.elapsed();
+                    waits
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(waited);
+                    std::thread::sleep(PROBE_EVERY);
+                }
+                session.quit();
+                Ok::<_, io::Error>(())
+            };
+            let (outcome, failed) = std::thread::scope(|scope| {
+                let others: Vec<_> = (0..uploads)
+                    .map(|number| scope.spawn(move || large(number)))
+                    .chain((0..PROBES).map(|_| scope.spawn(probe)))
+                    .collect();
+                std::thread::sleep(RUN_UP);
+                let outcome = at_once(contender, count, watch, |session, number| {
+                    put_each(session, number, each, size, content)
+                });
+                at_work.store(false, Ordering::Relaxed);
+                let ended = others.into_iter().map(|other| other.join());
+                let ended = ended.map(|ended| {
+                    ended.unwrap_or_else(|_| Err(io::Error::other("a session panicked")))
+                });
+                (outcome, ended.filter_map(Result::err).collect::<Vec<_>>())
+            });
+            let mut outcome = outcome?;
+            outcome.failures += failed.len() as u64;
+            outcome.error = outcome.error.or(failed.first().map(io::Error::to_string));
+            let mut waits = waits.into_inner().unwrap_or_else(PoisonError::into_inner);
+            waits.sort_unstable();
+            let at = |share: f64| {
+                let at = (waits.len() as f64 * share) as usize;
+                waits.get(at).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
+            };
+            outcome.note = Some(format!(
+                "of {} NOOPs half within {:.1} ms, 99 % within {:.1}, all within {:.1}",
+                waits.len(),
+                at(0.5),
+                at(0.99),
+                at(1.0 - f64::EPSILON)
+            ));
+            Ok(outcome)
+        })
+    }
 }
+
+/// The small uploads of one session.
+fn put_each(
+    session: &mut Session<'_>,
+    number: u64,
+    each: u64,
+    size: u64,
+    content: &[u8],
+) -> io::Result<()> {
+    (0..each)
+        .try_for_each(|file| session.put(&format!("{ROOT}sessions/{number}-{file}"), size, content))
+}
+
+/// The time after which a gateway has given back the memory that it needs no longer.
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// The large uploads of `beside` have begun by then.
+const RUN_UP: Duration = Duration::from_secs(2);
+
+/// Sessions that ask how long a command takes, and their pause between two.
+const PROBES: u64 = 10;
+const PROBE_EVERY: Duration = Duration::from_millis(20);
 
 /// Bytes of the operation before the first that counts; several parts.
 const WARM_UP: u64 = 64 << 20;
@@ -299,7 +471,7 @@ fn at_once(
     contender: &Contender,
     count: u64,
     watch: &mut Watch,
-    work: impl Fn(&mut Ftp, u64) -> io::Result<()> + Sync,
+    work: impl Fn(&mut Session<'_>, u64) -> io::Result<()> + Sync,
 ) -> io::Result<Outcome> {
     let Target::Ftp(account) = &contender.way else {
         return Ok(Outcome::default());
@@ -313,9 +485,10 @@ fn at_once(
         let session = log_in_patiently(account);
         logged_in.wait();
         go.wait();
-        let done = session.and_then(|mut session| {
+        let done = session.and_then(|session| {
+            let mut session = Session::Ftp(session);
             work(&mut session, number)?;
-            session.quit();
+            session.close();
             Ok(())
         });
         if let Err(error) = done {
@@ -351,7 +524,7 @@ fn log_in_patiently(account: &Account) -> io::Result<Ftp> {
             Ok(session) => return Ok(session),
             Err(error) => last = error,
         }
-        std::thread::sleep(std::time::Duration::from_millis(250));
+        std::thread::sleep(Duration::from_millis(250));
     }
     Err(last)
 }

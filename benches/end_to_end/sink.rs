@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use base64_simd::STANDARD;
 use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::service::service_fn;
@@ -212,15 +213,15 @@ impl Sink {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["object", key, size] => {
-                let object = Object::of_size(size.parse().unwrap_or_default());
+                let object = self.made(size);
                 lock(&self.objects).put(key.to_owned(), object);
                 String::new()
             }
             ["generate", prefix, count, size] => {
+                let object = self.made(size);
                 let mut objects = lock(&self.objects);
                 for number in 0..count.parse::<u64>().unwrap_or_default() {
-                    let object = Object::of_size(size.parse().unwrap_or_default());
-                    objects.put(crate::small_key(prefix, number), object);
+                    objects.put(crate::small_key(prefix, number), object.clone());
                 }
                 String::new()
             }
@@ -240,6 +241,19 @@ impl Sink {
             }
             _ => "what?".to_owned(),
         }
+    }
+
+    /// An object that nobody stored, with the checksum of what is served of it.
+    fn made(&self, size: &str) -> Object {
+        let mut object = Object::of_size(size.parse().unwrap_or_default());
+        let (blocks, rest) = (object.size / BLOCK as u64, object.size % BLOCK as u64);
+        let of_block = checksum(CrcAlgorithm::Crc64Nvme, &self.block);
+        let of_rest = checksum(CrcAlgorithm::Crc64Nvme, &self.block[..rest as usize]);
+        let after =
+            |whole, part, bytes| checksum_combine(CrcAlgorithm::Crc64Nvme, whole, part, bytes);
+        let crc = (0..blocks).fold(0, |whole, _| after(whole, of_block, BLOCK as u64));
+        object.checksums = crc64nvme_of_whole(after(crc, of_rest, rest));
+        object
     }
 
     fn answer(&self, call: &Call, headers: &HeaderMap, received: Received) -> Response<Content> {
@@ -335,7 +349,8 @@ impl Sink {
         if range.is_some() {
             let range = format!("bytes {start}-{}/{}", end.saturating_sub(1), object.size);
             insert(told, "content-range", &range);
-        } else {
+        }
+        if end - start == object.size {
             for (name, value) in &object.checksums {
                 insert(told, name, value);
             }
@@ -384,21 +399,18 @@ impl Sink {
             return error(StatusCode::NOT_FOUND, "NoSuchUpload");
         };
         let mut told = String::new();
-        let sent = text(headers, CRC64NVME).map(str::to_owned);
-        let combined = combined.map(|crc| STANDARD.encode_to_string(crc.to_be_bytes()));
-        if let (Some(sent), Some(combined)) = (&sent, &combined)
+        let sent = text(headers, CRC64NVME).and_then(crc_of);
+        if let (Some(sent), Some(combined)) = (sent, combined)
             && sent != combined
         {
             return error(StatusCode::BAD_REQUEST, "BadDigest");
         }
         if let Some(crc) = combined.or(sent) {
+            object.checksums = crc64nvme_of_whole(crc);
+            let (_, crc) = &object.checksums[0];
             told = format!(
                 "<ChecksumCRC64NVME>{crc}</ChecksumCRC64NVME><ChecksumType>FULL_OBJECT</ChecksumType>"
             );
-            object.checksums = vec![
-                (CRC64NVME.to_owned(), crc),
-                ("x-amz-checksum-type".to_owned(), "FULL_OBJECT".to_owned()),
-            ];
         }
         let answer = xml(&format!(
             "<CompleteMultipartUploadResult><Location/><Bucket>{}</Bucket><Key/><ETag>{}</ETag>{told}\
@@ -439,6 +451,15 @@ impl Sink {
             "<CopyObjectResult><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{etag}</ETag></CopyObjectResult>"
         ))
     }
+}
+
+/// The headers that tell the checksum of a whole object.
+fn crc64nvme_of_whole(crc: u64) -> Vec<(String, String)> {
+    let crc = STANDARD.encode_to_string(crc.to_be_bytes());
+    vec![
+        (CRC64NVME.to_owned(), crc),
+        ("x-amz-checksum-type".to_owned(), "FULL_OBJECT".to_owned()),
+    ]
 }
 
 fn crc_of(base64: &str) -> Option<u64> {

@@ -31,6 +31,8 @@ pub struct DataConnection {
     records: Records,
     end: TlsEnd,
     pace: Arc<Pace>,
+    /// Bytes that have moved since other tasks had their turn.
+    moved: usize,
 }
 
 /// The end of the data of an upload under TLS (`require_close_notify`).
@@ -63,6 +65,7 @@ impl DataConnection {
             records: Records::default(),
             end,
             pace,
+            moved: 0,
         }
     }
 
@@ -71,8 +74,12 @@ impl DataConnection {
         &self.transfer
     }
 
-    /// Waits until bytes may move; how many.
-    async fn permit(&self) -> Result<usize, Interruption> {
+    /// Waits until bytes may move; how many. After `turn` bytes the other tasks of the thread run first.
+    async fn permit(&mut self, turn: usize) -> Result<usize, Interruption> {
+        if self.moved >= turn {
+            self.moved = 0;
+            tokio::task::yield_now().await;
+        }
         loop {
             let (most, from) = self.pace.permit();
             let Some(from) = from else {
@@ -86,6 +93,13 @@ impl DataConnection {
                 () = self.transfer.pausing(self.pace.wait(from)) => {}
             }
         }
+    }
+
+    /// Counts bytes that have moved: for the next turn, for the pace and for the log.
+    fn count(&mut self, bytes: usize) {
+        self.moved += bytes;
+        self.pace.moved(bytes);
+        self.transfer.count(bytes as u64);
     }
 
     /// Ends the connection well after everything was sent.
@@ -113,8 +127,14 @@ fn open(stream: &mut Option<Stream>) -> &mut Stream {
         .expect("only close() takes the stream, and it takes the whole DataConnection")
 }
 
-/// The most records that are read in one go, in bytes: to decrypt them takes less than a millisecond.
-const RECORDS: usize = 512 * 1024;
+/// The bytes of an upload after which the other tasks of the thread run. A socket that is always ready would keep them waiting for
+/// milliseconds, a NOOP of another session among them. It is also the most that is read in one go: to decrypt these takes less than a
+/// millisecond.
+const READ_TURN: usize = 512 * 1024;
+
+/// The same for a download, which waits for the store now and then anyway: with a turn for each piece of a body, 1 GiB cost three times
+/// as many context switches.
+const WRITE_TURN: usize = 2 * 1024 * 1024;
 
 /// Throws away what the peer still sends, until it closes.
 async fn drain(mut stream: Stream) {
@@ -158,7 +178,8 @@ impl Source for DataConnection {
         if self.closed {
             return Ok(0);
         }
-        let most = self.permit().await?.min(buffer.len());
+        let most = self.permit(READ_TURN).await?;
+        let most = most.min(buffer.len()).min(READ_TURN);
         let buffer = &mut buffer[..most];
         let stream = open(&mut self.stream);
         let (end, records, mut is_cut) = (self.end, &mut self.records, false);
@@ -166,8 +187,7 @@ impl Source for DataConnection {
             let read = match stream {
                 Stream::Plain(socket) => socket.read(buffer).await,
                 Stream::Tls(tls) => {
-                    let most = buffer.len().min(RECORDS);
-                    let mut buffer = ReadBuf::new(&mut buffer[..most]);
+                    let mut buffer = ReadBuf::new(buffer);
                     poll_fn(|context| {
                         let tls = Pin::new(&mut *tls);
                         records.poll_read(tls, context, &mut buffer)
@@ -196,8 +216,7 @@ impl Source for DataConnection {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, open(&mut self.stream).shutdown()).await;
             self.closed = true;
         }
-        self.pace.moved(read);
-        self.transfer.count(read as u64);
+        self.count(read);
         Ok(read)
     }
 
@@ -226,15 +245,14 @@ impl Sink for DataConnection {
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
         // one wait per write(2), so that a slow client that moves at all isn't called stalled
         while !bytes.is_empty() {
-            let most = self.permit().await?.min(bytes.len());
+            let most = self.permit(WRITE_TURN).await?.min(bytes.len());
             let stream = open(&mut self.stream);
             let written = bounded(&self.transfer, self.stall, stream.write(&bytes[..most])).await?;
             if written == 0 {
                 self.transfer.interrupt(Interruption::DataReset);
                 return Err(Interruption::DataReset);
             }
-            self.pace.moved(written);
-            self.transfer.count(written as u64);
+            self.count(written);
             bytes = &bytes[written..];
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Digests of bodies, and their comparison with what a store says of them.
 
 use base64_simd::STANDARD;
-use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
+use crc_fast::{CrcAlgorithm, checksum_combine};
 use md5::{Digest as _, Md5};
 
 use crate::store::checksum::{ObjectChecksum, decode_crc};
@@ -16,23 +16,37 @@ pub struct Digest {
     md5: Option<[u8; 16]>,
 }
 
+/// Bytes whose CRC is made before other tasks have their turn: a third of a millisecond.
+const CRC_TURN: usize = 4 * 1024 * 1024;
+
+/// The same for an MD5, which takes 2 ms for these, and 16 ms for a part of 8 MiB. A turn of the others may take as long under load.
+const MD5_TURN: usize = 1024 * 1024;
+
 impl Digest {
     /// Digests one body. Without a method both kinds are made, so that the store's answer can be compared whatever it is.
-    pub fn of(bytes: &[u8], method: Option<Method>) -> Self {
-        let (crc, md5) = match method {
+    ///
+    /// The other tasks of the thread have their turns in between, if it is long.
+    pub async fn of(bytes: &[u8], method: Option<Method>) -> Self {
+        let crc = |algorithm| Some(crc_fast::Digest::new(algorithm));
+        let (mut crc, mut md5) = match method {
             Some(Method::Off) => (None, None),
-            Some(Method::Crc64Nvme) => (Some(checksum(CrcAlgorithm::Crc64Nvme, bytes)), None),
-            Some(Method::CosCrc64) => (Some(checksum(CrcAlgorithm::Crc64Xz, bytes)), None),
-            Some(Method::Md5) => (None, Some(md5(bytes))),
-            None => (
-                Some(checksum(CrcAlgorithm::Crc64Nvme, bytes)),
-                Some(md5(bytes)),
-            ),
+            Some(Method::Crc64Nvme) => (crc(CrcAlgorithm::Crc64Nvme), None),
+            Some(Method::CosCrc64) => (crc(CrcAlgorithm::Crc64Xz), None),
+            Some(Method::Md5) => (None, Some(Md5::new())),
+            None => (crc(CrcAlgorithm::Crc64Nvme), Some(Md5::new())),
         };
+        let turn = if md5.is_some() { MD5_TURN } else { CRC_TURN };
+        for (number, piece) in bytes.chunks(turn).enumerate() {
+            if number > 0 {
+                tokio::task::yield_now().await;
+            }
+            crc.iter_mut().for_each(|crc| crc.update(piece));
+            md5.iter_mut().for_each(|md5| md5.update(piece));
+        }
         Digest {
             bytes: bytes.len() as u64,
-            crc,
-            md5,
+            crc: crc.map(|crc| crc.finalize()),
+            md5: md5.map(|md5| md5.finalize().into()),
         }
     }
 
@@ -46,8 +60,9 @@ impl Digest {
     }
 
     /// Adds an MD5, for a body that the store is to check before it makes it visible.
-    pub fn with_md5(mut self, bytes: &[u8]) -> Self {
-        self.md5 = Some(md5(bytes));
+    pub async fn with_md5(mut self, bytes: &[u8]) -> Self {
+        let of_bytes = Digest::of(bytes, Some(Method::Md5)).await;
+        self.md5 = of_bytes.md5;
         self
     }
 
@@ -181,10 +196,6 @@ pub struct Answer<'a> {
     pub encrypted: bool,
 }
 
-fn md5(bytes: &[u8]) -> [u8; 16] {
-    Md5::digest(bytes).into()
-}
-
 /// The MD5 in an ETag, if it has the form of one.
 pub(super) fn decode_etag(etag: &str) -> Option<[u8; 16]> {
     let hex = etag.trim_matches('"');
@@ -217,18 +228,23 @@ pub fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
 
+    fn of(bytes: &[u8], method: Option<Method>) -> Digest {
+        Digest::of(bytes, method).now_or_never().expect("short")
+    }
+
     #[test]
     fn digests_have_their_published_values() {
         // the check value of both polynomials is that of "123456789"
-        let nvme = Digest::of(b"123456789", Some(Method::Crc64Nvme));
+        let nvme = of(b"123456789", Some(Method::Crc64Nvme));
         assert_eq!(nvme.crc, Some(0xae8b_1486_0a79_9888));
-        let xz = Digest::of(b"123456789", Some(Method::CosCrc64));
+        let xz = of(b"123456789", Some(Method::CosCrc64));
         assert_eq!(xz.crc, Some(0x995d_c9bb_df19_39fa));
-        let md5 = Digest::of(b"", Some(Method::Md5));
+        let md5 = of(b"", Some(Method::Md5));
         assert_eq!(
             md5.content_md5().as_deref(),
             Some("1B2M2Y8AsgTpgAmY7PhCfg==")
@@ -238,7 +254,7 @@ mod tests {
     #[test]
     fn an_answer_counts_only_with_all_the_proof_that_the_store_gives() {
         let bytes = b"hello";
-        let good_crc = Digest::of(bytes, None).crc64_nvme(None).expect("made");
+        let good_crc = of(bytes, None).crc64_nvme(None).expect("made");
         let (good, other) = (
             "\"5d41402abc4b2a76b9719d911017c592\"",
             "00000000000000000000000000000000",
@@ -273,7 +289,7 @@ mod tests {
                 etag,
                 ..Answer::default()
             };
-            let compared = Digest::of(bytes, method).compare(method, &answer);
+            let compared = of(bytes, method).compare(method, &answer);
             assert_eq!(compared, expected, "{method:?}, {crc64_nvme:?}, {etag:?}");
         }
         let encrypted = Answer {
@@ -281,13 +297,13 @@ mod tests {
             encrypted: true,
             ..Answer::default()
         };
-        assert_eq!(Digest::of(bytes, md5).compare(md5, &encrypted), Same);
+        assert_eq!(of(bytes, md5).compare(md5, &encrypted), Same);
         let cos_answer = |crc| Answer {
             cos_crc64: Some(crc),
             etag: opaque,
             ..Answer::default()
         };
-        let digest = Digest::of(bytes, cos);
+        let digest = of(bytes, cos);
         assert_eq!(digest.compare(cos, &cos_answer(1)), Differs("CRC-64"));
         let crc = digest.crc.expect("made");
         assert_eq!(digest.compare(cos, &cos_answer(crc)), Same);
@@ -295,7 +311,7 @@ mod tests {
             etag: Some(good),
             ..Answer::default()
         };
-        let by_md5 = digest.with_md5(bytes);
+        let by_md5 = digest.with_md5(bytes).now_or_never().expect("short");
         assert_eq!(by_md5.compare(cos, &without), Same);
     }
 
@@ -321,11 +337,30 @@ mod tests {
         ) {
             let whole = [first.clone(), second.clone()].concat();
             for method in [Method::Crc64Nvme, Method::CosCrc64] {
-                let parts = [&first, &second].map(|part| Digest::of(part, Some(method)));
+                let parts = [&first, &second].map(|part| of(part, Some(method)));
                 let sum = parts.iter().fold(Digest::empty(), |sum, part| sum.followed_by(part, Some(method)));
-                prop_assert_eq!(sum.crc, Digest::of(&whole, Some(method)).crc);
+                prop_assert_eq!(sum.crc, of(&whole, Some(method)).crc);
                 prop_assert_eq!(sum.bytes, whole.len() as u64);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_have_their_turn_while_a_part_is_digested() {
+        let part = vec![1; 8 << 20];
+        let digesting = tokio::spawn(async move {
+            let digest = Digest::of(&part, None).await;
+            (digest, part)
+        });
+        let mut turns = 0;
+        while !digesting.is_finished() {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+        let (digest, part) = digesting.await.expect("no panic");
+        assert!(turns >= part.len() / MD5_TURN - 1, "{turns}");
+        assert_eq!(digest.md5, Some(Md5::digest(&part).into()));
+        let crc = crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &part);
+        assert_eq!(digest.crc, Some(crc));
     }
 }

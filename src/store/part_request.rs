@@ -48,7 +48,7 @@ impl PartRequest {
     /// Sends `bytes`; what comes back has been compared. An answer that says something else is no reason to give up yet:
     /// a part can be sent again, and replaces what was there.
     pub(super) async fn send(self, bytes: Bytes) -> Result<UploadedPart, StoreError> {
-        let digest = Digest::of(&bytes, Some(self.method));
+        let digest = Digest::of(&bytes, Some(self.method)).await;
         let mut sent = self.send_once(bytes.clone(), digest).await?;
         if let Err(error) = &sent {
             warn!(key = %self.key, part = self.number, %error, "a part is sent again");
@@ -105,7 +105,7 @@ impl PartRequest {
         let mut compared = digest.compare(method, &told);
         if compared == Comparison::Unproved && self.method == Method::CosCrc64 {
             // there are stores that speak COS's language without its checksum; an ETag that is an MD5 does as well
-            compared = digest.with_md5(&bytes).compare(method, &told);
+            compared = digest.with_md5(&bytes).await.compare(method, &told);
         }
         if let Comparison::Differs(kind) = compared {
             return Ok(Err(StoreError::Integrity {

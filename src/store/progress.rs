@@ -38,6 +38,10 @@ use crate::store::connections::{Connections, Exchange};
 /// CPU time.
 const STEP: usize = 128 * 1024;
 
+/// Bytes of a request body after which the other tasks of the thread have their turn: HTTP would go on for as long as the store takes
+/// them. hyper asks once more before it lets go, so a turn has up to twice as many.
+const TURN: usize = 512 * 1024;
+
 /// A pause of this length between two steps of a body still counts as moving.
 const MOVING: Duration = Duration::from_secs(2);
 
@@ -166,6 +170,7 @@ impl HttpConnector for Watched {
         let request = request.map(|body| Stepwise {
             body,
             step: Bytes::new(),
+            in_turn: 0,
             progress: progress.clone(),
             _in_http: in_http,
         });
@@ -229,6 +234,8 @@ pub(super) struct Stepwise {
     body: SdkBody,
     /// The rest of the last piece.
     step: Bytes,
+    /// Bytes since other tasks had their turn.
+    in_turn: usize,
     progress: Progress,
     /// Until HTTP has all of it.
     _in_http: Arc<()>,
@@ -251,8 +258,14 @@ impl Body for Stepwise {
                 other => return other,
             }
         }
+        if self.in_turn >= TURN {
+            self.in_turn = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         self.progress.moved();
         let bytes = self.step.len().min(STEP);
+        self.in_turn += bytes;
         Poll::Ready(Some(Ok(Frame::data(self.step.split_to(bytes)))))
     }
 

@@ -121,10 +121,10 @@ impl Store {
         method: Option<Method>,
     ) -> Result<Proof, StoreError> {
         let NewObject { key, replaces, .. } = put;
-        let mut digest = Digest::of(&put.bytes, method);
+        let mut digest = Digest::of(&put.bytes, method).await;
         if method == Some(Method::CosCrc64) {
             // COS tells its CRC only after the object is visible; it looks at the MD5 before
-            digest = digest.with_md5(&put.bytes);
+            digest = digest.with_md5(&put.bytes).await;
         }
         let expected = Expected {
             operation: "PutObject",

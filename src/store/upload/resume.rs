@@ -112,7 +112,7 @@ async fn keep(
         let method = upload.store.integrity().method();
         // an object of other writers may have no checksum but its ETag
         let is_comparable = method != Some(Method::Crc64Nvme) || content.crc64_nvme.is_some();
-        let read = Digest::of(upload.filling.as_ref(), method.filter(|_| is_comparable));
+        let read = Digest::of(upload.filling.as_ref(), method.filter(|_| is_comparable)).await;
         digest = if copied == 0 {
             read
         } else {
