@@ -31,8 +31,8 @@ pub struct DataConnection {
     records: Records,
     end: TlsEnd,
     pace: Arc<Pace>,
-    /// Bytes that have moved since other tasks had their turn.
-    moved: usize,
+    /// Bytes that were read since other tasks had their turn.
+    in_turn: usize,
 }
 
 /// The end of the data of an upload under TLS (`require_close_notify`).
@@ -65,7 +65,7 @@ impl DataConnection {
             records: Records::default(),
             end,
             pace,
-            moved: 0,
+            in_turn: 0,
         }
     }
 
@@ -74,12 +74,8 @@ impl DataConnection {
         &self.transfer
     }
 
-    /// Waits until bytes may move; how many. After `turn` bytes the other tasks of the thread run first.
-    async fn permit(&mut self, turn: usize) -> Result<usize, Interruption> {
-        if self.moved >= turn {
-            self.moved = 0;
-            tokio::task::yield_now().await;
-        }
+    /// Waits until bytes may move; how many.
+    async fn permit(&self) -> Result<usize, Interruption> {
         loop {
             let (most, from) = self.pace.permit();
             let Some(from) = from else {
@@ -93,13 +89,6 @@ impl DataConnection {
                 () = self.transfer.pausing(self.pace.wait(from)) => {}
             }
         }
-    }
-
-    /// Counts bytes that have moved: for the next turn, for the pace and for the log.
-    fn count(&mut self, bytes: usize) {
-        self.moved += bytes;
-        self.pace.moved(bytes);
-        self.transfer.count(bytes as u64);
     }
 
     /// Ends the connection well after everything was sent.
@@ -129,12 +118,8 @@ fn open(stream: &mut Option<Stream>) -> &mut Stream {
 
 /// The bytes of an upload after which the other tasks of the thread run. A socket that is always ready would keep them waiting for
 /// milliseconds, a NOOP of another session among them. It is also the most that is read in one go: to decrypt these takes less than a
-/// millisecond.
-const READ_TURN: usize = 512 * 1024;
-
-/// The same for a download, which waits for the store now and then anyway: with a turn for each piece of a body, 1 GiB cost three times
-/// as many context switches.
-const WRITE_TURN: usize = 2 * 1024 * 1024;
+/// millisecond. A download waits for the store after each piece anyway, and turns besides cost it a fifth more CPU time.
+const TURN: usize = 512 * 1024;
 
 /// Throws away what the peer still sends, until it closes.
 async fn drain(mut stream: Stream) {
@@ -178,8 +163,11 @@ impl Source for DataConnection {
         if self.closed {
             return Ok(0);
         }
-        let most = self.permit(READ_TURN).await?;
-        let most = most.min(buffer.len()).min(READ_TURN);
+        if self.in_turn >= TURN {
+            self.in_turn = 0;
+            tokio::task::yield_now().await;
+        }
+        let most = self.permit().await?.min(buffer.len()).min(TURN);
         let buffer = &mut buffer[..most];
         let stream = open(&mut self.stream);
         let (end, records, mut is_cut) = (self.end, &mut self.records, false);
@@ -216,7 +204,9 @@ impl Source for DataConnection {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, open(&mut self.stream).shutdown()).await;
             self.closed = true;
         }
-        self.count(read);
+        self.in_turn += read;
+        self.pace.moved(read);
+        self.transfer.count(read as u64);
         Ok(read)
     }
 
@@ -245,14 +235,15 @@ impl Sink for DataConnection {
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Interruption> {
         // one wait per write(2), so that a slow client that moves at all isn't called stalled
         while !bytes.is_empty() {
-            let most = self.permit(WRITE_TURN).await?.min(bytes.len());
+            let most = self.permit().await?.min(bytes.len());
             let stream = open(&mut self.stream);
             let written = bounded(&self.transfer, self.stall, stream.write(&bytes[..most])).await?;
             if written == 0 {
                 self.transfer.interrupt(Interruption::DataReset);
                 return Err(Interruption::DataReset);
             }
-            self.count(written);
+            self.pace.moved(written);
+            self.transfer.count(written as u64);
             bytes = &bytes[written..];
         }
         Ok(())
