@@ -295,11 +295,9 @@ impl Bench {
             let taken = resident(contender.pid).saturating_sub(fresh);
             drop(sessions);
             std::thread::sleep(SETTLE);
+            let each = taken as f64 / count as f64 / 1000.0;
             Ok(Outcome {
-                note: Some(format!(
-                    "{:.1} kB each",
-                    taken as f64 / count as f64 / 1000.0
-                )),
+                note: contender.pid.map(|_| format!("{each:.1} kB each")),
                 ..Outcome::default()
             })
         })
