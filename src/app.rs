@@ -26,6 +26,7 @@ use crate::ftp::bandwidth::Bandwidth;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
 use crate::ftp::frontend::{Drained, Frontend};
+use crate::ftp::kernel_queues::KernelQueues;
 use crate::ftp::listener::Listeners;
 use crate::ftp::metrics::FtpMetrics;
 use crate::ftp::own::OwnPorts;
@@ -188,6 +189,7 @@ impl Gateway {
             listing_times: config.listing_times,
             upload_stall: config.upload.stall_timeout,
             download_stall: config.download.stall_timeout,
+            kernel_queues: KernelQueues::new(store.clone()),
             store,
             disk: embedded
                 .as_ref()

@@ -19,6 +19,7 @@
 //! | [`encoding`] | which encoding names are in, for clients from before RFC 2640 |
 //! | [`passive_ports`] | the listeners of the passive ports |
 //! | [`transfer`], [`data_connection`] | commit XOR interruption; the client's data connection in the storage's hands |
+//! | [`kernel_queues`] | how much of a transfer the kernel may hold |
 //! | [`bandwidth`] | limits of bytes per second, for gateway, user and session |
 //! | [`engine`] | libunftp, its storage, and one handler for each kind of transfer |
 //! | [`registry`], [`metrics`] | the open sessions, for the status page; what is counted of them |
@@ -38,6 +39,7 @@ pub mod engine;
 pub mod failed;
 pub mod frontend;
 pub mod glob;
+pub mod kernel_queues;
 pub mod listener;
 pub mod listformat;
 pub mod metrics;

@@ -164,6 +164,54 @@ pub fn limit_unacknowledged(socket: &TcpStream, time: Duration) {
     let _ = SockRef::from(socket).set_tcp_user_timeout(Some(time));
 }
 
+/// Has the kernel hold no more than so many bytes that were received and not read, or as many as it wants. It takes no limit above
+/// `net.core.rmem_max`, and keeps what the socket has now if that is more: what the client was told it may send would be lost.
+pub fn limit_receive_queue(socket: &TcpStream, limit: Option<u64>) {
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(socket);
+        match limit {
+            Some(limit) => {
+                // the kernel doubles what is set, and counts the whole memory of what it holds (socket(7))
+                let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
+                let now = socket.recv_buffer_size().unwrap_or(0) / 2;
+                let _ = socket.set_recv_buffer_size(half.max(now));
+            }
+            None => unlock_receive_queue(&socket),
+        }
+    }
+}
+
+/// Lets the kernel choose the length again; before Linux 5.15 the limit stays.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "an option of sockets that no crate wraps")]
+fn unlock_receive_queue(socket: &SockRef<'_>) {
+    use std::os::fd::AsRawFd;
+
+    let none: libc::c_int = 0;
+    // SAFETY: the descriptor is open as long as `socket` is borrowed, and the option's value is the `int` that the call is given with
+    // its own length (setsockopt(2)).
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BUF_LOCK,
+            (&raw const none).cast(),
+            size_of_val(&none) as libc::socklen_t,
+        )
+    };
+}
+
+/// Has the kernel hold no more than so many bytes that were not sent yet, or as many as it wants.
+pub fn limit_unsent(socket: &TcpStream, limit: Option<u64>) {
+    #[cfg(target_os = "linux")]
+    {
+        // none of its own is that of net.ipv4.tcp_notsent_lowat
+        let limit = limit.map_or(0, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        let _ = SockRef::from(socket).set_tcp_notsent_lowat(limit);
+    }
+}
+
 /// Makes the next close of the socket a reset: the peer can't mistake it for a clean end of data.
 pub fn reset_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));

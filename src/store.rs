@@ -69,7 +69,7 @@ pub mod sweeper;
 mod tag_support;
 pub mod tenants;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod timeouts;
 pub mod trim;
 pub mod upload;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 use crate::ftp::bandwidth::Pace;
+use crate::ftp::kernel_queues::QueueShare;
 use crate::ftp::transfer::Transfer;
 use crate::net::{Stream, reset_on_close};
 use crate::records::Records;
@@ -31,6 +32,7 @@ pub struct DataConnection {
     records: Records,
     end: TlsEnd,
     pace: Arc<Pace>,
+    queue: QueueShare,
     /// Bytes that were read since other tasks had their turn.
     in_turn: usize,
 }
@@ -48,14 +50,17 @@ pub enum TlsEnd {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DataConnection {
-    /// `stall` bounds each wait for the client to send or to take something, and `pace` says when it may.
+    /// `stall` bounds each wait for the client to send or to take something, `pace` says when it may, and `queue` how much of it the
+    /// kernel holds.
     pub fn new(
         stream: Stream,
         transfer: Arc<Transfer>,
         stall: Duration,
         end: TlsEnd,
         pace: Arc<Pace>,
+        mut queue: QueueShare,
     ) -> Self {
+        queue.apply(stream.tcp());
         DataConnection {
             stream: Some(stream),
             transfer,
@@ -65,6 +70,7 @@ impl DataConnection {
             records: Records::default(),
             end,
             pace,
+            queue,
             in_turn: 0,
         }
     }
@@ -165,6 +171,7 @@ impl Source for DataConnection {
         }
         if self.in_turn >= TURN {
             self.in_turn = 0;
+            self.queue.apply(open(&mut self.stream).tcp());
             tokio::task::yield_now().await;
         }
         let most = self.permit().await?.min(buffer.len()).min(TURN);
@@ -237,6 +244,7 @@ impl Sink for DataConnection {
         while !bytes.is_empty() {
             let most = self.permit().await?.min(bytes.len());
             let stream = open(&mut self.stream);
+            self.queue.apply(stream.tcp());
             let written = bounded(&self.transfer, self.stall, stream.write(&bytes[..most])).await?;
             if written == 0 {
                 self.transfer.interrupt(Interruption::DataReset);

@@ -17,6 +17,7 @@ use crate::ftp::access::Access;
 use crate::ftp::bandwidth::Bandwidth;
 use crate::ftp::connections::ControlConnections;
 use crate::ftp::engine::Loopback;
+use crate::ftp::kernel_queues::KernelQueues;
 use crate::ftp::metrics::{Ended, FtpMetrics};
 use crate::ftp::own::OwnPorts;
 use crate::ftp::registry::SessionRegistry;
@@ -93,6 +94,8 @@ pub struct Frontend {
     pub proxies: Arc<TrustedProxies>,
     /// Limits of bandwidth.
     pub bandwidth: Bandwidth,
+    /// What the kernel may hold of each transfer.
+    pub kernel_queues: Arc<KernelQueues>,
     /// `access.*`
     pub access: Access,
     /// The counters.

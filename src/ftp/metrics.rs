@@ -45,7 +45,7 @@ pub struct Ended<T> {
 }
 
 /// Where the bytes of a transfer go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the client.
     Received,

@@ -8,7 +8,7 @@ use crate::store::Store;
 use crate::store::embedded::{EmbeddedStore, Options};
 
 /// A store in `data`, to be stopped at the end of the test.
-pub(super) async fn store(data: &tempfile::TempDir) -> (EmbeddedStore, Store) {
+pub(crate) async fn store(data: &tempfile::TempDir) -> (EmbeddedStore, Store) {
     let options = Options {
         data_dir: data.path().to_owned(),
         bucket: "cosgate".to_owned(),

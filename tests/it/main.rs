@@ -34,6 +34,7 @@ mod hostile;
 mod import;
 mod init;
 mod integrity;
+mod kernel_queues;
 mod ldap;
 mod listings;
 mod masquerade;

@@ -299,6 +299,7 @@ impl Edge {
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
         let bandwidth = self.bandwidth.as_ref().ok_or(Close::Silently)?;
         let pace = Arc::clone(bandwidth.pace(direction(upload)));
+        let held = self.frontend.kernel_queues.share(direction(upload));
         let mut running = Box::pin(engine.execute(request));
         let opened = async {
             tokio::select! {
@@ -349,7 +350,7 @@ impl Edge {
                         let (transfer, stall) = (Arc::clone(transfer), exchange.stall);
                         // the storage may have ended meanwhile; its outcome says why
                         let connection =
-                            DataConnection::new(stream, transfer, stall, closing, pace);
+                            DataConnection::new(stream, transfer, stall, closing, pace, held);
                         let _ = data.send(connection);
                     }
                     Some(Err(Unconnected::Refused(reason))) => {
