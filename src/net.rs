@@ -164,42 +164,52 @@ pub fn limit_unacknowledged(socket: &TcpStream, time: Duration) {
     let _ = SockRef::from(socket).set_tcp_user_timeout(Some(time));
 }
 
-/// Has the kernel hold no more than so many bytes that were received and not read, or as many as it wants. It takes no limit above
-/// `net.core.rmem_max`, and keeps what the socket has now if that is more: what the client was told it may send would be lost.
+/// Has the kernel hold no more than so many bytes that were received and not read, or as many as it wants.
+///
+/// It never becomes less than what it is: what the client was told it may send would be lost. `SO_RCVBUF` alone does none of three
+/// things: go beyond `net.core.rmem_max` (208 KiB by default), raise the window with the buffer, and let the kernel choose again
+/// later, since that measures growth by what came through the short window. `SO_RCVLOWAT` raises both at once, up to half of
+/// `net.ipv4.tcp_rmem`, and is set back. Nothing is limited before Linux 5.15, which has no `SO_BUF_LOCK`.
 pub fn limit_receive_queue(socket: &TcpStream, limit: Option<u64>) {
     #[cfg(target_os = "linux")]
     {
-        let socket = SockRef::from(socket);
-        match limit {
-            Some(limit) => {
-                // the kernel doubles what is set, and counts the whole memory of what it holds (socket(7))
-                let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
-                let now = socket.recv_buffer_size().unwrap_or(0) / 2;
-                let _ = socket.set_recv_buffer_size(half.max(now));
-            }
-            None => unlock_receive_queue(&socket),
+        const CHOSEN_BY_KERNEL: libc::c_int = 0;
+        const RECEIVE_BUFFER_IS_SET: libc::c_int = 2;
+        /// The window of a connection whose limit is taken off; the kernel makes it longer by itself.
+        const LONG_WINDOW: u64 = 2 * 1024 * 1024;
+
+        if !set_option(socket, libc::SO_BUF_LOCK, CHOSEN_BY_KERNEL) {
+            return;
+        }
+        // a window needs about twice its length of memory (tcp(7))
+        let window = limit.map_or(LONG_WINDOW, |limit| limit / 2);
+        let window = libc::c_int::try_from(window).unwrap_or(libc::c_int::MAX);
+        set_option(socket, libc::SO_RCVLOWAT, window);
+        set_option(socket, libc::SO_RCVLOWAT, 1);
+        if limit.is_some() {
+            set_option(socket, libc::SO_BUF_LOCK, RECEIVE_BUFFER_IS_SET);
         }
     }
 }
 
-/// Lets the kernel choose the length again; before Linux 5.15 the limit stays.
+/// Sets an option of the socket's own level; false if the kernel refuses.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "an option of sockets that no crate wraps")]
-fn unlock_receive_queue(socket: &SockRef<'_>) {
+#[expect(unsafe_code, reason = "options of sockets that no crate wraps")]
+fn set_option(socket: &TcpStream, option: libc::c_int, value: libc::c_int) -> bool {
     use std::os::fd::AsRawFd;
 
-    let none: libc::c_int = 0;
-    // SAFETY: the descriptor is open as long as `socket` is borrowed, and the option's value is the `int` that the call is given with
-    // its own length (setsockopt(2)).
-    unsafe {
+    // SAFETY: the descriptor is open as long as `socket` is borrowed, and the value is an `int` whose length the call is given
+    // (setsockopt(2)).
+    let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_BUF_LOCK,
-            (&raw const none).cast(),
-            size_of_val(&none) as libc::socklen_t,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
+    done == 0
 }
 
 /// Has the kernel hold no more than so many bytes that were not sent yet, or as many as it wants.

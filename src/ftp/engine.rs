@@ -3,9 +3,10 @@
 //! libunftp never faces the network, since a stranger could make it leak sessions, buffer without limit or panic. What
 //! keeps it safe here:
 //!
-//! 1. It starts only for a user whose password was right. The edge checks passwords itself and logs in to the engine with
+//! 1. It starts only for a user whose password was right, with the first command that needs it, and ends while the client rests. The edge checks passwords itself and logs in to the engine with
 //!    a random one made for the session, so no password of a user ever reaches it.
-//! 2. One command is in flight, and the next is sent after the reply.
+//! 2. One command is in flight, and the next is sent after the reply. (The two of its login are sent together: each wait for the other
+//!    side takes milliseconds where the runtime is busy.)
 //! 3. It only gets lines that the edge composed: a verb and an absolute path without control characters.
 //! 4. It never opens a data connection, since nobody asks it for one: no PASV and no PORT reaches it.
 //! 5. Its timers never fire; the edge owns all timers.
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 use libunftp::ServerBuilder;
 use secrecy::ExposeSecret;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -107,9 +109,18 @@ impl Loopback {
     }
 
     /// Two ends of one connection. Another local process that connects in between is dropped.
+    ///
+    /// It does not wait for the connection to be made: the kernel does that while it is asked for, and a busy runtime would hear of it
+    /// many milliseconds later, with all sessions that want a pair waiting for this one.
     async fn pair(&self) -> io::Result<(TcpStream, TcpStream)> {
         let listener = self.0.lock().await;
-        let ours = TcpStream::connect(listener.local_addr()?).await?;
+        let ours = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        ours.set_nonblocking(true)?;
+        match ours.connect(&listener.local_addr()?.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        let ours = TcpStream::from_std(ours.into())?;
         let our_address = ours.local_addr()?;
         loop {
             let (theirs, peer) = listener.accept().await?;
@@ -162,11 +173,12 @@ impl Engine {
             writer,
             session,
         };
-        let greeting = engine.reply("greeting").await?;
-        expect("greeting", greeting, 220)?;
-        expect("USER", engine.command("USER session").await?, 331)?;
-        let password = format!("PASS {}", engine.session.engine_password.expose_secret());
-        expect("PASS", engine.command(&password).await?, 230)?;
+        let password = engine.session.engine_password.expose_secret();
+        let login = format!("USER session\r\nPASS {password}\r\n");
+        engine.writer.write_all(login.as_bytes()).await?;
+        for (verb, code) in [("greeting", 220), ("USER", 331), ("PASS", 230)] {
+            expect(verb, engine.reply(verb).await?, code)?;
+        }
         Ok(engine)
     }
 

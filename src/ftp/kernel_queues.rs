@@ -6,7 +6,7 @@
 //! clients send; they ask after ever longer pauses, of up to two minutes, whether they may send again. 200 downloads that
 //! nobody took held 400 MiB.
 //!
-//! A fast and distant client needs a long queue: one of 4 MiB carries 300 Mbit/s over a round trip of 100 ms. Many clients at
+//! A fast and distant client needs a long queue: one of 4 MiB carries 150 Mbit/s over a round trip of 100 ms. Many clients at
 //! once need none. So the transfers of a direction share a quarter of what its memory budget has:
 //!
 //! | share of each | queue |
@@ -14,13 +14,14 @@
 //! | [`LONG`] or more | as long as the kernel wants |
 //! | less | the share, [`LEAST`] at least |
 //!
-//! - **Received** (`SO_RCVBUF`): a limit is set before the first read, and is only ever raised. The kernel throws away what
-//!   comes beyond a limit that was lowered, though the client was told that it may send it. Those that still have none of the time when
-//!   there were few are few: the last of them got a long share beside all others.
+//! - **Received** ([`net::limit_receive_queue`]): a limit is set before the first read, and is only ever raised. The kernel throws away
+//!   what comes beyond a limit that was lowered, though the client was told that it may send it. So a transfer's limit is its share when it
+//!   began, until others end: n transfers that began one after another hold a quarter of the budget, times ln(n/16) with 256 MiB, beside
+//!   those without a limit. These are never more than have long shares.
 //! - **Sent** (`TCP_NOTSENT_LOWAT`): it leaves what is under way to the client out, which the client has room for, and may
 //!   go up and down.
 //!
-//! Linux alone has both; elsewhere the kernel's own limits hold.
+//! Linux alone has both, from 5.15 on; elsewhere the kernel's own limits hold.
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,10 +54,18 @@ pub struct QueueShare {
     queues: Arc<KernelQueues>,
     direction: Direction,
     _transfer: Permit<Direction>,
-    /// The transfers there were when the limit was looked at last.
-    among: usize,
-    /// Bytes; none: the kernel's own.
-    limit: Option<u64>,
+    limit: Limit,
+}
+
+/// The limit of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// Not looked at yet.
+    Unset,
+    /// The kernel's own.
+    None,
+    /// Bytes.
+    Bytes(u64),
 }
 
 impl fmt::Debug for KernelQueues {
@@ -81,55 +90,63 @@ impl KernelQueues {
             queues: Arc::clone(self),
             direction,
             _transfer: self.transfers.acquire(direction),
-            among: 0,
-            limit: None,
+            limit: Limit::Unset,
         }
     }
 
-    fn limit(&self, direction: Direction, among: usize) -> Option<u64> {
+    /// The limit of each transfer as many as there are now.
+    fn limit(&self, direction: Direction) -> Limit {
         let (upload, download) = self.store.memory_limits();
         let budget = match direction {
             Direction::Received => upload,
             Direction::Sent => download,
         };
-        limit(budget, among)
+        limit(budget, self.transfers.held(&direction))
     }
 }
 
 /// The limit of each of `among` transfers whose budget has so many bytes.
-fn limit(budget: u64, among: usize) -> Option<u64> {
+fn limit(budget: u64, among: usize) -> Limit {
     let share = budget / PART / (among as u64).max(1);
-    (share < LONG).then_some(share.max(LEAST))
+    if share < LONG {
+        Limit::Bytes(share.max(LEAST))
+    } else {
+        Limit::None
+    }
 }
 
 impl QueueShare {
-    /// Sets the limit of its socket anew if there are more or fewer transfers than the last time. To be called before the first byte, and
-    /// now and then.
+    /// Sets the limit of its socket as the number of transfers and the budget are now. To be called before the first byte, and now and then.
     pub fn apply(&mut self, socket: &TcpStream) {
-        let among = self.queues.transfers.held(&self.direction);
-        if among == self.among {
-            return;
+        let new = self.queues.limit(self.direction);
+        let bytes = match new {
+            Limit::Bytes(bytes) => Some(bytes),
+            Limit::Unset | Limit::None => None,
+        };
+        let is_due = match (self.direction, self.limit) {
+            (_, Limit::Unset) => bytes.is_some(),
+            (Direction::Received, Limit::None) => return,
+            (Direction::Received, Limit::Bytes(old)) => bytes.is_none_or(|new| new >= 2 * old),
+            (Direction::Sent, old) => old != new,
+        };
+        if is_due {
+            match self.direction {
+                Direction::Received => net::limit_receive_queue(socket, bytes),
+                Direction::Sent => net::limit_unsent(socket, bytes),
+            }
         }
-        let is_first = self.among == 0;
-        self.among = among;
-        let new = self.queues.limit(self.direction, among);
-        match (self.direction, self.limit) {
-            (Direction::Received, None) if !is_first => return,
-            (Direction::Received, Some(old)) if new.is_some_and(|new| new < 2 * old) => return,
-            (_, old) if old == new => return,
-            (Direction::Received, _) => net::limit_receive_queue(socket, new),
-            (Direction::Sent, _) => net::limit_unsent(socket, new),
+        if is_due || self.limit == Limit::Unset {
+            self.limit = new;
         }
-        self.limit = new;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::iter::repeat_with;
+    use std::os::fd::AsRawFd;
 
     use socket2::SockRef;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -139,12 +156,12 @@ mod tests {
 
     #[test]
     fn few_transfers_have_no_limit_and_many_share_a_quarter_of_the_budget() {
-        assert_eq!(limit(256 * MIB, 1), None);
-        assert_eq!(limit(256 * MIB, 16), None, "4 MiB each");
-        assert_eq!(limit(256 * MIB, 32), Some(2 * MIB));
-        assert_eq!(limit(256 * MIB, 500), Some(134_217));
-        assert_eq!(limit(256 * MIB, 1000), Some(LEAST));
-        assert_eq!(limit(8 * MIB, 1), Some(2 * MIB), "there is little at all");
+        assert_eq!(limit(256 * MIB, 1), Limit::None);
+        assert_eq!(limit(256 * MIB, 16), Limit::None, "4 MiB each");
+        assert_eq!(limit(256 * MIB, 32), Limit::Bytes(2 * MIB));
+        assert_eq!(limit(256 * MIB, 500), Limit::Bytes(134_217));
+        assert_eq!(limit(256 * MIB, 1000), Limit::Bytes(LEAST));
+        assert_eq!(limit(8 * MIB, 1), Limit::Bytes(2 * MIB), "there is little");
     }
 
     async fn pair() -> (TcpStream, TcpStream) {
@@ -164,21 +181,34 @@ mod tests {
         limit.expect("Linux tells").into()
     }
 
-    /// Sends and takes 32 MiB.
-    async fn use_well(client: &mut TcpStream, server: &mut TcpStream) {
-        let sent = async {
-            let piece = vec![0; MIB as usize];
-            for _ in 0..32 {
-                client.write_all(&piece).await.expect("sends");
-            }
+    /// An option's value.
+    #[expect(unsafe_code, reason = "options of sockets that no crate wraps")]
+    fn option(socket: &TcpStream, level: libc::c_int, option: libc::c_int) -> u64 {
+        let mut value: libc::c_int = 0;
+        let mut size = size_of_val(&value) as libc::socklen_t;
+        let descriptor = socket.as_raw_fd();
+        // SAFETY: the descriptor is open, and the kernel writes an `int` of the size that it is given.
+        let done = unsafe {
+            libc::getsockopt(
+                descriptor,
+                level,
+                option,
+                (&raw mut value).cast(),
+                &raw mut size,
+            )
         };
-        let taken = async {
-            let mut piece = vec![0; MIB as usize];
-            for _ in 0..32 {
-                server.read_exact(&mut piece).await.expect("comes");
-            }
-        };
-        tokio::join!(sent, taken);
+        assert_eq!(done, 0, "Linux tells it, from 5.15 on");
+        value.try_into().expect("not negative")
+    }
+
+    /// True if what the socket may hold of what it received is set, and no longer chosen by the kernel (`SOCK_RCVBUF_LOCK`).
+    fn is_limited(socket: &TcpStream) -> bool {
+        option(socket, libc::SOL_SOCKET, libc::SO_BUF_LOCK) & 2 != 0
+    }
+
+    /// The longest window that the client can be told.
+    fn longest_window(socket: &TcpStream) -> u64 {
+        option(socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP)
     }
 
     #[tokio::test]
@@ -189,35 +219,34 @@ mod tests {
         let queues = KernelQueues::new(store);
         let uploads = |count| repeat_with(|| queues.share(Direction::Received)).take(count);
 
-        let (mut client, mut early) = pair().await;
+        let ((_client, early), (_late_client, late)) = (pair().await, pair().await);
         let mut first = queues.share(Direction::Received);
         first.apply(&early);
         let others: Vec<_> = uploads(16 * few as usize - 2).collect();
-        let (mut late_client, mut late) = pair().await;
         let mut last = queues.share(Direction::Received);
         last.apply(&late);
         first.apply(&early);
-        use_well(&mut client, &mut early).await;
-        use_well(&mut late_client, &mut late).await;
-        assert!(received(&early) > MIB, "{}", received(&early));
-        // the kernel takes even numbers
-        assert_eq!(received(&late), (LONG / 16) & !1);
+        assert!(!is_limited(&early), "the kernel has promised more by now");
+        assert!(is_limited(&late));
+        let size = received(&late);
+        assert!((LONG / 16..LONG / 4).contains(&size), "{size}");
 
         drop(others);
         last.apply(&late);
-        use_well(&mut late_client, &mut late).await;
-        assert!(received(&late) > MIB, "{}", received(&late));
+        assert!(!is_limited(&late));
+        assert!(received(&late) > 2 * MIB && longest_window(&late) >= 2 * MIB);
         embedded.stop().await;
     }
 
     #[tokio::test]
-    async fn a_limit_of_what_is_received_is_raised_and_never_lowered() {
+    async fn a_limit_of_what_is_received_raises_the_window_and_is_never_lowered() {
         let (_client, server) = pair().await;
         let at_first = received(&server);
-        net::limit_receive_queue(&server, Some(at_first / 2));
-        assert_eq!(received(&server), at_first);
-        net::limit_receive_queue(&server, Some(at_first + 65_536));
-        assert_eq!(received(&server), at_first + 65_536);
+        net::limit_receive_queue(&server, Some(at_first / 4));
+        assert!(is_limited(&server) && received(&server) == at_first);
+        net::limit_receive_queue(&server, Some(2 * MIB));
+        assert!(is_limited(&server) && received(&server) > MIB);
+        assert!(longest_window(&server) >= MIB);
     }
 
     #[tokio::test]

@@ -57,6 +57,9 @@ use crate::net::Stream;
 use crate::passive::PassivePool;
 use crate::store::VirtualPath;
 
+/// The engine of a client that sends nothing for so long ends. To start it takes 0.15 ms of CPU time.
+const ENGINE_KEPT: Duration = Duration::from_secs(10);
+
 /// The longest time that a QUIT may take to cross a last reply.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -185,13 +188,25 @@ impl Edge {
     }
 
     async fn next_line(&mut self) -> Step<Line> {
+        if self.engine.is_some() {
+            let soon = tokio::time::timeout(ENGINE_KEPT, self.awaited_line()).await;
+            if let Ok(line) = soon {
+                return line;
+            }
+            self.rest_engine();
+        }
+        self.awaited_line().await
+    }
+
+    /// Cancel safe, and does not wait for longer if it is called again.
+    async fn awaited_line(&mut self) -> Step<Line> {
         let logged_in = self.session.user().is_some();
+        let (frontend, since) = (&self.frontend, self.session.doing().since);
         let until = if logged_in {
-            Instant::now() + self.frontend.sessions.idle_timeout
+            Instant::from_std(since) + frontend.sessions.idle_timeout
         } else {
             self.log_in_by
         };
-        let (frontend, since) = (&self.frontend, self.session.doing().since);
         let quiet_in_drain = async {
             frontend.drain.cancelled().await;
             tokio::time::sleep_until(Instant::from_std(since) + frontend.drain_idle).await;

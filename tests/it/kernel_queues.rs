@@ -24,9 +24,12 @@ const SETTINGS: [&str; 5] = [
     "SESSIONS__MAX_PER_IP=200",
 ];
 
-/// The transfer that began first has what the kernel gives it, 6 MiB by default and more on some machines, and the ones that followed
-/// what they shared then: 6 MiB, halved, by three, and so on.
-const MOST: usize = 8 * MIB + 6 * 4 * MIB;
+/// The download that began first leaves as much unsent as the kernel gives it, 4 MiB by default and more on some machines, and the ones that
+/// followed what they shared then: 6 MiB, halved, by three, and so on.
+const MOST_UNSENT: usize = 8 * MIB + 6 * 4 * MIB;
+
+/// Of what is received the kernel counts all memory, which is about twice the bytes.
+const MOST_UNREAD: usize = 24 * MIB;
 
 /// Bytes that the kernel holds of connections from these local ports: not yet sent or acknowledged, not yet read.
 fn held(ports: &HashSet<u16>) -> (usize, usize) {
@@ -44,7 +47,7 @@ fn held(ports: &HashSet<u16>) -> (usize, usize) {
     (unsent, unread)
 }
 
-/// The queues when they have stopped to grow.
+/// The queues when they have stopped growing.
 async fn held_at_rest(ports: &HashSet<u16>) -> (usize, usize) {
     let mut before = held(ports);
     loop {
@@ -60,7 +63,7 @@ async fn held_at_rest(ports: &HashSet<u16>) -> (usize, usize) {
 #[tokio::test]
 async fn uploads_that_wait_for_memory_leave_little_in_the_kernel_and_lose_nothing() {
     let (gateway, proxy) = TestGateway::behind_proxy(&SETTINGS).await;
-    let content = Arc::new(pattern(8 * MIB));
+    let content = Arc::new(pattern(14 * MIB));
     // all have sent a part, fast, when the store stops
     let fast = Arc::new(Barrier::new(TRANSFERS + 1));
     let (mut uploads, mut ports) = (JoinSet::new(), HashSet::new());
@@ -87,7 +90,7 @@ async fn uploads_that_wait_for_memory_leave_little_in_the_kernel_and_lose_nothin
     fast.wait().await;
     let (_, unread) = held_at_rest(&ports).await;
     assert!(unread > TRANSFERS * 64 * 1024, "{unread} bytes wait");
-    assert!(unread < MOST, "{unread} bytes wait");
+    assert!(unread < MOST_UNREAD, "{unread} bytes wait");
     drop(hold);
     while let Some(done) = uploads.join_next().await {
         let (number, reply) = done.expect("no panic");
@@ -116,7 +119,7 @@ async fn downloads_that_nobody_takes_leave_little_in_the_kernel_and_lose_nothing
     }
     let (unsent, _) = held_at_rest(&ports).await;
     assert!(unsent > TRANSFERS * 64 * 1024, "{unsent} bytes wait");
-    assert!(unsent < MOST, "{unsent} bytes wait");
+    assert!(unsent < MOST_UNSENT, "{unsent} bytes wait");
     for (mut ftp, mut data, mut taken) in downloads {
         data.read_to_end(&mut taken).await.expect("comes");
         assert!(taken == content, "{} bytes", taken.len());

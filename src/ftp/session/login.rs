@@ -7,8 +7,6 @@ use tracing::info;
 
 use crate::auth::{LoginError, Peer};
 use crate::config::TlsRequired;
-use crate::ftp::engine::Engine;
-use crate::ftp::engine::backend::Backend;
 use crate::ftp::session::edge::{Close, Edge, STOPPING, Step};
 
 /// Failed logins that a connection may have; then it is closed.
@@ -71,15 +69,11 @@ impl Edge {
         self.bandwidth = Some(Arc::new(bandwidth));
         self.session.log_in(login.user);
         self.user_permit = Some(login.permit);
-        self.tree = Some(login.tree.clone());
+        self.tree = Some(login.tree);
         self.permit.authenticated();
         if let Some(secured) = &self.secured {
             secured.log_in(&name);
         }
-        let events = self.frontend.events.clone();
-        let backend = Backend::new(self.session.clone(), login.tree, events);
-        let engine = Engine::start(&self.frontend.loopback, self.session.clone(), backend).await;
-        self.engine = Some(engine.map_err(|failure| Close::engine(&self.session, &failure))?);
         info!(event = "login", session = id, user = name, %client, "logged in");
         self.say(230, "Logged in").await
     }

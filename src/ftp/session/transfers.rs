@@ -296,6 +296,7 @@ impl Edge {
         let session = Arc::clone(&self.session);
         let OfferTicket { mut ready, data } = ticket;
         let upload = request.is_upload();
+        self.engine().await?;
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
         let bandwidth = self.bandwidth.as_ref().ok_or(Close::Silently)?;
         let pace = Arc::clone(bandwidth.pace(direction(upload)));
