@@ -35,6 +35,8 @@ pub struct DataConnection {
     queue: QueueShare,
     /// Bytes that were read since other tasks had their turn.
     in_turn: usize,
+    /// The most of them.
+    turn: usize,
 }
 
 /// The end of the data of an upload under TLS (`require_close_notify`).
@@ -70,6 +72,7 @@ impl DataConnection {
             records: Records::default(),
             end,
             pace,
+            turn: turn(queue.transfers()),
             queue,
             in_turn: 0,
         }
@@ -122,10 +125,15 @@ fn open(stream: &mut Option<Stream>) -> &mut Stream {
         .expect("only close() takes the stream, and it takes the whole DataConnection")
 }
 
-/// The bytes of an upload after which the other tasks of the thread run. A socket that is always ready would keep them waiting for
-/// milliseconds, a NOOP of another session among them. It is also the most that is read in one go: to decrypt these takes less than a
-/// millisecond. A download waits for the store after each piece anyway, and turns besides cost it a fifth more CPU time.
-const TURN: usize = 512 * 1024;
+const MIB: usize = 1024 * 1024;
+
+/// The bytes of an upload after which the other tasks of the thread run, with so many uploads in all. A socket that is always ready would keep
+/// them waiting for milliseconds, a NOOP of another session among them, and so do all the uploads that have their turns before.
+/// It is also the most that is read in one go: to decrypt these takes less than a millisecond. Turns that are short for a few uploads, too, cost
+/// these 8 % more CPU time. A download waits for the store after each piece anyway, and turns besides cost it a fifth more.
+fn turn(uploads: usize) -> usize {
+    (8 * MIB / uploads.max(1)).clamp(MIB / 4, MIB / 2)
+}
 
 /// Throws away what the peer still sends, until it closes.
 async fn drain(mut stream: Stream) {
@@ -169,12 +177,13 @@ impl Source for DataConnection {
         if self.closed {
             return Ok(0);
         }
-        if self.in_turn >= TURN {
+        if self.in_turn >= self.turn {
             self.in_turn = 0;
             self.queue.apply(open(&mut self.stream).tcp());
+            self.turn = turn(self.queue.transfers());
             tokio::task::yield_now().await;
         }
-        let most = self.permit().await?.min(buffer.len()).min(TURN);
+        let most = self.permit().await?.min(buffer.len()).min(self.turn);
         let buffer = &mut buffer[..most];
         let stream = open(&mut self.stream);
         let (end, records, mut is_cut) = (self.end, &mut self.records, false);

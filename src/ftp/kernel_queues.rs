@@ -116,6 +116,11 @@ fn limit(budget: u64, among: usize) -> Limit {
 }
 
 impl QueueShare {
+    /// The transfers of its direction that there are.
+    pub fn transfers(&self) -> usize {
+        self.queues.transfers.held(&self.direction)
+    }
+
     /// Sets the limit of its socket as the number of transfers and the budget are now. To be called before the first byte, and now and then.
     pub fn apply(&mut self, socket: &TcpStream) {
         let new = self.queues.limit(self.direction);
