@@ -11,8 +11,8 @@
 //!
 //! | share of each | queue |
 //! |---|---|
-//! | [`LONG`] or more | as long as the kernel wants |
-//! | less | the share, [`LEAST`] at least |
+//! | 4 MiB or more | as long as the kernel wants |
+//! | less | the share, 128 KiB at least |
 //!
 //! - **Received** ([`net::limit_receive_queue`]): a limit is set before the first read, and is only ever raised. The kernel throws away
 //!   what comes beyond a limit that was lowered, though the client was told that it may send it. So a transfer's limit is its share when it
