@@ -3,8 +3,9 @@
 //! libunftp never faces the network, since a stranger could make it leak sessions, buffer without limit or panic. What
 //! keeps it safe here:
 //!
-//! 1. It starts only for a user whose password was right, with the first command that needs it, and ends while the client rests. The edge checks passwords itself and logs in to the engine with
-//!    a random one made for the session, so no password of a user ever reaches it.
+//! 1. It starts only for a user whose password was right, with the first command that needs it, and ends while the client rests.
+//!    The edge checks passwords itself and logs in to the engine with a random one made for the session, so no password of a
+//!    user ever reaches it.
 //! 2. One command is in flight, and the next is sent after the reply. (The two of its login are sent together: each wait for the other
 //!    side takes milliseconds where the runtime is busy.)
 //! 3. It only gets lines that the edge composed: a verb and an absolute path without control characters.
