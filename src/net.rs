@@ -258,20 +258,30 @@ impl PeerWatch {
     }
 }
 
+/// Sockets for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Two ends of one connection: a client's, and the gateway's.
+    pub(crate) async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound"));
+        let client = client.await.expect("connects");
+        (client, listener.accept().await.expect("accepts").0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
 
+    use super::testing::pair;
     use super::*;
 
     #[tokio::test]
     async fn a_closed_peer_is_seen_behind_unread_bytes() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let mut client = TcpStream::connect(listener.local_addr().expect("bound"))
-            .await
-            .expect("connects");
-        let (server, _) = listener.accept().await.expect("accepts");
+        let (mut client, server) = pair().await;
         let watch = PeerWatch::new(&server).expect("a free descriptor");
         client.write_all(b"unread").await.expect("writes");
         assert!(!watch.is_gone());

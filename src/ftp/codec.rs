@@ -247,16 +247,11 @@ fn clean(mut raw: BytesMut) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
-
     use super::*;
+    use crate::net::testing::pair;
 
     async fn lines(sent: &[u8]) -> Vec<Line> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let mut client = TcpStream::connect(listener.local_addr().expect("bound"))
-            .await
-            .expect("connects");
-        let (server, _) = listener.accept().await.expect("accepts");
+        let (mut client, server) = pair().await;
         let mut control = Control::new(Stream::Plain(server));
         let sent = sent.to_vec();
         let sending = tokio::spawn(async move { client.write_all(&sent).await });

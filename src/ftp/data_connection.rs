@@ -62,7 +62,7 @@ impl DataConnection {
         pace: Arc<Pace>,
         mut queue: QueueShare,
     ) -> Self {
-        queue.apply(stream.tcp());
+        queue.begin(stream.tcp());
         DataConnection {
             stream: Some(stream),
             transfer,
@@ -179,7 +179,7 @@ impl Source for DataConnection {
         }
         if self.in_turn >= self.turn {
             self.in_turn = 0;
-            self.queue.apply(open(&mut self.stream).tcp());
+            self.queue.follow(open(&mut self.stream).tcp());
             self.turn = turn(self.queue.transfers());
             tokio::task::yield_now().await;
         }
@@ -253,7 +253,7 @@ impl Sink for DataConnection {
         while !bytes.is_empty() {
             let most = self.permit().await?.min(bytes.len());
             let stream = open(&mut self.stream);
-            self.queue.apply(stream.tcp());
+            self.queue.follow(stream.tcp());
             let written = bounded(&self.transfer, self.stall, stream.write(&bytes[..most])).await?;
             if written == 0 {
                 self.transfer.interrupt(Interruption::DataReset);

@@ -54,18 +54,8 @@ pub struct QueueShare {
     queues: Arc<KernelQueues>,
     direction: Direction,
     _transfer: Permit<Direction>,
-    limit: Limit,
-}
-
-/// The limit of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Limit {
-    /// Not looked at yet.
-    Unset,
-    /// The kernel's own.
-    None,
-    /// Bytes.
-    Bytes(u64),
+    /// Bytes; none: the kernel's own.
+    limit: Option<u64>,
 }
 
 impl fmt::Debug for KernelQueues {
@@ -90,12 +80,12 @@ impl KernelQueues {
             queues: Arc::clone(self),
             direction,
             _transfer: self.transfers.acquire(direction),
-            limit: Limit::Unset,
+            limit: None,
         }
     }
 
     /// The limit of each transfer as many as there are now.
-    fn limit(&self, direction: Direction) -> Limit {
+    fn limit(&self, direction: Direction) -> Option<u64> {
         let (upload, download) = self.store.memory_limits();
         let budget = match direction {
             Direction::Received => upload,
@@ -106,13 +96,9 @@ impl KernelQueues {
 }
 
 /// The limit of each of `among` transfers whose budget has so many bytes.
-fn limit(budget: u64, among: usize) -> Limit {
+fn limit(budget: u64, among: usize) -> Option<u64> {
     let share = budget / PART / (among as u64).max(1);
-    if share < LONG {
-        Limit::Bytes(share.max(LEAST))
-    } else {
-        Limit::None
-    }
+    (share < LONG).then_some(share.max(LEAST))
 }
 
 impl QueueShare {
@@ -121,27 +107,32 @@ impl QueueShare {
         self.queues.transfers.held(&self.direction)
     }
 
-    /// Sets the limit of its socket as the number of transfers and the budget are now. To be called before the first byte, and now and then.
-    pub fn apply(&mut self, socket: &TcpStream) {
+    /// Sets the first limit of its socket. To be called before the first byte.
+    pub fn begin(&mut self, socket: &TcpStream) {
+        self.limit = self.queues.limit(self.direction);
+        if self.limit.is_some() {
+            self.set(socket);
+        }
+    }
+
+    /// Sets the limit as the number of transfers and the budget are now. To be called now and then.
+    pub fn follow(&mut self, socket: &TcpStream) {
         let new = self.queues.limit(self.direction);
-        let bytes = match new {
-            Limit::Bytes(bytes) => Some(bytes),
-            Limit::Unset | Limit::None => None,
-        };
         let is_due = match (self.direction, self.limit) {
-            (_, Limit::Unset) => bytes.is_some(),
-            (Direction::Received, Limit::None) => return,
-            (Direction::Received, Limit::Bytes(old)) => bytes.is_none_or(|new| new >= 2 * old),
-            (Direction::Sent, old) => old != new,
+            (Direction::Received, None) => false,
+            (Direction::Received, Some(old)) => new.is_none_or(|new| new >= 2 * old),
+            (Direction::Sent, old) => new != old,
         };
         if is_due {
-            match self.direction {
-                Direction::Received => net::limit_receive_queue(socket, bytes),
-                Direction::Sent => net::limit_unsent(socket, bytes),
-            }
-        }
-        if is_due || self.limit == Limit::Unset {
             self.limit = new;
+            self.set(socket);
+        }
+    }
+
+    fn set(&self, socket: &TcpStream) {
+        match self.direction {
+            Direction::Received => net::limit_receive_queue(socket, self.limit),
+            Direction::Sent => net::limit_unsent(socket, self.limit),
         }
     }
 }
@@ -152,28 +143,21 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use socket2::SockRef;
-    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::net::testing::pair;
     use crate::store::testing;
 
     const MIB: u64 = 1024 * 1024;
 
     #[test]
     fn few_transfers_have_no_limit_and_many_share_a_quarter_of_the_budget() {
-        assert_eq!(limit(256 * MIB, 1), Limit::None);
-        assert_eq!(limit(256 * MIB, 16), Limit::None, "4 MiB each");
-        assert_eq!(limit(256 * MIB, 32), Limit::Bytes(2 * MIB));
-        assert_eq!(limit(256 * MIB, 500), Limit::Bytes(134_217));
-        assert_eq!(limit(256 * MIB, 1000), Limit::Bytes(LEAST));
-        assert_eq!(limit(8 * MIB, 1), Limit::Bytes(2 * MIB), "there is little");
-    }
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let client = TcpStream::connect(listener.local_addr().expect("bound"));
-        let client = client.await.expect("connects");
-        (client, listener.accept().await.expect("accepts").0)
+        assert_eq!(limit(256 * MIB, 1), None);
+        assert_eq!(limit(256 * MIB, 16), None, "4 MiB each");
+        assert_eq!(limit(256 * MIB, 32), Some(2 * MIB));
+        assert_eq!(limit(256 * MIB, 500), Some(134_217));
+        assert_eq!(limit(256 * MIB, 1000), Some(LEAST));
+        assert_eq!(limit(8 * MIB, 1), Some(2 * MIB), "there is little");
     }
 
     fn received(socket: &TcpStream) -> u64 {
@@ -226,18 +210,18 @@ mod tests {
 
         let ((_client, early), (_late_client, late)) = (pair().await, pair().await);
         let mut first = queues.share(Direction::Received);
-        first.apply(&early);
+        first.begin(&early);
         let others: Vec<_> = uploads(16 * few as usize - 2).collect();
         let mut last = queues.share(Direction::Received);
-        last.apply(&late);
-        first.apply(&early);
+        last.begin(&late);
+        first.follow(&early);
         assert!(!is_limited(&early), "the kernel has promised more by now");
         assert!(is_limited(&late));
         let size = received(&late);
         assert!((LONG / 16..LONG / 4).contains(&size), "{size}");
 
         drop(others);
-        last.apply(&late);
+        last.follow(&late);
         assert!(!is_limited(&late));
         assert!(received(&late) > 2 * MIB && longest_window(&late) >= 2 * MIB);
         embedded.stop().await;
@@ -262,15 +246,15 @@ mod tests {
         let queues = KernelQueues::new(store);
         let (_client, server) = pair().await;
         let mut first = queues.share(Direction::Sent);
-        first.apply(&server);
+        first.begin(&server);
         assert_eq!(unsent(&server), 0);
         let others: Vec<_> = repeat_with(|| queues.share(Direction::Sent))
             .take(4 * few as usize - 1)
             .collect();
-        first.apply(&server);
+        first.follow(&server);
         assert_eq!(unsent(&server), LONG / 4);
         drop(others);
-        first.apply(&server);
+        first.follow(&server);
         assert_eq!(unsent(&server), 0);
         embedded.stop().await;
     }

@@ -302,17 +302,8 @@ impl Drop for Pausing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpListener, TcpStream};
-
     use super::*;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let client = TcpStream::connect(listener.local_addr().expect("bound"))
-            .await
-            .expect("connects");
-        (client, listener.accept().await.expect("accepts").0)
-    }
+    use crate::net::testing::pair;
 
     fn subject() -> Subject {
         Subject {

@@ -9,7 +9,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::support::{Ftp, TestGateway, pattern};
+use crate::support::{TestGateway, pattern};
 
 const MIB: usize = 1024 * 1024;
 
@@ -109,7 +109,7 @@ async fn downloads_that_nobody_takes_leave_little_in_the_kernel_and_lose_nothing
     assert_eq!(ftp.store("STOR f", &content).await.code, 226);
     let (mut downloads, mut ports) = (Vec::new(), HashSet::new());
     for _ in 0..TRANSFERS {
-        let mut ftp: Ftp = gateway.login().await;
+        let mut ftp = gateway.login().await;
         let mut data = ftp.data().await;
         ports.insert(data.peer_addr().expect("connected").port());
         assert_eq!(ftp.command("RETR f").await.code, 150);

@@ -188,11 +188,11 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8], progress: &Progress<'_>) ->
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
 
     use super::*;
     use crate::net::reset_on_close;
+    use crate::net::testing::pair;
 
     /// A client and an owner with a relay between them, which closes as [`super::super::Handover::relay`] does.
     async fn relayed(idle_timeout: Duration) -> (TcpStream, TcpStream, JoinHandle<(Outcome, u64)>) {
@@ -210,13 +210,6 @@ mod tests {
             (outcome, moved.get())
         });
         (client, owner, relay)
-    }
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (one.expect("connects"), other.expect("accepts").0)
     }
 
     fn bytes(length: usize) -> Vec<u8> {

@@ -297,6 +297,7 @@ impl Edge {
         let OfferTicket { mut ready, data } = ticket;
         let upload = request.is_upload();
         self.engine().await?;
+        // apart from the control connection, which is read meanwhile
         let engine = self.engine.as_mut().ok_or(Close::Silently)?;
         let bandwidth = self.bandwidth.as_ref().ok_or(Close::Silently)?;
         let pace = Arc::clone(bandwidth.pace(direction(upload)));
