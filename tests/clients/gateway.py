@@ -87,6 +87,16 @@ class Gateway:
     def log(self):
         return self.log_file.read_text(errors="replace")
 
+    def settled_log(self):
+        """The log once nothing more comes: the gateway's lines are written by a thread of their own, after its answers."""
+        log = self.log()
+        for _ in range(100):
+            time.sleep(0.3)
+            seen, log = log, self.log()
+            if log == seen:
+                return log
+        raise Failure(f"the log goes on and on{self.new_log()}")
+
     def new_log(self):
         """The last lines that the gateway has logged since the last call."""
         with open(self.log_file, "rb") as log:

@@ -212,7 +212,7 @@ def lftp_mirror_killed(world, lftp):
 
 
 def transfers_in(world):
-    log = world.gateway.log()
+    log = world.gateway.settled_log()
     return log.count('verb="STOR"') + log.count('verb="RETR"')
 
 

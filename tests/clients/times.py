@@ -14,7 +14,7 @@ OLD = 1_000_000_000
 
 
 def uploads(world):
-    return world.gateway.log().count('verb="STOR"')
+    return world.gateway.settled_log().count('verb="STOR"')
 
 
 def sync(world, client, local):
