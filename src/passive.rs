@@ -12,14 +12,14 @@
 //! since what arrives there is its own client's. The price is that a client that asks for ports and never comes keeps those of its own
 //! address from others for a while; they wait, bounded, and then get a 425.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ pub struct PassivePool {
     address: IpAddr,
     /// Those of this gateway; with handover those of others are bound, too.
     ports: Vec<u16>,
-    pairs: Mutex<HashMap<Pair, State>>,
+    taken: Mutex<Taken>,
     /// The last connection to each port that nobody had asked for; for the diagnosis of a connection that never came.
     last_strays: Mutex<HashMap<u16, (Stray, Instant)>>,
     /// Where the search for a port begins. It rotates, so that a port comes back to the same client as late as possible.
@@ -55,8 +55,16 @@ pub enum Stray {
     WithoutHeader(IpAddr),
 }
 
-/// A port and a client address.
-type Pair = (u16, IpAddr);
+/// A client address and a port: in this order, so that those of one address lie beside each other.
+type Pair = (IpAddr, u16);
+
+/// The pairs that are not free, and those whose quarantine is over and nobody has looked since.
+#[derive(Debug, Default)]
+struct Taken {
+    pairs: BTreeMap<Pair, State>,
+    /// With this many all are looked at.
+    crowded: usize,
+}
 
 /// The holder of a pair. A pair that is free has no state.
 #[derive(Debug)]
@@ -103,7 +111,7 @@ impl PassivePool {
         PassivePool {
             address,
             ports: ports.collect(),
-            pairs: Mutex::default(),
+            taken: Mutex::default(),
             last_strays: Mutex::default(),
             next: AtomicUsize::new(0),
             freed: Notify::new(),
@@ -149,36 +157,23 @@ impl PassivePool {
         usable: impl Fn(u16) -> bool,
     ) -> Result<Reservation, Option<Instant>> {
         let now = Instant::now();
-        let mut pairs = self.pairs();
+        let mut taken = self.taken.lock();
+        taken.forget_those_over(client, now);
         let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let candidates: Vec<Pair> = (0..self.ports.len())
-            .map(|i| (self.ports[(start + i) % self.ports.len()], client))
-            .filter(|(port, _)| usable(*port))
-            .collect();
-        for pair in &candidates {
-            let is_over =
-                matches!(pairs.get(pair), Some(State::Quarantined { until, .. }) if *until <= now);
-            if is_over {
-                pairs.remove(pair);
-            }
-        }
-        let mut free = candidates.iter().filter(|pair| !pairs.contains_key(pair));
-        let own = candidates.iter().find(|pair| {
-            matches!(pairs.get(pair), Some(State::Quarantined { owner: of, .. }) if *of == owner)
-        });
-        // A session that asks again and again takes one pair after the other out of use, if it gets a new one each time. While most are
-        // free that does no harm, and keeps its own late connections apart from those that it waits for.
-        let is_scarce = free.clone().count() * 2 < candidates.len();
-        let (pair, is_reused) = match (free.next(), own) {
-            (Some(_), Some(own)) if is_scarce => (*own, true),
-            (Some(free), _) => (*free, false),
-            (None, Some(own)) => (*own, true),
-            (None, None) => return Err(self.make_way(&mut pairs, &candidates, now)),
+        let free = (0..self.ports.len())
+            .map(|i| (client, self.ports[(start + i) % self.ports.len()]))
+            .find(|pair| usable(pair.1) && !taken.pairs.contains_key(pair));
+        let own = taken.longest_in_quarantine(client, owner, &usable);
+        let (pair, is_reused) = match (free, own) {
+            (Some(_), Some(own)) if self.is_scarce(&taken, client, &usable) => (own, true),
+            (Some(free), _) => (free, false),
+            (None, Some(own)) => (own, true),
+            (None, None) => return Err(self.make_way(&mut taken, client, usable, now)),
         };
-        forget_what_is_over(&mut pairs, now);
+        taken.make_room(now);
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (sender, connection) = oneshot::channel();
-        pairs.insert(
+        taken.pairs.insert(
             pair,
             State::Reserved {
                 serial,
@@ -197,41 +192,41 @@ impl PassivePool {
         })
     }
 
+    /// Whether more than half of the ports that `client` can use are taken for it.
+    ///
+    /// A session that asks again and again takes one pair after the other out of use, if it gets a new one each time. While most are
+    /// free that does no harm, and keeps its own late connections apart from those that it waits for.
+    fn is_scarce(&self, taken: &Taken, client: IpAddr, usable: impl Fn(u16) -> bool) -> bool {
+        let all = self.ports.iter().filter(|port| usable(**port)).count();
+        let those = taken.pairs.range(of(client));
+        those.filter(|((_, port), _)| usable(*port)).count() * 2 > all
+    }
+
     /// A client that asked for a port and never came must not keep it from the others behind its address for ever: its reservation ends,
-    /// and the pair is free after its quarantine. When to look again; none if there are no candidates.
+    /// and the pair is free after its quarantine. When to look again; none if no port is usable.
     fn make_way(
         &self,
-        pairs: &mut HashMap<Pair, State>,
-        candidates: &[Pair],
+        taken: &mut Taken,
+        client: IpAddr,
+        usable: impl Fn(u16) -> bool,
         now: Instant,
     ) -> Option<Instant> {
-        let mut next_look = None;
-        for pair in candidates {
-            let Some(state) = pairs.get_mut(pair) else {
-                continue;
-            };
-            let change = match state {
+        let those = taken.pairs.range_mut(of(client));
+        let changes = those
+            .filter(|((_, port), _)| usable(*port))
+            .map(|(_, state)| match state {
                 State::Quarantined { until, .. } => *until,
                 State::Reserved { owner, since, .. } => {
                     let stale_at = *since + self.accept_timeout;
-                    if stale_at <= now {
-                        *state = State::Quarantined {
-                            owner: *owner,
-                            until: now + self.accept_timeout,
-                        };
-                        now + self.accept_timeout
-                    } else {
-                        stale_at
+                    if stale_at > now {
+                        return stale_at;
                     }
+                    let (owner, until) = (*owner, now + self.accept_timeout);
+                    *state = State::Quarantined { owner, until };
+                    until
                 }
-            };
-            next_look = Some(next_look.map_or(change, |other: Instant| other.min(change)));
-        }
-        next_look
-    }
-
-    fn pairs(&self) -> MutexGuard<'_, HashMap<Pair, State>> {
-        self.pairs.lock()
+            });
+        changes.min()
     }
 
     /// The local address.
@@ -251,11 +246,11 @@ impl PassivePool {
 
     /// Reservations whose connection has not come yet.
     pub fn reserved(&self) -> usize {
-        let pairs = self.pairs();
-        let reserved = pairs
-            .values()
-            .filter(|state| matches!(state, State::Reserved { .. }));
-        reserved.count()
+        let taken = self.taken.lock();
+        let states = taken.pairs.values();
+        states
+            .filter(|state| matches!(state, State::Reserved { .. }))
+            .count()
     }
 
     /// Where the last connection to `port` that nobody had asked for came from, if it came after `since`.
@@ -279,8 +274,9 @@ impl PassivePool {
 
     /// Hands a connection that `client`, in canonical form, made to `port` to the session that waits for it, or resets it.
     pub fn deliver(&self, port: u16, socket: TcpStream, client: IpAddr) {
-        let pair = (port, client);
-        let mut pairs = self.pairs();
+        let pair = (client, port);
+        let mut taken = self.taken.lock();
+        let pairs = &mut taken.pairs;
         let reserved = match pairs.remove(&pair) {
             Some(State::Reserved {
                 connection,
@@ -301,7 +297,7 @@ impl PassivePool {
             }
             None => None,
         };
-        drop(pairs);
+        drop(taken);
         match reserved {
             Some(connection) => {
                 tune(&socket);
@@ -319,22 +315,58 @@ impl PassivePool {
     }
 }
 
-/// Makes room in a full table: of clients that don't come back nobody else would take the pairs out of quarantine, and an IPv6 customer
-/// has more addresses than there is memory. Grows the table where little is over, so that each look is paid for by as many insertions.
-fn forget_what_is_over(pairs: &mut HashMap<Pair, State>, now: Instant) {
-    if pairs.len() < pairs.capacity() {
-        return;
+/// The range of all pairs of `client`.
+fn of(client: IpAddr) -> RangeInclusive<Pair> {
+    (client, 0)..=(client, u16::MAX)
+}
+
+impl Taken {
+    /// Frees the pairs of `client` whose quarantine is over.
+    fn forget_those_over(&mut self, client: IpAddr, now: Instant) {
+        self.pairs
+            .extract_if(of(client), |_, state| state.is_over(now))
+            .for_each(drop);
     }
-    pairs.retain(|_, state| !matches!(state, State::Quarantined { until, .. } if *until <= now));
-    if pairs.len() > pairs.capacity() / 2 {
-        pairs.reserve(pairs.capacity());
+
+    /// The pair that `owner` has had before, if there is one, and of several the one that is free first.
+    fn longest_in_quarantine(
+        &self,
+        client: IpAddr,
+        owner: u64,
+        usable: impl Fn(u16) -> bool,
+    ) -> Option<Pair> {
+        let those = self.pairs.range(of(client));
+        let own = those.filter_map(|(pair, state)| match state {
+            State::Quarantined { owner: of, until } if *of == owner => Some((*until, *pair)),
+            _ => None,
+        });
+        own.filter(|(_, (_, port))| usable(*port))
+            .min()
+            .map(|(_, pair)| pair)
+    }
+
+    /// Makes room where many are taken: of clients that don't come back nobody else would take the pairs out of quarantine, and an IPv6
+    /// customer has more addresses than there is memory. Where little is over, the next look is later, so that each is paid for by as many
+    /// insertions.
+    fn make_room(&mut self, now: Instant) {
+        if self.pairs.len() >= self.crowded {
+            self.pairs.retain(|_, state| !state.is_over(now));
+            self.crowded = (self.pairs.len() * 2).max(1024);
+        }
+    }
+}
+
+impl State {
+    /// The pair is free again.
+    fn is_over(&self, now: Instant) -> bool {
+        matches!(self, State::Quarantined { until, .. } if *until <= now)
     }
 }
 
 impl Reservation {
     /// The port of the pair.
     pub fn port(&self) -> u16 {
-        self.pair.0
+        self.pair.1
     }
 
     /// When the port was taken for the client, which gets it right away.
@@ -351,9 +383,9 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut pairs = self.pool.pairs();
+        let mut taken = self.pool.taken.lock();
         // it has its connection, or was ended before, or the connection may still come
-        if let Some(state) = pairs.get_mut(&self.pair)
+        if let Some(state) = taken.pairs.get_mut(&self.pair)
             && let State::Reserved { serial, owner, .. } = state
             && *serial == self.serial
         {
@@ -362,7 +394,7 @@ impl Drop for Reservation {
                 until: Instant::now() + self.pool.accept_timeout,
             };
         }
-        drop(pairs);
+        drop(taken);
         self.pool.freed.notify_waiters();
     }
 }
@@ -380,8 +412,22 @@ mod tests {
             let reserved = pool.reserve(client, 1, Duration::ZERO, |_| true).await;
             drop(reserved.expect("a port"));
         }
-        let remembered = pool.pairs().len();
+        let remembered = pool.taken.lock().pairs.len();
         assert!(remembered < 10_000, "{remembered} pairs");
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_free_port_is_found_without_a_look_at_all_of_them() {
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let pool = Arc::new(PassivePool::new(local, 1..=2000, Duration::from_secs(10)));
+        let looks = AtomicUsize::new(0);
+        let usable = |_| looks.fetch_add(1, Ordering::Relaxed) < usize::MAX;
+        let mut reserved = Vec::new();
+        for session in 0..1000 {
+            let reservation = pool.reserve(local, session, Duration::ZERO, usable).await;
+            reserved.push(reservation.expect("a port"));
+        }
+        assert_eq!(looks.into_inner(), 1000);
     }
 }

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use crate::store::error::StoreError;
 
 /// The most bytes of an upload's first block.
-const FIRST_BLOCK: u64 = 64 * 1024;
+pub(super) const FIRST_BLOCK: u64 = 64 * 1024;
 
 /// The least bytes of one, a page.
 const LEAST_BLOCK: u64 = 4 * 1024;

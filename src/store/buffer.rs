@@ -6,7 +6,8 @@
 //! process grows to several times the budget; or it returns each to the kernel, and every part pays for its pages anew
 //! (0.2 to 0.3 s of CPU time per GiB). Here each buffer is an anonymous map, so its memory is that of the bytes in it and
 //! goes when it does. A buffer whose part was acknowledged is kept for whoever fills the next one, and the pages that
-//! nobody wanted for a while go back to the kernel.
+//! nobody wanted for a while go back to the kernel. The same with a first block, which is all that a small file fills: to unmap one
+//! interrupts all other threads. What lies between is unmapped.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,15 +16,12 @@ use bytes::Bytes;
 use memmap2::MmapMut;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::store::budget::{Ask, Budget, Grant, Holder};
+use crate::store::budget::{Ask, Budget, FIRST_BLOCK, Grant, Holder};
 use crate::store::error::StoreError;
 
 /// Buffers that were not needed for this long are given back to the kernel: longer than the pause between two files of
 /// one client, short beside the life of a process.
 const IDLE_LIFETIME: Duration = Duration::from_secs(5);
-
-/// A buffer with no more in it than this makes way for an idle one.
-const COPIED: usize = 64 * 1024;
 
 /// The part buffers of all uploads of one store.
 #[derive(Debug)]
@@ -32,10 +30,18 @@ pub struct Buffers {
     idle: Mutex<Idle>,
 }
 
+/// Pages of a part that was acknowledged.
+#[derive(Debug)]
+struct Used {
+    map: MmapMut,
+    /// So many bytes from the start may be in memory: all, or those of a first block.
+    present: usize,
+}
+
 /// Buffers that hold nothing, and what leaves room for them.
 #[derive(Debug, Default)]
 struct Idle {
-    pages: Vec<MmapMut>,
+    pages: Vec<Used>,
     /// Bytes that living buffers may fill. Not what the budget has granted: that has a grant for each part that was
     /// waiting when an idle buffer was kept for it, and this buffer must not make way for its own grant.
     in_use: u64,
@@ -56,8 +62,8 @@ pub(super) struct PartBuffer {
     grant: Grant,
     /// The part of the grant that counts as in use.
     counted: u64,
-    /// Its pages were another part's before, so all of them are there.
-    is_used: bool,
+    /// So many bytes from the start were another part's before, and may be in memory.
+    present: usize,
 }
 
 impl Buffers {
@@ -83,7 +89,7 @@ impl Buffers {
             capacity: 0,
             grant: self.budget.grant(holder),
             counted: 0,
-            is_used: false,
+            present: 0,
         }
     }
 
@@ -91,22 +97,25 @@ impl Buffers {
         self.idle.lock()
     }
 
-    /// Counts a grant that was widened by `more` bytes; returns an idle buffer of `wanted` bytes, if there is one. Idle
-    /// buffers that no longer fit beside what is in use go back to the kernel.
-    fn widened(&self, more: u64, wanted: Option<usize>) -> Option<MmapMut> {
+    /// Counts a grant that was widened by `more` bytes; returns an idle buffer that fits, if there is one. Idle buffers that no longer fit
+    /// beside what is in use go back to the kernel.
+    fn widened(&self, more: u64, fits: impl Fn(&Used) -> bool) -> Option<Used> {
         let mut surplus = Vec::new();
         let mut idle = self.idle();
         idle.in_use += more;
-        // the last one that was used, whose pages are the likeliest to be in a cache
-        let at = wanted.and_then(|bytes| idle.pages.iter().rposition(|pages| pages.len() == bytes));
+        // of those with most in memory the last one that was used, whose pages are the likeliest to be in a cache
+        let fitting = idle.pages.iter().enumerate().filter(|(_, used)| fits(used));
+        let at = fitting
+            .max_by_key(|(_, used)| used.present)
+            .map(|(at, _)| at);
         let taken = at.map(|at| idle.pages.remove(at));
-        let mut bytes: u64 = idle.pages.iter().map(|pages| pages.len() as u64).sum();
+        let mut bytes: u64 = idle.pages.iter().map(|used| used.present as u64).sum();
         let room = self.budget.total().saturating_sub(idle.in_use);
         while bytes > room
-            && let Some(pages) = idle.pages.pop()
+            && let Some(used) = idle.pages.pop()
         {
-            bytes -= pages.len() as u64;
-            surplus.push(pages);
+            bytes -= used.present as u64;
+            surplus.push(used);
         }
         idle.fewest = idle.fewest.min(idle.pages.len());
         // unmapping takes a while, so not under the lock
@@ -115,17 +124,21 @@ impl Buffers {
         taken
     }
 
-    /// Uncounts a grant of `bytes`, and keeps its pages if all of them were granted. The caller gives the grant back
+    /// Uncounts a grant of `bytes`, and keeps its pages if all of them were granted, or only a first block. The caller gives the grant back
     /// afterwards, so that whoever gets it finds the buffer here.
     fn ended(self: &Arc<Self>, bytes: u64, pages: Option<MmapMut>) {
-        let pages = pages.filter(|pages| bytes >= pages.len() as u64);
+        let used = pages.and_then(|map| {
+            let all = map.len();
+            let present = bytes.min(all as u64) as usize;
+            (present == all || bytes <= FIRST_BLOCK).then_some(Used { map, present })
+        });
         let runtime = tokio::runtime::Handle::try_current();
         let mut idle = self.idle();
         idle.in_use -= bytes;
-        let (Some(pages), Ok(runtime)) = (pages, runtime) else {
+        let (Some(used), Ok(runtime)) = (used, runtime) else {
             return;
         };
-        idle.pages.push(pages);
+        idle.pages.push(used);
         if !std::mem::replace(&mut idle.swept, true) {
             idle.fewest = idle.pages.len();
             runtime.spawn(sweep(Arc::downgrade(self)));
@@ -133,7 +146,7 @@ impl Buffers {
     }
 
     /// Takes out what was not needed since the last call; `None` if nothing is left to look after.
-    fn surplus(&self) -> Option<Vec<MmapMut>> {
+    fn surplus(&self) -> Option<Vec<Used>> {
         let mut idle = self.idle();
         if idle.pages.is_empty() {
             idle.swept = false;
@@ -191,17 +204,22 @@ impl PartBuffer {
         let more = granted - self.counted;
         self.counted = granted;
         let bytes = usize::try_from(part_bytes).map_err(|_| StoreError::NoMemory)?;
-        // all pages of an idle buffer are there, so all of it has to be granted; a first block is copied soon
-        let whole = granted >= part_bytes && !self.is_used && self.filled <= COPIED;
-        let idle = self.buffers.widened(more, whole.then_some(bytes));
         let granted = usize::try_from(granted).map_err(|_| StoreError::NoMemory)?;
-        if let Some(mut pages) = idle {
+        let is_first = self.pages.is_none();
+        // a first block is copied soon
+        let may_move = self.filled as u64 <= FIRST_BLOCK && self.present < bytes;
+        let idle = self.buffers.widened(more, |used| {
+            // what is in memory has to be granted
+            let is_granted = used.map.len() == bytes && used.present <= granted;
+            is_granted && (is_first || may_move && used.present == bytes)
+        });
+        if let Some(mut used) = idle {
             if let Some(own) = &self.pages {
-                pages[..self.filled].copy_from_slice(&own[..self.filled]);
+                used.map[..self.filled].copy_from_slice(&own[..self.filled]);
             }
-            self.pages = Some(pages);
-            self.is_used = true;
-        } else if self.pages.is_none() {
+            self.present = used.present;
+            self.pages = Some(used.map);
+        } else if is_first {
             self.pages = Some(map(bytes)?);
         }
         self.capacity = granted.min(self.pages.as_ref().map_or(0, |pages| pages.len()));
@@ -223,13 +241,13 @@ impl PartBuffer {
         if granted == self.counted {
             return Ok(());
         }
-        if self.is_used
+        if self.present as u64 > granted
             && let Some(pages) = &mut self.pages
         {
             let mut fresh = map(pages.len())?;
             fresh[..self.filled].copy_from_slice(&pages[..self.filled]);
             *pages = fresh;
-            self.is_used = false;
+            self.present = 0;
         }
         self.buffers.idle().in_use -= self.counted - granted;
         self.counted = granted;
@@ -335,7 +353,7 @@ mod tests {
 
     fn idle_bytes(buffers: &Buffers) -> u64 {
         let idle = buffers.idle();
-        idle.pages.iter().map(|pages| pages.len() as u64).sum()
+        idle.pages.iter().map(|used| used.present as u64).sum()
     }
 
     #[tokio::test]
@@ -379,14 +397,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_file_takes_no_idle_buffer_since_its_grant_is_smaller() {
-        let buffers = buffers(8 * MIB);
+    async fn a_first_block_is_for_the_next_first_block_and_whole_pages_for_whole_grants() {
+        const BLOCK: u64 = FIRST_BLOCK;
+        let buffers = buffers(64 * MIB);
         drop(full(&buffers, MIB).await);
         let mut small = part(&buffers);
-        widen(&mut small, 64 * 1024, MIB).await;
-        assert_eq!(idle_bytes(&buffers), MIB);
+        widen(&mut small, BLOCK, MIB).await;
+        assert_eq!(idle_bytes(&buffers), MIB, "its grant is smaller");
+        let place = small.room().as_ptr();
         drop(small);
-        assert_eq!(idle_bytes(&buffers), MIB, "it was never granted whole");
+        assert_eq!(idle_bytes(&buffers), MIB + BLOCK);
+        let mut next = part(&buffers);
+        widen(&mut next, BLOCK, MIB).await;
+        assert_eq!(next.room().as_ptr(), place);
+        assert_eq!(idle_bytes(&buffers), MIB);
+        // it turns out to be a large one
+        next.fill(BLOCK as usize);
+        widen(&mut next, MIB, MIB).await;
+        assert_ne!(next.as_ref().as_ptr(), place);
+        assert_eq!(idle_bytes(&buffers), 0);
+        drop(next);
+        assert_eq!(idle_bytes(&buffers), MIB);
+        let mut between = part(&buffers);
+        widen(&mut between, BLOCK * 2, MIB).await;
+        drop(between);
+        assert_eq!(idle_bytes(&buffers), MIB, "neither the one nor the other");
     }
 
     #[tokio::test]
