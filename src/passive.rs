@@ -9,7 +9,7 @@
 //! address (NAT, `externalTrafficPolicy: Cluster`), and a connection may be late: its session has ended, has sent ABOR, or was given up.
 //! So a reservation that ends without its connection leaves its pair in *quarantine* for `passive.accept_timeout`, the time that a
 //! connection may take to come: what arrives then is reset, and no other session gets the pair. The session itself may have it again,
-//! since what arrives there is its own client's. The price is that a client that asks for ports and never comes keeps those of its own
+//! since what arrives there is its own client's, and of several the one that would be free first. The price is that a client that asks for ports and never comes keeps those of its own
 //! address from others for a while; they wait, bounded, and then get a 425.
 
 use std::collections::{BTreeMap, HashMap};

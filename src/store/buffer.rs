@@ -23,6 +23,9 @@ use crate::store::error::StoreError;
 /// one client, short beside the life of a process.
 const IDLE_LIFETIME: Duration = Duration::from_secs(5);
 
+/// The most buffers of first blocks that are kept, 4 MiB in memory. Each has the addresses of a whole part.
+const MOST_FIRST_BLOCKS: usize = 64;
+
 /// The part buffers of all uploads of one store.
 #[derive(Debug)]
 pub struct Buffers {
@@ -34,21 +37,61 @@ pub struct Buffers {
 #[derive(Debug)]
 struct Used {
     map: MmapMut,
-    /// So many bytes from the start may be in memory: all, or those of a first block.
+    /// So many bytes from the start may be in memory.
     present: usize,
 }
 
 /// Buffers that hold nothing, and what leaves room for them.
 #[derive(Debug, Default)]
 struct Idle {
-    pages: Vec<Used>,
+    /// With all their pages.
+    whole: Spare,
+    /// With the pages of a first block.
+    first: Spare,
     /// Bytes that living buffers may fill. Not what the budget has granted: that has a grant for each part that was
     /// waiting when an idle buffer was kept for it, and this buffer must not make way for its own grant.
     in_use: u64,
-    /// The fewest there were since the last sweep: so many are not needed.
-    fewest: usize,
     /// True while a task looks after them.
     swept: bool,
+}
+
+/// Idle buffers of one kind, those that were used last at the end.
+#[derive(Debug, Default)]
+struct Spare {
+    pages: Vec<Used>,
+    /// Bytes of them in memory.
+    bytes: u64,
+    /// The fewest there were since the last sweep: so many are not needed.
+    fewest: usize,
+}
+
+impl Spare {
+    fn put(&mut self, used: Used) {
+        self.bytes += used.present as u64;
+        self.pages.push(used);
+    }
+
+    /// The last one that was used and that `fits`: its pages are the likeliest to be in a cache.
+    fn take(&mut self, fits: impl Fn(&Used) -> bool) -> Option<Used> {
+        let at = self.pages.iter().rposition(fits)?;
+        Some(self.remove(at))
+    }
+
+    fn remove(&mut self, at: usize) -> Used {
+        let used = self.pages.remove(at);
+        self.bytes -= used.present as u64;
+        self.fewest = self.fewest.min(self.pages.len());
+        used
+    }
+
+    /// Takes out what was not needed since the last call: the oldest ones, since the others were used.
+    fn surplus(&mut self) -> Vec<Used> {
+        let kept = self.pages.split_off(self.fewest);
+        self.fewest = kept.len();
+        let surplus = std::mem::replace(&mut self.pages, kept);
+        self.bytes -= surplus.iter().map(|used| used.present as u64).sum::<u64>();
+        surplus
+    }
 }
 
 /// The bytes of one part and the leave to hold them. Dropped, it is there for the next part.
@@ -97,27 +140,20 @@ impl Buffers {
         self.idle.lock()
     }
 
-    /// Counts a grant that was widened by `more` bytes; returns an idle buffer that fits, if there is one. Idle buffers that no longer fit
-    /// beside what is in use go back to the kernel.
-    fn widened(&self, more: u64, fits: impl Fn(&Used) -> bool) -> Option<Used> {
+    /// Counts a grant that was widened by `more` bytes; returns the idle buffer that `choose` takes. Idle buffers that no longer fit beside
+    /// what is in use go back to the kernel.
+    fn widened(&self, more: u64, choose: impl FnOnce(&mut Idle) -> Option<Used>) -> Option<Used> {
         let mut surplus = Vec::new();
         let mut idle = self.idle();
         idle.in_use += more;
-        // of those with most in memory the last one that was used, whose pages are the likeliest to be in a cache
-        let fitting = idle.pages.iter().enumerate().filter(|(_, used)| fits(used));
-        let at = fitting
-            .max_by_key(|(_, used)| used.present)
-            .map(|(at, _)| at);
-        let taken = at.map(|at| idle.pages.remove(at));
-        let mut bytes: u64 = idle.pages.iter().map(|used| used.present as u64).sum();
+        let taken = choose(&mut idle);
         let room = self.budget.total().saturating_sub(idle.in_use);
-        while bytes > room
-            && let Some(used) = idle.pages.pop()
-        {
-            bytes -= used.present as u64;
-            surplus.push(used);
+        while idle.first.bytes + idle.whole.bytes > room {
+            let Idle { first, whole, .. } = &mut *idle;
+            // a first block is the cheaper one to make anew
+            let spare = if first.pages.is_empty() { whole } else { first };
+            surplus.push(spare.remove(0));
         }
-        idle.fewest = idle.fewest.min(idle.pages.len());
         // unmapping takes a while, so not under the lock
         drop(idle);
         drop(surplus);
@@ -127,36 +163,45 @@ impl Buffers {
     /// Uncounts a grant of `bytes`, and keeps its pages if all of them were granted, or only a first block. The caller gives the grant back
     /// afterwards, so that whoever gets it finds the buffer here.
     fn ended(self: &Arc<Self>, bytes: u64, pages: Option<MmapMut>) {
-        let used = pages.and_then(|map| {
-            let all = map.len();
-            let present = bytes.min(all as u64) as usize;
-            (present == all || bytes <= FIRST_BLOCK).then_some(Used { map, present })
-        });
         let runtime = tokio::runtime::Handle::try_current();
+        let mut surplus = None;
         let mut idle = self.idle();
         idle.in_use -= bytes;
-        let (Some(used), Ok(runtime)) = (used, runtime) else {
+        let (Some(map), Ok(runtime)) = (pages, runtime) else {
             return;
         };
-        idle.pages.push(used);
+        let all = map.len();
+        let present = bytes.min(all as u64) as usize;
+        let used = Used { map, present };
+        if present == all {
+            idle.whole.put(used);
+        } else if bytes <= FIRST_BLOCK {
+            idle.first.put(used);
+            // the oldest one, since it may be of a length that nobody asks for any more
+            surplus = (idle.first.pages.len() > MOST_FIRST_BLOCKS).then(|| idle.first.remove(0));
+        } else {
+            drop(idle);
+            return;
+        }
         if !std::mem::replace(&mut idle.swept, true) {
-            idle.fewest = idle.pages.len();
+            idle.whole.fewest = idle.whole.pages.len();
+            idle.first.fewest = idle.first.pages.len();
             runtime.spawn(sweep(Arc::downgrade(self)));
         }
+        drop(idle);
+        drop(surplus);
     }
 
     /// Takes out what was not needed since the last call; `None` if nothing is left to look after.
     fn surplus(&self) -> Option<Vec<Used>> {
         let mut idle = self.idle();
-        if idle.pages.is_empty() {
+        if idle.whole.pages.is_empty() && idle.first.pages.is_empty() {
             idle.swept = false;
             return None;
         }
-        // the oldest ones go: the others were used since
-        let surplus = idle.fewest;
-        let kept = idle.pages.split_off(surplus);
-        idle.fewest = kept.len();
-        Some(std::mem::replace(&mut idle.pages, kept))
+        let mut surplus = idle.whole.surplus();
+        surplus.append(&mut idle.first.surplus());
+        Some(surplus)
     }
 }
 
@@ -208,10 +253,12 @@ impl PartBuffer {
         let is_first = self.pages.is_none();
         // a first block is copied soon
         let may_move = self.filled as u64 <= FIRST_BLOCK && self.present < bytes;
-        let idle = self.buffers.widened(more, |used| {
-            // what is in memory has to be granted
-            let is_granted = used.map.len() == bytes && used.present <= granted;
-            is_granted && (is_first || may_move && used.present == bytes)
+        // what is in memory has to be granted
+        let fits = |used: &Used| used.map.len() == bytes && used.present <= granted;
+        let idle = self.buffers.widened(more, |idle| match is_first {
+            true => idle.whole.take(fits).or_else(|| idle.first.take(fits)),
+            false if may_move => idle.whole.take(fits),
+            false => None,
         });
         if let Some(mut used) = idle {
             if let Some(own) = &self.pages {
@@ -353,7 +400,7 @@ mod tests {
 
     fn idle_bytes(buffers: &Buffers) -> u64 {
         let idle = buffers.idle();
-        idle.pages.iter().map(|used| used.present as u64).sum()
+        idle.whole.bytes + idle.first.bytes
     }
 
     #[tokio::test]
@@ -422,6 +469,28 @@ mod tests {
         widen(&mut between, BLOCK * 2, MIB).await;
         drop(between);
         assert_eq!(idle_bytes(&buffers), MIB, "neither the one nor the other");
+    }
+
+    #[tokio::test]
+    async fn no_more_first_blocks_are_kept_than_small_files_need_at_once() {
+        let buffers = buffers(64 * MIB);
+        let mut held = Vec::new();
+        for _ in 0..MOST_FIRST_BLOCKS + 10 {
+            let mut small = part(&buffers);
+            widen(&mut small, FIRST_BLOCK / 2, MIB).await;
+            held.push(small);
+        }
+        drop(held);
+        let kept = buffers.idle().first.pages.len();
+        assert_eq!(kept, MOST_FIRST_BLOCKS);
+        // of a length that nobody asked for before: the oldest ones make room
+        let mut other = part(&buffers);
+        widen(&mut other, FIRST_BLOCK / 2, MIB / 2).await;
+        drop(other);
+        let idle = buffers.idle();
+        assert_eq!(idle.first.pages.len(), MOST_FIRST_BLOCKS);
+        let last = idle.first.pages.last().expect("many");
+        assert_eq!(last.map.len() as u64, MIB / 2);
     }
 
     #[tokio::test]

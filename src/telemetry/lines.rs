@@ -12,7 +12,6 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write};
-use std::iter;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,9 +28,6 @@ const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// Time for the lines that wait when the process ends. Whoever reads at all reads 4 MiB within it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The pause of the thread when it has written all. Who logs meanwhile doesn't have to wake it, which a line per small file makes dear.
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// There is one standard output in a process, and so one of these.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -115,28 +111,25 @@ impl Write for Lines {
 /// Ends when the subscriber is gone, which is never before the process.
 fn write_lines(lines: &Receiver<Vec<u8>>, waiting: &AtomicUsize, mut output: impl Write) {
     let mut reported = 0;
-    while let Ok(first) = lines.recv() {
-        for line in iter::once(first).chain(lines.try_iter()) {
-            let is_written = output.write_all(&line).is_ok();
-            if !is_written {
-                // a closed pipe, a full disk
-                DROPPED.fetch_add(1, Ordering::Relaxed);
-            }
-            let left = waiting.fetch_sub(line.len(), Ordering::AcqRel) - line.len();
-            let dropped = log_lines_dropped();
-            // After what waited, which is where the others are missing. Not where nothing can be written: this line would be the next
-            // one to be missing, and so on without an end.
-            if is_written && left == 0 && dropped > reported {
-                let missing = dropped - reported;
-                reported = dropped;
-                warn!(
-                    event = "log_lines_dropped",
-                    lines = missing,
-                    "log lines are missing here, because nobody read them"
-                );
-            }
+    while let Ok(line) = lines.recv() {
+        let is_written = output.write_all(&line).is_ok();
+        if !is_written {
+            // a closed pipe, a full disk
+            DROPPED.fetch_add(1, Ordering::Relaxed);
         }
-        std::thread::sleep(PAUSE);
+        let left = waiting.fetch_sub(line.len(), Ordering::AcqRel) - line.len();
+        let dropped = log_lines_dropped();
+        // After what waited, which is where the others are missing. Not where nothing can be written: this line would be the next
+        // one to be missing, and so on without an end.
+        if is_written && left == 0 && dropped > reported {
+            let missing = dropped - reported;
+            reported = dropped;
+            warn!(
+                event = "log_lines_dropped",
+                lines = missing,
+                "log lines are missing here, because nobody read them"
+            );
+        }
     }
 }
 

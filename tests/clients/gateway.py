@@ -88,7 +88,7 @@ class Gateway:
         return self.log_file.read_text(errors="replace")
 
     def settled_log(self):
-        """The log once nothing more comes: the gateway's lines are written by a thread of their own, after its answers."""
+        """The log once nothing more comes: a thread of its own writes the gateway's lines, and may come to them after the replies."""
         log = self.log()
         for _ in range(100):
             time.sleep(0.3)

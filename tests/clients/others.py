@@ -206,6 +206,7 @@ def lftp_mirror_killed(world, lftp):
             kill_lftp(lftp, command, 1.5, what)
             lftp.run(command)
             before = transfers_in(world)
+            expect(before > 0, "no transfer is found in the log")
             lftp.run(command)
             expect_equal(transfers_in(world), before, f"transfers after a run that has nothing to do, {what}")
         expect_equal(contents(back), contents(source), "the tree that came back")

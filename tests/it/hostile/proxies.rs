@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{Attacked, trickle};
-use crate::support::{Ftp, Relay};
+use crate::support::{Ftp, Relay, eventually};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -99,7 +99,12 @@ async fn a_header_of_a_stranger_names_nobody() {
         let reply = ftp.reply().await;
         assert!(matches!(reply.code, 500 | 501), "{header:?}: {reply:?}");
     }
+    attacked.recovers().await;
+    // lines come in their order, so those of the strangers stand before that of a later transfer
+    eventually("a transfer is logged", || async {
+        attacked.program.output().contains("\"path\":\"/f\"")
+    })
+    .await;
     let log = attacked.program.output();
     assert!(!log.contains("client\":\"127.0.0.1:40000"), "{log}");
-    attacked.recovers().await;
 }
