@@ -422,7 +422,10 @@ mod tests {
         let local = IpAddr::from([127, 0, 0, 1]);
         let pool = Arc::new(PassivePool::new(local, 1..=2000, Duration::from_secs(10)));
         let looks = AtomicUsize::new(0);
-        let usable = |_| looks.fetch_add(1, Ordering::Relaxed) < usize::MAX;
+        let usable = |_| {
+            looks.fetch_add(1, Ordering::Relaxed);
+            true
+        };
         let mut reserved = Vec::new();
         for session in 0..1000 {
             let reservation = pool.reserve(local, session, Duration::ZERO, usable).await;

@@ -9,22 +9,21 @@
 //! nobody wanted for a while go back to the kernel. The same with a first block, which is all that a small file fills: to unmap one
 //! interrupts all other threads. What lies between is unmapped.
 
+mod idle;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use memmap2::MmapMut;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::budget::{Ask, Budget, FIRST_BLOCK, Grant, Holder};
+use crate::store::buffer::idle::{Idle, Pages};
 use crate::store::error::StoreError;
 
 /// Buffers that were not needed for this long are given back to the kernel: longer than the pause between two files of
 /// one client, short beside the life of a process.
 const IDLE_LIFETIME: Duration = Duration::from_secs(5);
-
-/// The most buffers of first blocks that are kept, 4 MiB in memory. Each has the addresses of a whole part.
-const MOST_FIRST_BLOCKS: usize = 64;
 
 /// The part buffers of all uploads of one store.
 #[derive(Debug)]
@@ -33,80 +32,17 @@ pub struct Buffers {
     idle: Mutex<Idle>,
 }
 
-/// Pages of a part that was acknowledged.
-#[derive(Debug)]
-struct Used {
-    map: MmapMut,
-    /// So many bytes from the start may be in memory.
-    present: usize,
-}
-
-/// Buffers that hold nothing, and what leaves room for them.
-#[derive(Debug, Default)]
-struct Idle {
-    /// With all their pages.
-    whole: Spare,
-    /// With the pages of a first block.
-    first: Spare,
-    /// Bytes that living buffers may fill. Not what the budget has granted: that has a grant for each part that was
-    /// waiting when an idle buffer was kept for it, and this buffer must not make way for its own grant.
-    in_use: u64,
-    /// True while a task looks after them.
-    swept: bool,
-}
-
-/// Idle buffers of one kind, those that were used last at the end.
-#[derive(Debug, Default)]
-struct Spare {
-    pages: Vec<Used>,
-    /// Bytes of them in memory.
-    bytes: u64,
-    /// The fewest there were since the last sweep: so many are not needed.
-    fewest: usize,
-}
-
-impl Spare {
-    fn put(&mut self, used: Used) {
-        self.bytes += used.present as u64;
-        self.pages.push(used);
-    }
-
-    /// The last one that was used and that `fits`: its pages are the likeliest to be in a cache.
-    fn take(&mut self, fits: impl Fn(&Used) -> bool) -> Option<Used> {
-        let at = self.pages.iter().rposition(fits)?;
-        Some(self.remove(at))
-    }
-
-    fn remove(&mut self, at: usize) -> Used {
-        let used = self.pages.remove(at);
-        self.bytes -= used.present as u64;
-        self.fewest = self.fewest.min(self.pages.len());
-        used
-    }
-
-    /// Takes out what was not needed since the last call: the oldest ones, since the others were used.
-    fn surplus(&mut self) -> Vec<Used> {
-        let kept = self.pages.split_off(self.fewest);
-        self.fewest = kept.len();
-        let surplus = std::mem::replace(&mut self.pages, kept);
-        self.bytes -= surplus.iter().map(|used| used.present as u64).sum::<u64>();
-        surplus
-    }
-}
-
 /// The bytes of one part and the leave to hold them. Dropped, it is there for the next part.
 #[derive(Debug)]
 pub(super) struct PartBuffer {
     buffers: Arc<Buffers>,
-    pages: Option<MmapMut>,
+    pages: Option<Pages>,
     filled: usize,
     /// Bytes that may be filled: the buffer may be larger than what is granted so far.
     capacity: usize,
     grant: Grant,
     /// The part of the grant that counts as in use.
     counted: u64,
-    /// So many bytes from the start were another part's before, and may be in memory.
-    present: usize,
 }
 
 impl Buffers {
@@ -132,7 +68,6 @@ impl Buffers {
             capacity: 0,
             grant: self.budget.grant(holder),
             counted: 0,
-            present: 0,
         }
     }
 
@@ -142,18 +77,12 @@ impl Buffers {
 
     /// Counts a grant that was widened by `more` bytes; returns the idle buffer that `choose` takes. Idle buffers that no longer fit beside
     /// what is in use go back to the kernel.
-    fn widened(&self, more: u64, choose: impl FnOnce(&mut Idle) -> Option<Used>) -> Option<Used> {
-        let mut surplus = Vec::new();
+    fn widened(&self, more: u64, choose: impl FnOnce(&mut Idle) -> Option<Pages>) -> Option<Pages> {
         let mut idle = self.idle();
         idle.in_use += more;
         let taken = choose(&mut idle);
         let room = self.budget.total().saturating_sub(idle.in_use);
-        while idle.first.bytes + idle.whole.bytes > room {
-            let Idle { first, whole, .. } = &mut *idle;
-            // a first block is the cheaper one to make anew
-            let spare = if first.pages.is_empty() { whole } else { first };
-            surplus.push(spare.remove(0));
-        }
+        let surplus = idle.make_way(room);
         // unmapping takes a while, so not under the lock
         drop(idle);
         drop(surplus);
@@ -162,30 +91,17 @@ impl Buffers {
 
     /// Uncounts a grant of `bytes`, and keeps its pages if all of them were granted, or only a first block. The caller gives the grant back
     /// afterwards, so that whoever gets it finds the buffer here.
-    fn ended(self: &Arc<Self>, bytes: u64, pages: Option<MmapMut>) {
+    fn ended(self: &Arc<Self>, bytes: u64, pages: Option<Pages>) {
         let runtime = tokio::runtime::Handle::try_current();
-        let mut surplus = None;
         let mut idle = self.idle();
         idle.in_use -= bytes;
-        let (Some(map), Ok(runtime)) = (pages, runtime) else {
+        let (Some(mut pages), Ok(runtime)) = (pages, runtime) else {
             return;
         };
-        let all = map.len();
-        let present = bytes.min(all as u64) as usize;
-        let used = Used { map, present };
-        if present == all {
-            idle.whole.put(used);
-        } else if bytes <= FIRST_BLOCK {
-            idle.first.put(used);
-            // the oldest one, since it may be of a length that nobody asks for any more
-            surplus = (idle.first.pages.len() > MOST_FIRST_BLOCKS).then(|| idle.first.remove(0));
-        } else {
-            drop(idle);
-            return;
-        }
-        if !std::mem::replace(&mut idle.swept, true) {
-            idle.whole.fewest = idle.whole.pages.len();
-            idle.first.fewest = idle.first.pages.len();
+        pages.present = bytes.min(pages.map.len() as u64) as usize;
+        let surplus = idle.keep(pages);
+        if !idle.is_empty() && !std::mem::replace(&mut idle.swept, true) {
+            idle.watch();
             runtime.spawn(sweep(Arc::downgrade(self)));
         }
         drop(idle);
@@ -193,15 +109,13 @@ impl Buffers {
     }
 
     /// Takes out what was not needed since the last call; `None` if nothing is left to look after.
-    fn surplus(&self) -> Option<Vec<Used>> {
+    fn surplus(&self) -> Option<Vec<Pages>> {
         let mut idle = self.idle();
-        if idle.whole.pages.is_empty() && idle.first.pages.is_empty() {
+        if idle.is_empty() {
             idle.swept = false;
             return None;
         }
-        let mut surplus = idle.whole.surplus();
-        surplus.append(&mut idle.first.surplus());
-        Some(surplus)
+        Some(idle.surplus())
     }
 }
 
@@ -250,26 +164,25 @@ impl PartBuffer {
         self.counted = granted;
         let bytes = usize::try_from(part_bytes).map_err(|_| StoreError::NoMemory)?;
         let granted = usize::try_from(granted).map_err(|_| StoreError::NoMemory)?;
-        let is_first = self.pages.is_none();
-        // a first block is copied soon
-        let may_move = self.filled as u64 <= FIRST_BLOCK && self.present < bytes;
+        let is_small = self.filled as u64 <= FIRST_BLOCK;
         // what is in memory has to be granted
-        let fits = |used: &Used| used.map.len() == bytes && used.present <= granted;
-        let idle = self.buffers.widened(more, |idle| match is_first {
-            true => idle.whole.take(fits).or_else(|| idle.first.take(fits)),
-            false if may_move => idle.whole.take(fits),
-            false => None,
+        let idle = self.buffers.widened(more, |idle| match &self.pages {
+            None => idle.take(bytes, granted),
+            // a first block is copied soon
+            Some(own) if is_small && own.present < bytes => idle.take_whole(bytes, granted),
+            Some(_) => None,
         });
-        if let Some(mut used) = idle {
-            if let Some(own) = &self.pages {
-                used.map[..self.filled].copy_from_slice(&own[..self.filled]);
+        let own = self.pages.take();
+        let pages = match (idle, own) {
+            (Some(mut pages), Some(own)) => {
+                pages.map[..self.filled].copy_from_slice(&own.map[..self.filled]);
+                pages
             }
-            self.present = used.present;
-            self.pages = Some(used.map);
-        } else if is_first {
-            self.pages = Some(map(bytes)?);
-        }
-        self.capacity = granted.min(self.pages.as_ref().map_or(0, |pages| pages.len()));
+            (Some(pages), None) | (None, Some(pages)) => pages,
+            (None, None) => Pages::fresh(bytes)?,
+        };
+        self.capacity = granted.min(pages.map.len());
+        self.pages = Some(pages);
         Ok(())
     }
 
@@ -288,13 +201,12 @@ impl PartBuffer {
         if granted == self.counted {
             return Ok(());
         }
-        if self.present as u64 > granted
-            && let Some(pages) = &mut self.pages
+        if let Some(pages) = &mut self.pages
+            && pages.present as u64 > granted
         {
-            let mut fresh = map(pages.len())?;
-            fresh[..self.filled].copy_from_slice(&pages[..self.filled]);
+            let mut fresh = Pages::fresh(pages.map.len())?;
+            fresh.map[..self.filled].copy_from_slice(&pages.map[..self.filled]);
             *pages = fresh;
-            self.present = 0;
         }
         self.buffers.idle().in_use -= self.counted - granted;
         self.counted = granted;
@@ -309,7 +221,7 @@ impl PartBuffer {
             && let Some(pages) = &self.pages
             && let Some(room) = other.room().first_mut()
         {
-            *room = pages[last];
+            *room = pages.map[last];
             other.fill(1);
             self.filled = last;
         }
@@ -318,7 +230,7 @@ impl PartBuffer {
     /// Where the next bytes go.
     pub fn room(&mut self) -> &mut [u8] {
         match &mut self.pages {
-            Some(pages) => &mut pages[self.filled..self.capacity],
+            Some(pages) => &mut pages.map[self.filled..self.capacity],
             None => &mut [],
         }
     }
@@ -338,7 +250,7 @@ impl AsRef<[u8]> for PartBuffer {
     fn as_ref(&self) -> &[u8] {
         self.pages
             .as_ref()
-            .map_or(&[], |pages| &pages[..self.filled])
+            .map_or(&[], |pages| &pages.map[..self.filled])
     }
 }
 
@@ -349,20 +261,12 @@ impl Drop for PartBuffer {
     }
 }
 
-/// Pages that take no memory until they are written.
-fn map(bytes: usize) -> Result<MmapMut, StoreError> {
-    let pages = MmapMut::map_anon(bytes).map_err(|_| StoreError::NoMemory)?;
-    // one byte must not take 2 MiB: a small file is granted 64 KiB. A kernel that knows no huge pages refuses, rightly.
-    #[cfg(target_os = "linux")]
-    let _ = pages.advise(memmap2::Advice::NoHugePage);
-    Ok(pages)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::store::buffer::idle::MOST_FIRST_BLOCKS;
 
     const MIB: u64 = 1 << 20;
 
@@ -399,8 +303,7 @@ mod tests {
     }
 
     fn idle_bytes(buffers: &Buffers) -> u64 {
-        let idle = buffers.idle();
-        idle.whole.bytes + idle.first.bytes
+        buffers.idle().bytes()
     }
 
     #[tokio::test]
@@ -473,24 +376,25 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_first_blocks_are_kept_than_small_files_need_at_once() {
+        const BLOCK: u64 = FIRST_BLOCK / 2;
         let buffers = buffers(64 * MIB);
         let mut held = Vec::new();
         for _ in 0..MOST_FIRST_BLOCKS + 10 {
             let mut small = part(&buffers);
-            widen(&mut small, FIRST_BLOCK / 2, MIB).await;
+            widen(&mut small, BLOCK, MIB).await;
             held.push(small);
         }
         drop(held);
-        let kept = buffers.idle().first.pages.len();
-        assert_eq!(kept, MOST_FIRST_BLOCKS);
+        assert_eq!(idle_bytes(&buffers), BLOCK * MOST_FIRST_BLOCKS as u64);
         // of a length that nobody asked for before: the oldest ones make room
         let mut other = part(&buffers);
-        widen(&mut other, FIRST_BLOCK / 2, MIB / 2).await;
+        widen(&mut other, BLOCK, MIB / 2).await;
+        let place = other.room().as_ptr();
         drop(other);
-        let idle = buffers.idle();
-        assert_eq!(idle.first.pages.len(), MOST_FIRST_BLOCKS);
-        let last = idle.first.pages.last().expect("many");
-        assert_eq!(last.map.len() as u64, MIB / 2);
+        assert_eq!(idle_bytes(&buffers), BLOCK * MOST_FIRST_BLOCKS as u64);
+        let mut next = part(&buffers);
+        widen(&mut next, BLOCK, MIB / 2).await;
+        assert_eq!(next.room().as_ptr(), place);
     }
 
     #[tokio::test]

@@ -114,7 +114,8 @@ async fn the_log_level_follows_the_configuration_file() {
     .await;
     // lines come in their order, and later than the replies
     let log = program.log();
-    let changed = log.iter().position(|line| line.contains("log_level"));
+    let changed = |line: &String| line.contains("\"event\":\"log_level\"");
+    let changed = log.iter().position(changed);
     let until = &log[..changed.expect("it is there")];
     assert!(!is_loud(until), "{until:?}");
     assert_eq!(ftp.command("NOOP").await.code, 200);
