@@ -85,11 +85,15 @@ impl Privacy {
 }
 
 impl Wire {
-    /// Ends what is sent, with TLS's goodbye.
+    /// Ends what is sent, with TLS's goodbye. Session tickets that came meanwhile are read first: the kernel answers a close beside
+    /// unread bytes with RST, which takes the last bytes of an upload from a server that has not read them yet.
     pub fn finish(self) -> io::Result<()> {
         if let Wire::Tls(mut stream) = self {
             stream.conn.send_close_notify();
             stream.flush()?;
+            stream.sock.set_nonblocking(true)?;
+            let mut unread = [0; 4096];
+            while stream.sock.read(&mut unread).is_ok_and(|length| length > 0) {}
         }
         Ok(())
     }
