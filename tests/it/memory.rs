@@ -151,6 +151,33 @@ async fn slow_uploads_of_many_users_send_what_a_part_needs_and_hold_little() {
     gateway.stop().await;
 }
 
+/// What is kept of the file takes memory as well, and must not take what the rest then waits for.
+#[tokio::test]
+async fn a_file_is_continued_by_a_client_that_connects_late_while_others_lack_memory() {
+    let gateway = gateway(&["slow", "other"]).await;
+    let slow = Slow::begin(&gateway, &["slow"], 12, 4 * MIB).await;
+    eventually("they have what they get", || async {
+        gateway.gateway.store().buffered_bytes() > 8 * MIB as u64
+    })
+    .await;
+    let content = pattern(MIB);
+    let kept = content.len() - 10 * KIB;
+    gateway.put_object("log", content[..kept].to_vec()).await;
+    let mut ftp = login(&gateway, "other").await;
+    let port = ftp.epsv().await;
+    assert_eq!(ftp.command("APPE log").await.code, 150);
+    sleep(Duration::from_millis(500)).await;
+    let address = (gateway.address().ip(), port);
+    let mut data = TcpStream::connect(address).await.expect("connects");
+    data.write_all(&content[kept..]).await.expect("writes");
+    data.shutdown().await.expect("ends");
+    let reply = ftp.reply().await;
+    assert_eq!(reply.code, 226, "{reply:?}");
+    assert!(gateway.object("log").await.expect("it is there") == content);
+    slow.end(&gateway).await;
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn clients_that_bring_more_than_the_memory_holds_take_as_long_as_their_pace_says() {
     let gateway = gateway(&["a", "b"]).await;

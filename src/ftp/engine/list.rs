@@ -95,7 +95,7 @@ impl Backend {
             entries.extend(mounts.iter().map(|name| Entry::directory(name)));
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         }
-        if let Some(offer) = offer {
+        if let Some(mut offer) = offer {
             outlet.data = Some(offer.accept().await.ok_or_else(|| self.given_up())?);
         }
         while let Some(entries) = page {

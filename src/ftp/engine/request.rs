@@ -123,7 +123,8 @@ pub enum StorageOutcome {
 /// So a missing file is refused before the client expects data, and under TLS the handshake follows the 150.
 #[derive(Debug)]
 pub struct DataConnectionOffer {
-    ready: oneshot::Sender<()>,
+    /// Taken when it was said.
+    ready: Option<oneshot::Sender<()>>,
     data: oneshot::Receiver<DataConnection>,
 }
 
@@ -143,7 +144,7 @@ impl DataConnectionOffer {
         let (data, take_data) = oneshot::channel();
         (
             DataConnectionOffer {
-                ready,
+                ready: Some(ready),
                 data: take_data,
             },
             OfferTicket {
@@ -154,9 +155,13 @@ impl DataConnectionOffer {
     }
 
     /// Says that the transfer can begin and waits for the client's data connection. `None`: the edge gave up.
-    pub async fn accept(self) -> Option<DataConnection> {
-        self.ready.send(()).ok()?;
-        self.data.await.ok()
+    ///
+    /// Cancel safe: a wait that is dropped can be taken up again. To be called until it has returned, and not after that.
+    pub async fn accept(&mut self) -> Option<DataConnection> {
+        if let Some(ready) = self.ready.take() {
+            ready.send(()).ok()?;
+        }
+        (&mut self.data).await.ok()
     }
 }
 
@@ -184,5 +189,25 @@ impl StorageRequest {
             StorageRequest::Store(request) => request.file.announced,
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upload drops the wait, to give memory back, and comes again.
+    #[tokio::test]
+    async fn a_wait_that_was_dropped_is_taken_up_again() {
+        let (mut offer, ticket) = DataConnectionOffer::new();
+        let OfferTicket { ready, data } = ticket;
+        for _ in 0..2 {
+            let waiting = offer.accept();
+            let short = std::time::Duration::from_millis(10);
+            assert!(tokio::time::timeout(short, waiting).await.is_err());
+        }
+        assert!(ready.await.is_ok(), "it was said, once");
+        drop(data);
+        assert!(offer.accept().await.is_none(), "the edge gave up");
     }
 }

@@ -33,7 +33,7 @@ impl Backend {
             path,
             offset,
             ascii,
-            offer,
+            mut offer,
         } = request;
         let at = self.tree.permitted_file(&path, Right::Read)?;
         let key = at.key()?;

@@ -112,8 +112,10 @@ struct OfferedSource {
 
 impl Source for OfferedSource {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Interruption> {
-        if let Some(offer) = self.offer.take() {
+        // cleared after the wait: an upload drops it where others lack memory, and comes back
+        if let Some(offer) = &mut self.offer {
             self.data = offer.accept().await;
+            self.offer = None;
         }
         match &mut self.data {
             Some(data) => data.read(buffer).await,

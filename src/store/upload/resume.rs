@@ -194,7 +194,8 @@ async fn read(
     let bytes = range.end - range.start;
     let ask = Ask {
         bytes,
-        enough: bytes,
+        // a reservation for less than a part can be sent with would wait for what it keeps from itself
+        enough: upload.ask(part_bytes).enough.max(bytes),
         within: Duration::ZERO,
     };
     while (upload.filling.capacity() as u64) < bytes {
