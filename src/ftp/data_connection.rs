@@ -48,7 +48,7 @@ pub enum TlsEnd {
     Any,
 }
 
-/// The longest time that our end of the connection may take to close.
+/// The longest time that an upload's end may take to close our side, and that a client may take to close its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DataConnection {
@@ -105,7 +105,8 @@ impl DataConnection {
         let Some(mut stream) = self.stream.take() else {
             return Ok(());
         };
-        let shutdown = bounded(&self.transfer, CLOSE_TIMEOUT, stream.shutdown()).await;
+        // up to 64 KiB of what was written are still rustls's, and wait for the client as each write before
+        let shutdown = bounded(&self.transfer, self.stall, stream.shutdown()).await;
         match &shutdown {
             Ok(()) if stream.is_tls() => {
                 // The client answers with its own close_notify. A closed socket would answer that with a reset, and on some

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
 
+use crate::support::tls::Authority;
 use crate::support::{TestGateway, eventually, pattern};
 
 const KIB: usize = 1024;
@@ -239,4 +241,52 @@ async fn without_any_memory_a_download_comes_in_small_ranges() {
     assert!(fetched == bytes);
     let ranges = gets(&proxy.take_requests());
     assert!(ranges > 3, "{ranges} requests");
+}
+
+/// The last bytes of a file are rustls's for a while, when the kernel's queue is full. How much that takes nobody knows, so there are files of
+/// many sizes.
+#[tokio::test]
+async fn a_client_under_tls_may_pause_at_the_end_of_a_file_as_long_as_before_it() {
+    let authority = Authority::new();
+    let many = ["SESSIONS__MAX_PER_IP=200", "PASSIVE__ACCEPT_TIMEOUT=30s"];
+    let gateway = TestGateway::with_tls(&authority, &many).await;
+    let client = authority.client();
+    let (step, count) = (48 * KIB, 100);
+    let bytes = pattern(count * step);
+    let mut downloads = JoinSet::new();
+    for number in 1..=count {
+        let size = number * step;
+        gateway
+            .put_object(&format!("f{size}"), bytes[..size].to_vec())
+            .await;
+        let mut ftp = gateway
+            .connect()
+            .await
+            .secure(&client)
+            .await
+            .expect("a handshake");
+        ftp.login("demo", &gateway.password).await;
+        ftp.protect(&client).await;
+        let socket = ftp.data().await;
+        // what is not read stays at the gateway
+        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(16 * KIB);
+        assert_eq!(ftp.command(&format!("RETR f{size}")).await.code, 150);
+        let mut data = ftp.wrap(socket).await.expect("a handshake");
+        downloads.spawn(async move {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            let mut fetched = Vec::new();
+            let read = data.read_to_end(&mut fetched).await;
+            drop(data);
+            (size, fetched, read.is_ok(), ftp.reply().await)
+        });
+    }
+    while let Some(download) = downloads.join_next().await {
+        let (size, fetched, is_whole, reply) = download.expect("no panic");
+        assert!(
+            is_whole && reply.code == 226,
+            "{size}: {} came, {reply:?}",
+            fetched.len()
+        );
+        assert!(fetched == bytes[..size], "{size}");
+    }
 }
