@@ -239,23 +239,23 @@ impl PeerWatch {
 
     /// True if the peer has closed or reset the connection, as far as the kernel has heard, be there unread bytes or not.
     pub fn is_gone(&self) -> bool {
-        #[cfg(target_os = "linux")]
-        let half_closed = PollFlags::RDHUP;
-        #[cfg(not(target_os = "linux"))]
-        let half_closed = PollFlags::empty();
-        let mut watched = [PollFd::new(&self.0, half_closed)];
-        let gone = half_closed | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-        matches!(
-            poll(
-                &mut watched,
-                Some(&Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0
-                })
-            ),
-            Ok(1..)
-        ) && watched[0].revents().intersects(gone)
+        is_peer_gone(&self.0)
     }
+}
+
+/// True if the peer has closed or reset the connection, as far as the kernel has heard, be there unread bytes or not.
+pub fn is_peer_gone(socket: &impl AsFd) -> bool {
+    #[cfg(target_os = "linux")]
+    let half_closed = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let half_closed = PollFlags::empty();
+    let mut watched = [PollFd::new(socket, half_closed)];
+    let gone = half_closed | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(poll(&mut watched, Some(&at_once)), Ok(1..)) && watched[0].revents().intersects(gone)
 }
 
 /// Sockets for tests.

@@ -9,8 +9,12 @@
 //! address (NAT, `externalTrafficPolicy: Cluster`), and a connection may be late: its session has ended, has sent ABOR, or was given up.
 //! So a reservation that ends without its connection leaves its pair in *quarantine* for `passive.accept_timeout`, the time that a
 //! connection may take to come: what arrives then is reset, and no other session gets the pair. The session itself may have it again,
-//! since what arrives there is its own client's, and of several the one that would be free first. The price is that a client that asks for ports and never comes keeps those of its own
-//! address from others for a while; they wait, bounded, and then get a 425.
+//! since what arrives there is its own client's, and of several the one that would be free first. One that its client has closed already is
+//! that of the reservation before, and an upload would take it for an empty file: it is reset. The price is that a client that asks for
+//! ports and never comes keeps those of its own address from others for a while; they wait, bounded, and then get a 425.
+//!
+//! While a port takes no connections, for lack of descriptors, they wait in its backlog for longer than any quarantine. So each failure
+//! to take one begins the quarantines of its port anew ([`PassivePool::note_failed_accept`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -25,7 +29,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::net::{reset_on_close, tune};
+use crate::net::{is_peer_gone, reset_on_close, tune};
 
 /// The passive ports on one local address.
 #[derive(Debug)]
@@ -267,6 +271,19 @@ impl PassivePool {
             .insert(port, (stray, Instant::now()));
     }
 
+    /// A connection waits at `port` and could not be taken: it may be one that its session no longer waits for.
+    pub fn note_failed_accept(&self, port: u16) {
+        let mut taken = self.taken.lock();
+        let anew = Instant::now() + self.accept_timeout;
+        for ((_, of), state) in &mut taken.pairs {
+            if let State::Quarantined { until, .. } = state
+                && *of == port
+            {
+                *until = anew;
+            }
+        }
+    }
+
     /// Connections that nobody had asked for.
     pub fn strays(&self) -> u64 {
         self.strays.load(Ordering::Relaxed)
@@ -278,6 +295,14 @@ impl PassivePool {
         let mut taken = self.taken.lock();
         let pairs = &mut taken.pairs;
         let reserved = match pairs.remove(&pair) {
+            // that of the reservation before, which its client has given up; this one's may still come
+            Some(reserved)
+                if matches!(reserved, State::Reserved { is_reused, .. } if is_reused)
+                    && is_peer_gone(&socket) =>
+            {
+                pairs.insert(pair, reserved);
+                None
+            }
             Some(State::Reserved {
                 connection,
                 owner,
@@ -400,37 +425,4 @@ impl Drop for Reservation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn addresses_that_never_come_back_take_no_memory_for_ever() {
-        let local = IpAddr::from([127, 0, 0, 1]);
-        let pool = Arc::new(PassivePool::new(local, 1..=2, Duration::from_millis(1)));
-        for host in 0..50_000_u32 {
-            let client = IpAddr::from(std::net::Ipv6Addr::from(u128::from(host) | 0x2001 << 112));
-            let reserved = pool.reserve(client, 1, Duration::ZERO, |_| true).await;
-            drop(reserved.expect("a port"));
-        }
-        let remembered = pool.taken.lock().pairs.len();
-        assert!(remembered < 10_000, "{remembered} pairs");
-        assert_eq!(pool.reserved(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_free_port_is_found_without_a_look_at_all_of_them() {
-        let local = IpAddr::from([127, 0, 0, 1]);
-        let pool = Arc::new(PassivePool::new(local, 1..=2000, Duration::from_secs(10)));
-        let looks = AtomicUsize::new(0);
-        let usable = |_| {
-            looks.fetch_add(1, Ordering::Relaxed);
-            true
-        };
-        let mut reserved = Vec::new();
-        for session in 0..1000 {
-            let reservation = pool.reserve(local, session, Duration::ZERO, usable).await;
-            reserved.push(reservation.expect("a port"));
-        }
-        assert_eq!(looks.into_inner(), 1000);
-    }
-}
+mod tests;

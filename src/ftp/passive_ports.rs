@@ -92,6 +92,7 @@ impl PassivePort {
                     if let Some(left_out) = NOT_ACCEPTED.pass() {
                         warn!(port = self.number, %error, left_out, "a data connection could not be accepted");
                     }
+                    self.pool.note_failed_accept(self.number);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
