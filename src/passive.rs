@@ -8,10 +8,13 @@
 //! Invariant: a data connection never reaches another session than the one that was given its port. Several clients may share an
 //! address (NAT, `externalTrafficPolicy: Cluster`), and a connection may be late: its session has ended, has sent ABOR, or was given up.
 //! So a reservation that ends without its connection leaves its pair in *quarantine* for `passive.accept_timeout`, the time that a
-//! connection may take to come: what arrives then is reset, and no other session gets the pair. The session itself may have it again,
-//! since what arrives there is its own client's, and of several the one that would be free first. One that its client has closed already is
-//! that of the reservation before, and an upload would take it for an empty file: it is reset. The price is that a client that asks for
+//! connection may take to come: what arrives then is reset, and no other session gets the pair. The price is that a client that asks for
 //! ports and never comes keeps those of its own address from others for a while; they wait, bounded, and then get a 425.
+//!
+//! The session itself may have its pair again where ports are scarce, since what arrives there is its own client's, and of several the one
+//! that would be free first. One that its client has closed already is that of the reservation before, and an upload would take it for an
+//! empty file: it is reset. What remains: a balancer that lets a data connection come only after `passive.accept_timeout`, when the client
+//! has had its 425, gives the session's next transfer the one before.
 //!
 //! While a port takes no connections, for lack of descriptors, they wait in its backlog for longer than any quarantine. So each failure
 //! to take one begins the quarantines of its port anew ([`PassivePool::note_failed_accept`]).
