@@ -75,6 +75,54 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// A listener for connections that somebody waits for only so long: data connections, and those that other gateways hand over.
+///
+/// Without free descriptors they wait in the kernel, for longer than whoever waited for them, and the next one who waits for the same
+/// would get them. So after such a failure all that wait are reset.
+#[derive(Debug)]
+pub(crate) struct PunctualListener {
+    listener: TcpListener,
+    is_late: bool,
+}
+
+impl PunctualListener {
+    pub(crate) fn new(listener: TcpListener) -> Self {
+        PunctualListener {
+            listener,
+            is_late: false,
+        }
+    }
+
+    /// The next connection; the caller makes a pause after an error. Cancel safe.
+    pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        while self.is_late {
+            // of the kernel itself: that nothing is known to wait is not enough
+            match SockRef::from(&self.listener).accept() {
+                Ok((socket, _)) => {
+                    let _ = socket.set_linger(Some(Duration::ZERO));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_late = false,
+                Err(error) if is_shortage(&error) => return Err(error),
+                // one that has gone
+                Err(_) => {}
+            }
+            tokio::task::yield_now().await;
+        }
+        let accepted = self.listener.accept().await;
+        // all others are those of one connection, which has gone
+        self.is_late = matches!(&accepted, Err(error) if is_shortage(error));
+        accepted
+    }
+}
+
+/// True if the kernel or this process has nothing left for another connection (accept(2)).
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| shortages.contains(&errno))
+}
+
 /// A data connection to where the client listens, from the address to which it connected: firewalls on the way expect
 /// nothing else.
 pub(crate) async fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
@@ -274,7 +322,7 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::testing::pair;
     use super::*;
@@ -294,5 +342,36 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the close was never seen");
+    }
+
+    #[tokio::test]
+    async fn connections_that_waited_through_a_shortage_are_reset_and_the_next_one_is_taken() {
+        let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let mut late = Vec::new();
+        for _ in 0..3 {
+            late.push(TcpStream::connect(address).await.expect("connects"));
+        }
+        let mut listener = PunctualListener {
+            listener,
+            is_late: true,
+        };
+        let taking = tokio::spawn(async move { listener.accept().await });
+        for mut socket in late {
+            let error = socket.read_u8().await.expect_err("no bytes");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        // one more look finds nobody
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let client = TcpStream::connect(address).await.expect("connects");
+        let (_socket, peer) = taking.await.expect("no panic").expect("a connection");
+        assert_eq!(peer, client.local_addr().expect("connected"));
+    }
+
+    #[test]
+    fn a_connection_that_has_gone_is_no_shortage() {
+        let error = |errno: i32| io::Error::from_raw_os_error(errno);
+        assert!(is_shortage(&error(libc::EMFILE)) && is_shortage(&error(libc::ENFILE)));
+        assert!(!is_shortage(&error(libc::ECONNABORTED)));
     }
 }

@@ -16,8 +16,8 @@
 //! empty file: it is reset. What remains: a balancer that lets a data connection come only after `passive.accept_timeout`, when the client
 //! has had its 425, gives the session's next transfer the one before.
 //!
-//! While a port takes no connections, for lack of descriptors, they wait in its backlog for longer than any quarantine. So each failure
-//! to take one begins the quarantines of its port anew ([`PassivePool::note_failed_accept`]).
+//! While a port takes no connections, for lack of descriptors, they wait in its backlog for longer than any quarantine: they are reset
+//! then (`PunctualListener` in `net.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -272,19 +272,6 @@ impl PassivePool {
         self.last_strays
             .lock()
             .insert(port, (stray, Instant::now()));
-    }
-
-    /// A connection waits at `port` and could not be taken: it may be one that its session no longer waits for.
-    pub fn note_failed_accept(&self, port: u16) {
-        let mut taken = self.taken.lock();
-        let anew = Instant::now() + self.accept_timeout;
-        for ((_, of), state) in &mut taken.pairs {
-            if let State::Quarantined { until, .. } = state
-                && *of == port
-            {
-                *until = anew;
-            }
-        }
     }
 
     /// Connections that nobody had asked for.

@@ -49,7 +49,7 @@ use crate::cluster::handover::peers::Directory;
 pub use crate::cluster::handover::relay::Outcome;
 pub use crate::cluster::handover::streams::{Stream, Unreachable};
 use crate::config;
-use crate::net::{ACCEPT_PAUSE, bind, network, reset_on_close, tune};
+use crate::net::{ACCEPT_PAUSE, PunctualListener, bind, network, reset_on_close, tune};
 use crate::passive::PassivePool;
 use crate::permits::{Permit, Permits};
 use crate::telemetry::LineLimit;
@@ -315,6 +315,7 @@ impl Receiver {
     /// to `lockouts`; without it they are closed in order.
     pub async fn serve(self, pools: Vec<Arc<PassivePool>>, lockouts: Option<mpsc::Sender<Stream>>) {
         let Receiver { handover, listener } = self;
+        let mut listener = PunctualListener::new(listener);
         let pools: Arc<[Arc<PassivePool>]> = pools.into();
         loop {
             let accepted = tokio::select! {

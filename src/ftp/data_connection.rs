@@ -105,8 +105,15 @@ impl DataConnection {
         let Some(mut stream) = self.stream.take() else {
             return Ok(());
         };
-        // up to 64 KiB of what was written are still rustls's, and wait for the client as each write before
-        let shutdown = bounded(&self.transfer, self.stall, stream.shutdown()).await;
+        // Up to 64 KiB of what was written are still rustls's, and wait for the client as long as a write before. The commit has been, so
+        // an interruption changes nothing any more, but an ABOR or the gateway's end need not wait for the client.
+        let shutdown = tokio::select! {
+            biased;
+            () = self.transfer.unwanted() => {
+                Err(self.transfer.interruption().unwrap_or(Interruption::Abort))
+            }
+            shutdown = bounded(&self.transfer, self.stall, stream.shutdown()) => shutdown,
+        };
         match &shutdown {
             Ok(()) if stream.is_tls() => {
                 // The client answers with its own close_notify. A closed socket would answer that with a reset, and on some

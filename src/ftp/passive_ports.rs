@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::cluster::handover::Handover;
-use crate::net::{self, ACCEPT_PAUSE, reset_on_close};
+use crate::net::{self, ACCEPT_PAUSE, PunctualListener, reset_on_close};
 use crate::passive::{PassivePool, Stray};
 use crate::proxy_protocol::{Arrived, HeaderWait, TrustedProxies};
 use crate::telemetry::LineLimit;
@@ -80,6 +80,7 @@ struct PassivePort {
 
 impl PassivePort {
     async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let mut listener = PunctualListener::new(listener);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -92,7 +93,6 @@ impl PassivePort {
                     if let Some(left_out) = NOT_ACCEPTED.pass() {
                         warn!(port = self.number, %error, left_out, "a data connection could not be accepted");
                     }
-                    self.pool.note_failed_accept(self.number);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -34,6 +34,8 @@ pub struct Transfer {
     end: OnceLock<End>,
     bytes: AtomicU64,
     interrupted: CancellationToken,
+    /// Somebody wanted it to end early, committed or not.
+    unwanted: CancellationToken,
     control: PeerWatch,
     /// Cancelled when all that the client said on its control connection has been read, to the end.
     control_ended: CancellationToken,
@@ -107,6 +109,7 @@ impl Transfer {
             end: OnceLock::new(),
             bytes: AtomicU64::new(0),
             interrupted: CancellationToken::new(),
+            unwanted: CancellationToken::new(),
             control,
             control_ended: CancellationToken::new(),
             control_ended_at: OnceLock::new(),
@@ -185,6 +188,7 @@ impl Transfer {
         if won {
             self.interrupted.cancel();
         }
+        self.unwanted.cancel();
         won
     }
 
@@ -278,6 +282,12 @@ impl Transfer {
     /// Resolves when the transfer is interrupted.
     pub async fn interrupted(&self) {
         self.interrupted.cancelled().await;
+    }
+
+    /// Resolves when somebody has tried to interrupt the transfer, also when it had been committed: for what comes after that and can still
+    /// be left.
+    pub(super) async fn unwanted(&self) {
+        self.unwanted.cancelled().await;
     }
 }
 

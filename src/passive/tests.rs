@@ -55,26 +55,6 @@ async fn what_a_client_has_closed_is_no_upload_of_its_next_reservation() {
 }
 
 #[tokio::test]
-async fn while_a_port_takes_no_connections_no_quarantine_of_it_ends() {
-    let timeout = Duration::from_millis(200);
-    let (pool, _listener, port) = served_by_hand(timeout).await;
-    let local = pool.address();
-    drop(pool.reserve(local, 1, Duration::ZERO, |_| true).await);
-    let begun = Instant::now();
-    while begun.elapsed() < 2 * timeout {
-        pool.note_failed_accept(port);
-        tokio::time::sleep(timeout / 10).await;
-    }
-    let other = pool.reserve(local, 2, Duration::ZERO, |_| true).await;
-    assert_eq!(other.err(), Some(NoPort::Busy));
-    let other = pool.reserve(local, 2, 10 * timeout, |_| true).await;
-    assert!(
-        other.is_ok(),
-        "the quarantine ends when connections are taken again"
-    );
-}
-
-#[tokio::test]
 async fn a_free_port_is_found_without_a_look_at_all_of_them() {
     let local = IpAddr::from([127, 0, 0, 1]);
     let pool = Arc::new(PassivePool::new(local, 1..=2000, Duration::from_secs(10)));

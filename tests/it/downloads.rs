@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
-use crate::support::tls::Authority;
-use crate::support::{TestGateway, eventually, pattern};
+use crate::support::tls::{Authority, TlsClient, Wire};
+use crate::support::{Ftp, TestGateway, eventually, pattern};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -259,19 +259,7 @@ async fn a_client_under_tls_may_pause_at_the_end_of_a_file_as_long_as_before_it(
         gateway
             .put_object(&format!("f{size}"), bytes[..size].to_vec())
             .await;
-        let mut ftp = gateway
-            .connect()
-            .await
-            .secure(&client)
-            .await
-            .expect("a handshake");
-        ftp.login("demo", &gateway.password).await;
-        ftp.protect(&client).await;
-        let socket = ftp.data().await;
-        // what is not read stays at the gateway
-        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(16 * KIB);
-        assert_eq!(ftp.command(&format!("RETR f{size}")).await.code, 150);
-        let mut data = ftp.wrap(socket).await.expect("a handshake");
+        let (mut ftp, mut data) = slow_download(&gateway, &client, size).await;
         downloads.spawn(async move {
             tokio::time::sleep(Duration::from_secs(7)).await;
             let mut fetched = Vec::new();
@@ -289,4 +277,49 @@ async fn a_client_under_tls_may_pause_at_the_end_of_a_file_as_long_as_before_it(
         );
         assert!(fetched == bytes[..size], "{size}");
     }
+}
+
+#[tokio::test]
+async fn an_abort_ends_a_download_whose_last_bytes_the_client_does_not_take() {
+    let authority = Authority::new();
+    let many = ["SESSIONS__MAX_PER_IP=200", "PASSIVE__ACCEPT_TIMEOUT=30s"];
+    let gateway = TestGateway::with_tls(&authority, &many).await;
+    let client = authority.client();
+    let (step, count) = (48 * KIB, 100);
+    let bytes = pattern(count * step);
+    let mut downloads = JoinSet::new();
+    for number in 1..=count {
+        let size = number * step;
+        gateway
+            .put_object(&format!("f{size}"), bytes[..size].to_vec())
+            .await;
+        let (mut ftp, data) = slow_download(&gateway, &client, size).await;
+        downloads.spawn(async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let since = Instant::now();
+            let reply = ftp.command("ABOR").await;
+            assert!(matches!(reply.code, 226 | 426), "{size}: {reply:?}");
+            assert!(matches!(ftp.reply().await.code, 225 | 226), "{size}");
+            drop(data);
+            since.elapsed()
+        });
+    }
+    while let Some(download) = downloads.join_next().await {
+        let took = download.expect("no panic");
+        assert!(took < Duration::from_secs(4), "{took:?}");
+    }
+}
+
+/// A download of `f{size}` under TLS that has begun, and whose client has read nothing of it.
+async fn slow_download(gateway: &TestGateway, client: &TlsClient, size: usize) -> (Ftp, Wire) {
+    let ftp = gateway.connect().await.secure(client).await;
+    let mut ftp = ftp.expect("a handshake");
+    ftp.login("demo", &gateway.password).await;
+    ftp.protect(client).await;
+    let socket = ftp.data().await;
+    // what is not read stays at the gateway
+    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(16 * KIB);
+    assert_eq!(ftp.command(&format!("RETR f{size}")).await.code, 150);
+    let data = ftp.wrap(socket).await.expect("a handshake");
+    (ftp, data)
 }
