@@ -23,9 +23,9 @@ pub struct Descriptors {
     wanted: usize,
 }
 
-/// The control connection and the transfer's own descriptor of it, the pair of sockets between edge and engine, a data connection and the one
-/// of the transfer before, whose client has not closed yet. Requests to the store come besides.
-const PER_SESSION: u64 = 6;
+/// The control connection and the transfer's own descriptor of it, the pair of sockets between edge and engine, and a data connection.
+/// Requests to the store come besides.
+const PER_SESSION: u64 = 5;
 
 /// The connections of the admin port (128), listeners, the runtime, the log, resolvers, watched files, the API server, the
 /// endpoint of `auth.http` or the directory of `auth.ldap` and the collector of traces.
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_high_limit_is_enough_for_all_sessions() {
-        for limit in [10_232, 1_048_576, u64::MAX] {
+        for limit in [9_232, 1_048_576, u64::MAX] {
             let enough = of(limit);
-            assert_eq!((enough.needed, enough.sessions), (10_232, 1000), "{limit}");
+            assert_eq!((enough.needed, enough.sessions), (9_232, 1000), "{limit}");
             assert_eq!(enough.shortage(), None);
         }
     }
@@ -179,12 +179,12 @@ mod tests {
     #[test]
     fn a_low_limit_is_enough_for_fewer_sessions_and_the_remedy_is_named() {
         let low = of(1024);
-        assert_eq!(low.sessions, (1024 - 200 - 32) / 10);
+        assert_eq!(low.sessions, (1024 - 200 - 32) / 9);
         let text = low.shortage().expect("too low");
         for words in [
             "1024 file descriptors",
             "LimitNOFILE=",
-            "sessions.max to 79",
+            "sessions.max to 88",
         ] {
             assert!(text.contains(words), "{words} in {text}");
         }
@@ -204,7 +204,7 @@ mod tests {
         let env = env.map(|(key, value)| (format!("COSGATE_{key}"), value.to_owned()));
         let config = crate::config::load_from(None, env).expect("valid").config;
         let fixed = 200 + 256 + 2 * 2 + 2 * 6;
-        let needed = fixed + 10 * 1000 + 6 * 1000;
+        let needed = fixed + 9 * 1000 + 6 * 1000;
         let enough = Descriptors::of(&config, needed);
         assert_eq!(
             (enough.needed, enough.relays, enough.sessions),
@@ -212,7 +212,7 @@ mod tests {
         );
         let low = Descriptors::of(&config, 1024);
         assert_eq!(low.relays, (1024 - fixed as usize) / 3 / 6);
-        assert_eq!(low.sessions, (1024 - fixed as usize - 6 * low.relays) / 10);
+        assert_eq!(low.sessions, (1024 - fixed as usize - 6 * low.relays) / 9);
         assert!(low.shortage().is_some());
     }
 }

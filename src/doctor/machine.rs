@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(verdict(1_048_576).outcome, Outcome::Ok);
         let few = verdict(1024);
         assert_eq!(few.outcome, Outcome::Warning);
-        assert!(few.finding.contains("only 79 sessions"), "{}", few.finding);
-        assert!(few.fix.expect("a fix").contains("sessions.max to 79"));
+        assert!(few.finding.contains("only 88 sessions"), "{}", few.finding);
+        assert!(few.fix.expect("a fix").contains("sessions.max to 88"));
     }
 }

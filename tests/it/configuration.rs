@@ -438,7 +438,7 @@ fn check_config_warns_where_the_descriptors_are_too_few_for_all_sessions() {
     let few = shell("1024");
     assert!(few.contains("sessions.max = 1000 may need"), "{few}");
     assert!(few.contains("LimitNOFILE="), "{few}");
-    assert!(!shell("10232").contains("descriptors"));
+    assert!(!shell("9232").contains("descriptors"));
 }
 
 #[test]

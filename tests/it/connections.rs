@@ -64,8 +64,8 @@ async fn the_soft_limit_of_descriptors_is_raised() {
 
 #[tokio::test]
 async fn strangers_take_no_descriptors_from_transfers_and_probes() {
-    // enough for (320 - 200 - 2 * 4) / 10 = 11 sessions
-    let script = "ulimit -n 320 && exec \"$0\"";
+    // enough for (310 - 200 - 2 * 4) / 9 = 11 sessions
+    let script = "ulimit -n 310 && exec \"$0\"";
     let list = users(&["name: u"]);
     let program = Program::start_by(
         &["/bin/sh", "-c", script],
