@@ -286,10 +286,11 @@ impl PassivePool {
         let pairs = &mut taken.pairs;
         let reserved = match pairs.remove(&pair) {
             // that of the reservation before, which its client has given up; this one's may still come
-            Some(reserved)
-                if matches!(reserved, State::Reserved { is_reused, .. } if is_reused)
-                    && is_peer_gone(&socket) =>
-            {
+            Some(
+                reserved @ State::Reserved {
+                    is_reused: true, ..
+                },
+            ) if is_peer_gone(&socket) => {
                 pairs.insert(pair, reserved);
                 None
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
-use crate::support::tls::{Authority, TlsClient, Wire};
+use crate::support::tls::{Authority, Wire};
 use crate::support::{Ftp, TestGateway, eventually, pattern};
 
 const KIB: usize = 1024;
@@ -243,31 +243,48 @@ async fn without_any_memory_a_download_comes_in_small_ranges() {
     assert!(ranges > 3, "{ranges} requests");
 }
 
+/// Downloads under TLS that have begun, and whose clients have read nothing; each goes on as `client` says, which is given its size, too.
+///
 /// The last bytes of a file are rustls's for a while, when the kernel's queue is full. How much that takes nobody knows, so there are files of
-/// many sizes.
-#[tokio::test]
-async fn a_client_under_tls_may_pause_at_the_end_of_a_file_as_long_as_before_it() {
+/// many sizes: the beginnings of what is returned.
+async fn slow_downloads<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    client: impl Fn(usize, Ftp, Wire) -> F,
+) -> (TestGateway, Vec<u8>, JoinSet<T>) {
     let authority = Authority::new();
     let many = ["SESSIONS__MAX_PER_IP=200", "PASSIVE__ACCEPT_TIMEOUT=30s"];
     let gateway = TestGateway::with_tls(&authority, &many).await;
-    let client = authority.client();
+    let tls = authority.client();
     let (step, count) = (48 * KIB, 100);
     let bytes = pattern(count * step);
     let mut downloads = JoinSet::new();
     for number in 1..=count {
         let size = number * step;
-        gateway
-            .put_object(&format!("f{size}"), bytes[..size].to_vec())
-            .await;
-        let (mut ftp, mut data) = slow_download(&gateway, &client, size).await;
-        downloads.spawn(async move {
-            tokio::time::sleep(Duration::from_secs(7)).await;
-            let mut fetched = Vec::new();
-            let read = data.read_to_end(&mut fetched).await;
-            drop(data);
-            (size, fetched, read.is_ok(), ftp.reply().await)
-        });
+        let name = format!("f{size}");
+        gateway.put_object(&name, bytes[..size].to_vec()).await;
+        let ftp = gateway.connect().await.secure(&tls).await;
+        let mut ftp = ftp.expect("a handshake");
+        ftp.login("demo", &gateway.password).await;
+        ftp.protect(&tls).await;
+        let socket = ftp.data().await;
+        // what is not read stays at the gateway
+        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(16 * KIB);
+        assert_eq!(ftp.command(&format!("RETR {name}")).await.code, 150);
+        let data = ftp.wrap(socket).await.expect("a handshake");
+        downloads.spawn(client(size, ftp, data));
     }
+    (gateway, bytes, downloads)
+}
+
+#[tokio::test]
+async fn a_client_under_tls_may_pause_at_the_end_of_a_file_as_long_as_before_it() {
+    let (_gateway, bytes, mut downloads) = slow_downloads(|size, mut ftp, mut data| async move {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        let mut fetched = Vec::new();
+        let read = data.read_to_end(&mut fetched).await;
+        drop(data);
+        (size, fetched, read.is_ok(), ftp.reply().await)
+    })
+    .await;
     while let Some(download) = downloads.join_next().await {
         let (size, fetched, is_whole, reply) = download.expect("no panic");
         assert!(
@@ -281,45 +298,18 @@ async fn a_client_under_tls_may_pause_at_the_end_of_a_file_as_long_as_before_it(
 
 #[tokio::test]
 async fn an_abort_ends_a_download_whose_last_bytes_the_client_does_not_take() {
-    let authority = Authority::new();
-    let many = ["SESSIONS__MAX_PER_IP=200", "PASSIVE__ACCEPT_TIMEOUT=30s"];
-    let gateway = TestGateway::with_tls(&authority, &many).await;
-    let client = authority.client();
-    let (step, count) = (48 * KIB, 100);
-    let bytes = pattern(count * step);
-    let mut downloads = JoinSet::new();
-    for number in 1..=count {
-        let size = number * step;
-        gateway
-            .put_object(&format!("f{size}"), bytes[..size].to_vec())
-            .await;
-        let (mut ftp, data) = slow_download(&gateway, &client, size).await;
-        downloads.spawn(async move {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            let since = Instant::now();
-            let reply = ftp.command("ABOR").await;
-            assert!(matches!(reply.code, 226 | 426), "{size}: {reply:?}");
-            assert!(matches!(ftp.reply().await.code, 225 | 226), "{size}");
-            drop(data);
-            since.elapsed()
-        });
-    }
+    let (_gateway, _, mut downloads) = slow_downloads(|size, mut ftp, data| async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let since = Instant::now();
+        let reply = ftp.command("ABOR").await;
+        assert!(matches!(reply.code, 226 | 426), "{size}: {reply:?}");
+        assert!(matches!(ftp.reply().await.code, 225 | 226), "{size}");
+        drop(data);
+        since.elapsed()
+    })
+    .await;
     while let Some(download) = downloads.join_next().await {
         let took = download.expect("no panic");
         assert!(took < Duration::from_secs(4), "{took:?}");
     }
-}
-
-/// A download of `f{size}` under TLS that has begun, and whose client has read nothing of it.
-async fn slow_download(gateway: &TestGateway, client: &TlsClient, size: usize) -> (Ftp, Wire) {
-    let ftp = gateway.connect().await.secure(client).await;
-    let mut ftp = ftp.expect("a handshake");
-    ftp.login("demo", &gateway.password).await;
-    ftp.protect(client).await;
-    let socket = ftp.data().await;
-    // what is not read stays at the gateway
-    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(16 * KIB);
-    assert_eq!(ftp.command(&format!("RETR f{size}")).await.code, 150);
-    let data = ftp.wrap(socket).await.expect("a handshake");
-    (ftp, data)
 }

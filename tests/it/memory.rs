@@ -33,7 +33,7 @@ async fn gateway(names: &[&str]) -> TestGateway {
     TestGateway::with(&[&SMALL_BUDGET[..], &[names.as_str()]].concat()).await
 }
 
-/// Uploads that bring `burst` bytes as fast as they can, and then one at a time.
+/// Uploads that bring `burst` bytes as fast as they can, and then one at a time; they have begun when they hold what memory they get.
 struct Slow {
     uploads: JoinSet<(Ftp, String, usize)>,
     stop: CancellationToken,
@@ -60,6 +60,10 @@ impl Slow {
                 (ftp, name, sent)
             });
         }
+        eventually("they have what they get", || async {
+            gateway.gateway.store().buffered_bytes() > 8 * MIB as u64
+        })
+        .await;
         Slow {
             uploads,
             stop,
@@ -127,10 +131,6 @@ async fn others_are_served(gateway: &TestGateway, user: &str) {
 async fn a_user_whose_uploads_stop_short_of_a_part_keeps_nobody_else_waiting() {
     let gateway = gateway(&["slow", "other"]).await;
     let slow = Slow::begin(&gateway, &["slow"], 12, 4 * MIB).await;
-    eventually("they have what they get", || async {
-        gateway.gateway.store().buffered_bytes() > 8 * MIB as u64
-    })
-    .await;
     others_are_served(&gateway, "other").await;
     slow.end(&gateway).await;
     gateway.stop().await;
@@ -140,10 +140,6 @@ async fn a_user_whose_uploads_stop_short_of_a_part_keeps_nobody_else_waiting() {
 async fn slow_uploads_of_many_users_send_what_a_part_needs_and_hold_little() {
     let gateway = gateway(&["a", "b", "c", "d", "e", "f", "other"]).await;
     let slow = Slow::begin(&gateway, &["a", "b", "c", "d", "e", "f"], 5, 5 * MIB).await;
-    eventually("they have what they get", || async {
-        gateway.gateway.store().buffered_bytes() > 8 * MIB as u64
-    })
-    .await;
     others_are_served(&gateway, "other").await;
     // of the same users as well
     others_are_served(&gateway, "a").await;
@@ -156,10 +152,6 @@ async fn slow_uploads_of_many_users_send_what_a_part_needs_and_hold_little() {
 async fn a_file_is_continued_by_a_client_that_connects_late_while_others_lack_memory() {
     let gateway = gateway(&["slow", "other"]).await;
     let slow = Slow::begin(&gateway, &["slow"], 12, 4 * MIB).await;
-    eventually("they have what they get", || async {
-        gateway.gateway.store().buffered_bytes() > 8 * MIB as u64
-    })
-    .await;
     let content = pattern(MIB);
     let kept = content.len() - 10 * KIB;
     gateway.put_object("log", content[..kept].to_vec()).await;
